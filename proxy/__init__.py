@@ -1,0 +1,1 @@
+"""Sidegate: an OpenAI-compatible reverse-proxy sidecar."""

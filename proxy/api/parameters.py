@@ -1,0 +1,137 @@
+"""Query parameters of our own API: strict, so that a filter with a misspelt name never returns everything.
+
+Each parameter is a name, what it may be (said in the error) and a parser. Unknown names, repeated names and bad values
+are all reported in one 400; `param` names the first. Values never become SQL text: they are typed here, bound there.
+
+Source: ISO 8601 / RFC 3339 (times); RFC 3986 section 3.4 (query).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from proxy.errors import InvalidRequest
+from proxy.trace.record import created_at
+
+_MAX_QUERY_FIELDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """`parse` raises ValueError for what is not allowed. `allowed` completes "must be ..."."""
+
+    parse: Callable[[str], Any]
+    allowed: str
+
+
+def read(query: str, known: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return the parsed values of a raw query string, by name; absent and empty ones are left out.
+
+    Raises:
+        InvalidRequest: names every mistake and what would be right.
+    """
+    values: dict[str, Any] = {}
+    mistakes: dict[str, str] = {}
+    for name, text in _fields(query):
+        if name not in known:
+            mistakes[name] = f"Unknown parameter `{_shown(name)}`{_suggestion(name, known)}."
+        elif name in values:
+            mistakes[name] = f"`{name}` is given twice."
+        elif text:
+            try:
+                values[name] = known[name].parse(text)
+            except ValueError:
+                mistakes[name] = f"`{name}` must be {known[name].allowed}."
+    if mistakes:
+        names = ", ".join(sorted(known))
+        raise InvalidRequest(
+            f"{' '.join(mistakes.values())} Known parameters: {names}.",
+            code="invalid_parameter",
+            param=_shown(next(iter(mistakes))),
+        )
+    return values
+
+
+def text(longest: int) -> Parameter:
+    """Return a parameter of free text without NUL, which PostgreSQL cannot compare."""
+
+    def parse(value: str) -> str:
+        value.encode()
+        if len(value) > longest or "\0" in value:
+            raise ValueError
+        return value
+
+    return Parameter(parse, f"at most {longest} characters of text")
+
+
+def integer(lowest: int, highest: int) -> Parameter:
+    """Return a parameter that is a whole number within bounds."""
+
+    def parse(value: str) -> int:
+        if not value.isascii() or not value.isdigit() or len(value) > 10 or not lowest <= int(value) <= highest:
+            raise ValueError
+        return int(value)
+
+    return Parameter(parse, f"a whole number from {lowest} to {highest}")
+
+
+def one_of(names: tuple[str, ...]) -> Parameter:
+    """Return a parameter that is one of `names`."""
+
+    def parse(value: str) -> str:
+        if value not in names:
+            raise ValueError
+        return value
+
+    return Parameter(parse, f"one of {', '.join(names)}")
+
+
+def _time(value: str) -> datetime:
+    # An unescaped "+" of a zone arrives as a blank; a date alone is its midnight; without a zone it is UTC.
+    moment = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _amount(value: str) -> Decimal:
+    try:
+        amount = Decimal(value)
+    except InvalidOperation:
+        raise ValueError from None
+    if not amount.is_finite() or not 0 <= amount < 10**11 or len(value) > 32:
+        raise ValueError
+    return amount
+
+
+def _trace_id(value: str) -> UUID:
+    parsed = UUID(value)
+    if parsed.version != 7:
+        raise ValueError
+    created_at(str(parsed))
+    return parsed
+
+
+TIME = Parameter(_time, "an ISO 8601 time such as 2026-11-23T07:00:00Z, or a date")
+AMOUNT = Parameter(_amount, "an amount of dollars such as 0.05")
+TRACE_ID = Parameter(_trace_id, "the id of a trace as `x-sidegate-trace-id` gave it (a UUID of version 7)")
+
+
+def _fields(query: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query, keep_blank_values=True, errors="surrogateescape", max_num_fields=_MAX_QUERY_FIELDS)
+    except ValueError:
+        raise InvalidRequest(f"More than {_MAX_QUERY_FIELDS} query parameters.", code="invalid_parameter") from None
+
+
+def _suggestion(name: str, known: Mapping[str, Parameter]) -> str:
+    close = get_close_matches(_shown(name), known, n=1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _shown(name: str) -> str:
+    """Return a client's name as it may stand in a message: short and printable."""
+    return "".join(sign if sign.isprintable() and sign.isascii() else "?" for sign in name[:64])

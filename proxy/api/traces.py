@@ -1,0 +1,134 @@
+"""`GET /v1/traces/{traceId}` and `GET /v1/traces`: traces as JSON.
+
+Names are camelCase, times ISO 8601 with their zone, durations milliseconds. Costs are JSON numbers with all 9 digits:
+they are written from decimals as text and never pass through a float. What PostgreSQL holds as JSON is passed on as
+the text it gave, but for `llm_calls`, where costs are strings and become numbers.
+
+Failure mode: leaves of `errors`; a database that is away is 503, never an empty answer.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from decimal import Decimal
+from typing import Any, get_args
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, one_of, read, text
+from proxy.errors import InvalidRequest
+from proxy.exchange import Outcome
+from proxy.trace.store import TraceStore
+from proxy.trace.stored import MAX_PAGE, Filters, StoredTrace
+
+_DEFAULT_PAGE = 50
+_FILTERS: Mapping[str, tuple[str, Parameter]] = {
+    "from": ("since", TIME),
+    "to": ("until", TIME),
+    "projectId": ("project_id", text(256)),
+    "userId": ("user_id", text(256)),
+    "conversationId": ("conversation", text(256)),
+    "model": ("model", text(256)),
+    "requestType": ("request_type", text(64)),
+    "outcome": ("outcome", one_of(get_args(Outcome))),
+    "status": ("status", integer(100, 999)),
+    "minCost": ("min_cost", AMOUNT),
+}
+_PARAMETERS = {name: parameter for name, (_, parameter) in _FILTERS.items()} | {
+    "limit": integer(1, MAX_PAGE),
+    "cursor": TRACE_ID,
+}
+
+
+class Traces:
+    """Handlers of the noun."""
+
+    def __init__(self, store: TraceStore) -> None:
+        self._store = store
+
+    async def get(self, request: web.BaseRequest, arguments: Mapping[str, str]) -> web.Response:
+        """Answer with one trace. Takes no parameters."""
+        read(_query(request), {})
+        trace_id = _parse_id(arguments["traceId"])
+        trace = await self._store.get(trace_id)
+        if trace is None:
+            raise InvalidRequest(
+                f"No trace {trace_id}. A trace can be read about a second after its request ended; while PostgreSQL "
+                "is away it waits in the journal. Traces past retention are gone.",
+                status=404,
+                code="trace_not_found",
+                param="traceId",
+            )
+        return _json(_document(trace))
+
+    async def search(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+        """Answer with one page of traces, the newest first."""
+        values = read(_query(request), _PARAMETERS)
+        limit = values.pop("limit", _DEFAULT_PAGE)
+        cursor = values.pop("cursor", None)
+        filters = Filters(**{_FILTERS[name][0]: value for name, value in values.items()})
+        page = await self._store.search(filters, limit, cursor)
+        return _json(
+            {"traces": [_document(trace) for trace in page.traces], "nextCursor": page.cursor and str(page.cursor)}
+        )
+
+
+def _query(request: web.BaseRequest) -> str:
+    return request.raw_path.partition("?")[2]
+
+
+def _parse_id(value: str) -> UUID:
+    try:
+        parsed: UUID = TRACE_ID.parse(value)
+    except ValueError:
+        raise InvalidRequest(
+            f"`traceId` must be {TRACE_ID.allowed}.", code="invalid_parameter", param="traceId"
+        ) from None
+    return parsed
+
+
+def _document(trace: StoredTrace) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    for column, name, show in _COLUMNS:
+        value = getattr(trace, column)
+        document[name] = value if show is None or value is None else show(value)
+    return document
+
+
+def _amount(value: Decimal) -> orjson.Fragment:
+    return orjson.Fragment(f"{value:f}")
+
+
+def _calls(value: str) -> list[dict[str, Any]]:
+    calls: list[dict[str, Any]] = orjson.loads(value)
+    for call in calls:
+        if "cost" in call:
+            call["cost"] = _amount(Decimal(call["cost"]))
+    return calls
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+_SHOWN: Mapping[str, Callable[[Any], Any]] = {
+    "id": str,
+    "routing_decisions": orjson.Fragment,
+    "llm_calls": _calls,
+    "tool_calls": orjson.Fragment,
+    "error_info": orjson.Fragment,
+    "phases": orjson.Fragment,
+    "client": orjson.Fragment,
+    "total_cost": _amount,
+}
+_COLUMNS = tuple((field.name, _camel(field.name), _SHOWN.get(field.name)) for field in fields(StoredTrace))
+
+
+def _json(document: Any) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(document, option=orjson.OPT_UTC_Z),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

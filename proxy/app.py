@@ -1,0 +1,143 @@
+"""The composition root: a `Config` becomes a wired proxy. Every constructor call is here.
+
+    Journal --> Writer --> PostgreSQL            Provider --> upstream client
+       ^                      ^                      ^
+       |                      |                      |
+    Pipeline ------------- TraceStore <-- Api     Pipeline <-- Ingress (data port)      Ops (ops port)
+
+Nothing here opens a connection or a file but `recover`, which takes the journal's lock and turns intents that an
+earlier process left open into `interrupted` traces.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from proxy.api.routes import Api
+from proxy.config.schema import Config
+from proxy.db.pool import Database
+from proxy.exchange import Charge
+from proxy.ingress.handler import Ingress
+from proxy.ingress.ops import Ops
+from proxy.intake import ByteBudget
+from proxy.journal.segments import Journal
+from proxy.journal.writer import Writer
+from proxy.metrics import Metrics, Sample
+from proxy.openai.estimate import estimate_usage
+from proxy.pipeline import Pipeline
+from proxy.trace import record
+from proxy.trace.store import TraceStore
+from proxy.upstream.client import make_client
+from proxy.upstream.pricing import load as load_prices
+from proxy.upstream.provider import Provider
+from proxy.upstream.websocket import WebsocketClient
+
+_log = logging.getLogger("sidegate")
+
+
+class App:
+    """One wired proxy: what `serve` starts, watches and stops."""
+
+    def __init__(self, config: Config, admin_key: str) -> None:
+        self.config = config
+        self.metrics = Metrics(config.metrics.max_models)
+        self.database = Database(config.database)
+        self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
+        self.store = TraceStore(self.database, config.database)
+        self.writer = Writer(
+            self.journal,
+            transaction=self.database.transaction,
+            appliers=(self.store,),
+            dead_letter=self.store.dead_letter,
+            settings=config.journal,
+        )
+        self.prices = load_prices(Path(config.prices.file) if config.prices.file else None, config.prices)
+        self.provider = Provider(
+            config.upstream,
+            make_client(config.upstream, config.client, config.timeouts),
+            WebsocketClient(config.upstream, config.client, config.timeouts, config.limits.websocket_message_bytes),
+        )
+        self.budget = ByteBudget(config.limits.buffered_bytes)
+        self.pipeline = Pipeline(
+            config,
+            provider=self.provider,
+            prices=self.prices,
+            journal=self.journal,
+            metrics=self.metrics,
+            recorded=self.writer.notify,
+            budget=self.budget,
+        )
+        api = Api(self.store, hashlib.sha256(admin_key.encode()).digest())
+        self.ingress = Ingress(config, self.pipeline, api, self.metrics)
+        self.ops = Ops(self.metrics, self.state)
+        self.metrics.at_scrape(self._samples)
+        self.draining = False
+
+    def recover(self) -> int:
+        """Open the journal and record what an earlier process left unfinished; return how many requests that were."""
+        recovery = self.journal.open()
+        for intent in recovery.orphans:
+            self.journal.append_final(intent.trace_id, record.interrupted(intent.body, self._estimate))
+        if recovery.orphans:
+            _log.warning(
+                "requests were interrupted by the end of an earlier process", extra={"count": len(recovery.orphans)}
+            )
+        return len(recovery.orphans)
+
+    def state(self) -> dict[str, Any]:
+        """Return what `/readyz` shows."""
+        journal = self.journal.stats()
+        return {
+            "status": "draining" if self.draining else "ready",
+            "database": "up" if self.database.is_up else "down",
+            "journal": {"records": journal.records, "bytes": journal.bytes, "healthy": journal.healthy},
+            "inFlight": self.ingress.running,
+        }
+
+    async def tend_journal(self) -> None:
+        """Retry what a failing disk held back."""
+        self.journal.tend()
+
+    async def watch_loop_lag(self) -> None:
+        """Measure how late a timer of 100 ms fires."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + 0.1
+            await asyncio.sleep(0.1)
+            self.metrics.loop_lag_s = max(loop.time() - due, 0.0)
+
+    def _estimate(self, model: str | None, text_bytes: int) -> Charge:
+        usage = estimate_usage(text_bytes, 0)
+        cost_nanos, priced = self.prices.price(model, usage)
+        return Charge(usage, "estimated", cost_nanos, priced)
+
+    def _samples(self) -> Iterable[Sample]:
+        journal, writer, client = self.journal.stats(), self.writer.stats(), self.provider.stats()
+        yield _gauge("sidegate_database_up", "1 if the latest use of PostgreSQL worked.", self.database.is_up)
+        yield _gauge("sidegate_journal_records", "Records not yet in PostgreSQL.", journal.records)
+        yield _gauge("sidegate_journal_bytes", "Size of all journal segments.", journal.bytes)
+        yield _gauge("sidegate_journal_oldest_seconds", "Age of the oldest record not in PostgreSQL.", journal.oldest_s)
+        yield _gauge("sidegate_journal_held", "Records in memory because the disk refuses them.", journal.held)
+        yield _gauge("sidegate_journal_healthy", "1 if the journal's disk works.", journal.healthy)
+        yield _counter("sidegate_journal_damaged_frames", "Frames found damaged and skipped.", journal.damaged_frames)
+        for (kind, reason), count in journal.drops.items():
+            labels = {"kind": kind, "reason": reason}
+            yield Sample("counter", "sidegate_records_dropped", "Records given up.", labels, count)
+        yield _counter("sidegate_records_stored", "Records committed to PostgreSQL, replays included.", writer.records)
+        yield _counter("sidegate_records_dead_lettered", "Records that PostgreSQL refused.", writer.dead_letters)
+        yield _counter("sidegate_records_lost", "Records that not even the dead letter took.", writer.lost)
+        yield _gauge("sidegate_upstream_connections_open", "Open connections to the provider.", client.open)
+        yield _gauge("sidegate_upstream_connections_idle", "Idle ones among them.", client.idle)
+        yield _gauge("sidegate_upstream_waiting", "Requests waiting for a connection.", client.waiting)
+        yield _gauge("sidegate_buffered_bytes", "Request bodies in memory.", self.budget.used_bytes)
+
+
+def _gauge(name: str, text: str, value: float) -> Sample:
+    return Sample("gauge", name, text, {}, value)
+
+
+def _counter(name: str, text: str, value: float) -> Sample:
+    return Sample("counter", name, text, {}, value)

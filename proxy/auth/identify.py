@@ -1,0 +1,68 @@
+"""Phase 1: who calls. Mode `trusted`: whoever reaches the data port is believed, as a sidecar on loopback may.
+
+Precedence of the user: `X-Sidegate-User`, then the body's `safety_identifier` or `user`, then the configured default.
+Of the project: `X-Sidegate-Project`, then `OpenAI-Project`, then the default. Names are cut to 256 characters and
+must be printable: they end in SQL, JSON and logs. A name that is not usable is refused, not repaired, when it came in
+a header of ours; a hint from elsewhere is ignored.
+
+Source: OpenAI API reference, "Authentication" (OpenAI-Project) and "Safety identifiers".
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from proxy.config.schema import Identity
+from proxy.errors import InvalidRequest
+from proxy.exchange import Principal
+
+_MAX_NAME = 256
+
+
+def identify(fields: Mapping[bytes, bytes], settings: Identity) -> Principal:
+    """Return the caller that the headers name, with defaults for what they leave open.
+
+    Raises:
+        InvalidRequest: `X-Sidegate-User` or `X-Sidegate-Project` is empty, too long or not printable.
+    """
+    user = _own_name(fields, b"x-sidegate-user")
+    project = _own_name(fields, b"x-sidegate-project") or _hint(fields, b"openai-project")
+    return Principal(
+        user_id=user or settings.default_user,
+        project_id=project or settings.default_project,
+        source="header" if user else "default",
+    )
+
+
+def with_body_hint(principal: Principal, hint: str | None) -> Principal:
+    """Let the body name the user where no header did."""
+    if principal.source != "default" or hint is None or (name := _usable(hint)) is None:
+        return principal
+    return replace(principal, user_id=name, source="body")
+
+
+def conversation_hint(fields: Mapping[bytes, bytes]) -> str | None:
+    """Return the conversation that `X-Sidegate-Conversation` names, if it is usable."""
+    return _hint(fields, b"x-sidegate-conversation")
+
+
+def _own_name(fields: Mapping[bytes, bytes], field: bytes) -> str | None:
+    value = fields.get(field)
+    if value is None:
+        return None
+    name = _usable(value.decode("utf-8", "replace"))
+    if name is None:
+        header = field.decode().title()
+        raise InvalidRequest(
+            f"The header {header} must hold 1 to {_MAX_NAME} printable characters.", code="invalid_header", param=header
+        )
+    return name
+
+
+def _hint(fields: Mapping[bytes, bytes], header: bytes) -> str | None:
+    value = fields.get(header)
+    return None if value is None else _usable(value.decode("utf-8", "replace"))
+
+
+def _usable(name: str) -> str | None:
+    name = name.strip()
+    return name if 0 < len(name) <= _MAX_NAME and name.isprintable() and "\ufffd" not in name else None

@@ -1,0 +1,111 @@
+"""`sidegate migrate`: bring the schema of the database up, back, or tell where it stands.
+
+Works on the database that the configuration names; without one on the private PostgreSQL below the data directory. That
+one is started for the command, so it must not be in use by a running proxy (which migrates by itself).
+"""
+
+import argparse
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from proxy.cli.failure import CommandFailed, Exit
+from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.config.load import Loaded
+from proxy.db import migrate
+from proxy.db.embedded import EmbeddedPostgres
+from proxy.db.install import EmbeddedPostgresError
+from proxy.db.pool import Connection, Database
+from proxy.errors import DatabaseUnavailable
+
+_ENDING: Final = """\
+examples:
+  DATABASE_URL=postgresql://user@host/db sidegate migrate up
+  sidegate migrate status
+  sidegate migrate down --to 0     (drops what Sidegate created, with its data)
+
+Any number of processes may run `up` at once: one of them migrates, the others wait for it."""
+
+Action = Callable[[Connection, argparse.Namespace], Awaitable[None]]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of the command."""
+    parser.description, parser.epilog = "Change the schema of the database, or tell where it stands.", _ENDING
+    actions = parser.add_subparsers(metavar="up|down|status", required=True)
+    up = actions.add_parser("up", help="apply what is outstanding", description="Apply outstanding migrations.")
+    up.add_argument("--to", metavar="N", type=int, help="stop at version N (default: the newest)")
+    up.set_defaults(run=run, action=_up)
+    down = actions.add_parser("down", help="roll back", description="Roll back everything above a version.")
+    down.add_argument("--to", metavar="N", type=int, required=True, help="version to keep; 0 rolls back everything")
+    down.set_defaults(run=run, action=_down)
+    status = actions.add_parser("status", help="list the migrations", description="List all migrations.")
+    status.set_defaults(run=run, action=_status)
+    for action in (up, down, status):
+        add_config(action)
+        add_data_dir(action)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Connect, do what was asked, and say what was done."""
+    loaded = settings(arguments)
+    logging.getLogger("proxy.db.pool").addHandler(logging.NullHandler())  # an outage is told once, by the exception
+    try:
+        asyncio.run(_with_connection(loaded, arguments))
+    except (migrate.MigrationError, EmbeddedPostgresError) as error:
+        raise CommandFailed(str(error)) from None
+    except DatabaseUnavailable as error:
+        raise CommandFailed(f"{error} Its address is database.url, or DATABASE_URL in the environment.") from None
+    return Exit.OK
+
+
+async def _with_connection(loaded: Loaded, arguments: argparse.Namespace) -> None:
+    action: Action = arguments.action
+    database = Database(loaded.config.database)
+    async with _dsn(loaded) as dsn:
+        try:
+            await database.connect(dsn)
+        except ValueError as error:
+            raise CommandFailed(f"database.url cannot be used: {error}") from None
+        try:
+            async with database.acquire() as connection:
+                await action(connection, arguments)
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def _dsn(loaded: Loaded) -> AsyncIterator[str | None]:
+    """Yield None for the configured database, else the DSN of the private one, which runs as long as this lasts."""
+    if loaded.config.database.url is not None:
+        yield None
+        return
+    private = EmbeddedPostgres(Path(loaded.config.data_dir))
+    try:
+        yield await private.start()
+    finally:
+        await private.stop()
+
+
+async def _up(connection: Connection, arguments: argparse.Namespace) -> None:
+    _report("applied", await migrate.up(connection, arguments.to))
+
+
+async def _down(connection: Connection, arguments: argparse.Namespace) -> None:
+    _report("rolled back", await migrate.down(connection, arguments.to))
+
+
+async def _status(connection: Connection, arguments: argparse.Namespace) -> None:
+    for row in await migrate.status(connection):
+        at = f"{row.applied_at:%Y-%m-%d %H:%M:%S %Z}" if row.applied_at else "-"
+        print(f"{row.version:03d}  {row.name:<32}  {row.state:<8}  {at}".rstrip())
+
+
+def _report(what: str, done: list[migrate.Applied]) -> None:
+    for each in done:
+        print(f"{what} {each.version:03d}_{each.name}")
+    if not done:
+        print("nothing to do")

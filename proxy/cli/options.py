@@ -1,0 +1,41 @@
+"""Options that several commands share, and how they reach the configuration.
+
+Rule of the file: an option that sets a key is handed to the loader as it was typed; only the loader judges it.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from proxy.config.load import Loaded, load_from_process
+
+_OVERRIDES: Final = {"--listen": "listen", "--ops-listen": "ops_listen", "--data-dir": "data_dir"}
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add `--config`."""
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="configuration file (default: $SIDEGATE_CONFIG, else built-in defaults)",
+    )
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Add `--data-dir`."""
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="journal, private PostgreSQL and admin key (default: $SIDEGATE_DATA_DIR, else var)",
+    )
+
+
+def settings(arguments: argparse.Namespace) -> Loaded:
+    """Load the configuration that the arguments, the environment and the file describe.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    given = ((flag, getattr(arguments, name, None)) for flag, name in _OVERRIDES.items())
+    return load_from_process(arguments.config, {flag: text for flag, text in given if text is not None})

@@ -1,0 +1,145 @@
+"""`sidegate traces`: one trace, the latest ones, or all as they come, over the API of a running proxy.
+
+`tail --follow` asks again every second for the last minutes and prints what is new there: a trace appears when
+its request has ended, which may be long after requests that began later.
+"""
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from shutil import get_terminal_size
+from types import MappingProxyType
+from typing import Any, Final, NoReturn
+from urllib.parse import quote
+
+from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.failure import Exit
+from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.cli.trace_text import WIDTH, heading, outline, row
+
+_ENDING: Final = """\
+examples:
+  sidegate traces tail --follow --outcome timeout
+  sidegate traces tail --since 15m --project shop --json
+  sidegate traces get 0192f0c1-7e3a-7cc4-a1b2-5d0c6f3e9a41
+
+The id of a trace is in the header x-sidegate-trace-id of every answer."""
+
+_FILTERS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
+    {
+        "--project": ("projectId", "ID", "of this project"),
+        "--user": ("userId", "ID", "of this user"),
+        "--conversation": ("conversationId", "ID", "of this conversation"),
+        "--model": ("model", "NAME", "that asked for this model"),
+        "--type": ("requestType", "TYPE", "of this kind: chat, responses, embeddings ..."),
+        "--outcome": ("outcome", "NAME", "that ended so: ok, timeout, client_abort ..."),
+        "--status": ("status", "CODE", "answered with this HTTP status"),
+        "--min-cost": ("minCost", "DOLLARS", "that cost at least this much"),
+        "--since": ("from", "TIME", "begun since: ISO 8601, or an age like 90s, 15m, 2h, 7d"),
+        "--until": ("to", "TIME", "begun before; same forms"),
+    }
+)
+_PAGE: Final = 500
+_AGE: Final = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_FOLLOW_PERIOD_S: Final = 1.0
+_FOLLOW_WINDOW: Final = timedelta(minutes=5)
+_FOLLOW_PAGES: Final = 4
+Trace = dict[str, Any]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of the command."""
+    parser.description, parser.epilog = "Look at the traces of a running proxy.", _ENDING
+    actions = parser.add_subparsers(metavar="get|tail", required=True)
+    get = actions.add_parser("get", help="show one trace", description="Show one trace.", allow_abbrev=False)
+    get.add_argument("id", metavar="ID", help="trace id")
+    get.set_defaults(run=_get)
+    tail = actions.add_parser("tail", help="list the latest traces", description="List traces.", allow_abbrev=False)
+    tail.add_argument("--follow", "-f", action="store_true", help="go on with new ones until Ctrl-C")
+    tail.add_argument("--limit", "-n", metavar="N", type=_limit, default=20, help="how many (default: 20)")
+    for flag, (name, metavar, text) in _FILTERS.items():
+        tail.add_argument(flag, dest=name, metavar=metavar, type=_time if metavar == "TIME" else str, help=text)
+    tail.set_defaults(run=_tail)
+    for action in (get, tail):
+        action.add_argument("--json", action="store_true", help="print JSON, one document per line")
+        action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
+        add_config(action)
+        add_data_dir(action)
+
+
+def _get(arguments: argparse.Namespace) -> int:
+    client = connect(arguments.url, settings(arguments))
+    trace = client.get_json(f"/v1/traces/{quote(arguments.id, safe='')}")
+    print(json.dumps(trace) if arguments.json else "\n".join(outline(trace)))
+    return Exit.OK
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    client = connect(arguments.url, settings(arguments))
+    filters = {name: value for name, _, _ in _FILTERS.values() if (value := getattr(arguments, name)) is not None}
+    known = {trace["id"] for trace in _recent(client, filters)} if arguments.follow else set()
+    traces = list(_search(client, filters, arguments.limit))
+    if not arguments.json:
+        print(heading())
+    _show(reversed(traces), arguments.json)
+    if arguments.follow:
+        _follow(client, filters, known | {trace["id"] for trace in traces}, arguments.json)
+    return Exit.OK
+
+
+def _search(client: ApiClient, filters: Mapping[str, str], limit: int) -> Iterator[Trace]:
+    """Yield up to `limit` traces from new to old, page by page."""
+    cursor: str | None = None
+    while limit > 0:
+        page = client.get_json(
+            "/v1/traces", {**filters, "limit": str(min(limit, _PAGE)), **({"cursor": cursor} if cursor else {})}
+        )
+        yield from page["traces"]
+        limit -= len(page["traces"])
+        cursor = page["nextCursor"]
+        if cursor is None or not page["traces"]:
+            return
+
+
+def _recent(client: ApiClient, filters: Mapping[str, str]) -> list[Trace]:
+    """Return the traces of the last minutes, new ones first; of very many only the newest."""
+    since = (datetime.now(UTC) - _FOLLOW_WINDOW).isoformat()
+    window = {**filters, "from": max(since, filters.get("from", ""))}
+    return list(_search(client, window, _FOLLOW_PAGES * _PAGE))
+
+
+def _follow(client: ApiClient, filters: Mapping[str, str], known: set[str], as_json: bool) -> NoReturn:
+    """Print new traces for ever. `known`: ids of those that are shown already, or are too old for it."""
+    while True:
+        time.sleep(_FOLLOW_PERIOD_S)
+        found = _recent(client, filters)
+        _show((trace for trace in reversed(found) if trace["id"] not in known), as_json)
+        known = {trace["id"] for trace in found}
+
+
+def _show(traces: Iterator[Trace], as_json: bool) -> None:
+    width = get_terminal_size((WIDTH, 24)).columns
+    for trace in traces:
+        print(json.dumps(trace) if as_json else row(trace, width))
+    sys.stdout.flush()
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100_000):
+        raise argparse.ArgumentTypeError("must be a number from 1 to 100000")
+    return int(text)
+
+
+def _time(text: str) -> str:
+    """Return a point in time as the API takes it; an age counts back from now."""
+    age = _AGE.fullmatch(text)
+    try:
+        moment = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError("must be ISO 8601 or an age like 15m") from None
+    return moment.astimezone(UTC).isoformat()

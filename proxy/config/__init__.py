@@ -1,0 +1,1 @@
+"""Configuration: the schema of all keys, and how file, environment and flags become one immutable value."""

@@ -1,0 +1,171 @@
+"""The environment and the command line's flags as layers over the file.
+
+The names of the outside contract are a table; beside them every key can be set as `SIDEGATE__SECTION__KEY`. No other
+name that begins with `SIDEGATE_` is accepted, and a near miss of one of the names without prefix is refused too: a
+sidecar that silently ran with the wrong database or without its key would be worse than one that does not start.
+
+What is deliberately let through:
+- an empty value means "not set";
+- variables that Kubernetes makes for Services called sidegate or sidegate-something (`SIDEGATE_SERVICE_HOST`,
+  `SIDEGATE_PORT=tcp://...`), also where that looks like one of ours;
+- a near miss while the right name is in the environment too, even empty: then the other one belongs to another program.
+
+Source: Kubernetes documentation, "Accessing the Service: Environment Variables".
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from proxy.config.keys import KEYS, SECTIONS, Key
+from proxy.config.names import did_you_mean, distance, nearest, shown
+from proxy.config.problems import KeyPath, Layer, Origin, Setting
+from proxy.config.source import read_mapping, scalar
+
+CONFIG_VARIABLE: Final = "SIDEGATE_CONFIG"
+"""Names the configuration file; a path and not a key."""
+
+VARIABLES: Final[Mapping[str, KeyPath]] = MappingProxyType(
+    {
+        "SIDEGATE_LISTEN": ("server", "listen"),
+        "SIDEGATE_OPS_LISTEN": ("server", "ops_listen"),
+        "SIDEGATE_DATA_DIR": ("data_dir",),
+        "SIDEGATE_ADMIN_KEY": ("admin_key",),
+        "DATABASE_URL": ("database", "url"),
+        "UPSTREAM_BASE_URL": ("upstream", "base_url"),
+        "OPENAI_API_KEY": ("upstream", "api_key"),
+        "ENABLE_REQUEST_TRACING": ("tracing", "enabled"),
+    }
+)
+FLAGS: Final[Mapping[str, KeyPath]] = MappingProxyType(
+    {"--listen": ("server", "listen"), "--ops-listen": ("server", "ops_listen"), "--data-dir": ("data_dir",)}
+)
+
+_PREFIX: Final = "SIDEGATE_"
+_LONG_PREFIX: Final = "SIDEGATE__"
+_LONG_NAMES: Final[Mapping[str, KeyPath]] = MappingProxyType(
+    {_LONG_PREFIX + "__".join(path).upper(): path for path in KEYS}
+)
+_LONG_SECTIONS: Final = frozenset(_LONG_PREFIX + "__".join(path).upper() for path in SECTIONS if path)
+_BARE_NAMES: Final = tuple(name for name in VARIABLES if not name.startswith(_PREFIX))
+_OWN_NAMES: Final = (CONFIG_VARIABLE, *(name for name in VARIABLES if name.startswith(_PREFIX)))
+_NEAR_MISS: Final = 2
+_EXTENDED: Final = re.compile(r"[_0-9].*|S")
+_SERVICE_LINK: Final = re.compile(r"SIDEGATE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+_SERVICE_PORT: Final = re.compile(r"SIDEGATE_(\w+_)?PORT")
+_SERVICE_URL: Final = re.compile(r"(tcp|udp|sctp)://\S+", re.IGNORECASE)
+_WORDS: Final[Mapping[str, bool]] = MappingProxyType(
+    {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+)
+
+
+def read_environment(environ: Mapping[str, str]) -> Layer:
+    """Read what the environment sets. Of two names for one key the short one of the contract wins."""
+    layer = Layer()
+    for name in sorted(environ):
+        if (name in _LONG_NAMES or name in VARIABLES) and not environ[name].strip():
+            continue
+        if name in _LONG_NAMES:
+            read_key(environ[name], KEYS[_LONG_NAMES[name]], Origin("environment", name), layer)
+        elif name not in VARIABLES:
+            _check_stranger(name, environ, layer)
+    for name, path in VARIABLES.items():
+        if environ.get(name, "").strip():
+            _read_short(environ[name], path, Origin("environment", name), layer)
+    return layer
+
+
+def read_flags(overrides: Mapping[str, str]) -> Layer:
+    """Read the command line's flags: name with its dashes, and text."""
+    layer = Layer()
+    for flag, text in overrides.items():
+        _read_short(text, FLAGS[flag], Origin("flag", flag), layer)
+    return layer
+
+
+def read_key(text: str, key: Key, origin: Origin, layer: Layer) -> None:
+    """Read one key from text: words as they stand, numbers and mappings as YAML or JSON."""
+    text = text.strip()
+    value: Any = text
+    match key.kind:
+        case "mapping":
+            read_mapping(text, key, origin, layer)
+            return
+        case "flag":
+            value = _WORDS.get(text.lower())
+            if value is None:
+                layer.complain(origin, (), f"must be one of {', '.join(_WORDS)}{did_you_mean(nearest(text, _WORDS))}")
+                return
+        case "integer" | "number":
+            value = scalar(text)
+        case _:
+            pass
+    layer.settings[key.path] = Setting(value, origin)
+
+
+def _read_short(text: str, path: KeyPath, origin: Origin, layer: Layer) -> None:
+    if path in KEYS:
+        read_key(text, KEYS[path], origin, layer)
+        return
+    try:
+        host, port = split_address(text.strip())
+    except ValueError as error:
+        layer.complain(origin, (), str(error))
+        return
+    layer.settings[(*path, "host")] = Setting(host, origin)
+    layer.settings[(*path, "port")] = Setting(port, origin)
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Split `host:port`; an IPv6 address stands in brackets.
+
+    Raises:
+        ValueError: it is no such thing; the message does not quote it.
+    """
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not host or ("[" in host or "]" in host) or (":" in host) != bracketed:
+        raise ValueError("must be host:port, for example 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
+        raise ValueError("the port must be a number from 0 to 65535")
+    return host, int(port)
+
+
+def _check_stranger(name: str, environ: Mapping[str, str], layer: Layer) -> None:
+    origin = Origin("environment", shown(name))
+    if name.upper().startswith(_PREFIX):
+        if name != CONFIG_VARIABLE and not _is_service_link(name, environ[name]):
+            layer.complain(origin, (), _unknown(name))
+        return
+    for right in _near_misses(name):
+        if right not in environ:
+            layer.complain(
+                origin,
+                (),
+                f"is not read; did you mean {right}? If it is another program's, set {right} too, even empty",
+            )
+
+
+def _unknown(name: str) -> str:
+    if name in _LONG_SECTIONS:
+        example = next(key for key in _LONG_NAMES if key.startswith(f"{name}__"))
+        return f"is a section; set one of its keys, for example {example}"
+    return f"unknown setting{did_you_mean(nearest(name, (*_OWN_NAMES, *_LONG_NAMES)))}"
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    if _SERVICE_LINK.fullmatch(name):
+        return True
+    return _SERVICE_PORT.fullmatch(name) is not None and _SERVICE_URL.fullmatch(value.strip()) is not None
+
+
+def _near_misses(name: str) -> Iterator[str]:
+    """Yield the bare name that `name` misses by a slip of the keyboard; not one that it merely extends."""
+    for right in _BARE_NAMES:
+        if abs(len(name) - len(right)) > _NEAR_MISS or distance(name.upper(), right) > _NEAR_MISS:
+            continue
+        extended = name.startswith(right) and _EXTENDED.fullmatch(name[len(right) :])
+        if not extended and not name.endswith(f"_{right}"):
+            yield right

@@ -1,0 +1,194 @@
+"""From file, environment and flags to one validated, immutable `Config`, or to every mistake at once.
+
+    defaults  <  file  <  environment  <  flags        key by key, the rightmost that is set wins
+         '---------.-----------'
+              references (${NAME}, file:/path) -> types -> ranges -> Config + where each key came from
+
+Rule of the file: this is the only place that reads the process environment. Whoever needs a setting gets it through a
+constructor. Failure mode: nothing is guessed or skipped; a configuration with one mistake is refused as a whole.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from proxy.config.advice import advise
+from proxy.config.document import yaml_value
+from proxy.config.environment import CONFIG_VARIABLE, read_environment, read_flags
+from proxy.config.keys import KEYS, Key
+from proxy.config.names import did_you_mean, nearest
+from proxy.config.problems import ConfigError, KeyPath, Layer, Origin, Problem, Setting
+from proxy.config.references import BadReference, is_reference, resolve
+from proxy.config.schema import Config
+from proxy.config.source import read_file
+
+_DEFAULT: Final = Origin("default")
+
+_WORDING: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = MappingProxyType(
+    {
+        "greater_than": lambda ctx: f"must be greater than {yaml_value(ctx['gt'])}",
+        "greater_than_equal": lambda ctx: f"must be at least {yaml_value(ctx['ge'])}",
+        "less_than": lambda ctx: f"must be less than {yaml_value(ctx['lt'])}",
+        "less_than_equal": lambda ctx: f"must be at most {yaml_value(ctx['le'])}",
+        "string_too_short": lambda ctx: f"must have at least {ctx['min_length']} characters",
+        "string_too_long": lambda ctx: f"must have at most {ctx['max_length']} characters",
+        "string_pattern_mismatch": lambda ctx: f"must match {ctx['pattern']}",
+        "string_type": lambda ctx: "must be text; put it in quotes",
+        "value_error": lambda ctx: str(ctx["error"]),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be used, and what is known about how it came to be."""
+
+    config: Config
+    demo: bool
+    """Neither a provider key nor a base URL was given: the caller answers from the demo upstream."""
+    origins: Mapping[KeyPath, Origin]
+    """Who set each key; every key of the schema is present."""
+    warnings: tuple[Problem, ...]
+    """Legal, but probably not what was meant."""
+    path: Path | None
+    """The file that was read."""
+
+
+def load_from_process(path: Path | None = None, overrides: Mapping[str, str] | None = None) -> Loaded:
+    """Load with the environment of this process. `overrides`: flags with their dashes, as `load` takes them."""
+    return load(path, os.environ, overrides or {})
+
+
+def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, str]) -> Loaded:
+    """Load the configuration from `path` (else from the file SIDEGATE_CONFIG names, else from none) and the overlays.
+
+    Raises:
+        ConfigError: it cannot be used; holds every mistake found.
+    """
+    named = environ.get(CONFIG_VARIABLE, "").strip()
+    path = path or (Path(named) if named else None)
+    layers = [read_file(path) if path else Layer(), read_environment(environ), read_flags(overrides)]
+    problems = [problem for layer in layers for problem in layer.problems]
+    lines = layers[0].lines
+    settings = {key: setting for layer in layers for key, setting in layer.settings.items()}
+    values, found = _settle(settings, lines, environ)
+    problems += found
+    config = _validate(values, settings, lines, problems)
+    if config is None or problems:
+        raise ConfigError(_in_order(problems))
+    origins = {key: settings[key].origin if key in settings else _DEFAULT for key in KEYS}
+    return Loaded(
+        config=config,
+        demo=config.upstream.api_key is None and origins["upstream", "base_url"] == _DEFAULT,
+        origins=MappingProxyType(origins),
+        warnings=tuple(_literal_secrets(settings)) + tuple(advise(config, origins)),
+        path=path,
+    )
+
+
+def _settle(
+    settings: Mapping[KeyPath, Setting], lines: Mapping[KeyPath, int], environ: Mapping[str, str]
+) -> tuple[dict[KeyPath, Any], list[Problem]]:
+    """Return the values that have the right type, references resolved, and what is wrong with the others."""
+    values: dict[KeyPath, Any] = {}
+    problems: list[Problem] = []
+    for path, setting in settings.items():
+        key = KEYS[path]
+        if setting.value is None and key.optional:
+            values[path] = None
+        elif not key.fits(setting.value):
+            problems.append(Problem(setting.origin, key.name, _misfit(key, setting.value)))
+        elif not key.hidden:
+            values[path] = setting.value
+        else:
+            values[path] = _dereference(key, setting, lines, environ, problems)
+    return values, problems
+
+
+def _misfit(key: Key, value: object) -> str:
+    if value is None:
+        return f"has no value; {key.expectation()}, or leave the line out for the default"
+    guess = nearest(value, key.choices) if isinstance(value, str) else None
+    return f"{key.expectation()}{did_you_mean(guess)}"
+
+
+def _dereference(
+    key: Key, setting: Setting, lines: Mapping[KeyPath, int], environ: Mapping[str, str], problems: list[Problem]
+) -> Any:
+    if not isinstance(setting.value, dict):
+        try:
+            return resolve(setting.value, environ)
+        except BadReference as error:
+            problems.append(Problem(setting.origin, key.name, str(error)))
+            return key.default
+    result: dict[str, Any] = {}
+    for name, value in setting.value.items():
+        try:
+            result[name] = resolve(value, environ) if isinstance(value, str) else value
+        except BadReference as error:
+            inner = (*key.path, name)
+            problems.append(Problem(_locate(inner, setting.origin, lines), ".".join(inner), str(error)))
+    return result
+
+
+def _validate(
+    values: Mapping[KeyPath, Any],
+    settings: Mapping[KeyPath, Setting],
+    lines: Mapping[KeyPath, int],
+    problems: list[Problem],
+) -> Config | None:
+    """Build the configuration from defaults and values; add what the schema refuses to `problems`."""
+    document: dict[str, Any] = {}
+    for path, key in KEYS.items():
+        section = document
+        for name in path[:-1]:
+            section = section.setdefault(name, {})
+        section[path[-1]] = values.get(path, key.default)
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    for detail in details:
+        names = tuple(str(part) for part in detail["loc"] if part != "[key]")
+        owner = next(path for path in KEYS if names[: len(path)] == path)
+        origin = settings[owner].origin if owner in settings else _DEFAULT
+        problems.append(Problem(_locate(names, origin, lines), ".".join(names), _word(detail)))
+    return None
+
+
+def _word(detail: Any) -> str:
+    """Return our words for a mistake that pydantic found. Neither they nor its own quote the value."""
+    wording = _WORDING.get(detail["type"])
+    if wording:
+        return wording(detail["ctx"] if "ctx" in detail else {})
+    message: str = detail["msg"]
+    return message[:1].lower() + message[1:]
+
+
+def _locate(path: KeyPath, origin: Origin, lines: Mapping[KeyPath, int]) -> Origin:
+    """Return `origin` with the line of the innermost part of `path` that has one."""
+    if origin.kind != "file":
+        return origin
+    known = (lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines)
+    return Origin("file", origin.name, next(known, origin.line))
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    """Sort by source and line, as a reader would go through them; the same text twice is said once."""
+    rank = {"default": 0, "file": 1, "environment": 2, "flag": 3}
+    unique = {str(problem): problem for problem in problems}.values()
+    return sorted(unique, key=lambda problem: (rank[problem.origin.kind], problem.origin.line))
+
+
+def _literal_secrets(settings: Mapping[KeyPath, Setting]) -> Iterator[Problem]:
+    for path, setting in settings.items():
+        if KEYS[path].kind != "secret" or setting.origin.kind != "file" or setting.value is None:
+            continue
+        if not is_reference(setting.value):
+            text = "the secret itself stands in the file; use ${NAME} or file:/path"
+            yield Problem(setting.origin, KEYS[path].name, text)

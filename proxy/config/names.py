@@ -1,0 +1,60 @@
+"""Which right name a wrong name was probably meant to be.
+
+Rule of the file: pure functions over words. The measure is the optimal string alignment distance: inserted, missing,
+replaced and swapped neighbouring letters each count one. Case and the choice between `-`, `_` and nothing do not count,
+because `dataDir`, `data-dir` and `data_dir` are one name to a reader. A suggestion is only made when it is close; a
+wild guess would send the reader to the wrong place.
+
+Source: R. A. Wagner and M. J. Fischer, "The String-to-String Correction Problem", with adjacent transpositions.
+"""
+
+from collections.abc import Iterable
+
+_SHOWN_NAME = 64
+
+
+def distance(left: str, right: str) -> int:
+    """Count the single-letter edits (insert, delete, replace, swap neighbours) between two words. O(len * len)."""
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        current = [i]
+        for j, b in enumerate(right, 1):
+            cost = min(row[j] + 1, current[j - 1] + 1, row[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
+                cost = min(cost, before[j - 2] + 1)
+            current.append(cost)
+        before, row = row, current
+    return row[-1]
+
+
+def closeness(word: str, candidate: str) -> int | None:
+    """Return how far `candidate` is from `word`, or None when it is too far to be what was meant."""
+    if len(word) > 2 * _SHOWN_NAME:
+        return None
+    allowed = max(1, min(len(word), len(candidate)) // 3)
+    if abs(len(word) - len(candidate)) > allowed + 2:
+        return None
+    edits = min(distance(word.lower(), candidate.lower()), distance(_plain(word), _plain(candidate)))
+    return edits if edits <= allowed and edits < len(word) else None
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Return the closest candidate, the first of equally close ones, or None when none is close."""
+    scored = [(edits, name) for name in candidates if (edits := closeness(word, name)) is not None]
+    return min(scored, key=lambda pair: (pair[0], distance(word.lower(), pair[1].lower())))[1] if scored else None
+
+
+def did_you_mean(suggestion: str | None) -> str:
+    """Return the end of a message: empty when there is nothing to suggest."""
+    return f"; did you mean {suggestion}?" if suggestion else ""
+
+
+def shown(text: str, limit: int = _SHOWN_NAME) -> str:
+    """Return text that somebody else wrote in a form that is safe in one line of a terminal: short and printable."""
+    safe = "".join(letter if letter.isprintable() else "?" for letter in text[: limit + 1])
+    return safe if len(safe) <= limit else safe[:limit] + "..."
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")

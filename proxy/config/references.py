@@ -1,0 +1,65 @@
+"""Fetch secrets from where a reference points: `${NAME}` in the environment or `file:/path` on disk.
+
+Rules of the file: a reference is the whole value, never a part of one; what it points to must exist and hold something;
+a value that only looks like a reference is a mistake and not a secret; nothing that was fetched, or should have been,
+appears in a message. Files are read at each load, so a rotated secret is picked up by the next one.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+_NAME: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_LOOKALIKE: Final = re.compile(r"^\$[A-Z_][A-Z0-9_]*$|\$\{|\$\([A-Za-z_][A-Za-z0-9_]*\)")
+_FILE: Final = "file:"
+_MAX_SECRET_BYTES: Final = 65_536
+
+
+class BadReference(ValueError):
+    """A reference that leads nowhere. The message names the variable or the file, never a value."""
+
+
+def is_reference(value: str) -> bool:
+    """Tell whether a value points to a secret instead of being one."""
+    return value.startswith(_FILE) or _NAME.fullmatch(value) is not None
+
+
+def resolve(value: str, environ: Mapping[str, str]) -> str:
+    """Return the secret that `value` points to, or `value` itself when it is no reference. White space is stripped.
+
+    Raises:
+        BadReference: the variable is not set, the file cannot be used, or the reference is malformed.
+    """
+    value = value.strip()
+    if value.startswith(_FILE):
+        return _from_file(value.removeprefix(_FILE))
+    if named := _NAME.fullmatch(value):
+        found = environ.get(named[1], "").strip()
+        if not found:
+            raise BadReference(f"refers to the environment variable {named[1]}, which is not set")
+        return found
+    if _LOOKALIKE.search(value):
+        raise BadReference("looks like a reference but is none; write ${NAME} and nothing else, or file:/path")
+    return value
+
+
+def _from_file(name: str) -> str:
+    path = Path(name)
+    if not name.isprintable():
+        raise BadReference("refers to a file whose name cannot be printed")
+    if not path.is_absolute():
+        raise BadReference("refers to a file by a relative path; write file:/absolute/path")
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_SECRET_BYTES + 1)
+        text = data.decode().strip()
+    except OSError as error:
+        raise BadReference(f"refers to the file {name}, which cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise BadReference(f"refers to the file {name}, which is not UTF-8 text") from None
+    if not text:
+        raise BadReference(f"refers to the file {name}, which is empty")
+    if len(data) > _MAX_SECRET_BYTES:
+        raise BadReference(f"refers to the file {name}, which is larger than {_MAX_SECRET_BYTES} bytes")
+    return text

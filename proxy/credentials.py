@@ -1,0 +1,62 @@
+"""Finding credentials in what is kept or shown, and covering them.
+
+A credential is known by its value (the provider's key, the key of the client that asks) or by its shape (`sk-..`): what
+somebody put where a name belongs, such as a model, need not stand in a header to compare with. Records are searched by
+shape and for our own keys alone: a client could choose its "key" such that covering it would spoil the record.
+
+Rules of the file: a cover is as long as what it covers, so that lengths that were announced and the JSON around it stay
+right; what is too short to be a secret is a placeholder (`none`, `ollama`), a word that any text may hold. Pure.
+
+Failure mode: a key of an unknown shape in the place of a name is not found.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+MIN_SECRET_BYTES: Final = 12
+"""The value of a key that is shorter is a placeholder."""
+_SHAPE: Final = re.compile(rb"(?<![A-Za-z0-9])(?:sk-|sg-|gsk_|xai-|AIza)[A-Za-z0-9_-]{16,}")
+_CLIENT_FIELDS: Final = (b"authorization", b"api-key", b"x-api-key")
+
+
+def secrets_in(values: Iterable[bytes]) -> tuple[bytes, ...]:
+    """Return the secrets in values of header fields (`Bearer <secret>`, or the secret alone), the longest first."""
+    found = {word for value in values for word in value.split()[-1:] if len(word) >= MIN_SECRET_BYTES}
+    return tuple(found if len(found) < 2 else sorted(found, key=len, reverse=True))
+
+
+def client_secrets(fields: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
+    """Return the secrets that a client sent where credentials belong. `fields`: by lower-case name."""
+    return secrets_in([fields[name] for name in _CLIENT_FIELDS if name in fields])
+
+
+def cover(data: bytes, secrets: Iterable[bytes]) -> bytes:
+    """Return `data` with every occurrence of a secret replaced by asterisks; the same object if there is none."""
+    for secret in secrets:
+        if data.find(secret) >= 0:
+            data = data.replace(secret, b"*" * len(secret))
+    return data
+
+
+def covered_text(text: str, secrets: Iterable[bytes]) -> str:
+    """Do the same to text. Secrets are ASCII, as header values are."""
+    for secret in secrets:
+        word = secret.decode("latin-1")
+        if word in text:
+            text = text.replace(word, "*" * len(word))
+    return text
+
+
+def cover_shapes(data: bytes) -> bytes:
+    """Return `data` with everything that has the shape of a key replaced by asterisks."""
+    # `find` of plain bytes takes 80 ns per KiB: `in` takes twice that, the pattern alone a hundred times (timeit).
+    find = data.find
+    if find(b"sk-") < 0 and find(b"sg-") < 0 and find(b"gsk_") < 0 and find(b"xai-") < 0 and find(b"AIza") < 0:
+        return data
+    return _SHAPE.sub(lambda found: b"*" * len(found[0]), data)
+
+
+def resembles_credential(name: str) -> bool:
+    """Tell whether a name holds something that has the shape of a key."""
+    return _SHAPE.search(name.encode("utf-8", "replace")) is not None

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, the schema and a private server for those who have none."""

@@ -1,0 +1,275 @@
+"""Connections to PostgreSQL, and the one place where its errors become ours.
+
+`Database` exists before PostgreSQL does and outlives its outages: connections are opened when they are needed, tried
+before they are handed out, and all thrown away when one turns out dead. Nothing here waits for long or tries again;
+whoever asks decides that.
+
+What the caller of `acquire` and `transaction` has to handle:
+
+    DatabaseUnavailable   cannot be reached, restarts, is full, was in the way of another (deadlock): try again later
+    RecordRejected        the data do not fit (SQLSTATE class 22 or 23): trying again cannot help
+    anything else         a mistake of ours; it propagates as it is
+
+Rule of the file: nothing may depend on a session, so that PgBouncer in transaction mode can stand between. No prepared
+statements, no settings of the session, no listening, no locks that outlive a transaction.
+
+Source: PostgreSQL documentation, appendix A "Error Codes"; PgBouncer, "Feature matrix for pooling modes"; tcp(7).
+"""
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias, cast
+from urllib.parse import urlsplit
+
+import asyncpg
+import orjson
+
+from proxy.config.schema import Database as Settings
+from proxy.errors import DatabaseUnavailable, RecordRejected
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+_OUTAGE_CLASSES = ("08", "53")
+_OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25006"})
+_NOT_MIGRATED_STATES = frozenset({"42P01", "42883", "42703"})
+"""A table, function or column is missing: the migrations have not run yet, or belong to another version."""
+_BUSY_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
+"""Nothing is wrong with the database: another transaction, a lock or our own time limit stood in the way."""
+_REJECTED_CLASSES = ("22", "23")
+_REFUSALS = {
+    "28000": "this role may not log in",
+    "28P01": "wrong password",
+    "3D000": "there is no such database",
+    "53300": "too many connections",
+}
+
+_PING_S = 1.0  # an idle connection that does not answer in this time is dead
+_CLOSE_S = 5.0
+_KEEPALIVE_IDLE_S = 5
+_KEEPALIVE_INTERVAL_S = 2
+_KEEPALIVE_PROBES = 3
+_UNACKNOWLEDGED_MS = 6000
+
+_log = logging.getLogger(__name__)
+
+
+class Database:
+    """A pool of connections that comes and goes with PostgreSQL."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._is_up = False
+        self._told: set[str] = set()  # reasons of this outage that stand in the log; the start counts as one
+
+    @property
+    def is_up(self) -> bool:
+        """What the latest use or probe found; False before the first."""
+        return self._is_up
+
+    async def connect(self, dsn: str | None = None) -> None:
+        """Get ready; PostgreSQL need not be there yet. `dsn`: instead of the one in the settings.
+
+        Raises:
+            ValueError: the DSN cannot be one of PostgreSQL. The message does not quote it.
+        """
+        if dsn is None:
+            dsn = self._settings.url.get_secret_value() if self._settings.url else ""
+        _check_dsn(dsn)
+        self._pool = await asyncpg.create_pool(
+            dsn,
+            min_size=0,
+            max_size=self._settings.pool_size,
+            timeout=self._settings.connect_timeout_s,
+            command_timeout=self._settings.statement_timeout_s,
+            max_inactive_connection_lifetime=60.0,
+            statement_cache_size=0,  # PgBouncer: no prepared statements
+            server_settings={"application_name": "sidegate"},
+            init=_prepare_connection,
+            reset=_keep_session,
+        )
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """Lend a connection that has just answered. In the block, errors of PostgreSQL become ours (see above).
+
+        Raises:
+            DatabaseUnavailable: no connection within the time to acquire one, or the connection failed in the block.
+            RecordRejected: the data of a statement do not fit.
+        """
+        pool = self._require_pool()
+        connection = await self._take(pool)
+        try:
+            with self._translated(connection):
+                yield connection
+            self._note_up()
+        finally:
+            await self._give_back(pool, connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Lend a connection inside a transaction: committed at the end of the block, rolled back if it raises.
+
+        `DatabaseUnavailable` at the end leaves open whether it was committed: what is tried again must be idempotent.
+        """
+        async with self.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def probe(self) -> bool:
+        """Tell whether PostgreSQL answers now. Takes at most the time to acquire a connection, and a second."""
+        try:
+            async with self.acquire():
+                return True
+        except DatabaseUnavailable:
+            return False
+
+    async def close(self) -> None:
+        """Close all connections; those still lent are cut after some seconds. The object may be connected again."""
+        pool, self._pool = self._pool, None
+        self._is_up = False
+        if pool is None:
+            return
+        try:
+            await asyncio.wait_for(pool.close(), _CLOSE_S)
+        except (TimeoutError, OSError, asyncpg.PostgresError):
+            pool.terminate()
+
+    def _require_pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        if self._pool is None:
+            raise DatabaseUnavailable("The database is not connected.")
+        return self._pool
+
+    async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Connection:
+        """Take a connection and try it: one that died silently would cost the caller a whole statement timeout."""
+        try:
+            lent = await pool.acquire(timeout=self._settings.acquire_timeout_s)
+        except TimeoutError:
+            if pool.get_size() >= pool.get_max_size() and not pool.get_idle_size():
+                raise DatabaseUnavailable("All connections to the database are busy.") from None
+            raise self._note_down("no connection in time") from None
+        except asyncpg.PostgresError as error:  # also a wrong password or a missing database: both can be mended
+            meaning = _REFUSALS.get(error.sqlstate or "", type(error).__name__)
+            raise self._note_down(f"connection refused: {meaning}, SQLSTATE {error.sqlstate}") from error
+        except (OSError, asyncpg.InterfaceError) as error:
+            raise self._note_down(f"no connection: {type(error).__name__}") from error
+        try:
+            await lent.execute("SELECT 1", timeout=_PING_S)
+        except BaseException as error:
+            if not _is_gone(lent):
+                lent.terminate()
+            await pool.expire_connections()  # the others will not be better
+            if isinstance(error, OSError | asyncpg.PostgresError | asyncpg.InterfaceError):
+                raise self._note_down("an idle connection was dead") from error
+            raise
+        return cast(Connection, lent)
+
+    async def _give_back(self, pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection) -> None:
+        try:
+            await pool.release(cast(Any, connection))
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # The pool has dropped the connection already, and what was done on it is done: no failure of the caller's.
+            _log.debug("a connection could not be reused: %s", type(error).__name__)
+
+    @contextmanager
+    def _translated(self, connection: Connection) -> Iterator[None]:
+        """Turn errors into ours. Their texts may quote data, so of a refused record only names of the schema remain."""
+        try:
+            yield
+        except asyncpg.PostgresError as error:
+            ours = self._of_sqlstate(error)
+            if ours is error:
+                raise
+            raise ours from (None if isinstance(ours, RecordRejected) else error)
+        except asyncpg.InterfaceError as error:
+            if isinstance(error, ValueError):  # an argument that cannot be encoded
+                raise RecordRejected("a value does not fit the type of its column") from None
+            if _is_gone(connection):
+                raise self._note_down("connection lost") from error
+            raise
+        except (UnicodeEncodeError, OverflowError):  # the same, inside COPY
+            raise RecordRejected("a value does not fit the type of its column") from None
+        except OSError as error:  # includes TimeoutError
+            raise self._note_down(f"connection failed: {type(error).__name__}") from error
+
+    def _of_sqlstate(self, error: asyncpg.PostgresError) -> Exception:
+        state = error.sqlstate or ""
+        if state[:2] in _REJECTED_CLASSES:
+            return RecordRejected(_describe(error))
+        if state in _NOT_MIGRATED_STATES:
+            _log.warning("the schema is not the one of this version", extra={"sqlstate": state})
+            return DatabaseUnavailable(f"The schema is not migrated to this version (SQLSTATE {state}).")
+        if state in _BUSY_STATES:
+            return DatabaseUnavailable(f"The database is busy (SQLSTATE {state}).")
+        if state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES:
+            return self._note_down(f"SQLSTATE {state}")
+        return error
+
+    def _note_up(self) -> None:
+        if not self._is_up:
+            self._is_up = True
+            self._told.clear()
+            _log.info("the database answers")
+
+    def _note_down(self, reason: str) -> DatabaseUnavailable:
+        self._is_up = False
+        if reason not in self._told:
+            self._told.add(reason)
+            _log.warning("the database is away: %s", reason)
+        return DatabaseUnavailable(f"The database is not available ({reason}).")
+
+
+def _describe(error: asyncpg.PostgresError) -> str:
+    names = (error.table_name, error.column_name, error.constraint_name)
+    where = ", ".join(name for name in names if name)
+    return f"SQLSTATE {error.sqlstate} {type(error).__name__}" + (f" ({where})" if where else "")
+
+
+def _is_gone(connection: Any) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:  # lost, and so taken back by its pool already
+        return True
+
+
+def _check_dsn(dsn: str) -> None:
+    try:
+        parts = urlsplit(dsn)
+        valid = parts.scheme in ("postgresql", "postgres") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise ValueError("the database URL must look like postgresql://user:password@host:5432/name")
+
+
+async def _keep_session(connection: Connection) -> None:
+    """Reset nothing between uses: nobody sets anything, and behind PgBouncer it would reach another server."""
+
+
+async def _prepare_connection(connection: Connection) -> None:
+    """Teach a new connection JSONB, and its socket not to wait for a peer that is gone."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
+    )  # known type: asks the server nothing
+    transport: asyncio.Transport = cast(Any, connection)._transport
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_PROBES)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+
+
+def _encode_jsonb(value: object) -> bytes:
+    """`bytes` are JSON already; anything else is encoded. The leading 1 is the version of the binary format."""
+    return b"\x01" + (value if isinstance(value, bytes) else orjson.dumps(value))
+
+
+def _decode_jsonb(data: bytes) -> object:
+    return orjson.loads(data[1:])

@@ -1,0 +1,375 @@
+"""The nouns of the project: what one request is made of. Verbs live in the packages.
+
+`Exchange` (RFC 9110 section 3.4: a request/response exchange) is the one object of a request's life: slots in groups,
+one per phase, `None` until that phase ran. Phases take values and return a value; only `pipeline` assigns. The
+exception is `attempts`: dispatch appends an `Attempt` before it sends, and the relay counts into the attempt's
+`Meter`, so that a task cancelled anywhere still settles what was spent.
+
+Facts made once per request (`Inbound`, `ParsedRequest`, `Charge` ...) are never changed after they were made. They are
+not declared frozen: a frozen dataclass sets each field through `object.__setattr__`, at five times the cost (timeit).
+
+The small Protocols at the end are the seams between packages that may not import each other.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from proxy.errors import ProxyError
+
+Header = tuple[bytes, bytes]
+"""Name and value as they stood on the wire: order, case and bytes are kept."""
+Headers = Sequence[Header]
+
+
+def first_values(headers: Headers) -> dict[bytes, bytes]:
+    """Return the first value of each header by its lower-case name: one pass instead of one per question."""
+    fields: dict[bytes, bytes] = {}
+    for name, value in headers:
+        fields.setdefault(name.lower(), value)
+    return fields
+
+
+BodyKind = Literal["none", "json", "multipart", "raw", "websocket"]
+Dialect = Literal["chat", "completions", "responses", "embeddings", "images", "audio", "realtime", "generic", "none"]
+"""How usage and text are laid out in answers and their stream events. `none`: usage in them was charged before."""
+UsageSource = Literal["provider", "estimated", "none"]
+"""`provider`: exact figures of the provider. `estimated`: ours, marked as such. `none`: nothing was billable."""
+Outcome = Literal[
+    "ok",
+    "rejected",
+    "upstream_error",
+    "upstream_failed",
+    "timeout",
+    "truncated",
+    "client_abort",
+    "drain_abort",
+    "internal_error",
+    "interrupted",
+]
+"""How an exchange ended.
+
+`rejected`: we said no before a provider was asked. `upstream_error`: the provider answered with status >= 400.
+`upstream_failed`, `timeout`: no complete answer came. `truncated`: a stream ended without its terminator.
+`client_abort`: the client left first. `drain_abort`: cut at the end of the drain time. `interrupted`: the process
+died in between (found in the journal at the next start).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the table of OpenAI endpoints (`openai.operations`)."""
+
+    name: str
+    """For example `chat.completions.create`; `unknown` for the default row."""
+    request_type: str
+    """What analytics group by: chat, responses, completions, embeddings, images, audio, models, other ..."""
+    body: BodyKind
+    dialect: Dialect
+    billable: bool
+    """False where an answer without usage costs nothing (models, files): then nothing is estimated."""
+    forces_stream_usage: bool = False
+    """True where `stream_options.include_usage` exists: chat completions and completions."""
+    gen_ai_operation: str = ""
+    """OpenTelemetry `gen_ai.operation.name`."""
+
+
+@dataclass(slots=True)
+class Inbound:
+    """The request head, checked. `target`: raw path and query, never decoded and never rebuilt."""
+
+    method: str
+    target: str
+    path: str
+    headers: Headers
+    fields: Mapping[bytes, bytes]
+    """The first value of each header, by lower-case name."""
+    operation: Operation
+    peer: str | None
+    content_length: int | None
+    """`None`: no body announced, or chunked."""
+    has_body: bool
+
+
+@dataclass(slots=True)
+class Principal:
+    """The caller. `user_id` and `project_id` are at most 256 characters of printable text."""
+
+    user_id: str
+    project_id: str
+    source: Literal["header", "body", "default"]
+    """Where the user's name came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool call that the model asked for (`kind="call"`), or a tool result that the client sent back (`"result"`)."""
+
+    kind: Literal["call", "result"]
+    id: str
+    name: str
+    arguments_bytes: int
+    """Size of arguments or result in bytes; the text itself is content and stays out."""
+
+
+@dataclass(slots=True)
+class ParsedRequest:
+    """What the body says. `body` is what goes upstream: the client's own bytes unless an edit was needed."""
+
+    body: bytes | None
+    """`None` for streamed bodies (multipart, raw) and for requests without one."""
+    document: Mapping[str, Any] | None
+    """The decoded JSON object; `None` for anything else. Not kept after the exchange."""
+    model: str | None
+    stream: bool
+    strip_usage: bool
+    """We forced `include_usage`: the extra chunk and the `usage: null` members are taken out again."""
+    input_text_bytes: Callable[[], int]
+    """Counts the UTF-8 bytes of all text that the model reads: on demand, because few requests need an estimate."""
+    conversation: str | None
+    user_hint: str | None
+    """`safety_identifier`, else `user`, of the body."""
+    tool_results: tuple[ToolCall, ...]
+    request_bytes: int
+
+
+@dataclass(slots=True)
+class Candidate:
+    """One place that could serve the request: an upstream's name and the model to ask it for."""
+
+    upstream: str
+    model: str | None
+
+
+@dataclass(slots=True)
+class RoutePlan:
+    """Ordered candidates and why."""
+
+    candidates: tuple[Candidate, ...]
+    reason: str
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts of one call, in the provider's own sense.
+
+    `input_tokens` includes cached, audio and image input; `output_tokens` includes reasoning and audio output.
+    The detail fields are parts of the totals, never additions.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    audio_seconds: float = 0.0
+    """Billed duration where the provider counts seconds instead of tokens (transcription)."""
+    images: int = 0
+    """Images produced, where the provider counts images instead of tokens."""
+
+
+@dataclass(slots=True)
+class Meter:
+    """What one attempt has used so far. The relay writes it while bytes pass; settle reads it at any moment."""
+
+    usage: Usage | None = None
+    """The provider's figures, the latest seen; `None` until they came."""
+    output_text_bytes: int = 0
+    """UTF-8 bytes of generated text seen so far (content, reasoning, refusals, tool arguments, all choices)."""
+    response_model: str | None = None
+    response_id: str | None = None
+    conversation: str | None = None
+    """The provider's own id of the conversation, where the answer names one."""
+    finish_reasons: list[str] = field(default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
+    """At most `MAX_TOOL_CALLS`; more are counted in `tool_calls_dropped`."""
+    tool_calls_dropped: int = 0
+    terminated: bool = False
+    """A stream's own terminator was seen (`[DONE]`, `response.completed` ...) or a whole document was read."""
+    stream_error: str | None = None
+    """Code or type of an error event that the provider put into the stream."""
+    response_bytes: int = 0
+    """Body bytes read from the provider."""
+    events: int = 0
+
+
+MAX_TOOL_CALLS = 256
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one upstream. Times are `time.monotonic()` seconds; `None` until reached."""
+
+    index: int
+    candidate: Candidate
+    started: float
+    sent: bool = False
+    """Some byte of the request may have reached the provider."""
+    headers_at: float | None = None
+    first_byte_at: float | None = None
+    ended: float | None = None
+    status: int | None = None
+    request_id: str | None = None
+    """The provider's `x-request-id`."""
+    error: ProxyError | None = None
+    meter: Meter = field(default_factory=Meter)
+
+
+@dataclass(slots=True)
+class Charge:
+    """What one attempt cost. `cost_nanos`: integer nano-dollars."""
+
+    usage: Usage
+    usage_source: UsageSource
+    cost_nanos: int
+    priced: bool
+    """False: the model has no price; the policy for unknown models decided `cost_nanos`."""
+
+
+@dataclass(slots=True)
+class Delivery:
+    """What the client got so far. Written by the relay and the ingress."""
+
+    status: int | None = None
+    """Status line sent; `None` while nothing was sent."""
+    committed_at: float | None = None
+    """Monotonic time of the first byte sent downstream: the commit point."""
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class Capture:
+    """Bounded copies of request and answer, only when content capture is on."""
+
+    limit_bytes: int
+    request: bytes | None = None
+    response: bytearray = field(default_factory=bytearray)
+    truncated: bool = False
+
+    def add(self, chunk: bytes) -> None:
+        """Keep as much of `chunk` as still fits."""
+        room = self.limit_bytes - len(self.response)
+        if len(chunk) > room:
+            self.truncated = True
+            chunk = chunk[: max(room, 0)]
+        self.response += chunk
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One client request from its first to its last byte."""
+
+    trace_id: str
+    """UUIDv7; its time is `started_at_ms`."""
+    started_at_ms: int
+    """Wall clock, milliseconds since 1970 UTC."""
+    started: float
+    """Monotonic seconds."""
+    inbound: Inbound
+    principal: Principal | None = None
+    request: ParsedRequest | None = None
+    plan: RoutePlan | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    delivery: Delivery = field(default_factory=Delivery)
+    charges: tuple[Charge, ...] = ()
+    """One per attempt, set by settle."""
+    capture: Capture | None = None
+    error: ProxyError | None = None
+    outcome: Outcome | None = None
+    ended: float | None = None
+    marks: dict[str, float] = field(default_factory=dict)
+    """Monotonic time at the end of each phase."""
+
+
+class UpstreamReply(Protocol):
+    """An answer whose head has arrived. The body is read on demand: an unread body holds the provider back."""
+
+    status: int
+    reason: str
+    headers: Headers
+
+    async def read(self) -> bytes:
+        """Return all bytes of the body that have arrived since the last call, `b""` at its end.
+
+        Raises:
+            UpstreamFailed: the body was cut or is malformed.
+            UpstreamTimeout: nothing arrived within the gap, or the total time is over.
+        """
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole body has arrived: what `read` has not returned yet, its next call does."""
+
+    def close(self) -> None:
+        """Give the connection back if the body was read to its end, drop it otherwise. Idempotent; never waits."""
+
+
+@dataclass(slots=True)
+class UpstreamRequest:
+    """What to send. `url`: absolute, already encoded, sent as it is. `headers`: complete but for framing."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes | AsyncIterator[bytes] | None
+    content_length: int | None = None
+    """Known length of a streamed body; `None` sends it chunked."""
+    on_sent: Callable[[], None] | None = None
+    """Called once, just before the first byte of the request is handed to the network."""
+
+
+class Downstream(Protocol):
+    """The client's side of one exchange. Every method may wait for a slow reader, never longer than the write stall.
+
+    Raises:
+        ClientDisconnected: the client is gone, or did not read within the write-stall time.
+    """
+
+    draining: bool
+    """The drain time is over: a cancellation that comes now is ours, not the client's."""
+
+    async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
+        """Send a whole answer at once. Adds Content-Length."""
+
+    async def start(self, status: int, reason: str, headers: Headers, length: int | None) -> None:
+        """Send the head. `length`: of the body to come; `None`: chunked."""
+
+    async def write(self, data: bytes) -> None:
+        """Send body bytes at once; no coalescing."""
+
+    async def finish(self) -> None:
+        """End the body normally."""
+
+    def cut(self) -> None:
+        """End the connection without ending the body, after what was written has left: a visible truncation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One websocket message (fragments joined) or control frame."""
+
+    kind: Literal["text", "binary", "ping", "pong", "close"]
+    data: str | bytes = b""
+    """Text as `str`, else bytes; the reason of a close frame as `str`."""
+    code: int | None = None
+    """Close code; `None` in a close frame without one, or for an end without a close frame if `abrupt`."""
+    abrupt: bool = False
+    """The connection ended without a close frame."""
+
+
+class WebsocketPeer(Protocol):
+    """One side of a relayed websocket."""
+
+    async def receive(self) -> Message:
+        """Return the next message; after a message of kind `close` there is none."""
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on; `close` ends the connection the way the other side ended it.
+
+        Raises:
+            ClientDisconnected, UpstreamFailed: this side is gone.
+        """

@@ -1,0 +1,143 @@
+"""The client's side of an answer: a raw HTTP/1.1 writer on aiohttp's connection.
+
+aiohttp parses requests and owns the connection; the answer's head is written here, byte for byte as the provider sent
+it. aiohttp's own response would add Server and Content-Type, fold header case and re-encode values. The object stands
+in for `web.StreamResponse`: the request handler asks only for `prepare`, `write_eof` and `keep_alive`.
+
+Failure mode: a closing transport, or a reader that stalls longer than `write_stall_s`, raises `ClientDisconnected`.
+Nothing is buffered beyond the transport's high-water mark.
+
+Source: RFC 9112 sections 6 (framing), 7.1 (chunks), 9.6 (tear-down).
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from aiohttp import web
+
+from proxy.errors import ClientDisconnected
+from proxy.exchange import Delivery, Headers
+
+_NO_LENGTH_STATUSES = frozenset({204, 304})
+_END_OF_CHUNKS = b"0\r\n\r\n"
+
+
+class HttpDownstream:
+    """`exchange.Downstream` for one request; also what the aiohttp handler returns."""
+
+    def __init__(self, request: web.BaseRequest, delivery: Delivery, write_stall_s: float) -> None:
+        self._request = request
+        self._protocol: Any = request.protocol
+        self._delivery = delivery
+        self._write_stall_s = write_stall_s
+        self._chunked = False
+        self._keep_alive = request.keep_alive
+        self.draining = False
+        """Set when the drain time is over: the cancellation that follows is ours, not the client's."""
+
+    # What aiohttp's request handler asks of a response.
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection may serve another request."""
+        return self._keep_alive
+
+    async def prepare(self, _request: web.BaseRequest) -> None:
+        """Do nothing: the head was sent by `send` or `start`."""
+
+    async def write_eof(self, _data: bytes = b"") -> None:
+        """Do nothing: the body was ended by `send`, `finish` or `cut`."""
+
+    # What the pipeline asks of a downstream.
+
+    async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
+        """Send a whole answer in one write; to HEAD its head alone, with the length that the body would have."""
+        framing = b"" if status in _NO_LENGTH_STATUSES else b"Content-Length: %d\r\n" % len(body)
+        if not self._request.content.is_eof():
+            self._keep_alive = False  # the answer came before the request's end: what follows may be body or request
+        head = self._head(status, reason, headers, framing)
+        if self._request.method == "HEAD":
+            self._write(head, status)
+        else:
+            self._write(head + body, status)
+            self._delivery.bytes += len(body)
+        if self._protocol.writing_paused:
+            await self._drain()
+
+    async def start(self, status: int, reason: str, headers: Headers, length: int | None) -> None:
+        """Send the head at once."""
+        if status == 204:  # with a length, some clients would wait for a body that cannot come
+            framing = b""
+        elif length is not None:
+            framing = b"Content-Length: %d\r\n" % length
+        elif status in _NO_LENGTH_STATUSES or self._request.method == "HEAD":
+            framing = b""
+        elif self._request.version >= (1, 1):
+            self._chunked = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+        else:
+            self._keep_alive = False
+            framing = b""
+        self._write(self._head(status, reason, headers, framing), status)
+        if self._protocol.writing_paused:
+            await self._drain()
+
+    async def write(self, data: bytes) -> None:
+        """Send body bytes at once."""
+        if not data:
+            return
+        size = len(data)
+        self._write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
+        self._delivery.bytes += size
+        if self._protocol.writing_paused:
+            await self._drain()
+
+    async def finish(self) -> None:
+        """End the body."""
+        if self._chunked:
+            self._write(_END_OF_CHUNKS)
+            if self._protocol.writing_paused:
+                await self._drain()
+
+    def cut(self) -> None:
+        """Close after what was written has left, without ending the body."""
+        self._keep_alive = False
+        if (transport := self._request.transport) is not None:
+            transport.close()
+
+    def refuse_more(self) -> None:
+        """Answer this request, then close the connection."""
+        self._keep_alive = False
+
+    def _head(self, status: int, reason: str, headers: Headers, framing: bytes) -> bytes:
+        version = self._request.version
+        lines = [b"HTTP/1.%d %d %b" % (version[1] > 0, status, reason.encode("latin-1", "replace"))]
+        lines += [b": ".join(field) for field in headers]
+        connection = b""
+        if not self._keep_alive:
+            connection = b"Connection: close\r\n"
+        elif version < (1, 1):
+            connection = b"Connection: keep-alive\r\n"
+        return b"%b\r\n%b%b\r\n" % (b"\r\n".join(lines), framing, connection)
+
+    def _write(self, data: bytes, status: int | None = None) -> None:
+        transport = self._protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientDisconnected("The client closed the connection.")
+        if status is not None:
+            self._delivery.status = status
+            self._delivery.committed_at = time.monotonic()
+        transport.write(data)
+
+    async def _drain(self) -> None:
+        """Wait until the client has read enough. Asked for only where writing is paused: no coroutine for the rest."""
+        try:
+            async with asyncio.timeout(self._write_stall_s):
+                await self._request.writer.drain()
+        except TimeoutError:
+            if (transport := self._request.transport) is not None:
+                transport.abort()
+            raise ClientDisconnected("The client did not read for too long.", code="client_write_stalled") from None
+        except ConnectionError:
+            raise ClientDisconnected("The client closed the connection.") from None

@@ -1,0 +1,174 @@
+"""The data port: every request of the data plane and of the API of our own enters here.
+
+The order is cheap to dear: drain and limits, then the strict check of the raw target, then our own API's table, then
+the pipeline. The target is matched and passed on exactly as it came; nothing of an upstream URL is built from decoded
+client input.
+
+Failure mode: whatever goes wrong before the pipeline is an error of OpenAI's shape for every path and method.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from proxy.config.schema import Config
+from proxy.credentials import client_secrets, covered_text
+from proxy.errors import InternalError, InvalidRequest, Overloaded, ProxyError, ShuttingDown
+from proxy.exchange import Exchange, Inbound, first_values
+from proxy.ingress.client_body import ClientBody
+from proxy.ingress.downstream import HttpDownstream
+from proxy.ingress.listener import RawRequest, error_response, with_reference
+from proxy.ingress.websocket import ClientWebsocket
+from proxy.metrics import Metrics
+from proxy.openai.operations import check_target, match
+from proxy.pipeline import Pipeline
+from proxy.trace.record import trace_id
+
+_log = logging.getLogger("sidegate.ingress")
+_DRAINING = "Sidegate is shutting down; send the request again."
+_REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
+
+
+class OwnApi(Protocol):
+    """The API of our own, as far as the data port needs it."""
+
+    def match(self, method: str, path: str) -> Any | None:
+        """Return a route if the path is ours."""
+
+    async def handle(self, request: web.BaseRequest, route: Any) -> web.Response:
+        """Answer. Raises ProxyError."""
+
+
+class Ingress:
+    """Handles requests of the data port and knows which are running."""
+
+    def __init__(self, config: Config, pipeline: Pipeline, api: OwnApi, metrics: Metrics) -> None:
+        self._config = config
+        self._pipeline = pipeline
+        self._api = api
+        self._metrics = metrics
+        self._running: dict[HttpDownstream, asyncio.Task[Any]] = {}
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def handle(self, request: RawRequest) -> Any:
+        """Answer one request; returns what aiohttp treats as its response."""
+        try:
+            self._admit()
+            path = _check_head(request)
+            route = self._api.match(request.method, path)
+            if route is not None:
+                return with_reference(await self._api.handle(request, route))
+            if not path.startswith("/v1/"):
+                raise InvalidRequest(
+                    f"Unknown path. The API is served under /v1/, for example {request.method} /v1/chat/completions.",
+                    status=404,
+                    code="unknown_path",
+                )
+        except ProxyError as error:
+            return self._refuse(error)
+        except Exception:
+            _log.exception("request failed")
+            return self._refuse(InternalError("Sidegate failed to handle the request."))
+        return await self._exchange(request, path)
+
+    def _admit(self) -> None:
+        if self._draining:
+            raise ShuttingDown(_DRAINING, retry_after_s=1.0)
+        if len(self._running) >= self._config.limits.concurrent_requests:
+            raise Overloaded(
+                f"Too many requests at once: the limit is {self._config.limits.concurrent_requests}.",
+                code="too_many_requests_in_flight",
+                retry_after_s=1.0,
+            )
+
+    def _refuse(self, error: ProxyError) -> web.Response:
+        self._metrics.count_error(error)
+        response = error_response(error)
+        if isinstance(error, ShuttingDown):
+            response.force_close()
+        return response
+
+    async def _exchange(self, request: RawRequest, path: str) -> Any:
+        now_ms = time.time_ns() // 1_000_000
+        x = Exchange(
+            trace_id=trace_id(now_ms),
+            started_at_ms=now_ms,
+            started=time.monotonic(),
+            inbound=_inbound(request, path),
+        )
+        downstream = HttpDownstream(request, x.delivery, self._config.timeouts.write_stall_s)
+        if request.ends_connection:
+            downstream.refuse_more()
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[downstream] = task
+        self._idle.clear()
+        self._metrics.in_flight += 1
+        try:
+            if x.inbound.operation.body == "websocket":
+                client = ClientWebsocket(
+                    request, self._config.limits.websocket_message_bytes, self._config.timeouts.write_stall_s
+                )
+                try:
+                    await self._pipeline.handle_websocket(x, client, downstream)
+                finally:
+                    client.release()
+                return downstream
+            await self._pipeline.handle(x, ClientBody(request, self._config.limits), downstream)
+            return downstream
+        finally:
+            del self._running[downstream]
+            if not self._running:
+                self._idle.set()
+            self._metrics.in_flight -= 1
+
+    @property
+    def running(self) -> int:
+        """Requests in the pipeline."""
+        return len(self._running)
+
+    def begin_drain(self) -> None:
+        """Refuse new requests; running ones go on, and their connections close afterwards."""
+        self._draining = True
+        for downstream in self._running:
+            downstream.refuse_more()
+
+    async def until_idle(self, limit_s: float) -> None:
+        """Wait until no request runs, at most `limit_s`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._idle.wait()
+
+    def end_drain(self) -> None:
+        """End what still runs: each client gets an error event or a visible cut."""
+        for downstream, task in self._running.items():
+            downstream.draining = True
+            task.cancel()
+
+
+def _check_head(request: RawRequest) -> str:
+    if request.method in _REFUSED_METHODS:
+        raise InvalidRequest(f"The method {request.method} is not allowed.", status=405, code="method_not_allowed")
+    return check_target(request.target)
+
+
+def _inbound(request: RawRequest, path: str) -> Inbound:
+    fields = first_values(request.raw_header_lines)
+    secrets = client_secrets(fields)
+    return Inbound(
+        method=request.method,
+        target=request.target,
+        path=covered_text(path, secrets),
+        headers=request.raw_header_lines,
+        fields=fields,
+        operation=match(request.method, path, request.is_upgrade),
+        peer=request.remote,
+        content_length=request.content_length,
+        has_body=request.body_exists,
+    )

@@ -1,0 +1,137 @@
+"""The client's side of a relayed websocket, on aiohttp's server websocket.
+
+Control frames are not answered here: they pass to the provider, whose answers pass back. The handshake is completed
+only after the provider has accepted, with the subprotocol that the provider chose. Compression is not negotiated, so
+that every message can be seen as text.
+
+Failure mode: a lost client is a `close` message with `abrupt` set when reading, `ClientDisconnected` when writing; a
+client that does not read for `write_stall_s` is lost too.
+Source: RFC 6455 sections 4.2.2, 5.5.1 and 7.4.
+"""
+
+import asyncio
+from contextlib import suppress
+from struct import pack
+
+from aiohttp import WSMsgType, web
+
+from proxy.errors import ClientDisconnected, InvalidRequest
+from proxy.exchange import Headers, Message
+from proxy.ingress.listener import RawRequest
+
+_CLOSE_WAIT_S = 5.0
+_ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
+
+
+class ClientWebsocket:
+    """`exchange.WebsocketPeer` towards the client; usable after `accept`."""
+
+    def __init__(self, request: RawRequest, max_message_bytes: int, write_stall_s: float) -> None:
+        self._request = request
+        self._max_message_bytes = max_message_bytes
+        self._write_stall_s = write_stall_s
+        self.response: web.WebSocketResponse | None = None
+        self._closing = False
+        self._stalled = False
+
+    async def accept(self, subprotocol: str | None, headers: Headers) -> None:
+        """Complete the handshake with the provider's choice of subprotocol and our headers.
+
+        Raises:
+            InvalidRequest: the client's part of the handshake is not valid; nothing was sent.
+            ClientDisconnected: the client is gone.
+        """
+        response = web.WebSocketResponse(
+            timeout=_CLOSE_WAIT_S,
+            autoclose=False,
+            autoping=False,
+            compress=False,
+            protocols=(subprotocol,) if subprotocol else (),
+            max_msg_size=self._max_message_bytes,
+        )
+        for name, value in headers:
+            response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        try:
+            await response.prepare(self._request)
+        except web.HTTPException:
+            raise InvalidRequest("The websocket handshake is not valid.", code="invalid_handshake") from None
+        except ConnectionError:
+            raise ClientDisconnected("The client closed the connection.") from None
+        self.response = response
+
+    async def receive(self) -> Message:
+        """Return the client's next message."""
+        assert self.response is not None
+        frame = await self.response.receive()
+        if frame.type is WSMsgType.TEXT:
+            return Message("text", frame.data)
+        if frame.type is WSMsgType.BINARY:
+            return Message("binary", bytes(frame.data))
+        if frame.type is WSMsgType.PING:
+            return Message("ping", bytes(frame.data))
+        if frame.type is WSMsgType.PONG:
+            return Message("pong", bytes(frame.data))
+        if frame.type is WSMsgType.CLOSE:
+            closing = Message("close", frame.extra or "", frame.data or None)
+            with suppress(ClientDisconnected):
+                await self.send(closing)
+            return closing
+        if frame.type is WSMsgType.ERROR:
+            raise InvalidRequest("The websocket message is malformed or too large.", code="invalid_websocket_message")
+        return Message("close", abrupt=True)
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the provider to the client."""
+        assert self.response is not None
+        try:
+            async with asyncio.timeout(self._write_stall_s):
+                await self._send(self.response, message)
+        except TimeoutError:
+            self._stalled = True
+            raise ClientDisconnected("The client did not read for too long.", code="client_write_stalled") from None
+        except (ConnectionError, RuntimeError):
+            raise ClientDisconnected("The client closed the websocket.") from None
+
+    async def _send(self, response: web.WebSocketResponse, message: Message) -> None:
+        data = message.data
+        if message.kind == "close":
+            await self._end(response, message)
+        elif isinstance(data, str):
+            await response.send_frame(data.encode(), WSMsgType.TEXT)
+        elif message.kind == "binary":
+            await response.send_frame(data, WSMsgType.BINARY)
+        elif message.kind == "ping":
+            await response.ping(data)
+        else:
+            await response.pong(data)
+
+    async def _end(self, response: web.WebSocketResponse, message: Message) -> None:
+        if message.abrupt:
+            self._drop()
+        elif not self._closing:
+            self._closing = True
+            reason = message.data.encode() if isinstance(message.data, str) else message.data
+            # 1005 and 1006 describe a close without a code; they may not stand in a frame.
+            coded = message.code is not None and message.code not in (1005, 1006)
+            await response.send_frame(pack("!H", message.code) + reason if coded else b"", WSMsgType.CLOSE)
+
+    async def finish(self) -> None:
+        """Let the client answer the provider's close frame, then end the connection.
+
+        A connection ended earlier may be reset by the kernel, and the close frame lost with it.
+        """
+        if self.response is not None and not self.response.closed:
+            with suppress(TimeoutError, ConnectionError, RuntimeError):
+                async with asyncio.timeout(_CLOSE_WAIT_S):
+                    while (await self.response.receive()).type not in _ENDS:
+                        pass
+        self._drop()
+
+    def release(self) -> None:
+        """Drop the connection of a client that stalled, once its end is recorded: it would never take what waits."""
+        if self._stalled and (transport := self._request.transport) is not None:
+            transport.abort()
+
+    def _drop(self) -> None:
+        if (transport := self._request.transport) is not None:
+            transport.close()

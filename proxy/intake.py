@@ -1,0 +1,161 @@
+"""Phase 2: the request's body, from the client to facts and to what goes upstream.
+
+JSON is read whole, checked and understood before anything else happens. Uploads (multipart, raw) are never held: they
+stream through while an observer picks up the few form fields that a trace shows. What bodies of all requests together
+may hold in memory is one budget.
+
+Failure mode: `InvalidRequest` (400, 408, 413, 415) and `Overloaded` (503), all before a provider was asked; an upload
+that breaks these rules later ends the attempt that it belongs to.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Protocol
+
+from proxy.config.schema import Limits
+from proxy.errors import InvalidRequest, Overloaded
+from proxy.exchange import BodyKind, Inbound, ParsedRequest
+from proxy.openai.multipart import MultipartObserver
+from proxy.openai.request import parse_empty, parse_json, parse_multipart
+
+_LARGE_BYTES = 65_536
+
+
+class RequestBody(Protocol):
+    """The client's body, read once."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return all of it. Raises InvalidRequest (400, 408, 413)."""
+
+    def stream(self, limit_bytes: int) -> AsyncIterator[bytes]:
+        """Yield it as it arrives. Raises as `read`."""
+
+
+class ByteBudget:
+    """Bytes that JSON bodies of all running requests may hold together."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Reserve `size` bytes. Raises Overloaded if they do not fit."""
+        if self.used_bytes + size > self.limit_bytes:
+            raise Overloaded(
+                f"Request bodies in memory are limited to {self.limit_bytes} bytes together.",
+                code="too_many_buffered_bytes",
+                retry_after_s=1.0,
+            )
+        self.used_bytes += size
+
+    def give(self, size: int) -> None:
+        """Return `size` bytes."""
+        self.used_bytes -= size
+
+
+class Intake:
+    """The body of one request."""
+
+    def __init__(self, inbound: Inbound, body: RequestBody, limits: Limits, budget: ByteBudget) -> None:
+        self._inbound = inbound
+        self._body = body
+        self._limits = limits
+        self._budget = budget
+        self._held = 0
+        self._observer: MultipartObserver | None = None
+        self.streamed_bytes = 0
+
+    async def parse(self, *, force_usage: bool) -> ParsedRequest:
+        """Return what the body says, as far as it can be known before it is sent on."""
+        inbound = self._inbound
+        if not inbound.has_body:
+            return parse_empty()
+        content_type = inbound.fields.get(b"content-type", b"")
+        encoding = inbound.fields.get(b"content-encoding", b"").strip().lower()
+        if encoding not in (b"", b"identity"):
+            raise InvalidRequest(
+                "Compressed request bodies are not accepted; send the body without Content-Encoding.",
+                status=415,
+                code="unsupported_content_encoding",
+            )
+        kind = _kind(inbound, content_type)
+        limit_bytes = self._limits.json_body_bytes if kind == "json" else self._limits.upload_body_bytes
+        if inbound.content_length is not None and inbound.content_length > limit_bytes:
+            raise too_large(limit_bytes)
+        if kind == "json":
+            raw = await self._read_json()
+            request = parse_json(raw, inbound.operation, limits=self._limits, force_stream_usage=force_usage)
+            return request if len(raw) <= _LARGE_BYTES else _without_document(request)
+        if kind == "multipart":
+            self._observer = MultipartObserver(content_type)
+        return parse_empty(inbound.content_length or 0)
+
+    async def _read_json(self) -> bytes:
+        """Return the whole body. No byte is held that the budget did not grant."""
+        announced, limit_bytes = self._inbound.content_length, self._limits.json_body_bytes
+        if announced is not None:
+            self._hold(announced)
+            return await self._body.read(limit_bytes)
+        pieces = []
+        async for piece in self._body.stream(limit_bytes):
+            self._hold(len(piece))
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def outgoing(self, request: ParsedRequest) -> bytes | AsyncIterator[bytes] | None:
+        """Return the body for the provider; a stream can be sent only once."""
+        if request.body is not None or not self._inbound.has_body:
+            return request.body
+        return self._pass()
+
+    def learned(self, request: ParsedRequest) -> ParsedRequest:
+        """Return `request` with what an upload has shown while it passed."""
+        if self._observer is None:
+            return replace(request, request_bytes=self.streamed_bytes)
+        form = parse_multipart(self._observer.facts(), self.streamed_bytes)
+        return replace(form, conversation=request.conversation)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._budget.give(self._held)
+        self._held = 0
+
+    def _hold(self, size: int) -> None:
+        self._budget.take(size)
+        self._held += size
+
+    async def _pass(self) -> AsyncIterator[bytes]:
+        async for piece in self._body.stream(self._limits.upload_body_bytes):
+            self.streamed_bytes += len(piece)
+            if self._observer is not None:
+                self._observer.feed(piece)
+            yield piece
+
+
+def too_large(limit_bytes: int) -> InvalidRequest:
+    """Make the error for a body of more than `limit_bytes`."""
+    return InvalidRequest(f"The request body is larger than {limit_bytes} bytes.", status=413, code="request_too_large")
+
+
+def _without_document(request: ParsedRequest) -> ParsedRequest:
+    """Forget the decoded body, which takes up to 27 times the memory of its bytes (`{},{},..`) that the budget counts.
+
+    A provider may take minutes to answer. The text is counted now: the intent of a large request needs it anyway.
+    """
+    text_bytes = request.input_text_bytes()
+    return replace(request, document=None, input_text_bytes=lambda: text_bytes)
+
+
+def _kind(inbound: Inbound, content_type: bytes) -> BodyKind:
+    """Decide how to read the body: the table says so for known operations, the media type for the rest."""
+    media_type = content_type.partition(b";")[0].strip().lower()
+    is_json = media_type == b"application/json" or media_type.endswith(b"+json")
+    if inbound.operation.body == "json" and not is_json and media_type:
+        raise InvalidRequest(
+            "This endpoint takes a JSON body; send it with Content-Type: application/json.",
+            status=415,
+            code="unsupported_media_type",
+        )
+    if is_json or (inbound.operation.body == "json" and not media_type):
+        return "json"
+    return "multipart" if media_type == b"multipart/form-data" else "raw"

@@ -1,0 +1,124 @@
+"""The segments in order, the newest of which is written.
+
+      oldest                                  active
+    [ 0007 ]--[ 0008 ]--[ 0009 ]--[ 0010 ]--[ 0011 ...
+     deleted from this end        sealed     appended at this end
+
+Rule of the file: numbers only grow and are never used again; segments are deleted from the old end only, so what is
+left is always one unbroken piece of history and a final is never deleted before its intent. After a failed write the
+next one goes to a new file. Knows nothing of what the frames mean.
+
+Source: write(2) on ENOSPC, EDQUOT, EFBIG.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from proxy.journal.segment import Position, Segment
+from proxy.journal.sync import Syncer
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Chain:
+    """All segments of one journal. `next_number`: higher than any that was ever used."""
+
+    def __init__(
+        self, directory: Path, segment_bytes: int, syncer: Syncer, left: Iterable[Segment], next_number: int
+    ) -> None:
+        self._directory = directory
+        self.segment_bytes = segment_bytes
+        self._syncer = syncer
+        self._segments = {segment.number: segment for segment in left}
+        self._next_number = next_number
+        self._active: Segment | None = None
+        self.disk_bytes = sum(segment.disk_bytes for segment in self._segments.values())
+        """Size of all files together."""
+        self.full_disk = False
+        """The latest failed write failed for want of space, not for a broken disk."""
+
+    def __iter__(self) -> Iterator[Segment]:
+        """Yield a snapshot of all segments, oldest first; other threads may do this too."""
+        return iter(tuple(self._segments.values()))
+
+    def get(self, number: int) -> Segment | None:
+        """Return the segment of that number, `None` if it is deleted."""
+        return self._segments.get(number)
+
+    @property
+    def end(self) -> Position:
+        """The place behind the last frame."""
+        return self._active.end if self._active is not None else Position(self._next_number, 0)
+
+    def write(self, frames: bytes) -> Segment | None:
+        """Append whole frames with one call to one segment and return it; `None` if the disk does not take them.
+
+        What is written survives the end of this process at once.
+        """
+        segment, size = self._active, len(frames)
+        if segment is None or (segment.size and segment.size + size > self.segment_bytes):
+            self.seal()
+            segment = self._begin()
+            if segment is None:
+                return None
+        try:
+            written = os.write(segment.fd, frames)
+        except OSError as error:
+            self._fail(segment, error.errno in _NO_SPACE)
+            return None
+        if written < size:
+            segment.remove_torn()
+            self._fail(segment, True)
+            return None
+        segment.size += size
+        self.disk_bytes += size
+        if self._syncer.wants_news:
+            self._syncer.written(segment)
+        return segment
+
+    def seal(self) -> None:
+        """Write the active segment no more."""
+        if self._active is not None:
+            self._syncer.retire(self._active)
+            self._active = None
+
+    def is_active(self, segment: Segment) -> bool:
+        """Tell whether `segment` may still grow."""
+        return segment is self._active
+
+    def oldest_sealed(self) -> Segment | None:
+        """Return the segment to be deleted next, if there is one that is not written any more."""
+        oldest = next(iter(self._segments.values()), None)
+        return None if oldest is self._active else oldest
+
+    def delete(self, segment: Segment) -> Position:
+        """Delete the oldest segment; return where the next one begins."""
+        segment.delete()
+        del self._segments[segment.number]
+        self.disk_bytes -= segment.disk_bytes
+        return Position(segment.number + 1, 0)
+
+    def trim(self, segment: Segment) -> None:
+        """Give back the dead bytes behind the end of a sealed segment."""
+        before = segment.disk_bytes
+        segment.trim()
+        self.disk_bytes += segment.disk_bytes - before
+
+    def _fail(self, segment: Segment, full_disk: bool) -> None:
+        self.full_disk = full_disk
+        # An empty file can be tried again; any other is left alone, with what it has.
+        if segment.size or segment.torn:
+            self.seal()
+
+    def _begin(self) -> Segment | None:
+        try:
+            segment = Segment.create(self._directory, self._next_number)
+        except OSError as error:
+            self.full_disk = error.errno in _NO_SPACE
+            return None
+        self._next_number += 1
+        self._segments[segment.number] = self._active = segment
+        self._syncer.begin(segment)
+        return segment

@@ -1,0 +1,127 @@
+"""One file of the journal: written at its end by one process, read by path, deleted as a whole.
+
+Rule of the file: `size` counts whole frames only, so whatever stands behind it is invisible to readers of this process.
+A write that is cut short leaves `size` where it was; the torn bytes are removed, and if even that fails the segment is
+`torn` and must not be written again (a scanner of a later process skips such bytes).
+
+Source: open(2) O_APPEND; write(2) on short counts.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+_NAME = re.compile(r"^(\d{16})\.journal$")
+CLOSED = -1
+
+
+class Position(NamedTuple):
+    """A place in the journal: segment number and byte offset. Compares in journal order."""
+
+    segment: int
+    offset: int
+
+
+START = Position(0, 0)
+
+
+class Segment:
+    """One segment and what is known of it. Counters are kept by the journal."""
+
+    __slots__ = (
+        "dead_bytes",
+        "fd",
+        "finals_until",
+        "number",
+        "open_intents",
+        "own_finals_until",
+        "path",
+        "pending",
+        "recovered",
+        "size",
+        "sync_failed",
+        "synced",
+        "torn",
+    )
+
+    def __init__(self, number: int, path: Path, size: int, fd: int) -> None:
+        self.number = number
+        self.path = path
+        self.size = size
+        self.dead_bytes = 0
+        """Bytes of the file behind `size`."""
+        self.fd = fd
+        """Open for appending; `CLOSED` once nothing will be written or synced any more."""
+        self.synced = size
+        """Bytes that are known to survive a power loss. What an earlier process left is taken as it is."""
+        self.recovered = fd == CLOSED
+        """Left by an earlier process: its damage was counted when it was found."""
+        self.sync_failed = False
+        self.torn = False
+        self.pending = 0
+        """Finals and contents in this file that are not committed."""
+        self.open_intents = 0
+        """Intents in this file whose final is not written."""
+        self.finals_until = START
+        """End of the last final in another file that belongs to an intent of this one."""
+        self.own_finals_until = 0
+        """End of the last final in this file that belongs to an intent of it; counted in `pending`, too."""
+
+    @classmethod
+    def create(cls, directory: Path, number: int) -> "Segment":
+        """Create an empty file, readable by its owner only.
+
+        Raises:
+            OSError: the directory does not take another file.
+        """
+        path = directory / f"{number:016d}.journal"
+        return cls(number, path, 0, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
+
+    @property
+    def end(self) -> Position:
+        """The place behind the last whole frame."""
+        return Position(self.number, self.size)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of the whole file."""
+        return self.size + self.dead_bytes
+
+    def cut(self, size: int) -> None:
+        """Hide what stands behind `size`; the file keeps it until `trim`."""
+        self.dead_bytes += self.size - size
+        self.size = size
+
+    def trim(self) -> None:
+        """Give back the bytes behind `size`. They are dead already, so a failure costs space, not records."""
+        with suppress(OSError):
+            os.truncate(self.path, self.size)
+            self.dead_bytes = 0
+
+    def remove_torn(self) -> None:
+        """Take back what a short write left behind `size`; if that fails the segment is `torn`."""
+        try:
+            os.ftruncate(self.fd, self.size)
+        except OSError:
+            self.torn = True
+
+    def close(self) -> None:
+        """Give up the descriptor; nothing can be written or synced any more."""
+        fd, self.fd = self.fd, CLOSED
+        os.close(fd)
+
+    def delete(self) -> None:
+        """Remove the file. If that fails it is found, and its records are recognised as old, at the next start."""
+        with suppress(OSError):
+            self.path.unlink()
+
+
+def find_segments(directory: Path) -> Iterator[Segment]:
+    """Yield what earlier processes left, oldest first, closed for writing. Other files are not looked at."""
+    for path in sorted(directory.iterdir()):
+        match = _NAME.match(path.name)
+        if match:
+            yield Segment(int(match[1]), path, path.stat().st_size, CLOSED)

@@ -1,0 +1,275 @@
+"""The journal: a durable queue in files between requests and PostgreSQL.
+
+    append_intent ---> [ segment ]--[ segment ]--[ active ]
+    append_final  --->       ^ cursor: all before it is committed
+    append_content           '-- read_batch --> writer --> commit
+
+Rules of the file:
+- An append is one write and no wait. What was appended survives the end of the process at once; a power loss takes at
+  most what `fsync` allows.
+- A final that belongs to an intent is never lost: what the disk does not take waits in memory (`_held`) and is written
+  as soon as the disk works. Meanwhile no new intent is admitted, so what waits is bounded by the open intents.
+- Records are always read back from the files, also when PostgreSQL keeps up: there is one path, used all the time.
+- A segment is deleted when its finals and contents are committed, and so are the finals of all intents in it. An intent
+  that stays open (a long stream) is written again into the active segment rather than holding back an old one.
+- One thread calls everything; only `read_batch` may run in another.
+
+Failure mode: content is given up first, at 90 % of the space; intents at 100 %, less the room that the open finals
+need; finals never. A failed fdatasync moves the unsynced records to a new segment, the second in a row refuses intents.
+
+Source: docs/journal.md; flock(2).
+"""
+
+import fcntl
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.config import schema
+from proxy.errors import JournalUnavailable
+from proxy.journal.age import Ages
+from proxy.journal.chain import Chain
+from proxy.journal.cursor import CursorFile
+from proxy.journal.durable import DurableLog
+from proxy.journal.frames import FRAME_OVERHEAD, MAX_BODY_BYTES, Kind
+from proxy.journal.intents import OpenIntents
+from proxy.journal.reader import Batch, read_segment
+from proxy.journal.recovery import Recovery, recover
+from proxy.journal.segment import START, Position, find_segments
+from proxy.journal.sync import Syncer
+
+FINAL_RESERVE_BYTES = 4096
+"""Room kept free for the final of every open intent; a usual final has half of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalStats:
+    """The state of the journal, for metrics and `/readyz`."""
+
+    records: int
+    """Finals and contents that are not committed, those held in memory included."""
+    bytes: int
+    """Size of all segments on disk."""
+    oldest_s: float
+    """Age of the oldest record that is not committed; 0 if there is none."""
+    open_intents: int
+    held: int
+    """Records that the disk did not take yet."""
+    damaged_frames: int
+    damaged_bytes: int
+    refused: int
+    """Intents that were not admitted; their requests were not begun."""
+    drops: Mapping[tuple[str, str], int]
+    """Records given up, by kind (intent, final, content) and reason (space, disk, size, closed)."""
+    healthy: bool
+    """The latest write and the latest sync worked, and nothing is held in memory."""
+
+
+class Journal:
+    """The queue of one process. Nothing is touched before `open`."""
+
+    _log: DurableLog
+    _cursor_file: CursorFile
+
+    def __init__(self, directory: Path, settings: schema.Journal) -> None:
+        self._directory = directory
+        self._settings = settings
+        # Space, less one frame without its body.
+        self._intent_room = settings.max_bytes - FRAME_OVERHEAD - FINAL_RESERVE_BYTES
+        self._content_room = settings.max_bytes // 10 * 9 - FRAME_OVERHEAD
+        self._ages = Ages()
+        self._is_open = False
+        self._taken = ExitStack()
+        self._damaged_frames = self._damaged_bytes = self._refused = 0
+        self._drops: Counter[tuple[str, str]] = Counter()
+
+    def open(self) -> Recovery:
+        """Take the directory for this process and read what earlier ones left.
+
+        Blocking; about a second per 300 MiB of backlog. The orphans stay open until a final is appended for each.
+
+        Raises:
+            JournalUnavailable: another process uses the directory, or it cannot be read and written.
+        """
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fcntl.flock(self._take("lock", os.O_RDWR | os.O_CREAT), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return self._adopt()
+        except BlockingIOError:
+            self._taken.close()
+            raise JournalUnavailable(f"the journal {self._directory} is in use by another process") from None
+        except OSError as error:
+            self._taken.close()
+            raise JournalUnavailable(f"the journal {self._directory} cannot be used: {error.strerror}") from error
+
+    def append_intent(self, trace_id: bytes, body: bytes) -> None:
+        """Record that a request is about to be sent to a provider. With `on_full: serve` a failure is only counted.
+
+        Raises:
+            JournalUnavailable: it cannot be recorded; the request must not be begun.
+        """
+        reason = self._objection_to_intent(len(body))
+        if reason is None and self._log.append(Kind.INTENT, trace_id, body):
+            return
+        if self._settings.on_full == "serve":
+            self._drop(Kind.INTENT, reason or "disk")
+            return
+        self._refused += 1
+        raise JournalUnavailable("The request cannot be recorded just now.", retry_after_s=1.0)
+
+    def append_final(self, trace_id: bytes, body: bytes) -> None:
+        """Record what became of a request. Never refused and, if its intent was admitted, never lost."""
+        if not self._is_open or len(body) > MAX_BODY_BYTES:
+            self._drop(Kind.FINAL, "size" if self._is_open else "closed")
+        elif not self._log.append(Kind.FINAL, trace_id, body):
+            # Without an intent nothing bounds their number but this.
+            if trace_id in self._log.intents.by_id or self._log.held_bytes < self._settings.segment_bytes:
+                self._log.hold(Kind.FINAL, trace_id, body)
+            else:
+                self._drop(Kind.FINAL, "disk")
+
+    def append_content(self, trace_id: bytes, body: bytes) -> None:
+        """Record captured bodies, unless space is short."""
+        reason = self._objection_to_content(len(body))
+        if reason is not None or not self._log.append(Kind.CONTENT, trace_id, body):
+            self._drop(Kind.CONTENT, reason or "disk")
+
+    def tend(self) -> None:
+        """Retry what a failing disk held back, and note the time. To be called once a second; cheap."""
+        self._log.mend()
+        self._ages.note(self._log.chain.end, time.monotonic())
+
+    def read_batch(self, max_records: int, max_bytes: int) -> Batch:
+        """Return what comes next behind the last commit; the same again until it is committed. May run in a thread.
+
+        An empty batch whose `end` is behind the cursor passes intents or damage: commit it too.
+
+        Raises:
+            OSError: a file cannot be read just now.
+        """
+        cursor = self._log.cursor
+        for segment in self._log.chain:
+            start = cursor.offset if segment.number == cursor.segment else 0
+            if segment.number >= cursor.segment and start < segment.size:
+                return read_segment(segment, start, max_records, max_bytes)
+        return Batch((), cursor)
+
+    def commit(self, batch: Batch) -> None:
+        """Note that `batch` is stored for good; delete what is not needed any more."""
+        segment = self._log.chain.get(batch.end.segment)
+        if segment is not None and not segment.recovered:
+            self._damaged_frames += batch.damaged_frames
+            self._damaged_bytes += batch.damaged_bytes
+        self._log.commit(batch.end, len(batch.records))
+        self._cursor_file.store(self._log.cursor)
+
+    def has_waiting(self, records: int, size: int) -> bool:
+        """Tell whether at least so many finals and contents in files, or bytes behind the cursor, are not committed."""
+        log = self._log
+        return log.pending >= records or log.unread_bytes >= size
+
+    @property
+    def depth(self) -> int:
+        """Finals and contents in files that are not committed."""
+        return self._log.pending
+
+    @property
+    def unread_bytes(self) -> int:
+        """Size of everything behind the cursor."""
+        return self._log.unread_bytes
+
+    @property
+    def held(self) -> int:
+        """Records in memory that the disk did not take yet."""
+        return len(self._log.held)
+
+    @property
+    def cursor(self) -> Position:
+        """Everything before it is committed."""
+        return self._log.cursor
+
+    @property
+    def end(self) -> Position:
+        """The place behind the last record."""
+        return self._log.chain.end
+
+    def stats(self) -> JournalStats:
+        """Return the present state."""
+        log = self._log
+        waiting = log.pending + len(log.held)
+        return JournalStats(
+            records=waiting,
+            bytes=log.chain.disk_bytes,
+            oldest_s=self._ages.oldest_s(log.cursor, time.monotonic()) if waiting else 0.0,
+            open_intents=len(log.intents.by_id),
+            held=len(log.held),
+            damaged_frames=self._damaged_frames,
+            damaged_bytes=self._damaged_bytes,
+            refused=self._refused,
+            drops=dict(self._drops),
+            healthy=log.healthy,
+        )
+
+    def close(self) -> None:
+        """Write and sync what is left and give the directory free. Nothing is recorded after it. Idempotent."""
+        if not self._is_open:
+            return
+        self._log.close()
+        for kind, _, _ in self._log.held:
+            self._drop(kind, "disk")
+        self._log.held.clear()
+        self._cursor_file.store(self._log.cursor)
+        self._is_open = False
+        self._taken.close()
+
+    def _objection_to_intent(self, body_bytes: int) -> str | None:
+        """Return why an intent is not even tried."""
+        if not self._is_open:
+            return "closed"
+        if body_bytes > MAX_BODY_BYTES:
+            return "size"
+        log = self._log
+        if log.chain.disk_bytes + body_bytes + len(log.intents.by_id) * FINAL_RESERVE_BYTES > self._intent_room:
+            return "space"
+        return "disk" if log.sync_is_broken and self._settings.on_full == "refuse" else None
+
+    def _objection_to_content(self, body_bytes: int) -> str | None:
+        if not self._is_open:
+            return "closed"
+        if body_bytes > MAX_BODY_BYTES:
+            return "size"
+        return "space" if self._log.chain.disk_bytes + body_bytes > self._content_room else None
+
+    def _drop(self, kind: Kind, reason: str) -> None:
+        self._drops[kind.name.lower(), reason] += 1
+
+    def _take(self, name: str, flags: int) -> int:
+        fd = os.open(self._directory / name, flags, 0o600)
+        self._taken.callback(os.close, fd)
+        return fd
+
+    def _adopt(self) -> Recovery:
+        settings = self._settings
+        self._cursor_file = CursorFile(self._take("cursor", os.O_RDWR | os.O_CREAT))
+        cursor = self._cursor_file.load()
+        left = tuple(find_segments(self._directory))
+        last = max((segment.number for segment in left), default=cursor.segment)
+        if cursor.segment > last + 1:
+            # Files came back that are older than the cursor knows: repeat them rather than pass over them.
+            cursor = START
+        intents = OpenIntents()
+        recovery = recover(left, cursor, intents)
+        now, wall = time.monotonic(), time.time()
+        for segment in left:
+            self._ages.note(Position(segment.number, 0), now - max(wall - segment.path.stat().st_mtime, 0.0))
+        self._damaged_frames, self._damaged_bytes = recovery.damaged_frames, recovery.damaged_bytes
+        syncer = Syncer(settings.fsync, settings.fsync_interval_ms / 1000, self._take(".", os.O_RDONLY))
+        chain = Chain(self._directory, settings.segment_bytes, syncer, left, max(last, cursor.segment) + 1)
+        self._log = DurableLog(chain, syncer, intents, recovery.last_seq + 1, cursor)
+        self._is_open = True
+        self.tend()
+        return recovery

@@ -1,0 +1,224 @@
+"""Prometheus metrics: everything that can be said of an exchange is derived here, once, at its end.
+
+Rule of the file: label values come from closed sets (operations, outcomes, configured names) or are capped (`model`),
+so the number of series is bounded whatever clients send. Users, projects and keys are never labels.
+
+Values are kept in plain dicts and shown to prometheus_client when Prometheus asks. The library's own counters take a
+lock and a label look-up each time, which was an eighth of a request's CPU (`make bench`); there is one thread here.
+
+Source: prometheus_client, "Custom Collectors"; OpenTelemetry GenAI metrics for the choice of figures.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from proxy.credentials import resembles_credential
+from proxy.errors import ProxyError
+from proxy.exchange import Attempt, Charge, Exchange
+
+_DURATION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_OVERHEAD_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2)
+_USUAL = (101, 200, 201, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
+_USUAL_STATUSES: dict[int | None, str] = {status: str(status) for status in _USUAL}
+_CLASSES = ("none", *(f"{hundred}xx" for hundred in range(1, 10)))
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Labels = tuple[object, ...]
+
+
+class Sample(NamedTuple):
+    """One value read at scrape time. `kind`: counter or gauge."""
+
+    kind: str
+    name: str
+    help: str
+    labels: dict[str, str]
+    value: float
+
+
+class Tally:
+    """A counter family. `values`: by labels in the order of their names; to count is `values[labels] += 1`."""
+
+    def __init__(self, name: str, text: str, *labels: str) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self.values: defaultdict[Labels, float] = defaultdict(float)
+
+    def collect(self) -> Metric:
+        """Return the present values."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, value in self.values.items():
+            family.add_metric([str(label) for label in labels], value)
+        return family
+
+
+class Distribution:
+    """A histogram family. Each series: one count per bucket, the last above all bounds, and the sum."""
+
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> None:
+        self._name, self._text, self._bounds, self._labels = name, text, bounds, labels
+        self._series: dict[Labels, list[float]] = {}
+
+    def observe(self, labels: Labels, value: float) -> None:
+        """Count `value` in the series of `labels`."""
+        series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = [0.0] * (len(self._bounds) + 2)
+        series[bisect_left(self._bounds, value)] += 1
+        series[-1] += value
+
+    def collect(self) -> Metric:
+        """Return the present values; buckets are cumulative, as Prometheus has them."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        names = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
+        for labels, series in self._series.items():
+            total, buckets = 0.0, []
+            for name, count in zip(names, series, strict=False):
+                total += count
+                buckets.append((name, total))
+            family.add_metric([str(label) for label in labels], buckets, series[-1])
+        return family
+
+
+class _AtScrape(Collector):
+    """Shows values that are kept elsewhere."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterator[Metric]:
+        """Name nothing in advance: the values may not exist yet at registration."""
+        return iter(())
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the present values."""
+        return self._read()
+
+
+class Metrics:
+    """All metric families of one process, in a registry of their own."""
+
+    def __init__(self, max_models: int) -> None:
+        self.registry = CollectorRegistry()
+        self.in_flight = 0
+        """Requests being handled; the ingress counts."""
+        self.loop_lag_s = 0.0
+        """How late the event loop's latest timer was."""
+        self._models: set[str] = set()
+        self._max_models = max_models
+        self._requests = Tally("sidegate_requests", "Finished requests.", "operation", "outcome", "status", "stream")
+        self._duration = Distribution(
+            "sidegate_request_duration_seconds",
+            "From the request's head to the answer's end.",
+            _DURATION_BOUNDS,
+            "operation",
+            "stream",
+        )
+        self._first_byte = Distribution(
+            "sidegate_time_to_first_byte_seconds",
+            "From the request's head to the first byte sent to the client.",
+            _DURATION_BOUNDS,
+            "stream",
+        )
+        self._overhead = Distribution(
+            "sidegate_overhead_seconds", "Request time minus the time spent with providers.", _OVERHEAD_BOUNDS
+        )
+        self._attempts = Tally(
+            "sidegate_upstream_attempts",
+            "Attempts at providers; `status` is a class such as 2xx, or `none` if no answer came.",
+            "upstream",
+            "status",
+            "error",
+        )
+        self._tokens = Tally("sidegate_tokens", "Tokens settled.", "model", "type", "source")
+        self._cost = Tally("sidegate_cost_dollars", "Cost settled.", "model")
+        self._unpriced = Tally("sidegate_unpriced_calls", "Billable calls of models without a price.")
+        self._errors = Tally(
+            "sidegate_errors",
+            "Errors that Sidegate itself gave or noted, limits that were hit among them; `source` says whose fault.",
+            "code",
+            "source",
+        )
+        self.registry.register(_AtScrape(self._collect))
+
+    def at_scrape(self, read: Callable[[], Iterable[Sample]]) -> None:
+        """Add values that are read when Prometheus asks."""
+        self.registry.register(_AtScrape(lambda: _families(read())))
+
+    def render(self) -> bytes:
+        """Return the text exposition."""
+        return generate_latest(self.registry)
+
+    def observe(self, x: Exchange) -> None:
+        """Count one finished exchange. Cost about 4 microseconds."""
+        ended = x.ended if x.ended is not None else x.started
+        operation = x.inbound.operation.name
+        stream = "true" if x.request is not None and x.request.stream else "false"
+        total_s = ended - x.started
+        self._requests.values[operation, x.outcome or "none", _status_label(x.delivery.status), stream] += 1
+        self._duration.observe((operation, stream), total_s)
+        if x.delivery.committed_at is not None:
+            self._first_byte.observe((stream,), x.delivery.committed_at - x.started)
+        busy_s = 0.0
+        for attempt in x.attempts:
+            busy_s += (attempt.ended or ended) - attempt.started
+        self._overhead.observe((), max(total_s - busy_s, 0.0))
+        if x.error is not None:
+            self.count_error(x.error)
+        for attempt, charge in zip(x.attempts, x.charges, strict=False):
+            self._observe_attempt(attempt, charge)
+
+    def count_error(self, error: ProxyError) -> None:
+        """Count an error by its code; codes are a closed set."""
+        self._errors.values[error.code or "none", error.source] += 1
+
+    def _observe_attempt(self, attempt: Attempt, charge: Charge) -> None:
+        status = _CLASSES[(attempt.status or 0) // 100]
+        error = (attempt.error.code or "unknown") if attempt.error is not None else ""
+        self._attempts.values[attempt.candidate.upstream, status, error] += 1
+        if charge.usage_source == "none":
+            return
+        model = self._model_label(attempt.meter.response_model or attempt.candidate.model)
+        self._tokens.values[model, "input", charge.usage_source] += charge.usage.input_tokens
+        self._tokens.values[model, "output", charge.usage_source] += charge.usage.output_tokens
+        self._cost.values[model,] += charge.cost_nanos / 1e9
+        if not charge.priced:
+            self._unpriced.values[()] += 1
+
+    def _model_label(self, model: str | None) -> str:
+        if model is None:
+            return "none"
+        if model not in self._models:
+            if len(self._models) >= self._max_models or resembles_credential(model):
+                return "other"
+            self._models.add(model)
+        return model
+
+    def _collect(self) -> Iterator[Metric]:
+        for family in (
+            self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
+            self._unpriced, self._errors,
+        ):  # fmt: skip
+            yield family.collect()
+        yield GaugeMetricFamily("sidegate_requests_in_flight", "Requests being handled.", self.in_flight)
+        yield GaugeMetricFamily("sidegate_event_loop_lag_seconds", "Delay of the latest timer.", self.loop_lag_s)
+
+
+def _families(samples: Iterable[Sample]) -> Iterable[Metric]:
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for sample in samples:
+        family = families.get(sample.name)
+        if family is None:
+            make = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
+            family = families[sample.name] = make(sample.name, sample.help, labels=tuple(sample.labels))
+        family.add_metric(tuple(sample.labels.values()), sample.value)
+    return families.values()
+
+
+def _status_label(status: int | None) -> str:
+    return _USUAL_STATUSES.get(status) or _CLASSES[(status or 0) // 100]

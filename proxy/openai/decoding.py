@@ -1,0 +1,77 @@
+"""Undoing a Content-Encoding in order to read or edit an answer, a bounded piece at a time.
+
+A few kilobytes of gzip can hold gigabytes: nothing is inflated before it is asked for, and no piece is larger than the
+limit given. `deflate` is zlib's format (RFC 9110) or, as some servers send it, the bare one (RFC 1951).
+
+Failure mode: UpstreamFailed, code upstream_bad_encoding. Source: RFC 9110 section 8.4.1, RFC 1952 section 2.2.
+"""
+
+import zlib
+from collections.abc import Iterator
+
+from proxy.errors import UpstreamFailed
+
+_GZIP_NAMES = (b"gzip", b"x-gzip")
+_GZIP = 16 + zlib.MAX_WBITS
+_ZLIB = zlib.MAX_WBITS
+_BARE = -zlib.MAX_WBITS
+
+
+def supported(encoding: bytes) -> bool:
+    """Tell whether a Content-Encoding (lower case) can be undone here."""
+    return encoding in _GZIP_NAMES or encoding == b"deflate"
+
+
+class Decoder:
+    """Decodes one body. `encoding`: a supported one. `limit`: largest piece."""
+
+    def __init__(self, encoding: bytes, limit: int) -> None:
+        self._limit = limit
+        self._gzip = encoding in _GZIP_NAMES
+        self._inflater = zlib.decompressobj(_GZIP if self._gzip else _ZLIB)
+        self._certain = self._gzip
+        """False until two bytes have told which of its two formats `deflate` is."""
+        self._start = b""
+
+    @property
+    def complete(self) -> bool:
+        """True at the end of a compressed body: what ends before that was cut."""
+        return self._inflater.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` decodes to, in pieces. To be used up before the next call, or the decoder dropped.
+
+        Raises:
+            UpstreamFailed: the body is not in that encoding.
+        """
+        if not self._certain:
+            data = self._start + data
+            if len(data) < 2:
+                self._start = data
+                return
+            self._certain = True
+            if not _is_zlib(data):
+                self._inflater = zlib.decompressobj(_BARE)
+        try:
+            yield from self._inflate(data)
+        except zlib.error:
+            raise UpstreamFailed(
+                "The provider sent a body that is not in the encoding it names.", code="upstream_bad_encoding"
+            ) from None
+
+    def _inflate(self, data: bytes) -> Iterator[bytes]:
+        full = False
+        while data or full:
+            if self._inflater.eof:
+                if not self._gzip or not data.startswith(b"\x1f"):
+                    return
+                self._inflater = zlib.decompressobj(_GZIP)
+            piece = self._inflater.decompress(data, self._limit)
+            if piece:
+                yield piece
+            full = len(piece) == self._limit
+            data = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+
+
+def _is_zlib(start: bytes) -> bool:
+    return start[0] & 0x0F == 8 and (start[0] << 8 | start[1]) % 31 == 0

@@ -1,0 +1,172 @@
+"""Reading a provider's stream, event by event, into the attempt's `Meter`.
+
+| dialect           | text                    | usage                                  | terminator         |
+|-------------------|-------------------------|----------------------------------------|--------------------|
+| chat, completions | `choices[]` deltas      | last chunk, or any chunk that has it   | `[DONE]`           |
+| responses         | `response.*.delta`      | `response.completed` and its siblings  | the same events    |
+| audio             | `transcript.text.delta` | `transcript.text.done`, `speech..done` | the same events    |
+| images            | -                       | `image_*.completed`, one per image     | the same, if last  |
+| realtime          | as responses            | every `response.done`, added up        | none               |
+| generic           | by shape: one of these  | any `usage`; the latest counts         | none known         |
+| none              | -                       | not read: it was charged before        | none known         |
+
+Rules of the file: after the terminator nothing is read any more. Anything may be missing or of the wrong type; nothing
+raises. Text is counted, never kept. The meter is right at every moment, so that a stream cut anywhere can be settled.
+
+Source: OpenAI API reference: chat completion chunk, responses streaming, audio and image stream events, realtime.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from proxy.exchange import Dialect, Meter, Usage
+from proxy.openai.choices import ChoiceReader, read_output_item, text_bytes
+from proxy.openai.documents import load_object, utf8_len
+from proxy.openai.facts import add_to_usage, note_error, note_usage, read_identity, read_response
+from proxy.openai.sse import Event
+from proxy.openai.stream_usage import strip_usage
+
+_TERMINATED: frozenset[Dialect] = frozenset({"chat", "completions", "responses", "audio", "images"})
+_RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
+_IMAGE_ENDS = ("image_generation.completed", "image_edit.completed")
+_AUDIO_ENDS = ("transcript.text.done", "speech.audio.done")
+_ENDS = (*_RESPONSE_ENDS, *_AUDIO_ENDS)
+
+
+def has_terminator(dialect: Dialect) -> bool:
+    """Tell whether a stream that ends without its terminator was cut; of other dialects the end is just the end."""
+    return dialect in _TERMINATED
+
+
+class StreamObserver:
+    """Reads one stream, or the provider's messages of one websocket."""
+
+    def __init__(self, dialect: Dialect, meter: Meter) -> None:
+        self._meter = meter
+        self._choices = ChoiceReader(meter)
+        self._over = False
+        self._image_finished = False
+        readers: dict[Dialect, Callable[[str, dict[str, Any]], None]] = {
+            "chat": self._read_chunk,
+            "completions": self._read_chunk,
+            "responses": self._read_response_event,
+            "realtime": self._read_realtime_event,
+            "audio": self._read_audio_event,
+            "images": self._read_image_event,
+            "none": self._read_nothing,
+        }
+        self._read = readers.get(dialect, self._read_by_shape)
+
+    @property
+    def all_finished(self) -> bool:
+        """True when everything that began has ended (choices, images): an end of the stream here is no cut."""
+        return self._choices.all_finished or self._image_finished
+
+    def observe(self, event: Event) -> dict[str, Any] | None:
+        """Count one event; return its document, `None` if it is not a JSON object or nothing is read any more."""
+        meter = self._meter
+        meter.events += 1
+        if self._over:
+            return None
+        document = load_object(event.data)
+        if document is None:
+            self._note_end(event)
+            return None
+        if error := document.get("error"):
+            note_error(error, meter)
+        kind = document.get("type")
+        if type(kind) is not str:
+            kind = _text(event.name)
+        self._read(kind, document)
+        return document
+
+    def observe_message(self, text: str) -> None:
+        """Count one text message of a websocket."""
+        self.observe(Event(None, text.encode("utf-8", "surrogatepass")))
+
+    def observe_and_strip(self, event: Event) -> bytes | None:
+        """Count one event and return its data without the usage that the client did not ask for; `None` drops it."""
+        document = self.observe(event)
+        return event.data if document is None else strip_usage(event.data, document)
+
+    def _read_chunk(self, _kind: str, document: dict[str, Any]) -> None:
+        meter = self._meter
+        if meter.response_model is None or meter.response_id is None:
+            read_identity(document, meter)
+        self._choices.read(document.get("choices"))
+        if document.get("usage") is not None:
+            note_usage(document, meter)
+
+    def _read_response_event(self, kind: str, document: dict[str, Any]) -> None:
+        meter = self._meter
+        if kind.endswith(".delta"):
+            delta = document.get("delta")
+            if type(delta) is str and not kind.endswith("audio.delta"):
+                meter.output_text_bytes += utf8_len(delta)
+            return
+        if kind == "response.output_item.done":
+            read_output_item(document.get("item"), meter)
+        elif kind == "error" and not document.get("error"):
+            note_error(document, meter)
+        response = document.get("response")
+        if type(response) is dict:
+            read_identity(response, meter)
+            if kind in _RESPONSE_ENDS:
+                read_response(response, meter)
+                note_usage(response, meter)
+        if kind in _RESPONSE_ENDS:
+            self._over = meter.terminated = True
+
+    def _read_realtime_event(self, kind: str, document: dict[str, Any]) -> None:
+        meter = self._meter
+        response, session = document.get("response"), document.get("session")
+        if type(session) is dict:
+            read_identity(session, meter)
+        if kind != "response.done" and kind not in _RESPONSE_ENDS:
+            self._read_response_event(kind, document)
+        elif type(response) is dict:
+            read_response(response, meter)
+            add_to_usage(response, meter)
+
+    def _read_audio_event(self, kind: str, document: dict[str, Any]) -> None:
+        meter = self._meter
+        if kind == "transcript.text.delta":
+            meter.output_text_bytes += text_bytes(document.get("delta"))
+        note_usage(document, meter)
+        if kind in _AUDIO_ENDS:
+            self._over = meter.terminated = True
+
+    def _read_image_event(self, kind: str, document: dict[str, Any]) -> None:
+        meter = self._meter
+        if kind in _IMAGE_ENDS:
+            known = meter.usage
+            add_to_usage(document, meter)
+            if meter.usage is known:
+                meter.usage = Usage(images=1 + (known.images if known else 0))
+            self._image_finished = True
+
+    def _read_by_shape(self, kind: str, document: dict[str, Any]) -> None:
+        if kind.startswith("response."):
+            self._read_response_event(kind, document)
+        else:
+            self._read_chunk(kind, document)
+
+    def _read_nothing(self, kind: str, _document: dict[str, Any]) -> None:
+        self._note_kind(kind)
+
+    def _note_end(self, event: Event) -> None:
+        """Note the end from an event that is no JSON object, or too large to be read: then its name tells."""
+        if event.data.startswith(b"[DONE]"):
+            self._over = self._meter.terminated = True
+        else:
+            self._note_kind(_text(event.name))
+
+    def _note_kind(self, kind: str) -> None:
+        if kind in _ENDS:
+            self._over = self._meter.terminated = True
+        elif kind in _IMAGE_ENDS:
+            self._image_finished = True
+
+
+def _text(name: bytes | None) -> str:
+    return "" if name is None else name.decode("latin-1")

@@ -1,0 +1,83 @@
+"""What every answer says about itself, whole or as an event: id, model, conversation, usage, error, end.
+
+Rule of the file: anything may be missing or of the wrong type; nothing raises. An error is noted by its code alone, and
+only if it looks like one: a message may quote a prompt.
+
+Source: OpenAI API reference; openapi.yaml `ErrorResponse`, `ResponseErrorCode`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from proxy.exchange import Dialect, Meter, Usage
+from proxy.openai.choices import note_finish, output_item_bytes, read_output_item
+from proxy.openai.documents import printable
+from proxy.openai.usage import add_usage, read_seconds, read_usage
+
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def read_identity(document: Mapping[str, Any], meter: Meter) -> None:
+    """Note the answer's own id and model, each once."""
+    if meter.response_id is None:
+        meter.response_id = printable(document.get("id")) or None
+    if meter.response_model is None:
+        meter.response_model = printable(document.get("model")) or None
+
+
+def note_usage(document: Mapping[str, Any], meter: Meter) -> None:
+    """Take over the `usage` of a document if it has one that can be believed; the latest counts."""
+    value = document.get("usage")
+    if value is not None:
+        meter.usage = read_usage(value) or meter.usage
+
+
+def add_to_usage(document: Mapping[str, Any], meter: Meter) -> None:
+    """Add the `usage` of one of several answers on the same connection."""
+    usage = read_usage(document.get("usage"))
+    if usage is not None:
+        meter.usage = add_usage(meter.usage, usage)
+
+
+def note_error(error: Any, meter: Meter) -> None:
+    """Note the code or type of an error object."""
+    found = error if type(error) is dict else {}
+    for name in ("code", "type"):
+        value = found.get(name)
+        if type(value) is int:
+            value = str(value)
+        if type(value) is str and _CODE.fullmatch(value):
+            meter.stream_error = value
+            return
+    meter.stream_error = "error"
+
+
+def read_response(response: Mapping[str, Any], meter: Meter) -> None:
+    """Read a finished response object, but for its usage and output."""
+    read_identity(response, meter)
+    conversation = response.get("conversation")
+    if type(conversation) is dict:
+        meter.conversation = printable(conversation.get("id")) or meter.conversation
+    details = response.get("incomplete_details")
+    reason = printable(details.get("reason")) if type(details) is dict else ""
+    note_finish(meter, reason or printable(response.get("status")))
+    if response.get("error"):
+        note_error(response["error"], meter)
+
+
+def read_output(response: Mapping[str, Any], meter: Meter) -> None:
+    """Count the output of a response object that came whole; of a stream it has been counted from events."""
+    output = response.get("output")
+    if type(output) is list:
+        for item in output:
+            meter.output_text_bytes += output_item_bytes(item)
+            read_output_item(item, meter)
+
+
+def read_unit_usage(document: Mapping[str, Any], dialect: Dialect, meter: Meter) -> None:
+    """Note what is billed where no tokens are named: images produced, seconds heard."""
+    if dialect == "audio":
+        meter.usage = read_seconds(document.get("duration"))
+    elif dialect == "images" and type(document.get("data")) is list:
+        meter.usage = Usage(images=len(document["data"]))

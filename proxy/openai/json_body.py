@@ -1,0 +1,126 @@
+"""The JSON body of a request: what may pass, and which bytes go upstream.
+
+Rule of the file: what we read and what the provider gets must mean the same. A body that leaves no room for a second
+reading (no key twice in one object) is passed on as the client's own bytes; any other is written anew from what we
+read, equal as a JSON value, the last of equal keys winning. That there is no such key is proven cheaply, one way or
+the other: the body is exactly what orjson would write; or both hold the same number of `":` pairs, which escapes could
+fake and therefore rule out; or else every object is looked at one by one.
+
+Failure mode: a body that is not JSON, or beyond the limits, is refused with 400 before much time or memory is spent.
+
+Source: RFC 8259 section 4 (names should be unique); OpenAI's own error text.
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+from proxy.config.schema import Limits
+from proxy.errors import InvalidRequest
+from proxy.openai.documents import dump_exact, load, load_exact
+
+_KEY_END = re.compile(rb'"[ \t\r\n]*:')
+_FAKES_KEY_END = re.compile(rb"\\u00(?:2[02]|3[aA])")
+"""Escapes of quote, blank and colon: orjson writes them plainly, so that the two counts are no longer comparable."""
+
+
+def parse_body(body: bytes, limits: Limits) -> Any:
+    """Decode the body of a request within `limits`.
+
+    Raises:
+        InvalidRequest: it is not JSON, or it has too many elements or levels.
+    """
+    size = len(body)
+    if size > limits.json_structurals and _structurals(body) > limits.json_structurals:
+        raise InvalidRequest(
+            f"The JSON body of your request has too many elements: the limit is {limits.json_structurals}.",
+            code="json_too_complex",
+        )
+    try:
+        document = load(body)
+    except ValueError as error:
+        raise _unreadable(body, error) from None
+    # Every level has a byte at both ends: most bodies are too short to be too deep (bench/wire_format.py).
+    depth = limits.json_depth
+    if size > 2 * depth and body.count(b"{") + body.count(b"[") > depth and _is_deeper(document, depth):
+        raise InvalidRequest(
+            f"The JSON body of your request is nested too deeply: the limit is {depth} levels.",
+            code="json_too_deep",
+        )
+    return document
+
+
+def unambiguous(body: bytes, document: Any) -> bytes:
+    """Return `body` if no object in it has a key twice, else `document` as new bytes. Cost O(body), no copy usually."""
+    if _has_unique_keys(body, document):
+        return body
+    return dump_exact(load_exact(body))
+
+
+def with_option(body: bytes, name: str, option: str) -> bytes:
+    """Write the object in `body` anew, `option` set to true in its member `name`, an object or null."""
+    document = load_exact(body)
+    document[name] = {**(document[name] or {}), option: True}
+    return dump_exact(document)
+
+
+def with_new_member(body: bytes, member: bytes) -> bytes:
+    """Put `member` (`"name":value`) behind the last member of the object in `body`, which is not empty; every other
+    byte stays where it was."""
+    end = body.rindex(b"}")
+    return b"%b,%b%b" % (body[:end], member, body[end:])
+
+
+def _structurals(body: bytes) -> int:
+    return body.count(b"{") + body.count(b"[") + body.count(b",")
+
+
+def _has_unique_keys(body: bytes, document: Any) -> bool:
+    try:
+        written = orjson.dumps(document)
+    except TypeError:
+        return _looked_at_one_by_one(body)
+    if written == body:
+        return True
+    if _FAKES_KEY_END.search(body) is None and len(_KEY_END.findall(body)) == len(_KEY_END.findall(written)):
+        return True
+    return _looked_at_one_by_one(body)
+
+
+def _looked_at_one_by_one(body: bytes) -> bool:
+    unique = True
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal unique
+        unique = unique and len({key for key, _ in pairs}) == len(pairs)
+
+    load_exact(body, note)
+    return unique
+
+
+def _is_deeper(document: Any, limit: int) -> bool:
+    """Walk level by level: no recursion, and each value is seen once."""
+    level = [document]
+    for _ in range(limit):
+        level = [
+            child
+            for container in level
+            for child in (container.values() if type(container) is dict else container)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _unreadable(body: bytes, error: ValueError) -> InvalidRequest:
+    if isinstance(error, orjson.JSONDecodeError):
+        reason = f"{error.msg.partition(':')[0]} (line {error.lineno}, column {error.colno})" if body else "it is empty"
+    else:
+        reason = "it holds text that is not UTF-8, or a number or a nesting that cannot be read"
+    return InvalidRequest(
+        "We could not parse the JSON body of your request. "
+        f"The API expects a JSON payload, but what was sent was not valid JSON: {reason}.",
+        code="invalid_json",
+    )

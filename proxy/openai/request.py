@@ -1,0 +1,142 @@
+"""What a request says: the facts that routing, accounting and traces need, and the bytes that go upstream.
+
+Only one edit is ever made to a readable body: a stream is asked for its usage (`stream_options.include_usage`), so that
+it can be accounted for; `strip_usage` tells the relay to take the extra chunk out of the answer again.
+
+Failure mode: the body of a known JSON operation that cannot be read is refused (400). On a path we do not know, what is
+said to be JSON and is not passes unread: only the provider can tell whether it is right.
+
+Source: OpenAI API reference: chat completions, responses, completions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+from proxy.config.schema import Limits
+from proxy.errors import InvalidRequest
+from proxy.exchange import Operation, ParsedRequest
+from proxy.openai.documents import printable
+from proxy.openai.input_text import MEDIA_PART_BYTES, input_text_bytes
+from proxy.openai.json_body import parse_body, unambiguous, with_new_member, with_option
+from proxy.openai.multipart import FormFacts
+from proxy.openai.tool_results import tool_results
+
+_OPTIONS = "stream_options"
+_USAGE_OPTION = "include_usage"
+_ASK_FOR_USAGE = b'"stream_options":{"include_usage":true}'
+
+
+def parse_json(body: bytes, operation: Operation, *, limits: Limits, force_stream_usage: bool) -> ParsedRequest:
+    """Read a JSON body. Whether the Content-Type says JSON is the caller's to check.
+
+    `force_stream_usage`: the upstream's setting; it matters only to operations that have the option.
+    Raises:
+        InvalidRequest: not JSON, not an object, or beyond a limit.
+    """
+    try:
+        document = parse_body(body, limits)
+    except InvalidRequest:
+        if operation.body == "json":
+            raise
+        return _unread(body)
+    if type(document) is not dict:
+        if operation.body == "json":
+            raise InvalidRequest("The JSON body of your request must be an object.", code="invalid_json")
+        return _unread(body)
+    forwarded = unambiguous(body, document)
+    strip_usage = False
+    stream = document.get("stream") is True
+    if stream and force_stream_usage and operation.forces_stream_usage:
+        forwarded, strip_usage = _ask_for_usage(forwarded, document)
+    return ParsedRequest(
+        body=forwarded,
+        document=document,
+        model=printable(document.get("model")) or None,
+        stream=stream,
+        strip_usage=strip_usage,
+        input_text_bytes=partial(input_text_bytes, document),
+        conversation=_conversation(document),
+        user_hint=_user_hint(document),
+        tool_results=tool_results(document),
+        request_bytes=len(body),
+    )
+
+
+def parse_multipart(form: FormFacts, request_bytes: int) -> ParsedRequest:
+    """Return what a form said, once it has passed by; its body was streamed."""
+    return ParsedRequest(
+        body=None,
+        document=None,
+        model=printable(form.fields.get("model")) or None,
+        stream=form.fields.get("stream") == "true",
+        strip_usage=False,
+        input_text_bytes=partial(_form_text_bytes, form),
+        conversation=None,
+        user_hint=_user_hint(form.fields),
+        tool_results=(),
+        request_bytes=request_bytes,
+    )
+
+
+def parse_empty(request_bytes: int = 0) -> ParsedRequest:
+    """Return the facts of a request without a body, or with one that passes by unread."""
+    return ParsedRequest(
+        body=None,
+        document=None,
+        model=None,
+        stream=False,
+        strip_usage=False,
+        input_text_bytes=_no_text,
+        conversation=None,
+        user_hint=None,
+        tool_results=(),
+        request_bytes=request_bytes,
+    )
+
+
+def parse_handshake(target: str) -> ParsedRequest:
+    """Return the facts of a websocket's request: its query may name the model."""
+    query = parse_qs(target.partition("?")[2])
+    return replace(parse_empty(), model=printable(query.get("model", [None])[-1]) or None)
+
+
+def _unread(body: bytes) -> ParsedRequest:
+    return replace(parse_empty(len(body)), body=body)
+
+
+def _ask_for_usage(body: bytes, document: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """Return the body that asks for usage and whether it had to be changed.
+
+    Options that the provider will refuse (not an object, a flag that is no boolean) stay: the refusal is its answer.
+    """
+    if _OPTIONS not in document:
+        return with_new_member(body, _ASK_FOR_USAGE), True
+    options = document[_OPTIONS]
+    if options is not None and type(options) is not dict:
+        return body, False
+    asked = options.get(_USAGE_OPTION) if options else None
+    if asked is not None and asked is not False:
+        return body, False
+    return with_option(body, _OPTIONS, _USAGE_OPTION), True
+
+
+def _form_text_bytes(form: FormFacts) -> int:
+    return form.sizes.get("prompt", 0) + MEDIA_PART_BYTES * len(form.files)
+
+
+def _conversation(document: Mapping[str, Any]) -> str | None:
+    conversation = document.get("conversation")
+    if type(conversation) is dict:
+        conversation = conversation.get("id")
+    return printable(conversation) or printable(document.get("previous_response_id")) or None
+
+
+def _user_hint(members: Mapping[str, Any]) -> str | None:
+    return printable(members.get("safety_identifier")) or printable(members.get("user")) or None
+
+
+def _no_text() -> int:
+    return 0

@@ -1,0 +1,98 @@
+"""Reading a provider's whole answer into the attempt's `Meter`.
+
+A body that was kept whole is decoded; of a larger one only its two ends are looked at: id and model stand near the
+beginning, usage near the end (embeddings, images in base64).
+
+Rule of the file: a body may be anything; nothing raises and nothing is kept but facts.
+Source: OpenAI API reference, the answer object of each endpoint.
+"""
+
+import re
+from typing import Any
+
+from proxy.exchange import Dialect, Meter
+from proxy.openai.choices import ChoiceReader, text_bytes
+from proxy.openai.documents import load_object
+from proxy.openai.facts import (
+    note_error,
+    note_usage,
+    read_identity,
+    read_output,
+    read_response,
+    read_unit_usage,
+)
+
+END_BYTES = 65_536
+"""How much of each end `inspect_ends` wants."""
+
+_MEMBER = re.compile(
+    rb'[ \t\r\n]*("(?:id|object|created|model|created_at|status|background)"[ \t\r\n]*:[ \t\r\n]*'
+    rb'(?:"[^"\\]{0,256}"|-?[0-9]+|true|false|null))[ \t\r\n]*,'
+)
+_LATE_MEMBER = re.compile(rb'[,{][ \t\r\n]*(?="(?:model|id|usage)"[ \t\r\n]*:)')
+_MAX_TRIES = 8
+
+
+def inspect(dialect: Dialect, body: bytes, meter: Meter) -> None:
+    """Read a JSON answer that was kept whole; anything else is passed over. Sets `terminated`: it is complete."""
+    meter.terminated = True
+    document = load_object(body)
+    if document is None:
+        return
+    if document.get("error"):
+        note_error(document["error"], meter)
+    read_identity(document, meter)
+    if dialect == "none":
+        return
+    _read_output(document, meter)
+    note_usage(document, meter)
+    if meter.usage is None:
+        read_unit_usage(document, dialect, meter)
+
+
+def inspect_ends(dialect: Dialect, head: bytes, tail: bytes, meter: Meter) -> None:
+    """Read what can be told from the first and the last bytes of a complete JSON answer."""
+    meter.terminated = True
+    early = _early_members(head)
+    late = _late_members(tail)
+    for document in (early, late):
+        read_identity(document, meter)
+    if dialect != "none":
+        note_usage(late, meter)
+
+
+def _read_output(document: dict[str, Any], meter: Meter) -> None:
+    if "choices" in document:
+        ChoiceReader(meter).read(document["choices"])
+    elif "output" in document:
+        read_response(document, meter)
+        read_output(document, meter)
+    else:
+        meter.output_text_bytes += text_bytes(document.get("text"))
+
+
+def _early_members(head: bytes) -> dict[str, Any]:
+    """Return the plain members at the beginning, up to the first of another kind."""
+    start = head.find(b"{")
+    if start < 0 or head[:start].strip():
+        return {}
+    members = []
+    end = start + 1
+    while found := _MEMBER.match(head, end):
+        members.append(found[1])
+        end = found.end()
+    return load_object(b"{" + b",".join(members) + b"}") or {}
+
+
+def _late_members(tail: bytes) -> dict[str, Any]:
+    """Return the members at the end, from the first of a known name on.
+
+    What follows a member of the answer itself closes exactly one object, so that it reads as one with a `{` before it.
+    Members further inside leave a `}` over, and text cannot hold a quote behind a comma.
+    """
+    starts = [found.end() for found in _LATE_MEMBER.finditer(tail)][-_MAX_TRIES:]
+    for start in starts:
+        document = load_object(b"{" + tail[start:])
+        if document is not None:
+            return document
+    return {}

@@ -1,0 +1,106 @@
+"""Reading a `usage` object: every spelling OpenAI and compatible providers use, into one `Usage`.
+
+| where                     | input           | output              | details                                        |
+|---------------------------|-----------------|---------------------|------------------------------------------------|
+| chat, completions, embed. | `prompt_tokens` | `completion_tokens` | `prompt_tokens_details`, `completion_tokens_`  |
+| responses, images         | `input_tokens`  | `output_tokens`     | `input_tokens_details`, `output_tokens_details`|
+| transcription, realtime   | `input_tokens`  | `output_tokens`     | `input_token_details`, `output_token_details`  |
+| whisper                   | `seconds`       |                     |                                                |
+
+Rule of the file: a provider may send anything. A total that is negative, not a number, or absurd voids the whole object
+(then an estimate is made); a detail that is, is left out, and no detail exceeds its total. Nothing raises.
+
+Source: OpenAI API reference, "usage" of each endpoint; DeepSeek's `prompt_cache_hit_tokens`.
+"""
+
+from typing import Any
+
+from proxy.exchange import Usage
+
+MAX_TOKENS = 1_000_000_000
+"""More than any call can use: such a figure is a fault of the provider, not a bill."""
+MAX_SECONDS = 30 * 86_400.0
+
+_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+_INPUT_PARTS = {
+    "cached_tokens": "cached_input_tokens",
+    "cache_write_tokens": "cache_write_tokens",
+    "audio_tokens": "audio_input_tokens",
+    "image_tokens": "image_input_tokens",
+}
+_OUTPUT_PARTS = {
+    "reasoning_tokens": "reasoning_tokens",
+    "audio_tokens": "audio_output_tokens",
+    "image_tokens": "image_output_tokens",
+}
+
+
+def read_usage(value: Any) -> Usage | None:
+    """Return the figures of a `usage` object; `None` if it holds none that can be believed.
+
+    Cost: about 1 us; most details are zero, and only the others are looked at (bench/wire_format.py).
+    """
+    if type(value) is not dict:
+        return None
+    if value.get("type") == "duration":
+        return read_seconds(value.get("seconds"))
+    if (sent_input := value.get("prompt_tokens")) is None:
+        sent_input = value.get("input_tokens")
+    if (sent_output := value.get("completion_tokens")) is None:
+        sent_output = value.get("output_tokens")
+    if sent_input is None and sent_output is None:
+        return None
+    input_tokens, output_tokens = _total(sent_input), _total(sent_output)
+    if input_tokens is None or output_tokens is None:
+        return None
+    usage = Usage(input_tokens, output_tokens)
+    if hits := value.get("prompt_cache_hit_tokens"):
+        usage.cached_input_tokens = _part(hits, input_tokens)
+    _note_parts(usage, value, _INPUT_DETAILS, _INPUT_PARTS, input_tokens)
+    _note_parts(usage, value, _OUTPUT_DETAILS, _OUTPUT_PARTS, output_tokens)
+    return usage
+
+
+def read_seconds(value: Any) -> Usage | None:
+    """Return a billed duration; `None` if it is not a believable number of seconds."""
+    if type(value) not in (int, float) or not 0 <= value <= MAX_SECONDS:
+        return None
+    return Usage(audio_seconds=float(value))
+
+
+def add_usage(total: Usage | None, more: Usage) -> Usage:
+    """Return the sum of two calls' figures, for connections that carry many answers."""
+    if total is None:
+        return more
+    return Usage(*(getattr(total, name) + getattr(more, name) for name in Usage.__slots__))
+
+
+def _note_parts(
+    usage: Usage, value: dict[str, Any], names: tuple[str, ...], fields: dict[str, str], total: int
+) -> None:
+    """Set the fields of `usage` that the first of the members `names` has figures for."""
+    for name in names:
+        if (details := value.get(name)) is not None:
+            break
+    if type(details) is dict:
+        for part, sent in details.items():
+            if sent and part in fields:
+                setattr(usage, fields[part], _part(sent, total))
+
+
+def _total(value: Any) -> int | None:
+    if type(value) is int and 0 <= value <= MAX_TOKENS:
+        return value
+    return 0 if value is None else _count(value)
+
+
+def _part(value: Any, total: int) -> int:
+    return min(_count(value) or 0, total)
+
+
+def _count(value: Any) -> int | None:
+    """Return a whole number in range, or `None`; some providers send `12.0`."""
+    if type(value) not in (int, float) or not 0 <= value <= MAX_TOKENS or value != int(value):
+        return None
+    return int(value)

@@ -1,0 +1,42 @@
+"""How an exchange ended, in one word: derived from what happened, never set along the way.
+
+Source of the words: `exchange.Outcome`.
+"""
+
+from proxy.errors import (
+    ClientDisconnected,
+    InternalError,
+    NoUpstreamAvailable,
+    ShuttingDown,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from proxy.exchange import Attempt, Exchange, Outcome
+
+
+def outcome_of(x: Exchange) -> Outcome:
+    """Return the outcome of an exchange at its end; errors of the exchange come before those of its last attempt."""
+    attempt = x.attempts[-1] if x.attempts else None
+    if x.error is None and attempt is not None:
+        return _of_answer(attempt)
+    match x.error:
+        case ClientDisconnected():
+            return "client_abort"
+        case UpstreamTimeout():
+            return "timeout"
+        case UpstreamFailed():
+            return "truncated" if attempt is not None and attempt.headers_at is not None else "upstream_failed"
+        case NoUpstreamAvailable():
+            return "upstream_failed"
+        case ShuttingDown() if attempt is not None:
+            return "drain_abort"
+        case InternalError() | None:
+            return "internal_error"
+        case _:
+            return "rejected"
+
+
+def _of_answer(attempt: Attempt) -> Outcome:
+    if attempt.status is None or attempt.status >= 400 or attempt.meter.stream_error is not None:
+        return "upstream_error"
+    return "ok" if attempt.meter.terminated else "truncated"

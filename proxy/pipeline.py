@@ -1,0 +1,326 @@
+"""The life of a request: its phases in order, nothing else. Only this file assigns to the Exchange.
+
+    identify -> parse -> plan_route -> intent -> dispatch -> [commit point] -> relay -> settle -> record
+
+Before the intent is journaled nothing has left the process. Up to the commit point (first byte sent downstream) every
+failure becomes an answer of OpenAI's shape; after it, an error event or a visible cut. `seal` settles and records
+exactly once and without an await: the relay calls it just before the last byte leaves, `finally` calls it whatever
+happened. So a client that has a whole answer can rely on its record, and a task cancelled anywhere still settles what
+it has spent.
+
+Failure mode: a record that cannot be made is replaced by one made of the intent; a figure or a log line that cannot be
+made is left out. Neither takes the client's answer away.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Protocol
+
+from proxy.auth.identify import conversation_hint, identify, with_body_hint
+from proxy.config.schema import Config
+from proxy.credentials import cover, cover_shapes
+from proxy.errors import ClientDisconnected, InternalError, InvalidRequest, ProxyError, ShuttingDown
+from proxy.exchange import (
+    Attempt,
+    Capture,
+    Charge,
+    Downstream,
+    Exchange,
+    Headers,
+    ParsedRequest,
+    UpstreamReply,
+    Usage,
+    WebsocketPeer,
+)
+from proxy.intake import ByteBudget, Intake, RequestBody
+from proxy.journal.segments import Journal
+from proxy.logs import log_request
+from proxy.metrics import Metrics
+from proxy.openai import error_body
+from proxy.openai.deltas import StreamObserver
+from proxy.openai.estimate import estimate_usage
+from proxy.openai.request import parse_handshake
+from proxy.outcome import outcome_of
+from proxy.quota.charge import charge
+from proxy.relay.answer import Answer
+from proxy.relay.relay import relay
+from proxy.relay.websocket import relay_websocket
+from proxy.routing.dispatch import dispatch
+from proxy.routing.plan import plan_route
+from proxy.trace import record
+from proxy.upstream.pricing import PriceTable
+from proxy.upstream.provider import Provider
+
+_log = logging.getLogger("sidegate.pipeline")
+_DRAIN_OVER = "Sidegate is shutting down and cannot wait for the rest of this answer."
+
+
+class ClientSocket(WebsocketPeer, Protocol):
+    """The client's websocket before and after its handshake."""
+
+    async def accept(self, subprotocol: str | None, headers: Headers) -> None:
+        """Complete the handshake."""
+
+    async def finish(self) -> None:
+        """Leave the connection in good order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """What every exchange is handled with."""
+
+    config: Config
+    provider: Provider
+    prices: PriceTable
+    journal: Journal
+    metrics: Metrics
+    recorded: Callable[[], None]
+    """Tells the journal's writer that there is something to write."""
+    budget: ByteBudget
+
+    # Plain functions that return what is to be awaited: each wait of a request resumes every coroutine above it.
+
+    def handle(self, x: Exchange, body: RequestBody, downstream: Downstream) -> Awaitable[None]:
+        """Run one HTTP exchange to its end. Raises only the cancellation of a client that left."""
+        run = _Run(self, x, downstream, Intake(x.inbound, body, self.config.limits, self.budget))
+        return run.guarded(run.http())
+
+    def handle_websocket(self, x: Exchange, client: ClientSocket, downstream: Downstream) -> Awaitable[None]:
+        """Run one websocket session to its end. `downstream` serves until the handshake is complete."""
+        run = _Run(self, x, downstream, None)
+        return run.guarded(run.websocket(client))
+
+
+class _Run:
+    """One exchange on its way through the phases."""
+
+    __slots__ = (
+        "_answer", "_downstream", "_head", "_intake", "_intent", "_key", "_own", "_request_id", "_sealed", "_with",
+        "_x",
+    )  # fmt: skip
+
+    def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
+        self._with = pipeline
+        self._x = x
+        self._downstream = downstream
+        self._intake = intake
+        self._answer: Answer | None = None
+        self._head: record.Document | None = None
+        self._intent: bytes | None = None
+        self._sealed = False
+        self._key = bytes.fromhex(x.trace_id.replace("-", ""))
+        trace_id = x.trace_id.encode()
+        self._own: Headers = ((b"x-sidegate-trace-id", trace_id),)
+        self._request_id = (b"x-request-id", trace_id)
+
+    async def http(self) -> None:
+        """Phases 1 to 7 of an HTTP exchange."""
+        x, intake, provider = self._x, self._intake, self._with.provider
+        assert intake is not None
+        x.principal = identify(x.inbound.fields, self._with.config.identity)
+        x.request = await intake.parse(force_usage=provider.force_stream_usage)
+        self._complete(x.request)
+        self._mark("parse")
+        x.plan = plan_route(x.request, provider.name)
+        self._mark("plan")
+        self._write_intent()
+        self._mark("intent")
+        body = intake.outgoing(x.request)
+        reply = await dispatch(x.plan, x.attempts, lambda attempt: provider.send(attempt, x.inbound, body))
+        self._mark("dispatch")
+        try:
+            self._answer = self._to_answer(x.attempts[-1], reply)
+            await relay(self._answer, self._downstream, self._with.config)
+        finally:
+            reply.close()
+
+    async def websocket(self, client: ClientSocket) -> None:
+        """Phases 1 to 7 of a websocket session."""
+        x, provider = self._x, self._with.provider
+        x.principal = identify(x.inbound.fields, self._with.config.identity)
+        x.request = parse_handshake(x.inbound.target)
+        self._complete(x.request)
+        x.plan = plan_route(x.request, provider.name)
+        self._mark("plan")
+        self._write_intent()
+        self._mark("intent")
+        reply = await dispatch(x.plan, x.attempts, lambda attempt: provider.connect(attempt, x.inbound))
+        self._mark("dispatch")
+        attempt = x.attempts[-1]
+        try:
+            if reply.socket is None:
+                self._answer = self._to_answer(attempt, reply)
+                await relay(self._answer, self._downstream, self._with.config)
+                return
+            await client.accept(reply.subprotocol, (*provider.response_headers(reply), *self._own))
+            x.delivery.status = reply.status
+            x.delivery.committed_at = time.monotonic()
+            observer = StreamObserver(x.inbound.operation.dialect, attempt.meter)
+            await relay_websocket(client, reply.socket, observer.observe_message, lambda: self._end_session(attempt))
+            await client.finish()
+        finally:
+            reply.close()
+
+    async def guarded(self, phases: Awaitable[None]) -> None:
+        """Run the phases; turn every failure into what the client can still be told; settle and record in any case."""
+        x = self._x
+        try:
+            await phases
+        except ProxyError as error:
+            await self._fail(error)
+        except asyncio.CancelledError:
+            if not self._downstream.draining:
+                x.error = x.error or ClientDisconnected("The client closed the connection.")
+                raise
+            await self._fail(ShuttingDown(_DRAIN_OVER))
+        except Exception:
+            _log.exception("request failed", extra={"trace": x.trace_id})
+            await self._fail(InternalError("Sidegate failed to handle the request."))
+        finally:
+            if self._intake is not None:
+                self._intake.close()
+            self._seal()
+            # The answer holds this object through its `seal`: the one cycle of a request, and collections are dear.
+            self._answer = None
+
+    async def _fail(self, error: ProxyError) -> None:
+        """Tell the client as much as it can still be told."""
+        x, answer, downstream = self._x, self._answer, self._downstream
+        x.error = x.error or error
+        try:
+            if isinstance(error, ClientDisconnected):
+                downstream.cut()
+            elif x.delivery.committed_at is None:
+                status, headers, body = error_body.render(error)
+                x.delivery.status = status
+                self._seal()
+                await downstream.send(status, HTTPStatus(status).phrase, (*headers, *self._own, self._request_id), body)
+            else:
+                self._seal()
+                if answer is not None and answer.can_end_with_error:
+                    await downstream.write(error_body.stream_event(error, answer.dialect))
+                downstream.cut()
+        except ClientDisconnected:
+            downstream.cut()
+
+    def _complete(self, request: ParsedRequest) -> None:
+        """Add what headers know better than the body, and refuse what may not be asked for."""
+        x, settings = self._x, self._with.config
+        assert x.principal is not None
+        x.principal = with_body_hint(x.principal, request.user_hint)
+        if (conversation := conversation_hint(x.inbound.fields)) is not None:
+            x.request = replace(request, conversation=conversation)
+        if settings.tracing.enabled and settings.tracing.content != "off":
+            x.capture = Capture(settings.tracing.content_bytes, request=None if request.body is None else request.body)
+        deny = settings.prices.unknown_model == "deny" and x.inbound.operation.billable
+        if deny and request.model is not None and not self._with.prices.knows(request.model):
+            raise InvalidRequest(
+                f"The model {request.model!r} has no price, and unpriced models are refused here.",
+                code="model_not_priced",
+                param="model",
+            )
+
+    def _to_answer(self, attempt: Attempt, reply: UpstreamReply) -> Answer:
+        x = self._x
+        assert x.request is not None
+        headers = self._with.provider.response_headers(reply)
+        own = self._own if attempt.request_id is not None else (*self._own, self._request_id)
+        return Answer(
+            reply,
+            (*headers, *own),
+            attempt,
+            dialect=x.inbound.operation.dialect,
+            strip_usage=x.request.strip_usage,
+            is_head=x.inbound.method == "HEAD",
+            seal=self._seal,
+            capture=x.capture,
+        )
+
+    def _end_session(self, attempt: Attempt) -> None:
+        attempt.meter.terminated = True
+        self._seal()
+
+    def _write_intent(self) -> None:
+        x = self._x
+        self._head = record.begin(x, tracing=self._with.config.tracing.enabled)
+        self._intent = self._without_credentials(record.intent(x, self._head))
+        self._with.journal.append_intent(self._key, self._intent)
+
+    def _seal(self) -> None:
+        """Phases 8 and 9, once: settle, then record. No await, so that nothing can come in between. Never raises."""
+        if self._sealed:
+            return
+        self._sealed = True
+        self._mark("relay")
+        try:
+            self._settle()
+            final = self._without_credentials(
+                record.final(self._x, self._head, tracing=self._with.config.tracing.enabled)
+            )
+        except Exception:
+            _log.exception("record not made", extra={"trace": self._x.trace_id})
+            final = self._stopgap()
+        self._with.journal.append_final(self._key, final)
+        self._with.recorded()
+        try:
+            self._show()
+        except Exception:
+            _log.exception("request not shown", extra={"trace": self._x.trace_id})
+
+    def _settle(self) -> None:
+        x, now = self._x, self._x.marks["relay"]
+        if x.request is not None and self._intake is not None and self._intake.streamed_bytes:
+            self._learn(self._intake.learned(x.request))
+        if x.attempts and x.attempts[-1].ended is None:
+            x.attempts[-1].ended = now
+        if x.error is None and x.delivery.status is None and x.attempts:
+            x.delivery.status = x.attempts[-1].status
+        x.ended = now
+        x.outcome = outcome_of(x)
+        x.charges = tuple(charge(a, x.inbound.operation, x.request, self._with.prices) for a in x.attempts)
+
+    def _learn(self, request: ParsedRequest) -> None:
+        """Add what an upload said while it passed: its model has the price, its user is the caller."""
+        x = self._x
+        x.request, self._head = request, None
+        if x.principal is not None:
+            x.principal = with_body_hint(x.principal, request.user_hint)
+        for attempt in x.attempts:
+            if attempt.candidate.model is None:
+                attempt.candidate = replace(attempt.candidate, model=request.model)
+
+    def _stopgap(self) -> bytes:
+        """Return a record made of the intent alone; without an intent nothing was sent, so nothing is owed."""
+        x = self._x
+        x.outcome = "internal_error"
+        if self._intent is None:
+            bare = Exchange(x.trace_id, x.started_at_ms, x.started, x.inbound)
+            intent = self._without_credentials(record.intent(bare, record.begin(bare)))
+            return record.interrupted(intent, self._owed, x.outcome)
+        return record.interrupted(self._intent, self._owed, x.outcome)
+
+    def _without_credentials(self, body: bytes) -> bytes:
+        """Return a record without keys that stood where a name belongs: what was sent as model may be anything."""
+        return cover_shapes(cover(body, self._with.provider.secrets))
+
+    def _owed(self, _model: str | None, text_bytes: int) -> Charge:
+        x = self._x
+        if not x.attempts:
+            return Charge(Usage(), "none", 0, priced=True)
+        return x.charges[-1] if x.charges else Charge(estimate_usage(text_bytes, 0), "estimated", 0, priced=False)
+
+    def _show(self) -> None:
+        """What may fail without harm once the record is safe: captured content, metrics, the log line."""
+        x, config = self._x, self._with.config
+        if config.tracing.content != "off" and (content := record.content(x, config.tracing.content)) is not None:
+            self._with.journal.append_content(self._key, content)
+            self._with.recorded()
+        self._with.metrics.observe(x)
+        log_request(x, config.logging.requests)
+
+    def _mark(self, phase: str) -> None:
+        self._x.marks[phase] = time.monotonic()

@@ -1,0 +1,1 @@
+"""Answers on their way from the provider to the client."""

@@ -1,0 +1,90 @@
+"""Relay of JSON answers: held until complete so that they leave in one write, already settled and recorded.
+
+Holding is bounded twice. An answer larger than `inspect_bytes` is passed on as it comes, with only its two ends looked
+at. An answer that is still incomplete after `answer_hold_s` is passed on as well: some providers drip white space to
+keep long calls alive, and the client should see it.
+"""
+
+import asyncio
+
+from proxy.exchange import Downstream
+from proxy.openai.response import inspect
+from proxy.relay.answer import Answer
+from proxy.relay.inspector import BodyInspector
+
+
+async def relay_buffered(answer: Answer, downstream: Downstream, *, inspect_bytes: int, hold_s: float) -> None:
+    """Pass on one JSON document and read model, usage and tool calls from it.
+
+    Raises:
+        UpstreamFailed: the provider broke off.
+        ClientDisconnected: the client left.
+    """
+    reply = answer.reply
+    first = await reply.read()
+    if reply.complete and not answer.content_encoding and len(first) <= inspect_bytes:
+        _note_whole(answer, first)
+        await downstream.send(reply.status, reply.reason, answer.headers, first)
+    else:
+        await _send_slowly(answer, downstream, first, inspect_bytes, hold_s)
+
+
+def _note_whole(answer: Answer, body: bytes) -> None:
+    """Read and record an answer that came in one piece, as most do."""
+    answer.count(body)
+    inspect(answer.dialect, body, answer.attempt.meter)
+    answer.seal()
+
+
+async def _send_slowly(answer: Answer, downstream: Downstream, first: bytes, inspect_bytes: int, hold_s: float) -> None:
+    reply = answer.reply
+    inspector = BodyInspector(answer.dialect, answer.content_encoding, inspect_bytes)
+    held, complete = await _hold(answer, first, inspect_bytes, hold_s)
+    for piece in held:
+        _count(answer, inspector, piece)
+    if complete:
+        _end(answer, inspector)
+        await downstream.send(reply.status, reply.reason, answer.headers, b"".join(held))
+        return
+    await downstream.start(reply.status, reply.reason, answer.headers, answer.length)
+    sent = 0
+    for piece in held:
+        sent += len(piece)
+        if sent == answer.length:
+            _end(answer, inspector)
+        await downstream.write(piece)
+    while piece := await reply.read():
+        _count(answer, inspector, piece)
+        sent += len(piece)
+        if sent == answer.length:
+            _end(answer, inspector)
+        await downstream.write(piece)
+    _end(answer, inspector)
+    await downstream.finish()
+
+
+async def _hold(answer: Answer, first: bytes, limit_bytes: int, hold_s: float) -> tuple[list[bytes], bool]:
+    """Return what arrived within the bounds, and whether it is everything."""
+    reply, held, size = answer.reply, [first], len(first)
+    try:
+        async with asyncio.timeout(hold_s):
+            while size <= limit_bytes or reply.complete:
+                piece = await reply.read()
+                if not piece:
+                    return held, True
+                held.append(piece)
+                size += len(piece)
+    except TimeoutError:
+        pass
+    return held, False
+
+
+def _count(answer: Answer, inspector: BodyInspector, piece: bytes) -> None:
+    answer.count(piece)
+    inspector.feed(piece)
+
+
+def _end(answer: Answer, inspector: BodyInspector) -> None:
+    answer.attempt.meter.terminated = True
+    inspector.finish(answer.attempt.meter)
+    answer.seal()

@@ -1,0 +1,184 @@
+"""Relay of event streams: bytes leave as they arrived and when they arrived; the meter reads along.
+
+One question decides how: must the answer be edited?
+- no: every piece is written at once, also half an event, while `EventReader` looks at the events it completes;
+- yes (we asked for the usage that the client did not want): `EventEditor` holds a line until its end, takes the usage
+  out and passes everything else.
+A compressed stream passes as it is too, while a decoded copy is looked at; only to be edited is it decoded for good.
+One in a coding that cannot be undone passes unread.
+
+The record is made when the stream's terminator has been seen, before the bytes that complete it leave. After it the
+provider is read to the end of its message, so that the connection can serve again, but not for longer than
+`after_end_s`. A length that the provider announced is not passed on: the record precedes the end in any case, and an
+error event may have to follow what was sent.
+
+Source: WHATWG HTML section 9.2 (server-sent events); OpenAI API reference, "Streaming".
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from proxy.errors import UpstreamFailed, UpstreamTimeout
+from proxy.exchange import Downstream, Headers, UpstreamReply
+from proxy.openai.decoding import Decoder, supported
+from proxy.openai.deltas import StreamObserver, has_terminator
+from proxy.openai.sse import EventReader
+from proxy.openai.sse_edit import EventEditor
+from proxy.relay.answer import Answer
+
+_DECODED_PIECE_BYTES = 262_144
+
+
+async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: int, after_end_s: float) -> None:
+    """Pass on a stream of events.
+
+    Raises:
+        UpstreamFailed: the provider broke off, or sent an event too large to be edited.
+        ClientDisconnected: the client left or stopped reading.
+    """
+    meter = answer.attempt.meter
+    observer = StreamObserver(answer.dialect, meter)
+    decoder = Decoder(answer.content_encoding, _DECODED_PIECE_BYTES) if supported(answer.content_encoding) else None
+    readable = decoder is not None or not answer.content_encoding
+    reply, rest = answer.reply, _Rest(answer.reply, after_end_s)
+    headers = answer.headers
+    tap: _Tap
+    if answer.strip_usage and readable:
+        tap = _Editing(answer, observer, event_bytes, decoder)
+        headers = headers if decoder is None else _decoded(headers)
+    elif decoder is not None:
+        tap = _Looking(answer, observer, event_bytes, decoder)
+    else:
+        tap = _Passing(answer, observer, event_bytes)
+    await downstream.start(answer.status, answer.reply.reason, headers, None)
+    while piece := await (rest.read() if meter.terminated else reply.read()):
+        if not meter.response_bytes:
+            answer.attempt.first_byte_at = time.monotonic()
+        meter.response_bytes += len(piece)
+        for ready in tap.feed(piece):
+            if meter.terminated:
+                answer.seal()
+            if answer.capture is not None:
+                answer.capture.add(ready)
+            await downstream.write(ready)
+    held = tap.end()
+    has_no_end = not readable or not has_terminator(answer.dialect)
+    meter.terminated = meter.terminated or observer.all_finished or has_no_end
+    answer.seal()
+    await downstream.write(held)
+    await downstream.finish()
+
+
+class _Tap(Protocol):
+    """What stands between the provider's pieces and the client."""
+
+    def feed(self, piece: bytes) -> Iterable[bytes]:
+        """Return what may leave now. To be used up before the next call."""
+
+    def end(self) -> bytes:
+        """Return what was still held."""
+
+
+class _Passing:
+    """Everything leaves at once and unchanged."""
+
+    def __init__(self, answer: Answer, observer: StreamObserver, event_bytes: int) -> None:
+        self._answer = answer
+        self._observer = observer
+        self._reader = EventReader(event_bytes)
+
+    def feed(self, piece: bytes) -> Iterable[bytes]:
+        """Look at the events that `piece` completes; return `piece`."""
+        for event in self._reader.feed(piece):
+            self._observer.observe(event)
+        self._answer.mid_event = self._reader.mid_event
+        return (piece,)
+
+    def end(self) -> bytes:
+        """Look at what the stream left unfinished."""
+        if (event := self._reader.flush()) is not None:
+            self._observer.observe(event)
+        return b""
+
+
+class _Looking:
+    """Everything leaves at once and encoded as it came; a decoded copy is looked at."""
+
+    def __init__(self, answer: Answer, observer: StreamObserver, event_bytes: int, decoder: Decoder) -> None:
+        self._answer = answer
+        self._plain = _Passing(answer, observer, event_bytes)
+        self._decoder = decoder
+        self._broken = False
+
+    def feed(self, piece: bytes) -> Iterable[bytes]:
+        """Look at the events that `piece` completes; return `piece`."""
+        try:
+            for plain in () if self._broken else self._decoder.feed(piece):
+                self._plain.feed(plain)
+        except UpstreamFailed:
+            self._broken = True  # not what it says it is: the client will find out by itself
+        # Nothing of ours can follow inside an encoding.
+        self._answer.mid_event = True
+        return (piece,)
+
+    def end(self) -> bytes:
+        """Look at what the stream left unfinished."""
+        if not self._broken:
+            _check_complete(self._decoder, self._answer)
+        return self._plain.end()
+
+
+class _Editing:
+    """The usage that only we asked for is taken out; an encoding has to be undone for that."""
+
+    def __init__(self, answer: Answer, observer: StreamObserver, event_bytes: int, decoder: Decoder | None) -> None:
+        self._answer = answer
+        self._editor = EventEditor(observer.observe_and_strip, event_bytes)
+        self._decoder = decoder
+
+    def feed(self, piece: bytes) -> Iterable[bytes]:
+        """Return what may leave now."""
+        for plain in (piece,) if self._decoder is None else self._decoder.feed(piece):
+            ready = self._editor.feed(plain)
+            self._answer.mid_event = self._editor.mid_event
+            yield ready
+
+    def end(self) -> bytes:
+        """Return what was still held."""
+        if self._decoder is not None:
+            _check_complete(self._decoder, self._answer)
+        return self._editor.flush()[0]
+
+
+class _Rest:
+    """What the provider sends after the terminator: its end is not waited for longer than `after_end_s` in all."""
+
+    def __init__(self, reply: UpstreamReply, after_end_s: float) -> None:
+        self._reply = reply
+        self._after_end_s = after_end_s
+        self._give_up_at: float | None = None
+
+    async def read(self) -> bytes:
+        """Return the next piece, `b""` at the end."""
+        if self._reply.complete:
+            return await self._reply.read()
+        if self._give_up_at is None:
+            self._give_up_at = asyncio.get_running_loop().time() + self._after_end_s
+        try:
+            async with asyncio.timeout_at(self._give_up_at):
+                return await self._reply.read()
+        except (TimeoutError, UpstreamTimeout):
+            return b""
+
+
+def _check_complete(decoder: Decoder, answer: Answer) -> None:
+    """Raise UpstreamFailed if a compressed stream ended before its own end and before the terminator in it."""
+    meter = answer.attempt.meter
+    if meter.response_bytes and not decoder.complete and not meter.terminated:
+        raise UpstreamFailed("The provider's stream ended in the middle of its encoding.", code="upstream_body_cut")
+
+
+def _decoded(headers: Headers) -> Headers:
+    return tuple(header for header in headers if header[0].lower() != b"content-encoding")

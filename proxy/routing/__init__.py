@@ -1,0 +1,1 @@
+"""Where a request goes, and the attempts to get it answered."""

@@ -1,0 +1,274 @@
+"""The life of the process: listen, bring up the database beside it, wait for a signal, drain, stop.
+
+Order of the start: journal (its lock, and what an earlier process left), listeners, then everything that may take long
+or fail: the private PostgreSQL, migrations, the writer. Requests are served from the first moment; their traces wait in
+the journal.
+
+Order of the end: stop accepting -> finish streams up to `drain_s` -> end the rest with an error event -> flush the
+journal up to `flush_s` -> close pools. A second signal skips every wait; the journal keeps what was not flushed.
+
+Source: Kubernetes, "Pod termination"; asyncio, `loop.add_signal_handler`.
+"""
+
+import asyncio
+import gc
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Awaitable
+from contextlib import suppress
+from pathlib import Path
+
+from proxy import logs
+from proxy.app import App
+from proxy.config.load import Loaded
+from proxy.config.schema import Config, Listen, Upstream
+from proxy.db import migrate
+from proxy.db.embedded import EmbeddedPostgres
+from proxy.db.install import EmbeddedPostgresError
+from proxy.db.migrate import MigrationError
+from proxy.demo import DemoUpstream
+from proxy.errors import DatabaseUnavailable, JournalUnavailable
+from proxy.ingress.listener import Handler, SafeServer
+from proxy.tasks import Background, every
+from proxy.upstream.pricing import PriceTableError
+
+try:
+    import uvloop
+except ImportError:
+    run_loop = asyncio.run
+else:
+    run_loop = uvloop.run
+
+_log = logging.getLogger("sidegate")
+_BACKLOG = 1024
+_BAD_CONFIGURATION = 78
+_CUT_GRACE_S = 2.0
+_MAINTENANCE_PERIOD_S = 3600.0
+_RESTART_PAUSE_S = 5.0
+_RETRY_S = 1.0
+_TEND_PERIOD_S = 1.0
+
+
+def run(loaded: Loaded, welcome: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code. `welcome` prints how to make a first call.
+
+    0: ended by a signal. 1: cannot start (port taken, journal in use). 78: the price table has mistakes.
+    """
+    logs.configure(loaded.config.logging.level)
+    for problem in loaded.warnings:
+        _log.warning("configuration", extra={"problem": str(problem)})
+    runner = run_loop if loaded.config.server.uvloop else asyncio.run
+    try:
+        return runner(_Process(loaded, welcome).main())
+    except PriceTableError as error:
+        _log.error("the price table cannot be used", extra={"reason": str(error)})
+        return _BAD_CONFIGURATION
+    except (JournalUnavailable, OSError) as error:
+        _log.error("cannot start", extra={"reason": str(error)})
+        return 1
+
+
+class _Process:
+    """One running proxy and what belongs to it."""
+
+    def __init__(self, loaded: Loaded, welcome: bool) -> None:
+        self._loaded = loaded
+        self._welcome = welcome
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._background = Background()
+        self._servers: list[asyncio.Server] = []
+        self._managers: list[SafeServer] = []
+        self._embedded: EmbeddedPostgres | None = None
+        self._demo: DemoUpstream | None = None
+        self._connected = False
+        self._writing = False
+
+    async def main(self) -> int:
+        """Start, wait for a signal, stop."""
+        self._catch_signals()
+        config = await self._with_demo(self._loaded.config)
+        data_dir = Path(config.data_dir)
+        app = App(config, _admin_key(config, data_dir))
+        app.recover()
+        await self._listen(app)
+        _calm_garbage_collector()
+        self._background.start("loop lag", app.watch_loop_lag)
+        self._background.start("database", lambda: self._keep_database(app, data_dir))
+        self._background.start("journal disk", lambda: every(_TEND_PERIOD_S, app.tend_journal))
+        await self._stop.wait()
+        await self._drain(app)
+        return 0
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def _with_demo(self, config: Config) -> Config:
+        """Answer from the demo upstream where no provider is configured."""
+        if not self._loaded.demo:
+            return config
+        self._demo = DemoUpstream()
+        base_url = await self._demo.start()
+        upstream = Upstream.model_validate({**config.upstream.model_dump(), "name": "demo", "base_url": base_url})
+        return config.model_copy(update={"upstream": upstream})
+
+    async def _listen(self, app: App) -> None:
+        config = app.config
+        data = await self._open("server.listen (SIDEGATE_LISTEN)", config.server.listen, app.ingress.handle, app)
+        ops = await self._open("server.ops_listen (SIDEGATE_OPS_LISTEN)", config.server.ops_listen, app.ops.handle, app)
+        _log.info("listening", extra={"data": data, "ops": ops})
+        if self._welcome:
+            _print_welcome(data, ops, app, demo=self._demo is not None)
+
+    async def _open(self, setting: str, listen: Listen, handler: Handler, app: App) -> str:
+        config = app.config
+        manager = SafeServer(handler, config.limits, config.server.keepalive_s, app.metrics.count_error)
+        loop = asyncio.get_running_loop()
+        try:
+            server = await loop.create_server(manager, listen.host, listen.port, backlog=_BACKLOG)
+        except OSError as error:
+            raise OSError(f"{setting}: {error.strerror or error}") from error
+        self._servers.append(server)
+        self._managers.append(manager)
+        host, port = server.sockets[0].getsockname()[:2]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    async def _keep_database(self, app: App, data_dir: Path) -> None:
+        """Start the private PostgreSQL if none is configured, migrate, then keep partitions for ever."""
+        if not self._connected:
+            await self._connect(app, data_dir)
+            self._connected = True
+        if app.config.database.migrate_on_start:
+            await _migrate(app)
+        if not self._writing:
+            self._writing = True
+            self._background.start("journal writer", app.writer.run)
+        await every(_MAINTENANCE_PERIOD_S, lambda: _maintain(app))
+
+    async def _connect(self, app: App, data_dir: Path) -> None:
+        """Make the pool, once: this loop begins anew after a failure, and a pool left behind keeps its connections."""
+        if app.config.database.url is not None:
+            await app.database.connect()
+        else:
+            embedded = EmbeddedPostgres(data_dir)
+            try:
+                dsn = await embedded.start()
+            except EmbeddedPostgresError as error:
+                _log.error("the private PostgreSQL does not start", extra={"reason": str(error)})
+                await asyncio.sleep(_RESTART_PAUSE_S)
+                raise
+            self._embedded = embedded
+            await app.database.connect(dsn)
+            self._background.start("private PostgreSQL", self._embedded.supervise)
+
+    async def _drain(self, app: App) -> None:
+        app.draining = True
+        for server in self._servers[:1]:
+            server.close()
+        app.ingress.begin_drain()
+        _log.info("draining", extra={"inFlight": app.ingress.running})
+        await self._or_hurry(app.ingress.until_idle(app.config.server.drain_s))
+        app.ingress.end_drain()
+        await app.ingress.until_idle(_CUT_GRACE_S)
+        await self._or_hurry(app.writer.flush(app.config.server.flush_s))
+        for manager in self._managers:
+            manager.pre_shutdown()  # ends idle connections, which would be waited for
+            await manager.shutdown(_CUT_GRACE_S)
+        await self._background.stop()
+        app.journal.close()
+        await app.provider.close()
+        await app.database.close()
+        if self._embedded is not None:
+            await self._embedded.stop()
+        if self._demo is not None:
+            await self._demo.stop()
+        _log.info("stopped", extra={"unflushed": app.journal.stats().records})
+
+    async def _or_hurry(self, work: Awaitable[object]) -> None:
+        """Wait for `work` unless a second signal says not to."""
+        tasks = {asyncio.ensure_future(work), asyncio.ensure_future(self._hurry.wait())}
+        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _calm_garbage_collector() -> None:
+    """Look for cycles seldom: requests leave none behind, and the default looks every ten requests (`make bench`: 5 %).
+
+    What lives now lives to the end, so it is left out of every later look.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+async def _migrate(app: App) -> None:
+    while True:
+        try:
+            async with app.database.acquire() as connection:
+                applied = await migrate.up(connection)
+            if applied:
+                _log.info("migrated", extra={"versions": [row.version for row in applied]})
+            return
+        except DatabaseUnavailable:
+            await asyncio.sleep(_RETRY_S)
+        except MigrationError as error:
+            _log.error("the schema cannot be migrated", extra={"reason": str(error)})
+            await asyncio.sleep(_RESTART_PAUSE_S)
+
+
+async def _maintain(app: App) -> None:
+    while True:
+        try:
+            await app.store.maintain()
+            return
+        except DatabaseUnavailable:
+            await asyncio.sleep(_RETRY_S)
+
+
+def _admin_key(config: Config, data_dir: Path) -> str:
+    """Return the configured key, else the one kept in `admin.key`, made at the first start."""
+    if config.admin_key is not None:
+        return config.admin_key.get_secret_value()
+    path = data_dir / "admin.key"
+    with suppress(FileNotFoundError):
+        if key := path.read_text().strip():  # empty: the process that made it died before it wrote
+            return key
+    data_dir.mkdir(parents=True, exist_ok=True)
+    key = f"sg-admin-{secrets.token_urlsafe(32)}"
+    path.touch(mode=0o600)
+    path.write_text(key + "\n")
+    return key
+
+
+def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:
+    config = app.config
+    answers = "the demo upstream (set OPENAI_API_KEY or UPSTREAM_BASE_URL for a real one)" if demo else "the provider"
+    shown = "the one you configured" if config.admin_key is not None else f"{config.data_dir}/admin.key"
+    lines = [
+        "",
+        f"Sidegate is running; {answers} answers.",
+        "",
+        f"  OPENAI_BASE_URL=http://{data}/v1",
+        f"  admin key: {_admin_key(config, Path(config.data_dir))}   ({shown})",
+        f"  metrics and health: http://{ops}/metrics /livez /readyz",
+        "",
+        "Try it:",
+        f"  curl -i http://{data}/v1/chat/completions -H 'Content-Type: application/json' \\",
+        """    -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'""",
+        "and read its trace by the x-sidegate-trace-id of the answer:",
+        f"  curl http://{data}/v1/traces/TRACE_ID -H 'Authorization: Bearer ADMIN_KEY'",
+        "",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,48 @@
+"""Background work: every loop has a name, starts in one place and stops in a known order.
+
+A loop that ends by an exception is logged by type and started again after a pause, so that one bad moment does not
+silently switch off the journal writer or the partition keeper.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+_log = logging.getLogger("sidegate.tasks")
+_RESTART_PAUSE_S = 1.0
+
+
+class Background:
+    """The running loops of a process, stopped in reverse order of their start."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
+        """Run `loop` until it returns or `stop` is called; an exception restarts it after a pause."""
+        self._tasks.append(asyncio.create_task(_keep_running(name, loop), name=name))
+
+    async def stop(self) -> None:
+        """Cancel all loops, last started first, and wait for each."""
+        while self._tasks:
+            task = self._tasks.pop()
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _keep_running(name: str, loop: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await loop()
+        except Exception as error:
+            _log.error("background task failed", extra={"task": name, "error": type(error).__name__})
+            await asyncio.sleep(_RESTART_PAUSE_S)
+
+
+async def every(period_s: float, action: Callable[[], Awaitable[None]]) -> None:
+    """Call `action` now and then every `period_s` seconds, until cancelled."""
+    while True:
+        await action()
+        await asyncio.sleep(period_s)

@@ -1,0 +1,133 @@
+"""The calls of a trace: one entry per attempt and per tool call, what they add up to, and how long they were busy.
+
+Rule of the file: pure; keys of entries are the camelCase names that the API shows. A figure of usage or cost comes from
+the attempt's `Charge` alone, so an attempt that nobody settled has none instead of a guess.
+"""
+
+from typing import Any
+
+from proxy.exchange import MAX_TOOL_CALLS, Attempt, Charge, Exchange, ToolCall, Usage
+from proxy.trace.failure import call_error
+from proxy.trace.values import NAME, bounded, dollars, milliseconds
+
+_MAX_COST_NANOS = 10**20 - 1
+"""What NUMERIC(20, 9) holds."""
+_MEDIA = (
+    ("audioInputTokens", "audio_input_tokens"),
+    ("audioOutputTokens", "audio_output_tokens"),
+    ("imageInputTokens", "image_input_tokens"),
+    ("imageOutputTokens", "image_output_tokens"),
+    ("audioSeconds", "audio_seconds"),
+    ("images", "images"),
+)
+
+
+def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> dict[str, Any]:
+    """Return the entry of one attempt. `ended`: where an open attempt is cut; `tracing`: not only accounting."""
+    meter = attempt.meter
+    first, over = attempt.first_byte_at, attempt.ended
+    call: dict[str, Any] = {
+        "index": attempt.index,
+        "upstream": attempt.candidate.upstream,
+        "model": bounded(attempt.candidate.model, NAME),
+        "responseModel": bounded(meter.response_model, NAME),
+        "status": attempt.status,
+        "requestId": bounded(attempt.request_id, NAME),
+        "startedMs": milliseconds(attempt.started - x.started),
+        "firstByteMs": None if first is None else milliseconds(first - attempt.started),
+        "durationMs": milliseconds((ended if over is None else over) - attempt.started),
+    }
+    if attempt.index < len(x.charges):
+        call.update(cost_of(x.charges[attempt.index]))
+    if tracing:
+        call["responseId"] = bounded(meter.response_id, NAME)
+        call["finishReasons"] = [reason[:NAME] for reason in meter.finish_reasons[:MAX_TOOL_CALLS]]
+        call["responseBytes"] = meter.response_bytes
+        call["events"] = meter.events
+        if meter.tool_calls_dropped:
+            call["toolCallsDropped"] = meter.tool_calls_dropped
+        call["error"] = call_error(attempt)
+    return call
+
+
+def cost_of(charge: Charge) -> dict[str, Any]:
+    """Return the part of an entry that accounting reads; media figures only where there are any."""
+    usage = charge.usage
+    cost: dict[str, Any] = {
+        "inputTokens": usage.input_tokens,
+        "cachedInputTokens": usage.cached_input_tokens,
+        "cacheWriteTokens": usage.cache_write_tokens,
+        "outputTokens": usage.output_tokens,
+        "reasoningTokens": usage.reasoning_tokens,
+        "usageSource": charge.usage_source,
+        "cost": dollars(charge.cost_nanos),
+        "priced": charge.priced,
+    }
+    if _has_media(usage):
+        cost.update((key, value) for key, name in _MEDIA if (value := getattr(usage, name)))
+    return cost
+
+
+def _has_media(usage: Usage) -> bool:
+    # Written out: a loop over the names takes four times as long, and few calls have any (timeit).
+    return bool(
+        usage.audio_input_tokens
+        or usage.audio_output_tokens
+        or usage.image_input_tokens
+        or usage.image_output_tokens
+        or usage.audio_seconds
+        or usage.images
+    )
+
+
+def add_totals(document: dict[str, Any], charges: tuple[Charge, ...]) -> None:
+    """Sum the charges into the columns of the trace. One estimate makes the whole sum an estimate."""
+    taken = cached = given = reasoning = nanos = 0
+    source = "none"
+    for charge in charges:
+        usage = charge.usage
+        taken += usage.input_tokens
+        cached += usage.cached_input_tokens
+        given += usage.output_tokens
+        reasoning += usage.reasoning_tokens
+        nanos += charge.cost_nanos
+        if source != "estimated" and charge.usage_source != "none":
+            source = charge.usage_source
+    document["input_tokens"] = taken
+    document["cached_input_tokens"] = cached
+    document["output_tokens"] = given
+    document["reasoning_tokens"] = reasoning
+    document["usage_source"] = source
+    document["total_cost"] = dollars(min(nanos, _MAX_COST_NANOS))
+
+
+def tool_calls(x: Exchange) -> list[dict[str, Any]]:
+    """Return the results that the client sent back, then the calls that the models asked for."""
+    calls: list[tuple[int | None, ToolCall]] = []
+    if x.request is not None and x.request.tool_results:
+        calls += [(None, call) for call in x.request.tool_results[:MAX_TOOL_CALLS]]
+    for attempt in x.attempts:
+        if attempt.meter.tool_calls:
+            calls += [(attempt.index, call) for call in attempt.meter.tool_calls]
+    return [
+        {
+            "kind": call.kind,
+            "id": call.id[:NAME],
+            "name": call.name[:NAME],
+            "bytes": call.arguments_bytes,
+            "llmCall": index,
+        }
+        for index, call in calls
+    ]
+
+
+def busy_seconds(attempts: list[Attempt], ended: float) -> float:
+    """Return the length of the union of the attempts' intervals: parallel attempts count once."""
+    total, reached = 0.0, float("-inf")
+    for attempt in sorted(attempts, key=lambda attempt: attempt.started) if len(attempts) > 1 else attempts:
+        stop = ended if attempt.ended is None else attempt.ended
+        start = max(attempt.started, reached)
+        if stop > start:
+            total += stop - start
+            reached = stop
+    return total

@@ -1,0 +1,52 @@
+"""How a failed request, or a failed call of one, reads in its trace.
+
+A `ProxyError` tells everything itself, and its message is safe by contract. Where the provider failed and we only
+passed it on there is none: then the outcome explains it. Of the provider only its short error codes are quoted.
+"""
+
+from typing import Any
+
+from proxy.errors import ProxyError, Source
+from proxy.exchange import Attempt, Exchange, Outcome
+from proxy.trace.values import NAME, TEXT, bounded
+
+_UNEXPLAINED: dict[Outcome, tuple[Source, str]] = {
+    "upstream_error": ("upstream", "The provider answered with an error."),
+    "upstream_failed": ("upstream", "The provider gave no complete answer."),
+    "timeout": ("upstream", "The provider did not answer in time."),
+    "truncated": ("upstream", "The stream ended without its terminator."),
+    "client_abort": ("client", "The client left before the answer was complete."),
+    "drain_abort": ("sidegate", "The answer was cut at the end of the drain time."),
+    "internal_error": ("sidegate", "The request failed inside the proxy."),
+    "interrupted": ("sidegate", "The proxy process ended before the request was complete."),
+}
+
+
+def error_info(x: Exchange) -> dict[str, Any] | None:
+    """Return why an exchange did not end well, `None` if it did."""
+    if x.error is not None:
+        return {**_error(x.error), "source": x.error.source, "param": bounded(x.error.param, NAME)}
+    code = x.attempts[-1].meter.stream_error if x.attempts else None
+    return unexplained(x.outcome or "internal_error", bounded(code, NAME))
+
+
+def unexplained(outcome: Outcome, code: str | None = None) -> dict[str, Any] | None:
+    """Return what an outcome says by itself; `code`: the provider's own, if it named one."""
+    if outcome not in _UNEXPLAINED:
+        return None
+    source, message = _UNEXPLAINED[outcome]
+    return {"code": code or outcome, "type": "server_error", "message": message, "source": source, "param": None}
+
+
+def call_error(attempt: Attempt) -> dict[str, Any] | None:
+    """Return why one attempt failed, `None` if it did not."""
+    if attempt.error is not None:
+        return _error(attempt.error)
+    if attempt.meter.stream_error:
+        message = "The provider put an error into its stream."
+        return {"code": attempt.meter.stream_error[:NAME], "type": "server_error", "message": message}
+    return None
+
+
+def _error(error: ProxyError) -> dict[str, Any]:
+    return {"code": error.code, "type": error.type, "message": error.message[:TEXT]}

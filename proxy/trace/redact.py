@@ -1,0 +1,112 @@
+"""Content capture in mode `redacted`: the shape of a body stays, what was said does not.
+
+Kept: keys, nesting, numbers that stand alone, booleans, and short identifiers below the keys of an allow-list (role,
+type, model ...). Every other text becomes `[n characters]`. Lists of numbers go too: token ids, log-probability bytes
+and embeddings can be turned back into text. A stream is treated line by line. Failure mode: whatever cannot be parsed
+(also a body cut at the capture limit, or a compressed one) leaves nothing but its size.
+
+Rule of the file: no I/O; a text passes only if it is named here.
+
+Source: OpenAI API reference (names of structural members); WHATWG HTML section 9.2 (event streams).
+"""
+
+import re
+from typing import Any
+
+import orjson
+
+_STRUCTURAL = frozenset(
+    {
+        "call_id",
+        "created",
+        "encoding_format",
+        "finish_reason",
+        "format",
+        "id",
+        "item_id",
+        "model",
+        "name",
+        "object",
+        "previous_response_id",
+        "quality",
+        "reasoning_effort",
+        "response_format",
+        "response_id",
+        "role",
+        "service_tier",
+        "size",
+        "status",
+        "system_fingerprint",
+        "tool_call_id",
+        "tool_choice",
+        "truncation",
+        "type",
+        "voice",
+    }
+)
+_OPAQUE = frozenset({"arguments", "input_schema", "metadata", "variables"})
+"""Below these keys the names are the caller's own, so the allow-list means nothing there."""
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_.:/@+-]{1,128}")
+_MAX_KEY = 64
+_MAX_DEPTH = 96
+_EVENT_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+def redact(document: bytes, content_type: str = "") -> bytes:
+    """Return `document` without its texts: JSON as JSON, an event stream as one, anything else as `[n bytes]`.
+
+    `content_type` may be empty: then the first bytes decide.
+    """
+    if not document:
+        return document
+    if content_type.startswith("text/event-stream") or (not content_type and document.startswith(_EVENT_FIELDS)):
+        return b"\n".join(_event_line(line) for line in document.splitlines()) + b"\n"
+    return _json(document)
+
+
+def _event_line(line: bytes) -> bytes:
+    name, colon, value = line.partition(b":")
+    value = value.removeprefix(b" ")
+    if not colon or name not in (b"data", b"event", b"id", b"retry"):
+        return size_of(line) if line else line
+    if name == b"data" and value != b"[DONE]":
+        return b"data: " + _json(value)
+    if value == b"[DONE]" or _IDENTIFIER.fullmatch(value.decode("latin-1")):
+        return name + b": " + value
+    return name + b": " + size_of(value)
+
+
+def _json(document: bytes) -> bytes:
+    try:
+        parsed = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return size_of(document)
+    return orjson.dumps(_value(parsed, None, 0), option=orjson.OPT_NON_STR_KEYS)
+
+
+def _value(value: Any, key: str | None, depth: int) -> Any:
+    """Return `value` redacted. `key`: the structural name it stands under, `None` where texts never pass."""
+    if isinstance(value, str):
+        return value if key in _STRUCTURAL and _IDENTIFIER.fullmatch(value) else f"[{len(value)} characters]"
+    if depth >= _MAX_DEPTH and isinstance(value, dict | list):
+        return f"[{len(value)} members]"
+    if isinstance(value, dict):
+        return _members(value, key, depth)
+    if isinstance(value, list):
+        if value and all(isinstance(item, int | float) and not isinstance(item, bool) for item in value):
+            return f"[{len(value)} numbers]"
+        return [_value(item, key, depth + 1) for item in value]
+    return value
+
+
+def _members(value: dict[str, Any], key: str | None, depth: int) -> dict[str, Any]:
+    opaque = key in _OPAQUE
+    return {
+        name if len(name) <= _MAX_KEY else f"[{len(name)} characters]": _value(item, key if opaque else name, depth + 1)
+        for name, item in value.items()
+    }
+
+
+def size_of(data: bytes) -> bytes:
+    """Return what is left of a body that is not kept at all."""
+    return b"[%d bytes]" % len(data)

@@ -1,0 +1,205 @@
+"""Traces in PostgreSQL: all SQL of `request_traces`, `trace_contents` and `trace_dead_letters`.
+
+Writing: the JSON bodies of a batch are joined into one array and unpacked by the server, one statement per table, and
+the ids of new rows come back as one string of bytes, so a row costs no Python. `ON CONFLICT DO NOTHING .. RETURNING`
+makes a replay change nothing and tells which rows were new: what else is computed from a batch must start from those.
+A body that PostgreSQL refuses fails its whole statement; the journal's writer cuts such a batch in halves until only
+that record is left and hands it to `dead_letter`.
+
+Reading: an id holds the time of its trace, so that one id finds its partition; pages go from new to old by that id.
+
+Rule of the file: every statement is a constant; values are parameters. Failure mode: errors of asyncpg pass through and
+become `DatabaseUnavailable` or `RecordRejected` where the connection came from (`db.pool`).
+
+Source: PostgreSQL "INSERT", "JSON Functions", "Table Partitioning" (pruning).
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from proxy.config import schema
+from proxy.db.pool import Database
+from proxy.journal.frames import Kind, Record
+from proxy.trace.record import created_at
+from proxy.trace.stored import Filters, Page, StoredTrace
+
+# Conversations are looked up in the order of their names, so that two writers cannot wait for each other.
+_INSERT_TRACES = """
+WITH r AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(convert_from($1::bytea, 'UTF8')::jsonb) AS r(
+        id uuid, created_at timestamptz, conversation_ref text, request_type text, operation text, method text,
+        path text, user_id text, project_id text, model text, response_model text, upstream text, stream boolean,
+        status integer, outcome text, input_tokens bigint, cached_input_tokens bigint, output_tokens bigint,
+        reasoning_tokens bigint, usage_source text, total_cost numeric, total_duration_ms double precision,
+        first_byte_ms double precision, upstream_ms double precision, overhead_ms double precision,
+        request_bytes bigint, response_bytes bigint, upstream_request_id text, routing_decisions jsonb,
+        llm_calls jsonb, tool_calls jsonb, error_info jsonb, phases jsonb, client jsonb)
+), conversation AS MATERIALIZED (
+    SELECT ref, project_id, sidegate_conversation(ref, project_id, user_id, seen) AS id
+    FROM (
+        SELECT conversation_ref AS ref, project_id, min(user_id) AS user_id, min(created_at) AS seen
+        FROM r WHERE conversation_ref IS NOT NULL
+        GROUP BY conversation_ref, project_id ORDER BY conversation_ref, project_id
+    ) AS distinct_reference
+), stored AS (INSERT INTO request_traces (
+    id, created_at, conversation_id, conversation_ref, request_type, operation, method, path, user_id, project_id,
+    model, response_model, upstream, stream, status, outcome, input_tokens, cached_input_tokens, output_tokens,
+    reasoning_tokens, usage_source, total_cost, total_duration_ms, first_byte_ms, upstream_ms, overhead_ms,
+    request_bytes, response_bytes, upstream_request_id, routing_decisions, llm_calls, tool_calls, error_info, phases,
+    client)
+SELECT
+    r.id, r.created_at, conversation.id, r.conversation_ref, r.request_type, r.operation, r.method, r.path, r.user_id,
+    r.project_id, r.model, r.response_model, r.upstream, r.stream, r.status, r.outcome, r.input_tokens,
+    r.cached_input_tokens, r.output_tokens, r.reasoning_tokens, r.usage_source, r.total_cost, r.total_duration_ms,
+    r.first_byte_ms, r.upstream_ms, r.overhead_ms, r.request_bytes, r.response_bytes, r.upstream_request_id,
+    coalesce(r.routing_decisions, '[]'), coalesce(r.llm_calls, '[]'), coalesce(r.tool_calls, '[]'), r.error_info,
+    r.phases, r.client
+FROM r LEFT JOIN conversation
+    ON conversation.ref = r.conversation_ref AND conversation.project_id IS NOT DISTINCT FROM r.project_id
+ON CONFLICT DO NOTHING
+RETURNING id)
+SELECT string_agg(uuid_send(id), '') FROM stored
+"""
+
+_INSERT_CONTENTS = """
+WITH stored AS (INSERT INTO trace_contents (trace_id, created_at, request, response, truncated, mode)
+SELECT trace_id, created_at, decode(request, 'base64'), decode(response, 'base64'), truncated, mode
+FROM jsonb_to_recordset(convert_from($1::bytea, 'UTF8')::jsonb) AS r(
+    trace_id uuid, created_at timestamptz, request text, response text, truncated boolean, mode text)
+ON CONFLICT DO NOTHING
+RETURNING trace_id)
+SELECT string_agg(uuid_send(trace_id), '') FROM stored
+"""
+
+_INSERT_DEAD_LETTER = """
+INSERT INTO trace_dead_letters (trace_id, reason, record)
+SELECT $1::uuid, $2::text, $3::bytea
+WHERE NOT EXISTS (SELECT FROM trace_dead_letters WHERE trace_id = $1 AND record = $3)
+"""
+
+_SELECT_ONE = """
+SELECT id, created_at, conversation_id::text, conversation_ref, request_type, operation, method, path, user_id,
+    project_id, model, response_model, upstream, stream, status, outcome, input_tokens, cached_input_tokens,
+    output_tokens, reasoning_tokens, usage_source, total_cost, total_duration_ms, first_byte_ms, upstream_ms,
+    overhead_ms, request_bytes, response_bytes, upstream_request_id, routing_decisions::text, llm_calls::text,
+    tool_calls::text, error_info::text, phases::text, client::text, recorded_at
+FROM request_traces WHERE created_at = $1 AND id = $2
+"""
+
+# Unused filters fold away when PostgreSQL plans with the values, so each search gets the index that suits it.
+_SELECT_PAGE = """
+SELECT id, created_at, conversation_id::text, conversation_ref, request_type, operation, method, path, user_id,
+    project_id, model, response_model, upstream, stream, status, outcome, input_tokens, cached_input_tokens,
+    output_tokens, reasoning_tokens, usage_source, total_cost, total_duration_ms, first_byte_ms, upstream_ms,
+    overhead_ms, request_bytes, response_bytes, upstream_request_id, routing_decisions::text, llm_calls::text,
+    tool_calls::text, error_info::text, phases::text, client::text, recorded_at
+FROM request_traces
+WHERE ($1::timestamptz IS NULL OR created_at >= $1)
+    AND ($2::timestamptz IS NULL OR created_at < $2)
+    AND ($3::text IS NULL OR project_id = $3)
+    AND ($4::text IS NULL OR user_id = $4)
+    AND ($5::text IS NULL OR conversation_ref = $5 OR conversation_id::text = $5)
+    AND ($6::text IS NULL OR model = $6)
+    AND ($7::text IS NULL OR request_type = $7)
+    AND ($8::text IS NULL OR outcome = $8)
+    AND ($9::integer IS NULL OR status = $9)
+    AND ($10::numeric IS NULL OR total_cost >= $10)
+    AND ($11::timestamptz IS NULL OR (created_at, id) < ($11, $12::uuid))
+ORDER BY created_at DESC, id DESC
+LIMIT $13
+"""
+
+_ID_BYTES = 16
+_ENSURE_PARTITIONS = "SELECT sidegate_ensure_partitions($1)"
+_DROP_PARTITIONS = "SELECT sidegate_drop_partitions($1)"
+
+
+class TraceStore:
+    """Writes batches of the journal, and reads traces for the API. Takes a connection of the pool per call."""
+
+    def __init__(self, database: Database, settings: schema.Database) -> None:
+        self._database = database
+        self._days_ahead = settings.partitions_ahead_days
+        self._retention_days = settings.retention_days
+
+    async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
+        """Store finals and contents; return those that were not there before, in their order.
+
+        `connection`: inside the writer's transaction. Records of other kinds are left to others.
+        """
+        finals = await _insert(connection, Kind.FINAL, records)
+        contents = await _insert(connection, Kind.CONTENT, records)
+        if len(finals) + len(contents) == _ID_BYTES * len(records):
+            return records
+        stored = {Kind.FINAL: _split(finals), Kind.CONTENT: _split(contents)}
+        fresh = []
+        for record in records:
+            ids = stored.get(record.kind, set())
+            if record.trace_id in ids:
+                ids.remove(record.trace_id)  # the same record twice in one batch is new once
+                fresh.append(record)
+        return fresh
+
+    async def dead_letter(self, connection: Any, record: Record, reason: str) -> None:
+        """Keep a record that PostgreSQL refuses, as bytes, beside the reason. The same record is kept once."""
+        await connection.execute(_INSERT_DEAD_LETTER, UUID(bytes=record.trace_id), reason[:1000], record.body)
+
+    async def get(self, trace_id: UUID) -> StoredTrace | None:
+        """Return one trace; looks into the partition of its day only. Raises DatabaseUnavailable."""
+        async with self._database.acquire() as connection:
+            row = await connection.fetchrow(_SELECT_ONE, created_at(str(trace_id)), trace_id)
+        return None if row is None else StoredTrace(*row.values())
+
+    async def search(self, filters: Filters, limit: int, cursor: UUID | None = None) -> Page:
+        """Return at most `limit` traces older than `cursor`, from new to old. Raises DatabaseUnavailable.
+
+        A trace that is stored between two pages shows up if it is older than the cursor; no trace shows up twice.
+        """
+        before: datetime | None = None if cursor is None else created_at(str(cursor))
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(
+                _SELECT_PAGE,
+                filters.since,
+                filters.until,
+                filters.project_id,
+                filters.user_id,
+                filters.conversation,
+                filters.model,
+                filters.request_type,
+                filters.outcome,
+                filters.status,
+                filters.min_cost,
+                before,
+                cursor,
+                limit + 1,
+            )
+        traces = tuple(StoredTrace(*row.values()) for row in rows[:limit])
+        return Page(traces, traces[-1].id if len(rows) > limit else None)
+
+    async def maintain(self) -> int:
+        """Make the day partitions to come and drop those past retention; return how many were dropped.
+
+        Cheap and idempotent; a missing day goes to the default partition, so nothing is lost if this runs late.
+        """
+        async with self._database.transaction() as connection:
+            await connection.execute(_ENSURE_PARTITIONS, self._days_ahead)
+        async with self._database.transaction() as connection:
+            return int(await connection.fetchval(_DROP_PARTITIONS, self._retention_days))
+
+
+async def _insert(connection: Any, kind: Kind, records: Sequence[Record]) -> bytes:
+    """Store all records of one kind with one statement; return the ids that were new, one behind the other."""
+    bodies = [record.body for record in records if record.kind is kind]
+    if not bodies:
+        return b""
+    statement = _INSERT_TRACES if kind is Kind.FINAL else _INSERT_CONTENTS
+    bodies[0] = b"[" + bodies[0]
+    bodies[-1] += b"]"
+    new: bytes | None = await connection.fetchval(statement, b",".join(bodies))
+    return new or b""
+
+
+def _split(ids: bytes) -> set[bytes]:
+    return {ids[at : at + _ID_BYTES] for at in range(0, len(ids), _ID_BYTES)}

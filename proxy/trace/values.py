@@ -1,0 +1,59 @@
+"""Single values as a record may hold them: bounded text, milliseconds, exact dollars, and JSON that PostgreSQL takes.
+
+jsonb refuses NUL and lone surrogates, BIGINT refuses more than 63 bits, and one such row would stop its whole batch. So
+`encode` mends them, and pays for it only where orjson or a search for NUL finds one.
+
+Source: PostgreSQL "JSON Types"; RFC 8259 section 8.2.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+NAME = 256
+"""Longest name or id that a client or provider chose, in characters."""
+TEXT = 1024
+"""Longest text: messages of errors and paths."""
+_MAX_BIGINT = 2**63 - 1
+_NANOS = 10**9
+
+
+def bounded(text: str | None, limit: int) -> str | None:
+    """Return at most `limit` characters of `text`."""
+    return text[:limit] if text else text
+
+
+def milliseconds(seconds: float) -> float:
+    """Return whole microseconds as milliseconds."""
+    # Half the cost of round(), which alone took a tenth of `record.final` (timeit).
+    return int(seconds * 1_000_000.0 + 0.5) / 1000.0
+
+
+def dollars(nanos: int) -> str:
+    """Return integer nano-dollars as a decimal number of dollars with 9 digits."""
+    whole, rest = divmod(nanos, _NANOS)
+    return f"{whole}.{rest:09d}"
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """Return `document` as JSON that PostgreSQL stores; only what it would refuse takes the slow walk."""
+    try:
+        body = orjson.dumps(document, option=orjson.OPT_STRICT_INTEGER)
+    except TypeError:
+        return orjson.dumps(_storable(document))
+    # 0x5C is the backslash: most records have none, and a single byte is found ten times as fast as six (timeit).
+    return orjson.dumps(_storable(document)) if 0x5C in body and b"\\u0000" in body else body
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        # Through UTF-16 two halves of a pair become one character again; a lone half becomes U+FFFD.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    if isinstance(value, Mapping):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return max(min(value, _MAX_BIGINT), -_MAX_BIGINT)
+    return value

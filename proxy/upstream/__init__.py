@@ -1,0 +1,1 @@
+"""The side towards the providers: clients, header rules, websockets, prices."""

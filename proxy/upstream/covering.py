@@ -1,0 +1,104 @@
+"""Answers of a provider without our own credentials: a provider, or a gateway before it, may quote what it was sent.
+
+Everything that a client can see of an answer passes here: reason phrase, body, websocket messages and close reasons
+(header fields are dropped whole by `headers`). Asterisks of the same length take the place of a credential, also where
+the pieces of a body cut it in two: then the part that may be its beginning, and nothing else, waits for the next piece.
+
+Failure mode: what is compressed, or escaped in JSON, passes unseen.
+"""
+
+from dataclasses import replace
+
+from proxy.credentials import cover, covered_text
+from proxy.errors import UpstreamFailed
+from proxy.exchange import Headers, Message, UpstreamReply, WebsocketPeer
+from proxy.upstream.websocket import WebsocketReply
+
+
+class CoveredReply:
+    """Implements `exchange.UpstreamReply` around another."""
+
+    def __init__(self, reply: UpstreamReply, secrets: tuple[bytes, ...]) -> None:
+        self._reply = reply
+        self._secrets = secrets
+        self._letters = frozenset(b"".join(secrets))
+        self._held = b""
+        self._error: UpstreamFailed | None = None
+        self.status = reply.status
+        self.reason = covered_text(reply.reason, secrets)
+        self.headers: Headers = reply.headers
+
+    async def read(self) -> bytes:
+        """Return what has arrived; an error comes after what was held back before it."""
+        if self._error is not None:
+            raise self._error
+        while True:
+            try:
+                piece = await self._reply.read()
+            except UpstreamFailed as error:
+                self._error = error
+                if not self._held:
+                    raise
+                piece = b""
+            if not piece:
+                held, self._held = self._held, b""
+                return held
+            # Nearly every piece ends with a line end or a brace.
+            if not self._held and piece[-1] not in self._letters:
+                return cover(piece, self._secrets)
+            data = cover(self._held + piece, self._secrets)
+            keep = len(data) if self._reply.complete else _safe_length(data, self._secrets)
+            self._held = data[keep:]
+            if keep:
+                return data[:keep]
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole body has arrived."""
+        return self._reply.complete
+
+    def close(self) -> None:
+        """Close the reply within."""
+        self._reply.close()
+
+
+class CoveredHandshake(CoveredReply):
+    """The answer to a websocket handshake."""
+
+    def __init__(self, reply: WebsocketReply, secrets: tuple[bytes, ...]) -> None:
+        super().__init__(reply, secrets)
+        self.subprotocol = reply.subprotocol
+        self.socket = None if reply.socket is None else CoveredSocket(reply.socket, secrets)
+
+
+class CoveredSocket:
+    """Implements `exchange.WebsocketPeer` around another; what is sent to the provider stays as it is."""
+
+    def __init__(self, peer: WebsocketPeer, secrets: tuple[bytes, ...]) -> None:
+        self._peer = peer
+        self._secrets = secrets
+
+    async def receive(self) -> Message:
+        """Return the next message of the provider."""
+        message = await self._peer.receive()
+        data = message.data
+        if isinstance(data, str):
+            covered: str | bytes = covered_text(data, self._secrets)
+        else:
+            covered = cover(data, self._secrets)
+        return message if covered is data else replace(message, data=covered)
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on to the provider."""
+        await self._peer.send(message)
+
+
+def _safe_length(data: bytes, secrets: tuple[bytes, ...]) -> int:
+    """Return how much of `data` can be no beginning of a secret that the next piece completes."""
+    held = 0
+    for secret in secrets:
+        if data[-1] not in secret:
+            continue
+        longest = min(len(secret) - 1, len(data))
+        held = max(held, next((size for size in range(longest, 0, -1) if data.endswith(secret[:size])), 0))
+    return len(data) - held

@@ -1,0 +1,66 @@
+"""The ways in which a provider can fail us: one code, one class, one text each.
+
+Rule of the file: every failure of this package is made here, so that the texts stay safe to show: no URL, no header
+value, no byte that the provider sent. `sent` says whether the request may have reached the provider; only an unsent
+one is safe to try again.
+
+Source: `proxy.config.schema.Timeouts` for the codes of the timeouts.
+"""
+
+from typing import Final
+
+from proxy.errors import InvalidRequest, NoUpstreamAvailable, ShuttingDown, UpstreamFailed, UpstreamTimeout
+
+POOL_TIMEOUT: Final = "upstream_pool_timeout"
+CONNECT_TIMEOUT: Final = "upstream_connect_timeout"
+FIRST_BYTE_TIMEOUT: Final = "upstream_first_byte_timeout"
+GAP_TIMEOUT: Final = "upstream_gap_timeout"
+TOTAL_TIMEOUT: Final = "upstream_total_timeout"
+CONNECT_FAILED: Final = "upstream_connect_failed"
+DNS_FAILED: Final = "upstream_dns_failed"
+TLS_FAILED: Final = "upstream_tls_failed"
+PROTOCOL_ERROR: Final = "upstream_protocol_error"
+CLOSED: Final = "upstream_closed"
+BODY_CUT: Final = "upstream_body_cut"
+
+_TEXTS: Final = {
+    CONNECT_TIMEOUT: "Connecting to the provider took too long.",
+    FIRST_BYTE_TIMEOUT: "The provider did not begin to answer in time.",
+    GAP_TIMEOUT: "The provider fell silent in the middle of its answer.",
+    TOTAL_TIMEOUT: "The provider did not finish its answer in time.",
+    CONNECT_FAILED: "The connection to the provider was refused or could not be made.",
+    DNS_FAILED: "The provider's host name could not be resolved.",
+    TLS_FAILED: "No trusted TLS connection to the provider could be made.",
+    CLOSED: "The provider closed the connection before it answered.",
+    BODY_CUT: "The provider's answer was cut off before its end.",
+}
+
+
+def failed(code: str, *, sent: bool = True) -> UpstreamFailed:
+    """Make the failure for `code`."""
+    return UpstreamFailed(_TEXTS[code], code=code, sent=sent)
+
+
+def timed_out(code: str, *, sent: bool = True) -> UpstreamTimeout:
+    """Make the timeout for `code`."""
+    return UpstreamTimeout(_TEXTS[code], code=code, sent=sent)
+
+
+def pool_timed_out() -> NoUpstreamAvailable:
+    """Make the error for a request that found no free connection in time."""
+    return NoUpstreamAvailable("All connections to the provider are busy.", code=POOL_TIMEOUT)
+
+
+def shutting_down() -> ShuttingDown:
+    """Make the error for a request that comes to a client which is closed already."""
+    return ShuttingDown("The connections to the provider are being closed.")
+
+
+def malformed(rule: str) -> UpstreamFailed:
+    """Make the failure for an answer that breaks HTTP. `rule`: what it broke, in fixed words."""
+    return UpstreamFailed(f"The provider's answer is not valid HTTP ({rule}).", code=PROTOCOL_ERROR, sent=True)
+
+
+def body_mismatch() -> InvalidRequest:
+    """Make the error for a streamed request body that is not as long as it was announced."""
+    return InvalidRequest("The request body is not as long as its Content-Length.", code="request_body_mismatch")

@@ -1,0 +1,96 @@
+"""Send requests over our own HTTP/1.1 client: a pool of asyncio protocols around `httptools`.
+
+It does what a relay needs and nothing else: one request, one reply, bytes as they are. It never retries, follows no
+redirect, keeps no cookie, reads no proxy from the environment, decodes nothing and adds no field but Host and framing.
+
+    send -> pool.acquire -> connection.begin -> transmit -> reply.head          lean_pool, lean_dial
+                                 '- lean_request (head)      '- lean_answer (parser), lean_reply (body), lean_deadline
+
+Failure mode: a pooled connection that the provider closes while our request is on its way surfaces as
+`UpstreamFailed(sent=True)`; whether to try again is not decided here.
+
+Source: RFC 9112.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from proxy.config import schema
+from proxy.exchange import UpstreamReply, UpstreamRequest
+from proxy.upstream.lean_connection import Bounds, Connection
+from proxy.upstream.lean_dial import dial
+from proxy.upstream.lean_pool import Pool
+from proxy.upstream.lean_request import request_head, slices
+from proxy.upstream.origin import Origin, tls_context
+from proxy.upstream.stats import ClientStats
+
+_WITH_HEAD_BYTES: Final = 65_536
+"""A body up to this size goes out in one write with its head; a larger one is sent in slices of this size."""
+
+
+class LeanClient:
+    """Implements `client.Client` for one upstream. Belongs to the event loop in which it is first used."""
+
+    def __init__(self, upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> None:
+        self._origin = Origin.of(upstream.base_url)
+        self._tls = tls_context(client.ca_file) if self._origin.secure else None
+        self._total_s = timeouts.total_s
+        self._bounds = Bounds(
+            line_bytes=client.header_line_bytes,
+            lines=client.headers,
+            read_ahead=client.read_buffer_bytes,
+            first_byte_s=timeouts.first_byte_s,
+            gap_s=timeouts.gap_s,
+        )
+        self._pool = Pool(
+            self._make_connection,
+            self._dial,
+            max_connections=upstream.max_connections,
+            idle_s=upstream.idle_connection_s,
+            pool_s=timeouts.pool_s,
+            connect_s=timeouts.connect_s,
+        )
+
+    def stats(self) -> ClientStats:
+        """Count connections and waiting requests."""
+        return self._pool.stats()
+
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        """Send a request and return the reply as soon as its head is there."""
+        head = request_head(request, self._origin.target(request.url), self._origin.authority)
+        head, pieces, length = _body(request, head)
+        total_at = asyncio.get_running_loop().time() + self._total_s
+        connection = await self._pool.acquire(total_at)
+        reply = connection.begin(bodiless=request.method == "HEAD", total_at=total_at)
+        try:
+            if request.on_sent is not None:
+                request.on_sent()
+            connection.transmit(head, pieces, length)
+            await reply.head()
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    async def close(self) -> None:
+        """Drop all connections, also those in use."""
+        await self._pool.close()
+
+    def _make_connection(self) -> Connection:
+        return Connection(asyncio.get_running_loop(), self._bounds, self._pool.release, self._pool.lost)
+
+    async def _dial(self, connection: Connection, timeout_s: float) -> None:
+        await dial(self._origin, self._tls, connection, timeout_s)
+
+
+def _body(request: UpstreamRequest, head: bytes) -> tuple[bytes, AsyncIterator[bytes] | None, int | None]:
+    """Return what to write first, what to stream after it, and the length of the stream (`None`: chunked)."""
+    body = request.body
+    if body is None:
+        return head, None, None
+    if not isinstance(body, bytes):
+        return head, body, request.content_length
+    if len(body) <= _WITH_HEAD_BYTES:
+        return head + body, None, None
+    return head, slices(body, _WITH_HEAD_BYTES), len(body)

@@ -1,0 +1,205 @@
+"""Parse one HTTP/1.1 answer after the other from the bytes of one connection. Bytes in, facts out, no I/O.
+
+Theory of operation: llhttp (through `httptools`) does the grammar. It refuses what makes an answer ambiguous:
+duplicate or malformed Content-Length, Content-Length beside Transfer-Encoding, bad chunk sizes, bare CR or LF, NUL and
+control characters in values, folded lines, unknown versions. It lets pass, and this file refuses: a Transfer-Encoding
+other than exactly `chunked` (also in HTTP/1.0), 101, statuses below 100, control characters in the reason, endless
+interim answers, heads, trailers or chunk extensions without bound (llhttp collects an unfinished line for ever).
+
+Failure mode: `fault` is set and stays; the body before it was returned, so every split of the bytes gives the same
+result. After `complete`, further bytes only make the connection unfit for reuse.
+
+    begin -> head (1xx skipped) -> body pieces -> complete | fault
+
+Source: RFC 9112 sections 4, 6 and 7; RFC 9110 section 15.
+"""
+
+from typing import Final
+
+import httptools
+
+from proxy.exchange import Header
+
+_MAX_INTERIM: Final = 16
+_HEAD_LINES: Final = 8
+"""A whole head may be as long as this many of the longest lines."""
+_CONTROLS: Final = bytes(code for code in range(32) if code != 9) + b"\x7f"
+_BODILESS_STATUSES: Final = frozenset({204, 304})
+
+
+class _Refused(Exception):
+    """Leaves a parser callback; what was wrong stands in `fault`."""
+
+
+class AnswerParser:
+    """State of the answer under way. `line_bytes`, `lines`: longest header line and most lines of a head."""
+
+    __slots__ = (
+        "_bodiless",
+        "_chunked",
+        "_head_bytes",
+        "_headers",
+        "_interim",
+        "_line_bytes",
+        "_lines",
+        "_overhead",
+        "_parser",
+        "_pieces",
+        "_reason",
+        "_skipping",
+        "_started",
+        "_trailers",
+        "complete",
+        "fault",
+        "headers",
+        "on_body",
+        "reason",
+        "reusable",
+        "status",
+        "until_eof",
+    )
+
+    def __init__(self, *, line_bytes: int, lines: int) -> None:
+        self._line_bytes = line_bytes
+        self._head_bytes = line_bytes * _HEAD_LINES
+        self._lines = lines
+        self._pieces: list[bytes] = []
+        # The list's own method spares a Python frame per piece of body.
+        self.on_body = self._pieces.append
+        self._parser = httptools.HttpResponseParser(self)
+        self._bodiless = False
+        self.begin(bodiless=False)
+
+    def begin(self, *, bodiless: bool) -> None:
+        """Expect the next answer. `bodiless`: it answers a HEAD request."""
+        if self._bodiless:
+            # llhttp still waits for the body that the last head announced.
+            self._parser = httptools.HttpResponseParser(self)
+        self._bodiless = bodiless
+        self._headers: list[Header] = []
+        self._reason = b""
+        self._interim = 0
+        self._skipping = False
+        self._started = False
+        self._chunked = False
+        self._trailers = 0
+        self._overhead = 0
+        self.status = 0
+        """Of the final answer; 0 until its head is complete."""
+        self.reason = ""
+        self.headers: list[Header] = []
+        self.complete = False
+        self.until_eof = False
+        """The body ends with the connection."""
+        self.reusable = False
+        self.fault: str | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Parse what arrived and return the body bytes among it."""
+        if self.complete or self.fault is not None:
+            self.reusable = False
+            return b""
+        if not self._started:
+            self._started = True
+            if data[0] != 0x48:  # llhttp would take RTSP and leading line ends as well
+                self.fault = "not an HTTP answer"
+                return b""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._stop(error)
+        pieces = self._pieces
+        if pieces:
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self._overhead = 0
+            if not self._bodiless:
+                return body
+            self.reusable = False
+        else:
+            self._overhead += len(data)
+            if self._overhead > self._head_bytes * 2 and not self.complete:
+                self.fault = self.fault or "head, trailer or chunk extension without end"
+        return b""
+
+    def on_message_begin(self) -> None:
+        """Refuse a second answer behind the first."""
+        if self.complete:
+            raise _Refused
+
+    def on_status(self, part: bytes) -> None:
+        """Collect the reason phrase."""
+        self._reason += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Collect a field of the head; count a field of the trailer, which is dropped."""
+        if self.status:
+            self._trailers += 1
+        else:
+            self._headers.append((name, value.rstrip(b" \t")))
+        if len(self._headers) + self._trailers > self._lines:
+            self._refuse("too many header lines")
+
+    def on_headers_complete(self) -> None:
+        """Check the head, skip it if it is an interim one."""
+        status: int = self._parser.get_status_code()
+        self._check_head(status)
+        if status < 200:
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                self._refuse("too many interim answers")
+            self._skipping = True
+            self._headers = []
+            self._reason = b""
+            return
+        self._check_framing()
+        self.reusable = self._parser.should_keep_alive()
+        self.reason = self._reason.decode("utf-8", "replace")
+        self.headers = self._headers
+        self.status = status
+        self._overhead = 0
+        if self._bodiless:
+            # A chunked marker behind this head could hide from the surplus check.
+            self.reusable = self.reusable and not self._chunked
+            self.complete = True
+
+    def on_message_complete(self) -> None:
+        """Note the end, unless it was an interim answer's."""
+        self.complete = not self._skipping
+        self._skipping = False
+
+    def _stop(self, error: Exception) -> None:
+        if self.complete:
+            self.reusable = False
+        elif self.fault is None:
+            # llhttp's reasons are fixed texts; none quotes the input.
+            self.fault = str(error)
+
+    def _refuse(self, rule: str) -> None:
+        self.fault = rule
+        raise _Refused
+
+    def _check_head(self, status: int) -> None:
+        if status < 100:
+            self._refuse("status below 100")
+        if status == 101:
+            self._refuse("switches protocols unasked")
+        if self._parser.get_http_version() not in ("1.1", "1.0"):
+            self._refuse("unsupported HTTP version")
+        sizes = [len(name) + len(value) for name, value in self._headers]
+        if max(len(self._reason), max(sizes, default=0)) > self._line_bytes:
+            self._refuse("header line too long")
+        if sum(sizes) > self._head_bytes:
+            self._refuse("head too long")
+        if self._reason.translate(None, _CONTROLS) != self._reason:
+            self._refuse("control character in the reason phrase")
+
+    def _check_framing(self) -> None:
+        codings = [value for name, value in self._headers if len(name) == 17 and name.lower() == b"transfer-encoding"]
+        if codings:
+            if len(codings) > 1 or codings[0].lower() != b"chunked" or self._parser.get_http_version() == "1.0":
+                self._refuse("unknown Transfer-Encoding")
+            self._chunked = True
+            return
+        sized = any(len(name) == 14 and name.lower() == b"content-length" for name, _ in self._headers)
+        self.until_eof = not sized and self._parser.get_status_code() not in _BODILESS_STATUSES

@@ -1,0 +1,265 @@
+"""One connection to a provider: it carries one request after the other, each with its reply.
+
+Theory of operation: `begin` attaches a `Reply`, `transmit` writes the request, incoming bytes go through the
+`AnswerParser` into the reply, the end of the answer detaches it. A connection that is fit for another request then goes
+back through `on_free`; anything else is aborted, and `on_lost` tells the pool when its socket is gone.
+
+    idle --begin--> busy --complete, reusable--> idle
+                     '--fault, timeout, surplus, EOF, abort--> lost        idle --any byte, EOF--> lost
+
+Flow control: more than `read_ahead` unread bytes pause the socket, reading resumes it; a body that is uploaded waits
+while the socket is full, in a task of its own, so that an early answer is seen. Time that nobody spends in `read` does
+not count as the provider's silence.
+
+Source: RFC 9112 section 9 (connection management), 9.5 for the early answer.
+"""
+
+import asyncio
+import math
+import select
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import cast
+
+from proxy.upstream import failures
+from proxy.upstream.lean_answer import AnswerParser
+from proxy.upstream.lean_deadline import Deadline
+from proxy.upstream.lean_reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Limits of a connection. Times in seconds."""
+
+    line_bytes: int
+    lines: int
+    read_ahead: int
+    first_byte_s: float
+    gap_s: float
+
+
+class Connection(asyncio.Protocol):
+    """`on_free`, `on_lost`: called with this connection, at most once each per use and per life."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        bounds: Bounds,
+        on_free: Callable[["Connection"], None],
+        on_lost: Callable[["Connection"], None],
+    ) -> None:
+        self._loop = loop
+        self._bounds = bounds
+        self._on_free = on_free
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._parser = AnswerParser(line_bytes=bounds.line_bytes, lines=bounds.lines)
+        self._deadline = Deadline(loop, self._expire)
+        self._reply: Reply | None = None
+        self._upload: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._total_at = math.inf
+        self._paused = False
+        self.idle_since = 0.0
+        """`loop.time()` of the last return to the pool; kept by the pool."""
+
+    @property
+    def is_open(self) -> bool:
+        """True while another request may be written."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_silent(self) -> bool:
+        """True if the kernel holds neither data nor an end that the event loop has not handed over yet."""
+        poller = select.poll()
+        poller.register(self._socket.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poller.poll(0)
+
+    def begin(self, *, bodiless: bool, total_at: float) -> Reply:
+        """Attach the reply to the request that is about to be written. `total_at`: when all must be over."""
+        self._parser.begin(bodiless=bodiless)
+        self._total_at = total_at
+        self._reply = Reply(self, self._loop)
+        return self._reply
+
+    def transmit(self, head: bytes, pieces: AsyncIterator[bytes] | None, length: int | None) -> None:
+        """Write the request. `pieces`: body that follows `head`; `length`: their sum, `None` for chunked."""
+        self._socket.write(head)
+        if pieces is None:
+            self.await_answer()
+            return
+        self._deadline.set(self._total_at, failures.TOTAL_TIMEOUT)
+        self._upload = self._loop.create_task(self._send_body(pieces, length), name="upstream upload")
+
+    def await_answer(self) -> None:
+        """Give the provider the first-byte time from now."""
+        self._limit(self._bounds.first_byte_s, failures.FIRST_BYTE_TIMEOUT)
+
+    def await_more(self) -> None:
+        """Give the provider the gap time from now: somebody waits for the next piece of the body."""
+        self._limit(self._bounds.gap_s, failures.GAP_TIMEOUT)
+
+    def await_nothing(self) -> None:
+        """Count only the total time: nobody waits for the provider."""
+        self._deadline.set(self._total_at, failures.TOTAL_TIMEOUT)
+
+    def resume(self) -> None:
+        """Read from the socket again if it was paused."""
+        if self._paused:
+            self._paused = False
+            self._socket.resume_reading()
+
+    def drop(self) -> None:
+        """Drop the connection at once; whoever waits for its answer gets the failure."""
+        if self._reply is None:
+            self.abort()
+        else:
+            code = failures.BODY_CUT if self._parser.status else failures.CLOSED
+            self._fail(self._reply, failures.failed(code))
+
+    def abort(self) -> None:
+        """Drop the connection at once; nobody waits for its answer any more. Idempotent."""
+        self._detach()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived and hand it to the reply."""
+        reply = self._reply
+        if reply is None:
+            # Nobody asked: what an idle connection says cannot belong to the next request.
+            self.abort()
+            return
+        parser = self._parser
+        body = parser.feed(data)
+        if not reply.status and parser.status:
+            self._take_head(reply)
+        if body and reply.take(body) > self._bounds.read_ahead and not self._paused and not parser.complete:
+            self._paused = True
+            self._socket.pause_reading()
+        if parser.complete:
+            self._finish(reply)
+        elif parser.fault is not None:
+            self._fail(reply, failures.malformed(parser.fault))
+
+    def eof_received(self) -> None:
+        """Treat the provider's half-close as the end of the connection."""
+        self._end(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Fail whatever was under way and report the loss."""
+        self._transport = None
+        self._end(exc)
+        self._deadline.cancel()
+        self.resume_writing()
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        """Make the upload wait."""
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Let the upload go on."""
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    @property
+    def _socket(self) -> asyncio.Transport:
+        if self._transport is None:
+            raise failures.failed(failures.CLOSED)
+        return self._transport
+
+    def _limit(self, seconds: float, code: str) -> None:
+        at = self._loop.time() + seconds
+        if at < self._total_at:
+            self._deadline.set(at, code)
+        else:
+            self._deadline.set(self._total_at, failures.TOTAL_TIMEOUT)
+
+    def _take_head(self, reply: Reply) -> None:
+        parser = self._parser
+        reply.take_head(parser.status, parser.reason, parser.headers)
+        if parser.status >= 400 and self._upload is not None:
+            # The provider does not want the rest of the body.
+            self._upload.cancel()
+
+    def _finish(self, reply: Reply) -> None:
+        # The rest of a body that was not sent would be missing, and the next request be read as it.
+        uploading = self._upload is not None and (not self._upload.done() or self._upload.cancelled())
+        self._detach()
+        reply.end()
+        if uploading or not self._parser.reusable or not self.is_open or self._socket.get_write_buffer_size():
+            self.abort()
+            return
+        self.resume()
+        self._on_free(self)
+
+    def _end(self, exc: Exception | None) -> None:
+        reply = self._reply
+        if reply is not None and self._parser.until_eof and exc is None:
+            self.abort()
+            reply.end()
+        else:
+            self.drop()
+
+    def _expire(self, code: str) -> None:
+        if self._reply is not None:
+            self._fail(self._reply, failures.timed_out(code))
+
+    def _fail(self, reply: Reply, error: Exception) -> None:
+        self.abort()
+        reply.fail(error)
+
+    def _detach(self) -> None:
+        self._deadline.clear()
+        self._reply = None
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.cancel()
+
+    async def _send_body(self, pieces: AsyncIterator[bytes], length: int | None) -> None:
+        """Write the body piece by piece. What breaks it, breaks the exchange: the reply's reader gets the error."""
+        try:
+            await self._write_pieces(pieces, length)
+        except Exception as error:
+            # From the iterator (a client that left, a body over its limit) or a length that is wrong. Without a reply
+            # the connection is gone, and the reader has been told why.
+            if self._reply is not None:
+                self._fail(self._reply, error)
+
+    async def _write_pieces(self, pieces: AsyncIterator[bytes], length: int | None) -> None:
+        sent = 0
+        async for piece in pieces:
+            if not piece:
+                continue
+            sent += len(piece)
+            if length is None:
+                piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+            elif sent > length:
+                raise failures.body_mismatch()
+            self._socket.write(piece)
+            await self._drained()
+        if length is None:
+            self._socket.write(b"0\r\n\r\n")
+        elif sent < length:
+            raise failures.body_mismatch()
+        await self._drained()
+        if self._reply is not None and not self._reply.status:
+            self.await_answer()
+
+    async def _drained(self) -> None:
+        """Wait until the socket takes more. A provider that stops reading is late like one that stops answering."""
+        if self._writable is None:
+            return
+        reply = self._reply
+        waiting_for_head = reply is not None and not reply.status
+        if waiting_for_head:
+            self.await_answer()
+        await self._writable
+        if waiting_for_head and reply is not None and not reply.status:
+            self.await_nothing()

@@ -1,0 +1,58 @@
+"""One timer per connection instead of one per chunk.
+
+Rule of the file: moving the deadline later costs two assignments. The timer that is armed already fires too early,
+sees that the deadline has moved, and is armed again for the rest. Only a deadline earlier than the armed timer
+replaces it. So a stream of ten thousand chunks arms a handful of timers.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+
+class Deadline:
+    """Calls `on_expiry(code)` when the time last set has come. Times are those of `loop.time()`."""
+
+    __slots__ = ("_armed_at", "_at", "_code", "_handle", "_loop", "_on_expiry")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[str], None]) -> None:
+        self._loop = loop
+        self._on_expiry = on_expiry
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed_at = math.inf
+        self._at = math.inf
+        self._code = ""
+
+    def set(self, at: float, code: str) -> None:
+        """Replace the deadline. `code`: what its expiry means."""
+        self._at = at
+        self._code = code
+        if at < self._armed_at:
+            self._arm(at)
+
+    def clear(self) -> None:
+        """Have no deadline; an armed timer runs out without effect."""
+        self._at = math.inf
+
+    def cancel(self) -> None:
+        """Have no deadline and no timer."""
+        self._at = math.inf
+        self._armed_at = math.inf
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self, at: float) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._armed_at = at
+        self._handle = self._loop.call_at(at, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        self._armed_at = math.inf
+        if self._at <= self._loop.time():
+            self._at = math.inf
+            self._on_expiry(self._code)
+        elif self._at < math.inf:
+            self._arm(self._at)

@@ -1,0 +1,128 @@
+"""The reader's half of an exchange: an answer whose pieces the connection puts in and the relay takes out.
+
+Rule of the file: what arrived is delivered before the error or the end that followed it. One reader at a time; it
+waits on one future. A reply outlives its connection: after the end the connection may serve somebody else while the
+last pieces are still unread here.
+"""
+
+import asyncio
+from typing import Protocol
+
+from proxy.exchange import Header, Headers
+from proxy.upstream import failures
+
+
+class Line(Protocol):
+    """What a reply needs of its connection."""
+
+    def await_more(self) -> None:
+        """Start the gap time."""
+
+    def await_nothing(self) -> None:
+        """Stop the gap time."""
+
+    def resume(self) -> None:
+        """Let the provider send again."""
+
+    def abort(self) -> None:
+        """Drop the connection."""
+
+
+class Reply:
+    """Implements `exchange.UpstreamReply`. `status` is 0 until the head has arrived."""
+
+    __slots__ = ("_ended", "_error", "_line", "_loop", "_pieces", "_unread", "_waiter", "headers", "reason", "status")
+
+    def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
+        self._line: Line | None = line
+        self._loop = loop
+        self._pieces: list[bytes] = []
+        self._unread = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._ended = False
+        self.status = 0
+        self.reason = ""
+        self.headers: Headers = ()
+
+    async def head(self) -> None:
+        """Wait until the head has arrived.
+
+        Raises:
+            UpstreamFailed, UpstreamTimeout: no head came. Whatever the iterator of the request's body raised.
+        """
+        while not self.status:
+            if self._error is not None:
+                raise self._error
+            await self._news()
+
+    async def read(self) -> bytes:
+        """Return what has arrived, `b""` at the end; wait only if nothing has."""
+        pieces = self._pieces
+        while not pieces:
+            if self._ended:
+                return b""
+            if self._error is not None:
+                raise self._error
+            if self._line is not None:
+                self._line.await_more()
+            await self._news()
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._unread = 0
+        if self._line is not None:
+            self._line.resume()
+        return data
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole body has arrived."""
+        return self._ended
+
+    def close(self) -> None:
+        """Drop the connection unless the answer has ended. Idempotent; never waits."""
+        self._pieces.clear()
+        line, self._line = self._line, None
+        if line is not None:
+            self._error = failures.failed(failures.BODY_CUT)
+            line.abort()
+            self._wake()
+
+    def take_head(self, status: int, reason: str, headers: list[Header]) -> None:
+        """Receive the head."""
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+        self._wake()
+
+    def take(self, piece: bytes) -> int:
+        """Receive a piece of the body; return how many bytes are unread now."""
+        self._pieces.append(piece)
+        self._unread += len(piece)
+        self._wake()
+        return self._unread
+
+    def end(self) -> None:
+        """Receive the regular end; the connection is no longer ours."""
+        self._ended = True
+        self._line = None
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Receive the irregular end; the connection is gone."""
+        self._error = error
+        self._line = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _news(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if self._line is not None and self.status:
+                self._line.await_nothing()

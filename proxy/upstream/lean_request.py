@@ -1,0 +1,52 @@
+"""Serialise the head of a request, and frame its body. Pure, no I/O.
+
+Rule of the file: fields are written in the given order, case and bytes, Host first, framing last. Framing is decided
+here and nowhere else: bytes and announced streams by Content-Length, other streams chunked, no body without a method
+that expects one means no framing field at all.
+
+Failure mode: a line end or NUL inside a field would begin a second request on the wire; it raises ValueError.
+
+Source: RFC 9112 sections 3, 5 and 6.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from proxy.exchange import UpstreamRequest
+
+_EXPECTS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+
+
+def request_head(request: UpstreamRequest, target: str, authority: str) -> bytes:
+    """Return the head with its final blank line.
+
+    Raises:
+        ValueError: a field or the method holds a line end or NUL.
+    """
+    lines = [f"{request.method} {target} HTTP/1.1\r\nHost: {authority}".encode("ascii")]
+    lines.extend([name + b": " + value for name, value in request.headers])
+    framing = _framing(request)
+    if framing:
+        lines.append(framing)
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    # One line end per line (the first holds two lines, the end has two): any more came in with a field.
+    ends = len(lines) + 2
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+        raise ValueError("a request line or header field holds a line end or NUL")
+    return head
+
+
+def _framing(request: UpstreamRequest) -> bytes:
+    if isinstance(request.body, bytes) or request.body is None:
+        size = len(request.body or b"")
+        return b"Content-Length: %d" % size if size or request.method in _EXPECTS_BODY else b""
+    if request.content_length is None:
+        return b"Transfer-Encoding: chunked"
+    return b"Content-Length: %d" % request.content_length
+
+
+async def slices(data: bytes, size: int) -> AsyncIterator[bytes]:
+    """Yield `data` in pieces of `size`, so that a large body obeys back-pressure like a streamed one."""
+    view = memoryview(data)
+    for start in range(0, len(data), size):
+        yield bytes(view[start : start + size])

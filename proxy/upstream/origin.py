@@ -1,0 +1,65 @@
+"""Where an upstream lives, read once from its base URL, and the TLS settings to reach it.
+
+Rule of the file: a client serves one origin. The target of a request is its URL with exactly the origin's text cut off,
+so that nothing a caller puts into a path can lead to another host, and no byte of path or query is rebuilt.
+
+Source: RFC 9112 section 3.2.1 (origin-form), RFC 7301 (ALPN).
+"""
+
+import re
+import ssl
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+_TARGET: Final = re.compile(r"[\x21\x22\x24-\x7e]+")
+"""Visible ASCII without `#`: no blank, no control character, nothing above 0x7e."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Scheme, host and port of an upstream. `prefix`: the text that all its URLs begin with."""
+
+    prefix: str
+    host: str
+    port: int
+    secure: bool
+
+    @classmethod
+    def of(cls, base_url: str) -> "Origin":
+        """Read the origin from an absolute base URL (`proxy.config.schema` has checked it)."""
+        parts = urlsplit(base_url)
+        secure = parts.scheme == "https"
+        return cls(
+            prefix=f"{parts.scheme}://{parts.netloc}",
+            host=parts.hostname or "",
+            port=parts.port or (443 if secure else 80),
+            secure=secure,
+        )
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host field."""
+        return self.prefix.partition("//")[2]
+
+    def target(self, url: str) -> str:
+        """Return path and query of `url`, unchanged.
+
+        Raises:
+            ValueError: the URL is not one of this origin, or holds a character that may not stand in a request line.
+        """
+        target = url.removeprefix(self.prefix)
+        if len(target) == len(url) or target[:1] != "/" or not _TARGET.fullmatch(target):
+            raise ValueError("not a clean URL of this upstream")
+        return target
+
+
+def tls_context(ca_file: str | None) -> ssl.SSLContext:
+    """Make a verifying TLS context that speaks HTTP/1.1. `ca_file` replaces the system's trust.
+
+    Raises:
+        OSError: the file cannot be read or holds no certificate.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,170 @@
+"""Send requests over aiohttp's client session, made as transparent as it can be.
+
+Everything it does on its own is switched off: default fields, decompression, cookies, redirects, proxies from the
+environment, the silent second try of idempotent methods, its total timeout of five minutes. Slots and timeouts are
+ours, so that codes and meaning are those of the lean client.
+
+Where it differs from `lean` all the same: bare LF line ends, folded lines, blanks behind a chunk size, unknown
+transfer codings and some control characters are accepted; interim answers are not counted; surplus bytes in the last
+segment of an answer fail the answer; DELETE without a body says Content-Length: 0; header bytes must be UTF-8; fields
+repeated in different case all get the first one's; the first-byte time of a body given as bytes counts from its
+beginning; the total time is enforced in `read`, not while nobody reads.
+
+Source: aiohttp client reference.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
+from yarl import URL
+
+from proxy.config import schema
+from proxy.errors import UpstreamFailed
+from proxy.exchange import Headers, UpstreamReply, UpstreamRequest
+from proxy.upstream import failures
+from proxy.upstream.origin import Origin
+from proxy.upstream.session_setup import (
+    UNDER_WAY,
+    Progress,
+    Slots,
+    head_failure,
+    make_session,
+    reason_text,
+    text_fields,
+)
+from proxy.upstream.stats import ClientStats
+
+
+class SessionClient:
+    """Implements `client.Client` for one upstream. Must be made inside the event loop that uses it."""
+
+    def __init__(self, upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> None:
+        self._origin = Origin.of(upstream.base_url)
+        self._timeouts = timeouts
+        self._slots = Slots(upstream.max_connections, timeouts.pool_s)
+        self._session = make_session(upstream, client, self._origin)
+
+    def stats(self) -> ClientStats:
+        """Count requests under way and waiting; aiohttp does not tell its idle connections."""
+        return ClientStats(open=self._slots.busy, idle=0, waiting=self._slots.waiting)
+
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        """Send a request and return the reply as soon as its head is there."""
+        self._origin.target(request.url)
+        if self._session.closed:
+            raise failures.shutting_down()
+        fields = text_fields(request.headers)
+        total_at = asyncio.get_running_loop().time() + self._timeouts.total_s
+        await self._slots.take(total_at)
+        try:
+            return await self._exchange(request, fields, total_at)
+        except BaseException:
+            self._slots.give()
+            raise
+
+    async def close(self) -> None:
+        """Drop all connections, also those in use."""
+        await self._session.close()
+
+    async def _exchange(self, request: UpstreamRequest, fields: CIMultiDict[str], total_at: float) -> UpstreamReply:
+        if request.content_length is not None and not isinstance(request.body, bytes):
+            fields["Content-Length"] = str(request.content_length)
+        progress = Progress(request, self._timeouts, total_at)
+        UNDER_WAY.set(progress)
+        try:
+            async with progress.timeout:
+                response = await self._session.request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=fields,
+                    data=progress.body(),
+                    allow_redirects=False,
+                )
+                progress.answered = True
+        except TimeoutError as error:
+            raise failures.timed_out(progress.code, sent=progress.sent) from error
+        except aiohttp.ClientError as error:
+            raise progress.error or head_failure(error, sent=progress.sent) from error
+        if response.status < 200:
+            response.close()
+            raise failures.malformed("not a final answer")
+        return SessionReply(response, progress, self._timeouts.gap_s, total_at, self._slots.give)
+
+
+class SessionReply:
+    """Implements `exchange.UpstreamReply` on an aiohttp response."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        progress: Progress,
+        gap_s: float,
+        total_at: float,
+        on_done: Callable[[], None],
+    ) -> None:
+        self._response = response
+        self._progress = progress
+        self._gap_s = gap_s
+        self._total_at = total_at
+        self._on_done = on_done
+        self._done = False
+        self._error: Exception | None = None
+        self.status = response.status
+        self.reason = reason_text(response)
+        self.headers: Headers = response.raw_headers
+
+    async def read(self) -> bytes:
+        """Return what has arrived, `b""` at the end; wait only if nothing has."""
+        if self._error is not None:
+            raise self._error
+        if self._done:
+            return b""
+        try:
+            data = await self._next_piece()
+        except UpstreamFailed as error:
+            self._error = error
+            self.close()
+            raise
+        if not data:
+            if self._progress.uploading:
+                self._response.close()
+            self._finish()
+        return data
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole body has arrived."""
+        return self._done or self._response.content.is_eof()
+
+    def close(self) -> None:
+        """Drop the connection unless the answer has ended. Idempotent; never waits."""
+        if not self._done:
+            self._error = self._error or failures.failed(failures.BODY_CUT)
+            self._response.close()
+            self._finish()
+
+    async def _next_piece(self) -> bytes:
+        left_s = self._total_at - asyncio.get_running_loop().time()
+        code = failures.GAP_TIMEOUT if self._gap_s < left_s else failures.TOTAL_TIMEOUT
+        try:
+            async with asyncio.timeout(min(self._gap_s, left_s)):
+                return await self._response.content.readany()
+        except TimeoutError as error:
+            raise failures.timed_out(code) from error
+        except (aiohttp.ClientError, HttpProcessingError) as error:
+            if self._progress.error is not None:
+                raise self._progress.error from error
+            raise _body_failure(error) from error
+
+    def _finish(self) -> None:
+        self._done = True
+        self._on_done()
+
+
+def _body_failure(error: Exception) -> UpstreamFailed:
+    if isinstance(error, HttpProcessingError):
+        return failures.malformed("the body's framing is broken")
+    return failures.failed(failures.BODY_CUT)

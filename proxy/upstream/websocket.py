@@ -1,0 +1,264 @@
+"""Open a websocket to the provider and give it the shape that the relay pumps: messages in, messages out.
+
+aiohttp does handshake and frames. Pings and pongs are passed on and not answered here; compression is not offered, so
+every message is what it says. A handshake that the provider refuses is not an error: its answer, up to
+`_REFUSAL_BYTES` of body, comes back as a reply without a socket, and the client gets the provider's own words.
+
+    connect -> reply.socket is None: refused, read it like any reply      -> reply.socket: relay, then reply.close()
+
+Failure mode: a lost provider is a `close` message with `abrupt` set when reading, `UpstreamFailed` when writing. A
+refusal whose body is delimited by the end of the connection loses that body (aiohttp does not read it in a handshake).
+
+Source: RFC 6455 sections 4.1, 5.5 and 7.4; OpenAI API reference, "Realtime with WebSockets".
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from struct import pack
+from typing import Final
+
+import aiohttp
+from aiohttp import WSMsgType
+from aiohttp.connector import Connection
+from multidict import CIMultiDict
+from yarl import URL
+
+from proxy.config import schema
+from proxy.errors import UpstreamFailed
+from proxy.exchange import Headers, Message, UpstreamRequest
+from proxy.upstream import failures
+from proxy.upstream.headers import names_credential
+from proxy.upstream.origin import Origin
+from proxy.upstream.session_setup import (
+    UNDER_WAY,
+    Progress,
+    Slots,
+    head_failure,
+    make_session,
+    reason_text,
+    text_fields,
+)
+
+_REFUSAL_BYTES: Final = 1_048_576
+_HANDSHAKE_PREFIX: Final = b"sec-websocket-"
+_OPCODES: Final = {
+    "text": WSMsgType.TEXT,
+    "binary": WSMsgType.BINARY,
+    "ping": WSMsgType.PING,
+    "pong": WSMsgType.PONG,
+}
+_IDENTITY_PREFIXES: Final = (b"openai-organization.", b"openai-project.")
+
+
+def subprotocols(headers: Headers) -> list[str]:
+    """Return the subprotocols that the client offers, without those that carry a credential or an identity."""
+    offered: list[str] = []
+    for name, value in headers:
+        if name.lower() != b"sec-websocket-protocol":
+            continue
+        for member in value.split(b","):
+            token = member.strip(b" \t")
+            if token and not names_credential(token) and not token.lower().startswith(_IDENTITY_PREFIXES):
+                offered.append(token.decode("latin-1"))
+    return offered
+
+
+def _without_handshake(headers: Headers) -> Headers:
+    return [field for field in headers if not field[0].lower().startswith(_HANDSHAKE_PREFIX)]
+
+
+class WebsocketClient:
+    """Opens websockets to one upstream. Must be made inside the event loop that uses it."""
+
+    def __init__(
+        self,
+        upstream: schema.Upstream,
+        client: schema.UpstreamClient,
+        timeouts: schema.Timeouts,
+        max_message_bytes: int,
+    ) -> None:
+        self._origin = Origin.of(upstream.base_url)
+        self._timeouts = timeouts
+        self._max_message_bytes = max_message_bytes
+        self._slots = Slots(upstream.max_connections, timeouts.pool_s)
+        self._session = make_session(upstream, client, self._origin, response_class=_HandshakeResponse)
+
+    async def connect(self, request: UpstreamRequest) -> "WebsocketReply":
+        """Do the handshake. `request.headers` may hold the client's `Sec-WebSocket-*` fields; only offers are kept.
+
+        The caller must `close()` the reply.
+
+        Raises:
+            UpstreamFailed, UpstreamTimeout, NoUpstreamAvailable, ShuttingDown: as `client.Client.send`.
+        """
+        self._origin.target(request.url)
+        if self._session.closed:
+            raise failures.shutting_down()
+        fields = text_fields(_without_handshake(request.headers))
+        total_at = asyncio.get_running_loop().time() + self._timeouts.total_s
+        await self._slots.take(total_at)
+        try:
+            progress = Progress(request, self._timeouts, total_at)
+            return await self._shake_hands(request, fields, progress)
+        except BaseException:
+            self._slots.give()
+            raise
+
+    async def close(self) -> None:
+        """Drop all connections."""
+        await self._session.close()
+
+    async def _shake_hands(
+        self, request: UpstreamRequest, fields: CIMultiDict[str], progress: Progress
+    ) -> "WebsocketReply":
+        answer = _Answer()
+        UNDER_WAY.set(progress)
+        _ANSWER.set(answer)
+        try:
+            async with progress.timeout:
+                socket = await self._session.ws_connect(
+                    URL(request.url, encoded=True),
+                    protocols=subprotocols(request.headers),
+                    headers=fields,
+                    autoclose=False,
+                    autoping=False,
+                    compress=0,
+                    max_msg_size=self._max_message_bytes,
+                )
+        except TimeoutError as error:
+            raise failures.timed_out(progress.code, sent=progress.sent) from error
+        except aiohttp.ClientError as error:
+            if isinstance(error, aiohttp.WSServerHandshakeError) and answer.status != 101:
+                return WebsocketReply(answer, None, self._slots.give)
+            raise head_failure(error, sent=progress.sent) from error
+        return WebsocketReply(answer, socket, self._slots.give)
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What the provider said to the handshake."""
+
+    status: int = 0
+    reason: str = ""
+    headers: Headers = ()
+    body: bytes = b""
+    cut: bool = False
+    response: aiohttp.ClientResponse | None = None
+
+
+_ANSWER: Final[ContextVar[_Answer]] = ContextVar("answer to the handshake under way")
+"""Leads aiohttp's response, which a handshake makes in the task of the request, to the place that keeps it."""
+
+
+class _HandshakeResponse(aiohttp.ClientResponse):
+    """Keeps the answer to a handshake, whose body aiohttp would throw away."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read the head, and of a refusal the body."""
+        await super().start(connection)
+        answer = _ANSWER.get()
+        answer.status, answer.headers, answer.response = self.status, self.raw_headers, self
+        answer.reason = reason_text(self)
+        if self.status != 101:
+            while len(answer.body) <= _REFUSAL_BYTES and (piece := await self.content.readany()):
+                answer.body += piece
+            answer.cut = len(answer.body) > _REFUSAL_BYTES
+        return self
+
+
+class WebsocketReply:
+    """Implements `exchange.UpstreamReply`. `socket`: the open websocket, `None` if the handshake was refused."""
+
+    def __init__(
+        self, answer: _Answer, socket: aiohttp.ClientWebSocketResponse | None, on_done: Callable[[], None]
+    ) -> None:
+        self._answer = answer
+        self._on_done: Callable[[], None] | None = on_done
+        self.status = answer.status
+        self.reason = answer.reason
+        # Of an accepted handshake, its own fields concern this connection alone.
+        self.headers = answer.headers if socket is None else _without_handshake(answer.headers)
+        self.socket = None if socket is None or answer.response is None else UpstreamWebsocket(socket, answer.response)
+        self.subprotocol = None if socket is None else socket.protocol
+
+    @property
+    def complete(self) -> bool:
+        """True when the body of a refusal is whole."""
+        return not self._answer.cut
+
+    async def read(self) -> bytes:
+        """Return the body of a refusal, then `b""`. Raises UpstreamFailed if it was too long to keep."""
+        body, self._answer.body = self._answer.body, b""
+        if not body and self._answer.cut:
+            raise failures.failed(failures.BODY_CUT)
+        return body
+
+    def close(self) -> None:
+        """Drop the connection. Idempotent; never waits."""
+        on_done, self._on_done = self._on_done, None
+        if on_done is not None:
+            if self._answer.response is not None:
+                self._answer.response.close()
+            on_done()
+
+
+class UpstreamWebsocket:
+    """Implements `exchange.WebsocketPeer` towards the provider."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse, response: aiohttp.ClientResponse) -> None:
+        self._socket = socket
+        self._response = response
+        self._closing = False
+
+    async def receive(self) -> Message:
+        """Return the provider's next message; its close frame is answered with the same.
+
+        Raises:
+            UpstreamFailed: the provider broke the protocol, or sent a message over the limit.
+        """
+        frame = await self._socket.receive()
+        if frame.type is WSMsgType.TEXT:
+            return Message("text", frame.data)
+        if frame.type is WSMsgType.BINARY:
+            return Message("binary", bytes(frame.data))
+        if frame.type is WSMsgType.PING:
+            return Message("ping", bytes(frame.data))
+        if frame.type is WSMsgType.PONG:
+            return Message("pong", bytes(frame.data))
+        if frame.type is WSMsgType.CLOSE:
+            closing = Message("close", frame.extra or "", frame.data or None)
+            with suppress(UpstreamFailed):
+                await self.send(closing)
+            return closing
+        if frame.type is WSMsgType.ERROR:
+            raise failures.malformed("websocket frame refused")
+        return Message("close", abrupt=True)
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the client to the provider.
+
+        Raises:
+            UpstreamFailed: the connection is gone.
+        """
+        try:
+            if message.kind == "close":
+                await self._end(message)
+            else:
+                data = message.data.encode() if isinstance(message.data, str) else message.data
+                await self._socket.send_frame(data, _OPCODES[message.kind])
+        except (ConnectionError, aiohttp.ClientError) as error:
+            raise failures.failed(failures.CLOSED) from error
+
+    async def _end(self, message: Message) -> None:
+        if message.abrupt:
+            self._response.close()
+        elif not self._closing:
+            self._closing = True
+            reason = message.data.encode() if isinstance(message.data, str) else message.data
+            # 1005 and 1006 describe a close without a code; they may not stand in a frame.
+            coded = message.code is not None and message.code not in (1005, 1006)
+            frame = pack("!H", message.code) + reason if coded else b""
+            await self._socket.send_frame(frame, WSMsgType.CLOSE)

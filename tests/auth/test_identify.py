@@ -1,0 +1,76 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.auth.identify import conversation_hint, identify, with_body_hint
+from proxy.config.schema import Identity
+from proxy.errors import InvalidRequest
+from proxy.exchange import first_values
+
+DEFAULTS = Identity()
+
+
+@pytest.mark.parametrize(
+    ("headers", "user", "project", "source"),
+    [
+        pytest.param((), "anonymous", "default-project", "default", id="nothing"),
+        pytest.param(((b"X-Sidegate-User", b"ann"),), "ann", "default-project", "header", id="user"),
+        pytest.param(((b"OpenAI-Project", b"proj_1"),), "anonymous", "proj_1", "default", id="provider's project"),
+        pytest.param(
+            ((b"openai-project", b"proj_1"), (b"x-sidegate-project", b" own ")),
+            "anonymous",
+            "own",
+            "default",
+            id="own wins",
+        ),
+        pytest.param(
+            ((b"OpenAI-Project", b"\xff\x00"),), "anonymous", "default-project", "default", id="unusable hint"
+        ),
+        pytest.param(((b"x-sidegate-user", "Zoë".encode()),), "Zoë", "default-project", "header", id="utf-8"),
+    ],
+)
+def test_identify_when_headers_name_a_caller_then_ours_come_first(headers, user, project, source):
+    principal = identify(first_values(headers), DEFAULTS)
+    assert (principal.user_id, principal.project_id, principal.source) == (user, project, source)
+
+
+@pytest.mark.parametrize("value", [b"", b"   ", b"a" * 257, b"a\x00b", b"\xff\xfe", "a\u2028b".encode()])
+@pytest.mark.parametrize("header", [b"X-Sidegate-User", b"X-Sidegate-Project"])
+def test_identify_when_our_header_is_unusable_then_it_is_refused_by_name_without_its_value(header, value):
+    with pytest.raises(InvalidRequest) as caught:
+        identify(first_values(((header, value),)), DEFAULTS)
+    assert caught.value.param == header.decode()
+    assert caught.value.http_status == 400
+    assert "aaaa" not in caught.value.message
+
+
+def test_body_hint_when_no_header_named_a_user_then_it_does():
+    principal = with_body_hint(identify({}, DEFAULTS), " user-7 ")
+    assert (principal.user_id, principal.source) == ("user-7", "body")
+
+
+@pytest.mark.parametrize("hint", [None, "", "x" * 257, "a\nb"])
+def test_body_hint_when_unusable_then_the_default_stays(hint):
+    assert with_body_hint(identify({}, DEFAULTS), hint).user_id == "anonymous"
+
+
+def test_body_hint_when_a_header_named_a_user_then_it_is_ignored():
+    named = identify({b"x-sidegate-user": b"ann"}, DEFAULTS)
+    assert with_body_hint(named, "bob") is named
+
+
+def test_conversation_when_the_header_is_there_then_it_names_one():
+    assert conversation_hint({b"accept": b"*/*", b"x-sidegate-conversation": b"c-1"}) == "c-1"
+    assert conversation_hint({b"x-sidegate-conversation": b"\x00"}) is None
+    assert conversation_hint({}) is None
+
+
+@given(st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=300)), max_size=8))
+def test_identify_when_given_any_headers_then_names_are_bounded_and_printable(headers):
+    try:
+        principal = identify(first_values(headers), DEFAULTS)
+    except InvalidRequest:
+        return
+    for name in (principal.user_id, principal.project_id):
+        assert 0 < len(name) <= 256
+        assert name.isprintable()

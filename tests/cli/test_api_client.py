@@ -1,0 +1,102 @@
+import json
+
+import pytest
+
+from proxy.cli.api_client import ApiClient, connect, local_url
+from proxy.cli.failure import CommandFailed
+from proxy.config.load import Loaded, load
+
+
+def settings(**environ: str) -> Loaded:
+    return load(None, environ, {})
+
+
+def test_get_sends_the_key_and_the_parameters_and_returns_the_body(api):
+    document = ApiClient(api.url, "k").get_json("/v1/traces", {"limit": "1", "model": "a b&c"})
+    assert document == {"traces": [], "nextCursor": None}
+    assert api.asked == [("/v1/traces", {"limit": "1", "model": "a b&c"}, "Bearer k")]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (401, b"{}", "the proxy refuses the admin key; set SIDEGATE_ADMIN_KEY to the one it was started with"),
+        (404, b'{"error": {"message": "No trace."}}', "the proxy answers 404: No trace."),
+        (400, b'{"error": {"message": "a\\u001b[2Jb"}}', "the proxy answers 400: a?[2Jb"),
+        (502, b"<html>", "the proxy answers 502: no explanation"),
+        (500, b'{"error": "x"}', "the proxy answers 500: no explanation"),
+        (302, b"", "the proxy answers 302: no explanation"),
+    ],
+)
+def test_get_when_the_proxy_refuses_says_why_in_one_safe_line(api, status, body, message):
+    api.refusal = (status, body)
+    with pytest.raises(CommandFailed) as caught:
+        ApiClient(api.url, "k").get("/v1/traces")
+    assert str(caught.value) == message
+
+
+def test_get_when_nobody_listens_names_the_address():
+    with pytest.raises(CommandFailed, match=r"no answer from http://127\.0\.0\.1:1: Connection refused; is Sidegate"):
+        ApiClient("http://127.0.0.1:1", "k").get("/")
+
+
+def test_get_json_of_something_else_says_so(api):
+    api.refusal = (200, b"<html>")
+    with pytest.raises(CommandFailed, match="does not answer with JSON; is it Sidegate"):
+        ApiClient(api.url, "k").get_json("/")
+
+
+def test_get_ignores_proxies_of_the_environment(api, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert json.loads(ApiClient(api.url, "k").get("/v1/traces/x"))["id"] == "x"
+
+
+@pytest.mark.parametrize(
+    "url", ["", "h:80", "ftp://h", "http://", "http://h:x", "http://h/path", "http://h:0", "http://[::1"]
+)
+def test_connect_to_something_that_is_no_address_is_refused(url):
+    with pytest.raises(CommandFailed, match="--url must be http://HOST:PORT"):
+        ApiClient(url, "k")
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("0.0.0.0:81", "http://127.0.0.1:81"),
+        ("[::]:81", "http://[::1]:81"),
+        ("[fd00::1]:81", "http://[fd00::1]:81"),
+        ("h.example:81", "http://h.example:81"),
+    ],
+)
+def test_local_url_of_each_address_is_one_that_this_machine_reaches(listen, url):
+    assert local_url(settings(SIDEGATE_LISTEN=listen)) == url
+
+
+def test_connect_without_a_configured_key_reads_the_one_in_the_data_directory(api, tmp_path):
+    (tmp_path / "admin.key").write_text("from-file\n")
+    connect(f"{api.url}/v1/", settings(SIDEGATE_DATA_DIR=str(tmp_path))).get("/v1/traces/x")
+    assert api.asked[0][2] == "Bearer from-file"
+
+
+def test_connect_with_a_configured_key_prefers_it(api, tmp_path):
+    (tmp_path / "admin.key").write_text("from-file\n")
+    loaded = settings(SIDEGATE_DATA_DIR=str(tmp_path), SIDEGATE_ADMIN_KEY="configured")
+    connect(api.url, loaded).get("/v1/traces/x")
+    assert api.asked[0][2] == "Bearer configured"
+
+
+def test_connect_to_another_machine_never_takes_the_key_of_this_one(tmp_path):
+    (tmp_path / "admin.key").write_text("from-file\n")
+    with pytest.raises(CommandFailed, match="the admin key of another machine is needed; set SIDEGATE_ADMIN_KEY"):
+        connect("http://h.example:80", settings(SIDEGATE_DATA_DIR=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "there is no .*admin.key; name"), (b"\xff", "does not hold an admin")]
+)
+def test_connect_without_a_usable_key_says_what_to_do(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "admin.key").write_bytes(content)
+    with pytest.raises(CommandFailed, match=message):
+        connect("http://127.0.0.1:80", settings(SIDEGATE_DATA_DIR=str(tmp_path)))

@@ -1,0 +1,44 @@
+import json
+import socket
+
+import pytest
+
+from proxy.cli.main import main
+
+
+def test_serve_with_a_mistake_says_so_before_anything_is_started(sidegate, tmp_path):
+    (tmp_path / "c.yaml").write_text("server: {drian_s: 1}")
+    done = sidegate("serve", "--config", "c.yaml", "--ops-listen", "9090", "--data-dir", "d")
+    assert done.returncode == 78
+    assert done.stderr.splitlines() == [
+        "c.yaml:1: server.drian_s: unknown key; did you mean drain_s?",
+        "--ops-listen: must be host:port, for example 127.0.0.1:8080, 0.0.0.0:8080 or [::1]:8080",
+        "sidegate: 2 mistakes in the configuration",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+
+
+@pytest.mark.parametrize("words", [[], ["--welcome"]])
+def test_serve_hands_the_loaded_configuration_to_the_server_and_returns_its_code(words, monkeypatch):
+    seen = []
+
+    def serve(loaded, welcome):
+        seen.append((loaded.config.server.listen.port, loaded.config.server.ops_listen.port, loaded.demo, welcome))
+        return 3
+
+    monkeypatch.setattr("proxy.serve.run", serve)
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1:1/v1")
+    assert main(["serve", "--listen", "127.0.0.1:5", "--ops-listen", "127.0.0.1:6", *words]) == 3
+    assert seen == [(5, 6, False, bool(words))]
+
+
+def test_serve_on_a_port_that_is_taken_names_the_setting(sidegate):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        # As users run it: the end of a failed start may warn of what it leaves open.
+        done = sidegate("serve", "--listen", listen, PYTHONWARNINGS="", UPSTREAM_BASE_URL="http://127.0.0.1:1/v1")
+    assert done.returncode == 1
+    line = json.loads(done.stderr)
+    assert line["event"] == "cannot start"
+    assert line["reason"].startswith("server.listen (SIDEGATE_LISTEN): ")
+    assert "address already in use" in line["reason"]

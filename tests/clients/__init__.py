@@ -1,0 +1,1 @@
+"""Official clients through the real proxy, beside the same calls made direct."""

@@ -1,0 +1,66 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config.names import closeness, did_you_mean, distance, nearest, shown
+
+WORDS = st.text("abcde_-", max_size=12)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "edits"),
+    [
+        ("", "", 0),
+        ("", "abc", 3),
+        ("listen", "listen", 0),
+        ("lsiten", "listen", 1),
+        ("listn", "listen", 1),
+        ("ab", "ba", 1),
+    ],
+)
+def test_distance_of_known_pairs_is_the_number_of_slips(left, right, edits):
+    assert distance(left, right) == edits
+
+
+@given(WORDS, WORDS)
+def test_distance_of_any_two_words_is_symmetric_and_bounded(left, right):
+    edits = distance(left, right)
+    assert edits == distance(right, left)
+    assert (edits == 0) == (left == right)
+    assert abs(len(left) - len(right)) <= edits <= max(len(left), len(right))
+
+
+@given(WORDS, WORDS)
+def test_closeness_of_any_two_words_never_exceeds_the_distance(left, right):
+    edits = closeness(left, right)
+    assert edits is None or edits <= distance(left, right)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("dataDir", "data_dir"),
+        ("data-dir", "data_dir"),
+        ("DATA_DIR", "data_dir"),
+        ("dta_dir", "data_dir"),
+        ("listn", "listen"),
+        ("entirely_different", None),
+        ("", None),
+        ("x", None),
+        ("x" * 10_000, None),
+    ],
+)
+def test_nearest_when_given_a_slip_finds_the_name_and_does_not_guess_otherwise(word, expected):
+    assert nearest(word, ("data_dir", "listen", "level", "1")) == expected
+
+
+def test_did_you_mean_when_there_is_nothing_to_suggest_says_nothing():
+    assert did_you_mean(None) == ""
+    assert did_you_mean("listen") == "; did you mean listen?"
+
+
+@given(st.text(max_size=300), st.integers(1, 100))
+def test_shown_for_any_text_is_one_short_printable_line(text, limit):
+    line = shown(text, limit)
+    assert line.isprintable()
+    assert len(line) <= limit + len("...")

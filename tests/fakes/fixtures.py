@@ -1,0 +1,67 @@
+"""Fixtures of the black-box tests: one provider and one proxy for a whole session, and more proxies on request.
+
+A `conftest.py` imports what it needs from here. `case` names a test's own requests at the provider; `launch` starts a
+proxy with other settings and ends it with the test.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Postgres
+from tests.fakes.provider import Provider
+from tests.fakes.sidegate import Sidegate
+
+Launch = Callable[..., Sidegate]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Provider]:
+    running = Provider().start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def session_database_url(postgres: Postgres, migrated_template: str) -> Iterator[str]:
+    """One migrated database for all proxies of the session, as sidecars share one."""
+    url = postgres.create_database(migrated_template)
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def sidegate(
+    provider: Provider, session_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sidegate]:
+    """The proxy with its default settings."""
+    running = Sidegate(tmp_path_factory.mktemp("sidegate"), provider.base_url, session_database_url).start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def launch(provider: Provider, session_database_url: str, tmp_path: Path) -> Iterator[Launch]:
+    """Start proxies with settings such as `SIDEGATE__TIMEOUTS__GAP_S="0.5"`; they end with the test."""
+    running: list[Sidegate] = []
+
+    def start(upstream: str | None = None, database: str | None = session_database_url, **settings: str) -> Sidegate:
+        directory = tmp_path / f"proxy-{len(running)}"
+        directory.mkdir()
+        running.append(Sidegate(directory, upstream or provider.base_url, database, settings))
+        return running[-1].start()
+
+    yield start
+    for one in running:
+        if one.process.poll() is None:
+            one.stop()
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest) -> str:
+    """A name for this test's requests that no other test has."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:60] + f"-{next(_numbers)}"

@@ -1,0 +1,1 @@
+"""The whole proxy, seen from outside: raw sockets on both sides."""

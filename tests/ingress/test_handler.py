@@ -1,0 +1,250 @@
+"""What the data port decides before the pipeline: drain, limits, target, our own API; and what it knows of it."""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from proxy.config.schema import Config, Limits
+from proxy.errors import InvalidRequest, PermissionDenied
+from proxy.exchange import Exchange
+from proxy.ingress.handler import Ingress
+from proxy.metrics import Metrics
+from tests.ingress.wire import Server, request, serving, until
+
+
+@dataclass
+class Pipeline:
+    """Notes exchanges and answers them; `hold` makes requests wait."""
+
+    seen: list[Exchange] = field(default_factory=list)
+    hold: asyncio.Event | None = None
+    ended: list[Any] = field(default_factory=list)
+
+    async def handle(self, x, body, downstream):
+        self.seen.append(x)
+        read = await body.read(1000) if x.inbound.has_body else b""
+        if self.hold is not None:
+            try:
+                await self.hold.wait()
+            except asyncio.CancelledError:
+                self.ended.append(downstream.draining)
+                if not downstream.draining:
+                    raise
+                return downstream.cut()
+        await downstream.send(200, "OK", (), b"read " + read)
+
+    async def handle_websocket(self, x, client, downstream):
+        self.seen.append(x)
+        await client.accept(None, ())
+        await client.finish()
+
+
+class Api:
+    """One path of our own, and what may go wrong on it."""
+
+    def match(self, method, path):
+        return method if path == "/v1/traces" else None
+
+    async def handle(self, asked, route):
+        if route == "PUT":
+            raise PermissionDenied("Not yours.")
+        if route == "POST":
+            raise ValueError("sk-canary")
+        return web.Response(text="ours")
+
+
+@contextlib.asynccontextmanager
+async def data_port(pipeline=None, **limits):
+    metrics = Metrics(10)
+    ingress = Ingress(Config(limits=Limits(**limits)), pipeline or Pipeline(), Api(), metrics)
+    async with serving(ingress.handle) as server:
+        yield server, ingress, metrics
+
+
+def code(answer) -> str:
+    error = json.loads(answer.body)["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error["code"]
+
+
+async def test_request_when_admitted_then_the_exchange_says_what_came():
+    pipeline = Pipeline()
+    async with data_port(pipeline) as (server, ingress, metrics):
+        answer = await server.ask(request("/v1/chat/completions?a=%20", "X-A: 1", method="POST", body=b"{}"))
+        assert (answer.status, answer.body) == (200, b"read {}")
+        await until(lambda: not ingress.running)
+        assert metrics.in_flight == 0
+    (x,) = pipeline.seen
+    inbound = x.inbound
+    assert (inbound.method, inbound.target, inbound.path) == (
+        "POST",
+        "/v1/chat/completions?a=%20",
+        "/v1/chat/completions",
+    )
+    assert inbound.operation.name == "chat.completions.create"
+    assert (inbound.peer, inbound.content_length, inbound.has_body) == ("127.0.0.1", 2, True)
+    assert (b"X-A", b"1") in inbound.headers
+    assert inbound.fields[b"x-a"] == b"1"
+    assert x.outcome is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "body", "content_length", "has_body"),
+    [
+        ((), b"", None, False),
+        (("Content-Length: 0",), b"", 0, False),
+        (("Transfer-Encoding: chunked",), b"2\r\n{}\r\n0\r\n\r\n", None, True),
+    ],
+)
+async def test_request_when_framed_anyhow_then_the_exchange_knows_its_body(lines, body, content_length, has_body):
+    pipeline = Pipeline()
+    async with data_port(pipeline) as (server, _, _):
+        await server.ask(request("/v1/x", *lines, method="POST") + body)
+    assert (pipeline.seen[0].inbound.content_length, pipeline.seen[0].inbound.has_body) == (content_length, has_body)
+
+
+async def test_upgrade_when_to_a_websocket_then_the_session_has_its_own_way():
+    pipeline = Pipeline()
+    async with data_port(pipeline) as (server, _, _), server.client() as client:
+        lines = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+        await client.say(request("/v1/realtime", *lines, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="))
+        assert (await client.head()).startswith(b"HTTP/1.1 101 ")
+    assert pipeline.seen[0].inbound.operation.name == "realtime.connect"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "expected"),
+    [
+        ("GET", "/", 404, "unknown_path"),
+        ("GET", "/v1", 404, "unknown_path"),
+        ("GET", "/v2/models", 404, "unknown_path"),
+        ("POST", "/metrics", 404, "unknown_path"),
+        ("GET", "/v1/../admin", 400, "invalid_path"),
+        ("GET", "/v1/%2e%2e/x", 400, "invalid_path"),
+        ("GET", "http://evil/v1/models", 400, "invalid_path"),
+        ("TRACE", "/v1/models", 405, "method_not_allowed"),
+        ("CONNECT", "evil:443", 405, "method_not_allowed"),
+        ("PUT", "/v1/traces", 403, "permission_denied"),
+        ("POST", "/v1/traces", 500, "internal_error"),
+    ],
+)
+async def test_request_when_refused_then_the_usual_shape_and_the_pipeline_does_not_see_it(
+    method, target, status, expected
+):
+    pipeline = Pipeline()
+    async with data_port(pipeline) as (server, _, metrics):
+        answer = await server.ask(request(target, method=method))
+        rendered = metrics.render()
+    assert (answer.status, code(answer)) == (status, expected)
+    assert answer.value(b"x-sidegate-trace-id")
+    assert b"canary" not in answer.body
+    assert pipeline.seen == []
+    assert expected.encode() in rendered
+
+
+async def test_head_when_refused_then_no_body_spoils_the_next_answer():
+    async with data_port() as (server, _, _), server.client() as client:
+        await client.say(request("/nowhere", method="HEAD"))
+        assert (await client.answer(to_head=True)).status == 404
+        await client.say(request("/v1/models"))
+        assert (await client.answer()).body == b"read "
+
+
+async def test_own_api_when_its_path_is_asked_for_then_it_answers():
+    async with data_port() as (server, _, _):
+        assert (await server.ask(request("/v1/traces?limit=1"))).body == b"ours"
+
+
+@contextlib.asynccontextmanager
+async def held(pipeline: Pipeline, server: Server, count: int):
+    """Clients whose requests are running."""
+    async with contextlib.AsyncExitStack() as stack:
+        clients = []
+        for number in range(count):
+            client = await stack.enter_async_context(server.client())
+            await client.say(request("/v1/models"))
+            clients.append(client)
+            await until(lambda number=number: len(pipeline.seen) == number + 1)
+        yield clients
+
+
+async def test_requests_when_too_many_at_once_then_503_and_the_running_ones_go_on():
+    pipeline = Pipeline(hold=asyncio.Event())
+    async with data_port(pipeline, concurrent_requests=2) as (server, ingress, metrics):
+        async with held(pipeline, server, 2) as clients:
+            assert (ingress.running, metrics.in_flight) == (2, 2)
+            answer = await server.ask(request("/v1/models"))
+            assert (answer.status, code(answer)) == (503, "too_many_requests_in_flight")
+            assert answer.value(b"retry-after") == b"1"
+            pipeline.hold.set()
+            for client in clients:
+                assert (await client.answer()).status == 200
+        await until(lambda: ingress.running == 0)
+        assert metrics.in_flight == 0
+
+
+async def test_drain_when_begun_then_running_requests_finish_and_new_ones_are_told_to_come_again():
+    pipeline = Pipeline(hold=asyncio.Event())
+    async with data_port(pipeline) as (server, ingress, _), server.client() as idle:
+        await idle.say(request("/v1/traces"))
+        assert (await idle.answer()).status == 200
+        async with held(pipeline, server, 1) as (client,):
+            ingress.begin_drain()
+            await idle.say(request("/v1/models"))
+            refused = await idle.answer()
+            assert (refused.status, code(refused)) == (503, "shutting_down")
+            assert refused.value(b"connection") == b"close"
+            assert await idle.rest() == b""
+            pipeline.hold.set()
+            answer = await client.answer()
+            assert (answer.status, answer.value(b"connection")) == (200, b"close")
+            assert await client.rest() == b""
+        await ingress.until_idle(5)
+        assert ingress.running == 0
+
+
+async def test_drain_when_its_time_is_over_then_what_runs_is_ended_as_ours():
+    pipeline = Pipeline(hold=asyncio.Event())
+    async with data_port(pipeline) as (server, ingress, _), held(pipeline, server, 3) as clients:
+        ingress.begin_drain()
+        await ingress.until_idle(0.02)
+        assert ingress.running == 3
+        ingress.end_drain()
+        await ingress.until_idle(5)
+        assert (ingress.running, pipeline.ended) == (0, [True] * 3)
+        for client in clients:
+            assert await client.rest() == b""
+
+
+async def test_idle_when_nothing_runs_then_the_wait_is_over_at_once():
+    async with data_port() as (_, ingress, _), asyncio.timeout(1):
+        await ingress.until_idle(60)
+
+
+async def test_client_when_it_leaves_then_its_request_is_cancelled_as_its_own():
+    pipeline = Pipeline(hold=asyncio.Event())
+    async with data_port(pipeline) as (server, ingress, metrics):
+        async with held(pipeline, server, 1) as (client,):
+            client.reset()
+            await until(lambda: ingress.running == 0)
+    assert pipeline.ended == [False]
+    assert metrics.in_flight == 0
+
+
+async def test_pipeline_when_it_lets_an_error_escape_then_nothing_follows_what_was_sent():
+    class Broken(Pipeline):
+        async def handle(self, x, body, downstream):
+            await downstream.start(200, "OK", (), None)
+            await downstream.write(b"half")
+            raise InvalidRequest("a bug")
+
+    async with data_port(Broken()) as (server, ingress, metrics), server.client() as client:
+        await client.say(request("/v1/models"))
+        await client.head()
+        assert await client.rest() == b"4\r\nhalf\r\n"
+        assert (ingress.running, metrics.in_flight) == (0, 0)

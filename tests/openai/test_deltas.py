@@ -1,0 +1,254 @@
+"""Reading streams of every dialect into a meter."""
+
+import json
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.exchange import Dialect, Meter, Usage
+from proxy.openai.deltas import StreamObserver, has_terminator
+from proxy.openai.sse import Event
+
+DONE = Event(None, b"[DONE]")
+
+
+def event(document: Any, name: bytes | None = None) -> Event:
+    return Event(name, json.dumps(document).encode())
+
+
+def observe(dialect: Dialect, *events: Event) -> Meter:
+    meter = Meter()
+    observer = StreamObserver(dialect, meter)
+    for one in events:
+        observer.observe(one)
+    return meter
+
+
+def chunk(content: str | None = None, finish: str | None = None, **members: Any) -> Event:
+    choice = {"index": 0, "delta": {"content": content} if content is not None else {}, "finish_reason": finish}
+    return event({"id": "chatcmpl-1", "model": "gpt-4o-2024", "choices": [choice], "usage": None} | members)
+
+
+USAGE_CHUNK = event({"id": "x", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}})
+
+
+def test_observe_when_a_chat_streams_then_everything_is_metered() -> None:
+    meter = observe("chat", chunk("Hé"), chunk("llo"), chunk(finish="stop"), USAGE_CHUNK, DONE)
+    assert (meter.response_id, meter.response_model) == ("chatcmpl-1", "gpt-4o-2024")
+    assert (meter.output_text_bytes, meter.finish_reasons) == (6, ["stop"])
+    assert meter.usage == Usage(9, 3)
+    assert (meter.terminated, meter.events, meter.stream_error) == (True, 5, None)
+
+
+def test_observe_when_usage_comes_after_the_terminator_then_it_is_ignored() -> None:
+    meter = observe("chat", chunk("a"), DONE, USAGE_CHUNK)
+    assert (meter.usage, meter.terminated, meter.events) == (None, True, 3)
+
+
+def test_observe_when_completions_stream_then_text_counts() -> None:
+    meter = observe("completions", event({"choices": [{"index": 0, "text": "abc", "finish_reason": "stop"}]}), DONE)
+    assert (meter.output_text_bytes, meter.finish_reasons, meter.terminated) == (3, ["stop"], True)
+
+
+def test_all_finished_when_only_the_terminator_is_missing_then_true() -> None:
+    meter = Meter()
+    observer = StreamObserver("chat", meter)
+    observer.observe(chunk("a"))
+    assert observer.all_finished is False
+    observer.observe(chunk(finish="stop"))
+    assert (observer.all_finished, meter.terminated) == (True, False)
+
+
+@pytest.mark.parametrize("dialect", ["chat", "generic", "none"])
+def test_observe_when_an_error_is_in_the_stream_then_its_code_is_noted(dialect: Dialect) -> None:
+    meter = observe(dialect, event({"error": {"message": "secret prompt", "code": "overloaded"}}))
+    assert (meter.stream_error, meter.terminated) == ("overloaded", False)
+
+
+RESPONSE_EVENTS = (
+    event({"type": "response.created", "response": {"id": "resp_1", "model": "gpt-5", "status": "in_progress"}}),
+    event({"type": "response.output_text.delta", "delta": "Hé"}),
+    event({"type": "response.reasoning_summary_text.delta", "delta": "abc"}),
+    event({"type": "response.refusal.delta", "delta": "d"}),
+    event({"type": "response.function_call_arguments.delta", "delta": "{}"}),
+    event({"type": "response.audio.delta", "delta": "AAAAAAAA"}),
+    event({"type": "response.output_text.delta", "delta": 7}),
+    event({"type": "response.output_text.done", "text": "Hé"}),
+    event(
+        {
+            "type": "response.output_item.done",
+            "item": {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        }
+    ),
+)
+RESPONSE_USAGE = {"input_tokens": 5, "output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 2}}
+
+
+@pytest.mark.parametrize("dialect", ["responses", "generic"])
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed"])
+def test_observe_when_a_response_streams_then_everything_is_metered(dialect: Dialect, kind: str) -> None:
+    last = {
+        "id": "resp_1",
+        "model": "gpt-5",
+        "status": kind,
+        "usage": RESPONSE_USAGE,
+        "conversation": {"id": "conv_1"},
+        "output": [{"type": "message", "content": [{"text": "counted before"}]}],
+    }
+    meter = observe(dialect, *RESPONSE_EVENTS, event({"type": f"response.{kind}", "response": last}))
+    assert (meter.response_id, meter.response_model, meter.conversation) == ("resp_1", "gpt-5", "conv_1")
+    assert meter.output_text_bytes == 3 + 3 + 1 + 2
+    assert [(call.id, call.name, call.arguments_bytes) for call in meter.tool_calls] == [("c", "f", 2)]
+    assert meter.usage == Usage(5, 7, reasoning_tokens=2)
+    assert (meter.finish_reasons, meter.terminated) == ([kind], True)
+
+
+def test_observe_when_a_response_is_cut_then_what_came_is_metered() -> None:
+    meter = observe("responses", *RESPONSE_EVENTS)
+    assert (meter.terminated, meter.usage, meter.response_model, meter.output_text_bytes) == (False, None, "gpt-5", 9)
+
+
+def test_observe_when_a_response_fails_with_an_error_event_then_its_code_is_noted() -> None:
+    error = {"type": "error", "code": "server_error", "message": "m", "param": None, "sequence_number": 3}
+    assert observe("responses", event(error)).stream_error == "server_error"
+    assert observe("responses", event(error | {"error": {"code": "inner"}})).stream_error == "inner"
+
+
+def test_observe_when_the_type_stands_only_in_the_event_name_then_it_counts() -> None:
+    meter = observe("responses", event({"delta": "abc"}, b"response.output_text.delta"))
+    assert meter.output_text_bytes == 3
+    assert observe("responses", event({"response": "odd"}, b"response.completed")).terminated
+
+
+def test_observe_when_the_last_event_is_too_large_to_read_then_its_name_ends_the_stream() -> None:
+    assert observe("responses", Event(b"response.completed", b""), USAGE_CHUNK).terminated
+    assert not observe("responses", Event(b"response.created", b"")).terminated
+    observer = StreamObserver("images", Meter())
+    observer.observe(Event(b"image_edit.completed", b""))
+    assert observer.all_finished
+
+
+def test_observe_when_speech_streams_then_usage_of_its_end() -> None:
+    done = {"type": "speech.audio.done", "usage": {"input_tokens": 3, "output_tokens": 9, "total_tokens": 12}}
+    meter = observe("audio", event({"type": "speech.audio.delta", "audio": "AAAA"}), event(done))
+    assert (meter.usage, meter.output_text_bytes, meter.terminated) == (Usage(3, 9), 0, True)
+
+
+def test_observe_when_a_transcript_streams_then_text_and_usage() -> None:
+    done = {
+        "type": "transcript.text.done",
+        "text": "abc",
+        "usage": {"type": "tokens", "input_tokens": 3, "output_tokens": 1},
+    }
+    meter = observe("audio", event({"type": "transcript.text.delta", "delta": "abc"}), event(done))
+    assert (meter.usage, meter.output_text_bytes, meter.terminated) == (Usage(3, 1), 3, True)
+
+
+def test_observe_when_images_stream_then_the_usage_of_each_adds_up() -> None:
+    meter = Meter()
+    observer = StreamObserver("images", meter)
+    observer.observe(event({"type": "image_generation.partial_image", "b64_json": "AAAA"}))
+    assert observer.all_finished is False
+    for _ in range(2):
+        observer.observe(
+            event({"type": "image_generation.completed", "usage": {"input_tokens": 1, "output_tokens": 2}})
+        )
+    assert (meter.usage, observer.all_finished, meter.terminated) == (Usage(2, 4), True, False)
+
+
+def test_observe_when_images_name_no_usage_then_they_are_counted() -> None:
+    completed = event({"type": "image_edit.completed"})
+    assert observe("images", completed, completed).usage == Usage(images=2)
+
+
+def test_observe_message_when_a_realtime_session_goes_on_then_usage_adds_up() -> None:
+    meter = Meter()
+    observer = StreamObserver("realtime", meter)
+    done = {
+        "type": "response.done",
+        "response": {"id": "r", "status": "completed", "usage": {"input_tokens": 2, "output_tokens": 3}},
+    }
+    for message in (
+        {"type": "session.created", "session": {"id": "sess_1", "model": "gpt-realtime"}},
+        {"type": "response.output_audio.delta", "delta": "AAAA"},
+        {"type": "response.output_audio_transcript.delta", "delta": "ab\ud83d"},
+        done,
+        done | {"type": "response.completed"},
+        {"type": "response.done", "response": None},
+    ):
+        observer.observe_message(json.dumps(message))
+    observer.observe_message("\ud800 not JSON")
+    assert (meter.usage, meter.response_model, meter.output_text_bytes) == (Usage(4, 6), "gpt-realtime", 5)
+    assert (meter.terminated, meter.events, meter.finish_reasons) == (False, 7, ["completed", "completed"])
+
+
+def test_observe_when_the_dialect_is_unknown_then_any_usage_counts() -> None:
+    run = {
+        "id": "run_1",
+        "model": "gpt-4o",
+        "object": "thread.run",
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+    }
+    meter = observe(
+        "generic", event(run, b"thread.run.completed"), event({"choices": [{"delta": {"content": "ab"}}]}), DONE
+    )
+    assert (meter.usage, meter.response_model, meter.output_text_bytes) == (Usage(3, 2), "gpt-4o", 2)
+
+
+def test_observe_when_usage_was_charged_before_then_only_the_end_is_read() -> None:
+    last = event({"type": "response.completed", "response": {"id": "r", "usage": RESPONSE_USAGE}})
+    meter = observe("none", *RESPONSE_EVENTS, last)
+    assert (meter.usage, meter.output_text_bytes, meter.terminated) == (None, 0, True)
+
+
+def test_observe_and_strip_when_usage_was_forced_then_it_is_metered_and_gone() -> None:
+    meter = Meter()
+    observer = StreamObserver("chat", meter)
+    kept = observer.observe_and_strip(chunk("a"))
+    assert kept is not None and b"usage" not in kept and json.loads(kept)["choices"][0]["delta"] == {"content": "a"}
+    assert observer.observe_and_strip(USAGE_CHUNK) is None
+    assert observer.observe_and_strip(Event(None, b"not JSON")) == b"not JSON"
+    assert observer.observe_and_strip(DONE) == b"[DONE]"
+    assert meter.usage == Usage(9, 3)
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_has_terminator_when_a_dialect_is_given_then_only_streams_with_a_known_end(dialect: Dialect) -> None:
+    assert has_terminator(dialect) is (dialect in ("chat", "completions", "responses", "audio", "images"))
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["id", "model", "choices", "usage", "delta", "response", "session", "error", "item", "output", "status"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+KINDS = st.sampled_from(
+    ["response.completed", "response.done", "response.output_item.done", "x.delta", "error", "transcript.text.delta",
+     "speech.audio.done", "image_generation.completed", ""]
+)  # fmt: skip
+
+
+@given(st.sampled_from(get_args(Dialect)), st.lists(st.tuples(KINDS, ANY, ANY), max_size=4), st.binary(max_size=9))
+def test_observe_when_events_are_anything_then_it_never_raises(dialect: Dialect, parts: Any, garbage: bytes) -> None:
+    documents = [
+        {"type": kind, "response": one, "choices": other, "usage": one, "item": other} for kind, one, other in parts
+    ]
+    meter = observe(
+        dialect,
+        *(event(document) for document in documents),
+        *(event(one) for _, one, _ in parts),
+        Event(garbage, garbage),
+    )
+    assert meter.events == 2 * len(parts) + 1
+    assert meter.output_text_bytes >= 0

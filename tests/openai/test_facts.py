@@ -1,0 +1,112 @@
+"""What every answer says about itself."""
+
+from typing import Any
+
+import pytest
+
+from proxy.exchange import Meter, Usage
+from proxy.openai.facts import (
+    add_to_usage,
+    note_error,
+    note_usage,
+    read_identity,
+    read_output,
+    read_response,
+    read_unit_usage,
+)
+
+
+def test_read_identity_when_events_repeat_it_then_the_first_stays() -> None:
+    meter = Meter()
+    read_identity({"id": 5, "model": None}, meter)
+    assert (meter.response_id, meter.response_model) == (None, None)
+    read_identity({"id": "a" * 300, "model": "m1"}, meter)
+    read_identity({"id": "b", "model": "m2"}, meter)
+    assert (meter.response_id, meter.response_model) == ("a" * 256, "m1")
+
+
+def test_note_usage_when_the_latest_cannot_be_believed_then_the_last_good_one_stays() -> None:
+    meter = Meter()
+    for value, tokens in (
+        ({"input_tokens": 1}, 1),
+        (None, 1),
+        ("odd", 1),
+        ({"input_tokens": -1}, 1),
+        ({"input_tokens": 2}, 2),
+    ):
+        note_usage({"usage": value}, meter)
+        assert meter.usage == Usage(tokens)
+
+
+def test_add_to_usage_when_there_are_several_answers_then_the_sum() -> None:
+    meter = Meter()
+    for usage in ({"input_tokens": 1}, "odd", {"input_tokens": 2}):
+        add_to_usage({"usage": usage}, meter)
+    assert meter.usage == Usage(3)
+
+
+@pytest.mark.parametrize(
+    ("error", "noted"),
+    [
+        ({"code": "rate_limit_exceeded", "type": "requests"}, "rate_limit_exceeded"),
+        ({"code": None, "type": "server_error"}, "server_error"),
+        ({"code": 502}, "502"),
+        ({"code": "the prompt was: hello", "type": "x" * 65}, "error"),
+        ("text", "error"),
+        ({}, "error"),
+    ],
+)
+def test_note_error_when_an_error_is_given_then_only_a_code_is_kept(error: Any, noted: str) -> None:
+    meter = Meter()
+    note_error(error, meter)
+    assert meter.stream_error == noted
+
+
+@pytest.mark.parametrize(
+    ("response", "reasons", "error", "conversation"),
+    [
+        ({"status": "completed", "conversation": {"id": "conv_1"}}, ["completed"], None, "conv_1"),
+        (
+            {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+            ["max_output_tokens"],
+            None,
+            None,
+        ),
+        (
+            {"status": "failed", "error": {"code": "server_error"}, "conversation": "odd"},
+            ["failed"],
+            "server_error",
+            None,
+        ),
+        ({"status": 5, "incomplete_details": {"reason": 5}, "conversation": {"id": 5}}, [], None, None),
+    ],
+)
+def test_read_response_when_it_has_ended_then_how(response, reasons, error, conversation) -> None:
+    meter = Meter()
+    read_response(response, meter)
+    assert (meter.finish_reasons, meter.stream_error, meter.conversation) == (reasons, error, conversation)
+
+
+def test_read_output_when_it_came_whole_then_text_and_calls_count() -> None:
+    meter = Meter()
+    read_output(
+        {"output": [{"type": "message", "content": [{"text": "ab"}]}, {"type": "function_call", "name": "f"}, 5]}, meter
+    )
+    read_output({"output": "odd"}, meter)
+    assert (meter.output_text_bytes, [one.name for one in meter.tool_calls]) == (2, ["f"])
+
+
+@pytest.mark.parametrize(
+    ("document", "dialect", "usage"),
+    [
+        ({"duration": 4.5}, "audio", Usage(audio_seconds=4.5)),
+        ({"duration": "4.5"}, "audio", None),
+        ({"data": [{}, {}]}, "images", Usage(images=2)),
+        ({"data": 5}, "images", None),
+        ({"data": [{}]}, "embeddings", None),
+    ],
+)
+def test_read_unit_usage_when_no_tokens_are_named_then_units(document, dialect, usage) -> None:
+    meter = Meter()
+    read_unit_usage(document, dialect, meter)
+    assert meter.usage == usage

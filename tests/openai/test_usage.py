@@ -1,0 +1,128 @@
+"""Usage objects of every spelling, believable or not."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.exchange import Usage
+from proxy.openai.usage import MAX_TOKENS, add_usage, read_seconds, read_usage
+
+CHAT = {
+    "prompt_tokens": 100,
+    "completion_tokens": 50,
+    "total_tokens": 150,
+    "prompt_tokens_details": {"cached_tokens": 40, "audio_tokens": 10, "cache_write_tokens": 5},
+    "completion_tokens_details": {"reasoning_tokens": 20, "audio_tokens": 4, "accepted_prediction_tokens": 0},
+}
+RESPONSES = {
+    "input_tokens": 36,
+    "input_tokens_details": {"cached_tokens": 6, "cache_write_tokens": 2},
+    "output_tokens": 87,
+    "output_tokens_details": {"reasoning_tokens": 7},
+}
+IMAGES = {
+    "input_tokens": 50,
+    "output_tokens": 60,
+    "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+    "output_tokens_details": {"image_tokens": 60},
+}
+REALTIME = {
+    "input_tokens": 9,
+    "output_tokens": 8,
+    "input_token_details": {"audio_tokens": 3},
+    "output_token_details": {"audio_tokens": 2},
+}
+
+
+@pytest.mark.parametrize(
+    ("value", "usage"),
+    [
+        (
+            CHAT,
+            Usage(
+                100,
+                50,
+                cached_input_tokens=40,
+                cache_write_tokens=5,
+                reasoning_tokens=20,
+                audio_input_tokens=10,
+                audio_output_tokens=4,
+            ),
+        ),
+        (RESPONSES, Usage(36, 87, cached_input_tokens=6, cache_write_tokens=2, reasoning_tokens=7)),
+        (IMAGES, Usage(50, 60, image_input_tokens=40, image_output_tokens=60)),
+        (REALTIME, Usage(9, 8, audio_input_tokens=3, audio_output_tokens=2)),
+        ({"prompt_tokens": 8, "total_tokens": 8}, Usage(8)),
+        ({"prompt_tokens": 8.0, "completion_tokens": 0}, Usage(8)),
+        ({"prompt_tokens": 8, "prompt_cache_hit_tokens": 3}, Usage(8, cached_input_tokens=3)),
+        ({"output_tokens": 8, "input_tokens": None}, Usage(0, 8)),
+        ({"type": "tokens", "input_tokens": 14, "output_tokens": 45}, Usage(14, 45)),
+        ({"type": "duration", "seconds": 9}, Usage(audio_seconds=9.0)),
+        ({"input_tokens": 5, "input_tokens_details": {"cached_tokens": 9}}, Usage(5, cached_input_tokens=5)),
+        ({"input_tokens": 5, "input_tokens_details": {"cached_tokens": -1}}, Usage(5)),
+        ({"input_tokens": 5, "input_tokens_details": "odd"}, Usage(5)),
+        ({"input_tokens": MAX_TOKENS}, Usage(MAX_TOKENS)),
+    ],
+)
+def test_read_usage_when_it_is_believable_then_all_its_figures(value: object, usage: Usage) -> None:
+    assert read_usage(value) == usage
+
+
+@pytest.mark.parametrize("absurd", [-1, 10**18, 1e18, "12", True, float("nan"), float("inf"), 1.5, [], {}], ids=repr)
+def test_read_usage_when_a_total_is_absurd_then_nothing_is_believed(absurd: object) -> None:
+    assert read_usage({"prompt_tokens": absurd, "completion_tokens": 5}) is None
+    assert read_usage({"input_tokens": 5, "output_tokens": absurd}) is None
+    assert read_usage({"type": "duration", "seconds": absurd}) is None or absurd == 1.5
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [], {}, {"total_tokens": 5}, {"type": "duration"}], ids=repr)
+def test_read_usage_when_there_are_no_figures_then_none(value: object) -> None:
+    assert read_usage(value) is None
+
+
+def test_read_seconds_when_it_is_more_than_a_month_then_none() -> None:
+    assert read_seconds(3e6) is None
+
+
+def test_add_usage_when_calls_share_a_connection_then_every_figure_adds_up() -> None:
+    one = Usage(*range(1, 10), audio_seconds=0.5, images=3)
+    assert add_usage(None, one) is one
+    assert asdict(add_usage(one, one)) == {name: 2 * value for name, value in asdict(one).items()}
+
+
+NAMES = [
+    "prompt_tokens",
+    "input_tokens",
+    "completion_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "type",
+    "seconds",
+    "reasoning_tokens",
+    "prompt_tokens_details",
+    "output_tokens_details",
+    "duration",
+]
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(NAMES),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["duration", "1"]),
+            lambda inner: st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+            max_leaves=6,
+        ),
+    )
+)
+def test_read_usage_when_it_is_anything_then_bounded_figures_or_none(value: dict[str, object]) -> None:
+    usage = read_usage(value)
+    if usage is not None:
+        figures = asdict(usage)
+        assert all(0 <= figure <= MAX_TOKENS for figure in figures.values())
+        assert usage.cached_input_tokens <= usage.input_tokens
+        assert usage.reasoning_tokens <= usage.output_tokens
+        json.dumps(figures, allow_nan=False)

@@ -1,0 +1,161 @@
+"""The two ends of a relay, scripted: an answer in given pieces, and a client that notes what reached it and when.
+
+Both go through the Protocols of `proxy.exchange`; `journal` is the common order of events, so that a test can tell
+what came first: the record or the byte.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+from proxy.errors import ClientDisconnected
+from proxy.exchange import Attempt, Candidate, Capture, Delivery, Dialect, Header, Headers, Message
+from proxy.relay.answer import Answer
+
+Step = bytes | Exception | asyncio.Event
+"""What comes next from a provider: bytes, a failure, or silence until an event is set."""
+
+STREAM = (b"Content-Type", b"text/event-stream; charset=utf-8")
+JSON = (b"Content-Type", b"application/json")
+
+
+class Reply:
+    """`exchange.UpstreamReply` over a script. `at_once`: all of it has arrived already."""
+
+    def __init__(self, steps: Iterable[Step], headers: Headers = (), *, status: int = 200, at_once: bool = False):
+        self.status = status
+        self.reason = "OK"
+        self.headers = headers
+        self.closed = False
+        self._steps = list(steps)
+        self._at_once = at_once
+
+    async def read(self) -> bytes:
+        if self._at_once:
+            everything, self._steps = self._steps, []
+            return b"".join(step for step in everything if isinstance(step, bytes))
+        while self._steps:
+            step = self._steps[0]
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+                del self._steps[0]
+                continue
+            del self._steps[0]
+            if isinstance(step, Exception):
+                raise step
+            await asyncio.sleep(0)
+            return step
+        return b""
+
+    @property
+    def complete(self) -> bool:
+        return self._at_once
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Client:
+    """`exchange.Downstream` that keeps everything. `leaves_after`: bytes of body after which the client is gone."""
+
+    def __init__(self, leaves_after: int | None = None, delivery: Delivery | None = None) -> None:
+        self.draining = False
+        self.delivery = delivery or Delivery()
+        self.journal: list[str] = []
+        """`head`, `byte`, `seal`, `end`, `cut` in the order in which they came; equal neighbours once."""
+        self.status: int | None = None
+        self.headers: Headers = ()
+        self.length: int | None = None
+        self.pieces: list[bytes] = []
+        self._leaves_after = leaves_after
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    def note(self, event: str) -> None:
+        if not self.journal or self.journal[-1] != event:
+            self.journal.append(event)
+
+    async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
+        await self.start(status, reason, headers, len(body))
+        await self.write(body)
+        await self.finish()
+
+    async def start(self, status: int, reason: str, headers: Headers, length: int | None) -> None:
+        self.status, self.headers, self.length = status, headers, length
+        self.delivery.status, self.delivery.committed_at = status, time.monotonic()
+        self.note("head")
+
+    async def write(self, data: bytes) -> None:
+        if not data:
+            return
+        self.pieces.append(data)
+        self.delivery.bytes += len(data)
+        self.note("byte")
+        if self._leaves_after is not None and len(self.body) >= self._leaves_after:
+            raise ClientDisconnected("gone")
+        await asyncio.sleep(0)
+
+    async def finish(self) -> None:
+        self.note("end")
+
+    def cut(self) -> None:
+        self.note("cut")
+
+
+def answer_to(
+    client: Client,
+    reply: Reply,
+    *,
+    dialect: Dialect = "chat",
+    strip_usage: bool = False,
+    is_head: bool = False,
+    capture: Capture | None = None,
+) -> Answer:
+    """Return the answer of `reply`, whose seal is noted at `client`."""
+    attempt = Attempt(0, Candidate("default", "gpt-4o"), 0.0, sent=True, status=reply.status)
+    return Answer(
+        reply,
+        tuple(reply.headers),
+        attempt,
+        dialect=dialect,
+        strip_usage=strip_usage,
+        is_head=is_head,
+        seal=lambda: client.note("seal"),
+        capture=capture,
+    )
+
+
+def announced(body: bytes) -> Header:
+    return (b"Content-Length", b"%d" % len(body))
+
+
+def cuts(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """Return `data` cut at `places`, without empty pieces."""
+    edges = sorted({place for place in places if 0 < place < len(data)})
+    return [data[begin:end] for begin, end in zip([0, *edges], [*edges, len(data)], strict=True) if begin < end]
+
+
+class Socket:
+    """`exchange.WebsocketPeer`: hands out `messages`, then stays silent; keeps what it was sent."""
+
+    def __init__(self, *messages: Message | Exception, on_send: Callable[[Message], None] | None = None) -> None:
+        self.sent: list[Message] = []
+        self._messages = list(messages)
+        self._on_send = on_send
+
+    async def receive(self) -> Message:
+        await asyncio.sleep(0)
+        if not self._messages:
+            await asyncio.Event().wait()
+        message = self._messages.pop(0)
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self._on_send is not None:
+            self._on_send(message)
+        self.sent.append(message)
+        await asyncio.sleep(0)

@@ -1,0 +1,67 @@
+"""The choice of the relay: by what the answer says it is, not by what was asked for."""
+
+import pytest
+
+from proxy.config.schema import Config
+from proxy.relay.relay import relay
+from tests.relay.peers import JSON, STREAM, Client, Reply, announced, answer_to
+
+BODY = b'{"object":"chat.completion"}'
+DONE = b"data: [DONE]\n\n"
+CONFIG = Config()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "journal"),
+    [
+        pytest.param((JSON,), BODY, ["seal", "head", "byte", "end"], id="JSON is held"),
+        pytest.param(
+            ((b"Content-Type", b"application/problem+json"),), BODY, ["seal", "head", "byte", "end"], id="+json too"
+        ),
+        pytest.param((STREAM,), DONE, ["head", "seal", "byte", "seal", "end"], id="stream"),
+        pytest.param(((b"Content-Type", b"audio/mpeg"),), b"abc", ["head", "byte", "seal", "end"], id="anything else"),
+        pytest.param((), b"abc", ["head", "byte", "seal", "end"], id="no type"),
+    ],
+)
+async def test_answer_when_of_a_type_then_its_relay_delivers_it(headers, body, journal):
+    client = Client()
+    await relay(answer_to(client, Reply([body], headers)), client, CONFIG)
+    assert (client.body, client.journal) == (body, journal)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_head", "headers", "length"),
+    [
+        (204, False, (), None),
+        (304, False, ((b"ETag", b"x"),), None),
+        (200, True, (JSON, announced(BODY)), len(BODY)),
+        (200, True, (STREAM,), None),
+        (200, False, (announced(b""),), 0),
+        (200, False, (JSON, announced(b"")), 0),
+    ],
+)
+async def test_answer_when_it_has_no_body_then_the_record_precedes_its_head(status, is_head, headers, length):
+    client = Client()
+    answer = answer_to(client, Reply((), headers, status=status), is_head=is_head)
+    await relay(answer, client, CONFIG)
+    assert client.journal == ["seal", "head", "end"]
+    assert (client.status, client.length, client.headers) == (status, length, headers)
+    assert answer.attempt.meter.terminated
+
+
+async def test_stream_when_empty_then_it_lacks_its_terminator():
+    client = Client()
+    answer = answer_to(client, Reply((), (STREAM, announced(b""))))
+    await relay(answer, client, CONFIG)
+    assert client.journal == ["head", "seal", "end"]
+    assert not answer.attempt.meter.terminated
+
+
+@pytest.mark.parametrize("headers", [(), ((b"Content-Type", b"application/octet-stream"),)])
+async def test_stream_when_we_asked_for_usage_then_it_is_edited_whatever_its_type(headers):
+    chunks = [b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n', DONE]
+    client = Client()
+    answer = answer_to(client, Reply(chunks, headers), strip_usage=True)
+    await relay(answer, client, CONFIG)
+    assert client.body == DONE
+    assert answer.attempt.meter.usage.output_tokens == 2

@@ -1,0 +1,99 @@
+import re
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.errors import Overloaded
+from proxy.exchange import Attempt, Candidate, Charge, Exchange, Inbound, Operation, Usage
+from proxy.metrics import Metrics, Sample
+
+CHAT = Operation("chat.completions.create", "chat", "json", "chat", billable=True)
+
+
+def finished(model="gpt-4o", *, status=200, source="provider", error=None):
+    x = Exchange("id", 0, 100.0, Inbound("POST", "/v1/x", "/v1/x", (), {}, CHAT, None, None, True), error=error)
+    attempt = Attempt(0, Candidate("openai", model), 100.25, ended=100.5, status=status)
+    x.attempts.append(attempt)
+    x.charges = (Charge(Usage(input_tokens=10, output_tokens=5), source, 2_000_000, priced=source == "provider"),)
+    x.delivery.status, x.delivery.committed_at = status, 100.5
+    x.outcome, x.ended = "ok", 101.0
+    return x
+
+
+def scrape(metrics):
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
+
+
+def value(samples, name, **labels):
+    return samples[name, tuple(sorted(labels.items()))]
+
+
+def test_observe_when_an_exchange_ended_then_every_figure_is_derived_from_it():
+    metrics = Metrics(max_models=10)
+    metrics.observe(finished())
+    samples = scrape(metrics)
+    request = {"operation": "chat.completions.create", "stream": "false"}
+    assert value(samples, "sidegate_requests_total", outcome="ok", status="200", **request) == 1
+    assert value(samples, "sidegate_request_duration_seconds_bucket", le="1.0", **request) == 1
+    assert value(samples, "sidegate_request_duration_seconds_bucket", le="0.5", **request) == 0
+    assert value(samples, "sidegate_request_duration_seconds_sum", **request) == 1.0
+    assert value(samples, "sidegate_time_to_first_byte_seconds_bucket", le="0.5", stream="false") == 1
+    assert value(samples, "sidegate_overhead_seconds_sum") == 0.75
+    assert value(samples, "sidegate_upstream_attempts_total", upstream="openai", status="2xx", error="") == 1
+    assert value(samples, "sidegate_tokens_total", model="gpt-4o", type="output", source="provider") == 5
+    assert value(samples, "sidegate_cost_dollars_total", model="gpt-4o") == 0.002
+
+
+def test_observe_when_nothing_was_billable_then_no_tokens_are_counted():
+    metrics = Metrics(max_models=10)
+    metrics.observe(finished(source="none"))
+    assert not [name for name, _ in scrape(metrics) if name.startswith("sidegate_tokens_total")]
+
+
+def test_observe_when_models_are_many_then_series_stay_bounded():
+    metrics = Metrics(max_models=3)
+    for index in range(500):
+        metrics.observe(finished(f"model-{index}"))
+    models = {dict(labels)["model"] for name, labels in scrape(metrics) if name == "sidegate_cost_dollars_total"}
+    assert models == {"model-0", "model-1", "model-2", "other"}
+
+
+def test_observe_when_statuses_are_odd_then_they_are_counted_by_class():
+    metrics = Metrics(max_models=3)
+    for status in range(200, 600):
+        metrics.observe(finished(status=status))
+    statuses = {dict(labels)["status"] for name, labels in scrape(metrics) if name == "sidegate_requests_total"}
+    assert "418" not in statuses
+    assert "4xx" in statuses
+    assert len(statuses) < 25
+
+
+def test_observe_when_labels_hold_odd_text_then_the_exposition_stays_one_line_per_sample():
+    metrics = Metrics(max_models=3)
+    metrics.observe(finished('a"b\\c\nd{x="y"} 1'))
+    scrape(metrics)
+    assert all(re.match(r"(#|sidegate_)", line) for line in metrics.render().decode().splitlines() if line)
+
+
+def test_errors_when_counted_then_code_and_source_tell_them_apart():
+    metrics = Metrics(max_models=3)
+    metrics.count_error(Overloaded("full", code="too_many_connections"))
+    metrics.observe(finished(error=Overloaded("full")))
+    samples = scrape(metrics)
+    assert value(samples, "sidegate_errors_total", code="too_many_connections", source="sidegate") == 1
+    assert value(samples, "sidegate_errors_total", code="server_overloaded", source="sidegate") == 1
+
+
+def test_samples_when_read_at_scrape_then_they_are_the_values_of_that_moment():
+    metrics, state = Metrics(max_models=3), {"depth": 1}
+    metrics.at_scrape(
+        lambda: [
+            Sample("gauge", "sidegate_depth", "Depth.", {}, state["depth"]),
+            Sample("counter", "sidegate_drops", "Drops.", {"reason": "space"}, 2),
+            Sample("counter", "sidegate_drops", "Drops.", {"reason": "disk"}, 3),
+        ]
+    )
+    state["depth"] = 7
+    samples = scrape(metrics)
+    assert value(samples, "sidegate_depth") == 7
+    assert value(samples, "sidegate_drops_total", reason="disk") == 3

@@ -1,0 +1,314 @@
+"""Prices: exact to the nano-dollar, nothing paid twice, names resolved by rule."""
+
+import time
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy import resources
+from proxy.config.schema import PRICE_CLASSES, Prices
+from proxy.exchange import Usage
+from proxy.upstream import pricing
+from proxy.upstream.pricing import PriceTable, PriceTableError, Row
+
+SHIPPED = resources.ROOT / "config" / "prices.yaml"
+MILLION = 1_000_000
+TOKEN_CLASSES = [name for name in PRICE_CLASSES if not name.startswith("per_")]
+
+tokens = st.integers(0, 10**9)
+price = st.integers(0, 10**12)
+rows = st.builds(
+    Row,
+    **dict.fromkeys(TOKEN_CLASSES, price),
+    per_hour=st.none() | price,
+    per_image=st.none() | price,
+)
+usages = st.builds(
+    Usage,
+    input_tokens=tokens,
+    output_tokens=tokens,
+    cached_input_tokens=tokens,
+    cache_write_tokens=tokens,
+    reasoning_tokens=tokens,
+    audio_input_tokens=tokens,
+    audio_output_tokens=tokens,
+    image_input_tokens=tokens,
+    image_output_tokens=tokens,
+    audio_seconds=st.floats(0, 10**6),
+    images=st.integers(0, 1000),
+)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> PriceTable:
+    return pricing.load(None, Prices())
+
+
+def table_of(tmp_path: Path, text: str, settings: Prices | None = None) -> PriceTable:
+    path = tmp_path / "prices.yaml"
+    path.write_text(text)
+    return pricing.load(path, settings or Prices())
+
+
+def dollars(cost_nanos: int) -> Decimal:
+    return Decimal(cost_nanos) / pricing.NANOS
+
+
+# --- the shipped table ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "cost"),
+    [
+        ("gpt-4o", Usage(MILLION, MILLION), "12.50"),
+        ("gpt-4o", Usage(MILLION, 0, cached_input_tokens=MILLION), "1.25"),
+        ("gpt-4o-2024-05-13", Usage(MILLION, MILLION), "20"),
+        ("gpt-4o-mini", Usage(MILLION, MILLION), "0.75"),
+        ("gpt-4.1", Usage(MILLION, MILLION, cached_input_tokens=MILLION), "8.50"),
+        ("o3", Usage(MILLION, MILLION), "10"),
+        ("gpt-5", Usage(MILLION, MILLION), "11.25"),
+        ("gpt-realtime", Usage(MILLION, MILLION, audio_input_tokens=MILLION, audio_output_tokens=MILLION), "96"),
+        ("claude-sonnet-4-5", Usage(MILLION, 0, cache_write_tokens=MILLION), "3.75"),
+        ("claude-haiku-4-5-20251001", Usage(MILLION, MILLION), "6"),
+        ("gemini-2.5-pro", Usage(MILLION, MILLION), "11.25"),
+        ("grok-4", Usage(MILLION, MILLION), "18"),
+        ("deepseek-chat", Usage(MILLION, MILLION), "1.37"),
+        ("text-embedding-3-small", Usage(MILLION, 0), "0.02"),
+        ("whisper-1", Usage(audio_seconds=60.0), "0.006"),
+    ],
+)
+def test_price_when_model_is_well_known_then_list_price(
+    shipped: PriceTable, model: str, usage: Usage, cost: str
+) -> None:
+    nanos, priced = shipped.price(model, usage)
+    assert (dollars(nanos), priced) == (Decimal(cost), True)
+
+
+def test_shipped_table_when_read_then_large_quick_exact_and_sorted() -> None:
+    text = SHIPPED.read_bytes()
+    started = time.process_time()
+    document = yaml.load(text, Loader=yaml.CSafeLoader)
+    assert time.process_time() - started < 0.25, "the budget is 60 ms; this bound allows for a busy machine"
+    assert len(document) > 300
+    assert list(document) == sorted(document)
+    assert all(isinstance(value, str) for row in document.values() for value in row.values())
+    assert all((Decimal(value) * pricing.NANOS) % 1 == 0 for row in document.values() for value in row.values())
+    assert b"genai-prices" in text.split(b"\n\n")[0], "the source is named at the head"
+
+
+def test_shipped_table_when_loaded_then_every_row_answers_to_its_name(shipped: PriceTable) -> None:
+    names = yaml.load(SHIPPED.read_bytes(), Loader=yaml.CSafeLoader)
+    assert len(shipped) == len(names)
+    assert all(shipped.knows(name) for name in names)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "input_price"),
+    [
+        ("alpha", 1),
+        ("ALPHA", 1),
+        ("Mixed", 2),
+        ("mixed", 2),
+        ("alpha-2024-08-06", 1),
+        ("alpha-20240806", 1),
+        ("alpha@20240806", 1),
+        ("alpha-2025-01-01", 3),
+        ("ft:alpha:org::id", 4),
+        ("ft:alpha-2024-08-06:org:name:id", 4),
+        ("ft:mixed:org::id", 2),
+        ("ft:alpha-2025-01-01:org::id", 4),
+        ("someone/alpha", 1),
+        ("a/b/alpha-2024-08-06", 1),
+        ("host/alpha", 5),
+        ("alph", None),
+        ("alpha-mini", None),
+        ("alpha2", None),
+        ("alpha-0806", None),
+        ("alpha-2024-99-99", None),
+        ("ft:", None),
+        ("", None),
+        ("/", None),
+        ("alpha/", None),
+        (None, None),
+        ("alpha" + "x" * 300, None),
+        ("x/" * 400 + "alpha", None),
+    ],
+)
+def test_find_when_name_is_written_otherwise_then_by_rule_only(
+    tmp_path: Path, model: str | None, input_price: int | None
+) -> None:
+    table = table_of(
+        tmp_path,
+        "alpha: {input: 1}\nMixed: {input: 2}\nalpha-2025-01-01: {input: 3}\n"
+        "ft:alpha: {input: 4}\nhost/alpha: {input: 5}",
+    )
+    assert table.knows(model) == (input_price is not None)
+    cost, priced = table.price(model, Usage(input_tokens=MILLION))
+    assert (dollars(cost), priced) == ((input_price, True) if input_price else (10, False))
+
+
+def test_find_when_flooded_with_names_then_memory_stays_bounded(tmp_path: Path) -> None:
+    table = table_of(tmp_path, "alpha: {input: 1}")
+    for number in range(3 * pricing.MAX_REMEMBERED):
+        assert not table.knows(f"name-{number}")
+    assert len(table._remembered) <= pricing.MAX_REMEMBERED
+    assert table.knows("alpha")
+
+
+@given(st.text(max_size=60))
+def test_candidate_names_when_any_text_then_first_is_the_name_itself(model: str) -> None:
+    names = list(pricing.candidate_names(model))
+    assert names[0] == model.lower()
+    assert len(names) <= 2 * (model.lower().count("/") + 1) + 4
+
+
+# --- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+def reference(row: Row, usage: Usage) -> int:
+    """The same sum in fractions, token class by token class."""
+
+    def side(total: int, rest_price: int, parts: list[tuple[int, int]]) -> Fraction:
+        left, amount = total, Fraction(0)
+        for count, part_price in parts:
+            amount += Fraction(min(count, left) * part_price, MILLION)
+            left -= min(count, left)
+        return amount + Fraction(left * rest_price, MILLION)
+
+    exact = side(
+        usage.input_tokens,
+        row.input,
+        [
+            (usage.cached_input_tokens, row.cached_input),
+            (usage.cache_write_tokens, row.cache_write),
+            (usage.audio_input_tokens, row.audio_input),
+            (usage.image_input_tokens, row.image_input),
+        ],
+    )
+    exact += side(
+        usage.output_tokens,
+        row.output,
+        [(usage.audio_output_tokens, row.audio_output), (usage.image_output_tokens, row.image_output)],
+    )
+    exact += Fraction(usage.audio_seconds) * Fraction(row.per_hour or 0, 3600)
+    exact += usage.images * Fraction(row.per_image or 0)
+    return int(exact + Fraction(1, 2))
+
+
+@given(rows, usages)
+def test_cost_when_any_row_and_usage_then_equals_fractions_rounded_half_up(row: Row, usage: Usage) -> None:
+    assert row.cost(usage) == reference(row, usage)
+
+
+@given(st.builds(Usage, *[st.integers(-(10**20), 10**20)] * 9, audio_seconds=st.floats(), images=st.integers()), rows)
+def test_cost_when_counts_are_absurd_then_never_negative(usage: Usage, row: Row) -> None:
+    assert row.cost(usage) >= 0
+
+
+@given(rows, usages, st.sampled_from(["input_tokens", "output_tokens", "images", "audio_seconds"]), tokens)
+def test_cost_when_a_total_grows_then_never_falls(row: Row, usage: Usage, name: str, more: int) -> None:
+    before = row.cost(usage)
+    setattr(usage, name, getattr(usage, name) + more)
+    assert row.cost(usage) >= before
+
+
+@given(price, usages)
+def test_cost_when_all_classes_cost_the_same_then_parts_change_nothing(each: int, usage: Usage) -> None:
+    row = Row(*[each] * 8, per_hour=None, per_image=None)
+    assert row.cost(usage) == Row.from_nanos({"input": each, "output": each}).cost(
+        Usage(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+    )
+
+
+@pytest.mark.parametrize(("tokens_used", "nanos"), [(1, 1), (499_999, 0), (500_000, 1), (1_499_999, 1), (1_500_000, 2)])
+def test_cost_when_half_a_nano_then_rounded_up(tokens_used: int, nanos: int) -> None:
+    row = Row.from_nanos({"input": MILLION if tokens_used == 1 else 1})
+    assert row.cost(Usage(input_tokens=tokens_used)) == nanos
+
+
+@pytest.mark.parametrize("unit", TOKEN_CLASSES)
+def test_row_when_class_has_no_price_then_its_total_decides(unit: str) -> None:
+    row = Row.from_nanos({"input": 7, "output": 9})
+    parent = "output" if "output" in unit else "input"
+    assert getattr(row, unit) == getattr(row, parent)
+
+
+@given(st.decimals(0, 10**6, places=9, allow_nan=False))
+def test_nanos_when_nine_decimals_then_exact(value: Decimal) -> None:
+    assert Decimal(pricing._to_nanos(str(value))) == (value * pricing.NANOS).quantize(Decimal(1), ROUND_HALF_UP)
+
+
+# --- unknown models and settings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("policy", "cost"), [("estimate", 40), ("deny", 40), ("free", 0)])
+def test_price_when_model_is_unknown_then_policy_decides(tmp_path: Path, policy: str, cost: int) -> None:
+    table = table_of(tmp_path, "alpha: {input: 1}", Prices.model_validate({"unknown_model": policy}))
+    nanos, priced = table.price("nobody", Usage(MILLION, MILLION))
+    assert (dollars(nanos), priced) == (cost, False)
+
+
+@pytest.mark.parametrize(
+    ("usage", "priced"),
+    [
+        (Usage(images=1), False),
+        (Usage(audio_seconds=1.0), False),
+        (Usage(input_tokens=1, images=1), True),
+        (Usage(output_tokens=1, audio_seconds=1.0), True),
+        (Usage(), True),
+    ],
+)
+def test_price_when_unit_has_no_price_then_not_priced(tmp_path: Path, usage: Usage, priced: bool) -> None:
+    assert table_of(tmp_path, "alpha: {input: 1, output: 2}").price("alpha", usage)[1] is priced
+
+
+def test_load_when_overrides_given_then_single_prices_are_replaced(tmp_path: Path) -> None:
+    settings = Prices(overrides={"Alpha": {"output": Decimal("0.5")}, "own": {"per_image": Decimal("0.04")}})
+    table = table_of(tmp_path, "alpha: {input: '1', output: '2'}", settings)
+    assert dollars(table.price("alpha", Usage(MILLION, MILLION))[0]) == Decimal("1.5")
+    assert dollars(table.price("own", Usage(images=2))[0]) == Decimal("0.08")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("alpha: {input: -1}", "between 0 and"),
+        ("alpha: {input: 9999999}", "between 0 and"),
+        ("alpha: {input: '0.0000000001'}", "nine decimal"),
+        ("alpha: {input: cheap}", "must be a number"),
+        ("alpha: {input: .nan}", "must be a number"),
+        ("alpha: {input: true}", "must be a number"),
+        ("alpha: {inptu: 1}", "'inptu' is not one of"),
+        ("alpha: {}", "must map"),
+        ("alpha: 5", "must map"),
+        ("- alpha", "must map model names"),
+        ("{", "not YAML"),
+    ],
+)
+def test_load_when_table_is_wrong_then_refused_with_the_place(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(PriceTableError, match=complaint):
+        table_of(tmp_path, text)
+
+
+def test_load_when_several_mistakes_then_all_are_told(tmp_path: Path) -> None:
+    with pytest.raises(PriceTableError) as caught:
+        table_of(tmp_path, "alpha: {input: -1}\nbeta: {output: x}\ngamma: {foo: 1}")
+    assert [name in str(caught.value) for name in ("alpha", "beta", "gamma")] == [True] * 3
+
+
+def test_load_when_file_is_missing_then_named(tmp_path: Path) -> None:
+    with pytest.raises(PriceTableError, match=r"absent\.yaml"):
+        pricing.load(tmp_path / "absent.yaml", Prices())
+
+
+def test_table_when_unknown_price_is_not_exact_then_refused(tmp_path: Path) -> None:
+    with pytest.raises(PriceTableError, match="unknown_price"):
+        table_of(tmp_path, "alpha: {input: 1}", Prices(unknown_price={"input": Decimal("1e-12")}))
