@@ -7,6 +7,7 @@ credential, a prompt or an answer. `openai.error_body` renders a leaf in OpenAI'
 Source: OpenAI API reference, "Error codes"; RFC 9110 section 15.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 Source = Literal["client", "policy", "sidegate", "upstream"]
@@ -62,6 +63,44 @@ class PermissionDenied(ProxyError):
     type = "request_forbidden"
     default_code = "permission_denied"
     source = "client"
+
+
+class QuotaExceeded(ProxyError):
+    """The caller has used up what it may. `details` and `reset_at` (ISO 8601) are shown inside the error."""
+
+    status = 429
+    type = "insufficient_quota"
+    default_code = "insufficient_quota"
+    source = "policy"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Mapping[str, str | int | float | None] | None = None,
+        reset_at: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.details = details or {}
+        self.reset_at = reset_at
+
+
+class RateLimited(QuotaExceeded):
+    """A short window is full: waiting for `retry_after_s` helps, and the official SDKs do."""
+
+    type = "rate_limit_exceeded"
+    default_code = "rate_limit_exceeded"
+    retryable = True
+
+
+class QuotaUnavailable(ProxyError):
+    """PostgreSQL is away, nothing is held for this caller, and its project's policy does not serve it then."""
+
+    status = 503
+    type = "service_unavailable_error"
+    default_code = "quota_unavailable"
+    retryable = True
 
 
 class ClientDisconnected(ProxyError):

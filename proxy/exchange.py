@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from proxy.errors import ProxyError
+from proxy.holds import Hold
 
 Header = tuple[bytes, bytes]
 """Name and value as they stood on the wire: order, case and bytes are kept."""
@@ -42,6 +43,7 @@ Outcome = Literal[
     "upstream_failed",
     "timeout",
     "truncated",
+    "quota_cut",
     "client_abort",
     "drain_abort",
     "internal_error",
@@ -51,6 +53,7 @@ Outcome = Literal[
 
 `rejected`: we said no before a provider was asked. `upstream_error`: the provider answered with status >= 400.
 `upstream_failed`, `timeout`: no complete answer came. `truncated`: a stream ended without its terminator.
+`quota_cut`: we ended a stream because the caller's quota was used up.
 `client_abort`: the client left first. `drain_abort`: cut at the end of the drain time. `interrupted`: the process
 died in between (found in the journal at the next start).
 """
@@ -180,6 +183,8 @@ class Meter:
     """The provider's figures, the latest seen; `None` until they came."""
     output_text_bytes: int = 0
     """UTF-8 bytes of generated text seen so far (content, reasoning, refusals, tool arguments, all choices)."""
+    text_deltas: int = 0
+    """Stream events that held generated text: each is at least one output token."""
     response_model: str | None = None
     response_id: str | None = None
     conversation: str | None = None
@@ -277,12 +282,27 @@ class Exchange:
     delivery: Delivery = field(default_factory=Delivery)
     charges: tuple[Charge, ...] = ()
     """One per attempt, set by settle."""
+    hold: Hold | None = None
+    """Set by reserve, then by settle; `None` where no quota applies."""
     capture: Capture | None = None
     error: ProxyError | None = None
     outcome: Outcome | None = None
     ended: float | None = None
     marks: dict[str, float] = field(default_factory=dict)
     """Monotonic time at the end of each phase."""
+
+
+class Allowance(Protocol):
+    """What a running answer may still generate; the relay asks before it passes text on."""
+
+    def covers(self, meter: Meter) -> bool:
+        """Tell whether what was generated so far stays within the reservation. Cheap, changes nothing."""
+
+    async def extend(self, meter: Meter) -> bool:
+        """Reserve more so that `covers` holds again; False: nothing is left, the answer must end here.
+
+        Waits for PostgreSQL at most `quota.database_timeout_ms`. Sets what the answer then ends with.
+        """
 
 
 class UpstreamReply(Protocol):

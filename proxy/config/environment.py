@@ -36,6 +36,8 @@ VARIABLES: Final[Mapping[str, KeyPath]] = MappingProxyType(
         "UPSTREAM_BASE_URL": ("upstream", "base_url"),
         "OPENAI_API_KEY": ("upstream", "api_key"),
         "ENABLE_REQUEST_TRACING": ("tracing", "enabled"),
+        "DEFAULT_QUOTA_TOKENS_DAILY": ("quota", "default_tokens_daily"),
+        "DEFAULT_QUOTA_COST_DAILY": ("quota", "default_cost_daily"),
     }
 )
 FLAGS: Final[Mapping[str, KeyPath]] = MappingProxyType(

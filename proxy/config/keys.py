@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from proxy.config.problems import KeyPath
-from proxy.config.schema import Config, Section
+from proxy.config.schema import Config
+from proxy.config.units import Section
 
 Kind = Literal["text", "secret", "choice", "flag", "integer", "number", "mapping"]
 

@@ -11,9 +11,11 @@ from ipaddress import ip_address
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from proxy.config.names import did_you_mean, nearest
+from proxy.config.quota import Quota
+from proxy.config.units import Bytes, Count, Credential, Dollars, Port, Seconds, Section
 
 PRICE_CLASSES: Final = (
     "input",
@@ -46,26 +48,7 @@ def _check_price_class(name: str) -> str:
     return name
 
 
-def _check_credential(value: SecretStr | None) -> SecretStr | None:
-    """Refuse what cannot stand in a header: such a key would fail at the first request, or split the header."""
-    if value is not None and not _VISIBLE.fullmatch(value.get_secret_value()):
-        raise ValueError("must be visible ASCII characters without spaces")
-    return value
-
-
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-Bytes = Annotated[int, Field(gt=0, le=1 << 53)]
-Count = Annotated[int, Field(gt=0, lt=1 << 31)]
-Port = Annotated[int, Field(ge=0, le=65_535)]
-Credential = Annotated[SecretStr | None, AfterValidator(_check_credential)]
 PriceClass = Annotated[str, AfterValidator(_check_price_class), Field(json_schema_extra={"enum": list(PRICE_CLASSES)})]
-Dollars = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, strict about names, silent about values."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Listen(Section):
@@ -287,7 +270,7 @@ class Journal(Section):
     fsync_interval_ms: Count = Field(100, description="With fsync: interval, at most this much is lost at power loss.")
     batch_records: Count = Field(500, description="Records per transaction.")
     batch_bytes: Bytes = Field(1_048_576, description="Bytes per transaction; a single larger record goes alone.")
-    batch_delay_ms: Count = Field(200, description="A record waits this long for company before it is written.")
+    batch_delay_ms: Count = Field(500, description="A record waits this long for company before it is written.")
     retry_max_s: Seconds = Field(5.0, description="Longest pause between tries while PostgreSQL is away.")
 
 
@@ -365,5 +348,6 @@ class Config(Section):
     tracing: Tracing = Tracing()
     identity: Identity = Identity()
     prices: Prices = Prices()
+    quota: Quota = Quota()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()

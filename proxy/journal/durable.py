@@ -18,7 +18,7 @@ import time
 from collections import deque
 
 from proxy.journal.chain import Chain
-from proxy.journal.frames import Kind, Scanner, encode
+from proxy.journal.frames import CLOSING, Kind, Scanner, encode
 from proxy.journal.intents import OpenIntents
 from proxy.journal.reader import scan_file
 from proxy.journal.segment import START, Position, Segment
@@ -115,7 +115,7 @@ class DurableLog:
             return True
         segment.pending += 1
         self.pending += 1
-        if kind is Kind.FINAL:
+        if kind in CLOSING:
             self.intents.end(trace_id, segment, segment.size)
         return True
 

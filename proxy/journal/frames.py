@@ -41,6 +41,14 @@ class Kind(IntEnum):
     """What became of a request. Closes the intent of the same trace id."""
     CONTENT = 3
     """Captured bodies; the first to be given up when space is short."""
+    LEASE_KEPT = 4
+    """A lease gives back what it will not need; requests still run on the rest."""
+    LEASE_ENDED = 5
+    """Nothing runs on a lease any more. Closes the intent that was written before it was asked for."""
+
+
+CLOSING = frozenset({Kind.FINAL, Kind.LEASE_ENDED})
+"""Kinds that close the intent of the same id."""
 
 
 _KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}

@@ -11,7 +11,7 @@ requests as interrupted whose finals are merely out of reach.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from proxy.journal.frames import Kind, Record, Scanner
+from proxy.journal.frames import CLOSING, Kind, Record, Scanner
 from proxy.journal.intents import OpenIntents
 from proxy.journal.reader import scan_file
 from proxy.journal.segment import Position, Segment
@@ -47,7 +47,7 @@ def recover(segments: Iterable[Segment], cursor: Position, intents: OpenIntents)
                 found[record.trace_id] = record
                 intents.begin(record.trace_id, record.body, segment)
                 continue
-            if record.kind is Kind.FINAL:
+            if record.kind in CLOSING:
                 found.pop(record.trace_id, None)
                 intents.end(record.trace_id, segment, record.end_offset)
             segment.pending += Position(segment.number, record.end_offset) > cursor
@@ -64,5 +64,5 @@ def recover(segments: Iterable[Segment], cursor: Position, intents: OpenIntents)
 def _finals(files: Iterable[Segment]) -> Iterator[tuple[Record, Segment]]:
     for segment in files:
         for record in scan_file(segment.path, 0, segment.size, Scanner()):
-            if record.kind is Kind.FINAL:
+            if record.kind in CLOSING:
                 yield record, segment

@@ -123,14 +123,11 @@ class Journal:
 
     def append_final(self, trace_id: bytes, body: bytes) -> None:
         """Record what became of a request. Never refused and, if its intent was admitted, never lost."""
-        if not self._is_open or len(body) > MAX_BODY_BYTES:
-            self._drop(Kind.FINAL, "size" if self._is_open else "closed")
-        elif not self._log.append(Kind.FINAL, trace_id, body):
-            # Without an intent nothing bounds their number but this.
-            if trace_id in self._log.intents.by_id or self._log.held_bytes < self._settings.segment_bytes:
-                self._log.hold(Kind.FINAL, trace_id, body)
-            else:
-                self._drop(Kind.FINAL, "disk")
+        self._append_kept(Kind.FINAL, trace_id, body)
+
+    def append_lease(self, lease_id: bytes, body: bytes, *, ended: bool) -> None:
+        """Record what a lease gives back; `ended` closes the intent of its id. Kept like a final."""
+        self._append_kept(Kind.LEASE_ENDED if ended else Kind.LEASE_KEPT, lease_id, body)
 
     def append_content(self, trace_id: bytes, body: bytes) -> None:
         """Record captured bodies, unless space is short."""
@@ -225,6 +222,16 @@ class Journal:
         self._cursor_file.store(self._log.cursor)
         self._is_open = False
         self._taken.close()
+
+    def _append_kept(self, kind: Kind, key: bytes, body: bytes) -> None:
+        if not self._is_open or len(body) > MAX_BODY_BYTES:
+            self._drop(kind, "size" if self._is_open else "closed")
+        elif not self._log.append(kind, key, body):
+            # Without an intent nothing bounds their number but this.
+            if key in self._log.intents.by_id or self._log.held_bytes < self._settings.segment_bytes:
+                self._log.hold(kind, key, body)
+            else:
+                self._drop(kind, "disk")
 
     def _objection_to_intent(self, body_bytes: int) -> str | None:
         """Return why an intent is not even tried."""

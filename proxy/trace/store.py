@@ -127,7 +127,7 @@ class TraceStore:
     async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
         """Store finals and contents; return those that were not there before, in their order.
 
-        `connection`: inside the writer's transaction. Records of other kinds are left to others.
+        `connection`: inside the writer's transaction. Records of other kinds are passed on to others.
         """
         finals = await _insert(connection, Kind.FINAL, records)
         contents = await _insert(connection, Kind.CONTENT, records)
@@ -136,8 +136,10 @@ class TraceStore:
         stored = {Kind.FINAL: _split(finals), Kind.CONTENT: _split(contents)}
         fresh = []
         for record in records:
-            ids = stored.get(record.kind, set())
-            if record.trace_id in ids:
+            ids = stored.get(record.kind)
+            if ids is None:
+                fresh.append(record)  # not ours: whoever stores it knows whether it is new
+            elif record.trace_id in ids:
                 ids.remove(record.trace_id)  # the same record twice in one batch is new once
                 fresh.append(record)
         return fresh

@@ -138,9 +138,10 @@ async def test_same_record_twice_in_one_batch_is_new_once(database: Database, st
     assert await _count(database, "request_traces") == 1
 
 
-async def test_records_of_other_kinds_are_left_alone(database: Database, store: TraceStore) -> None:
+async def test_records_of_other_kinds_are_passed_on(database: Database, store: TraceStore) -> None:
     x = planned(NOW_MS)
-    assert await _apply(database, store, _raw(x.trace_id, record.intent(x, record.begin(x)), Kind.INTENT)) == []
+    lease = _raw(x.trace_id, record.intent(x, record.begin(x)), Kind.LEASE_ENDED)
+    assert await _apply(database, store, lease) == [lease]
     assert await _apply(database, store) == []
 
 

@@ -1,0 +1,74 @@
+"""The keys of quotas: what a caller may use by default, and how this replica holds its part of it."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from proxy.config.units import Count, Dollars, Seconds, Section
+
+_OUTAGE_POLICY: Final = re.compile(r"closed|lease|open|capped:[0-9]{1,6}(\.[0-9]{1,9})?")
+
+
+def _check_outage_policy(value: str) -> str:
+    """Accept `closed`, `lease`, `open` and `capped:` with an amount of dollars."""
+    if not _OUTAGE_POLICY.fullmatch(value):
+        raise ValueError("must be closed, lease, open or capped:<dollars>, for example capped:5.00")
+    return value
+
+
+class Quota(Section):
+    """Daily limits of tokens and money per user and project. Limits of one project stand in `projects.config`."""
+
+    enabled: bool = Field(True, description="False admits everything; charges are still recorded in user_quotas.")
+    default_tokens_daily: Annotated[int, Field(ge=0, le=10**15)] = Field(
+        1_000_000, description="Tokens a day for a caller seen for the first time, unless its project says otherwise."
+    )
+    default_cost_daily: Dollars = Field(Decimal("10.0"), description="Dollars a day for such a caller.")
+    on_database_outage: Annotated[str, AfterValidator(_check_outage_policy)] = Field(
+        "lease",
+        description="Without PostgreSQL: `closed` refuses; `lease` serves what this replica holds; `capped:5.00` "
+        "serves so many dollars more per replica and caller; `open` serves everything.",
+    )
+    cold_start_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1,
+        description="Share of the default limits that a replica serves per caller before it has ever reached "
+        "PostgreSQL, under `lease`; 0 refuses until then.",
+    )
+    assumed_output_tokens: Count = Field(
+        32_768, description="Reserved for an answer without a maximum, from a model whose own limit is not known."
+    )
+    default_output_tokens: Count = Field(
+        4096,
+        description="Reserved at first for a stream without a maximum, which grows later; and the maximum written into "
+        "other requests without one where not more is left.",
+    )
+    unseen_input_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] = Field(
+        16_384, description="Reserved for input that only the provider knows: previous responses, stored files."
+    )
+    at_limit: Literal["finish", "error"] = Field(
+        "finish",
+        description="How a stream ends that uses up the quota: as if it had reached its maximum length, or with an "
+        "error event.",
+    )
+    lease_share: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.05, description="Least share of a daily limit that a replica takes at once while plenty is left."
+    )
+    lease_ttl_s: Seconds = Field(
+        30.0, description="A lease not renewed for this long counts as spent until its holder says otherwise."
+    )
+    renew_s: Seconds = Field(
+        2.0, description="How often leases are renewed; changed limits take effect within this time."
+    )
+    idle_s: Seconds = Field(10.0, description="A lease unused for this long is given back.")
+    database_timeout_ms: Count = Field(
+        2000, description="Longest wait of a request for PostgreSQL; then it counts as away."
+    )
+    max_wait_ms: Annotated[int, Field(ge=0, lt=1 << 31)] = Field(
+        5000, description="A request that fits only once others have settled waits this long for them; then 429."
+    )
+    max_waiting: Count = Field(1024, description="Requests waiting so at the same time; above it 429 at once.")
+    max_callers: Count = Field(
+        10_000, description="Callers whose leases one replica holds; above it the longest unused are given back."
+    )

@@ -1,0 +1,59 @@
+"""The nouns of quotas: what a request may use at most, and which lease bears it.
+
+Tokens are input plus output, as quotas count them; money is integer nano-dollars.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(slots=True)
+class Bound:
+    """The most that one request may use and cost: what is reserved before it is sent.
+
+    Tokens are input plus output, as quotas count them. `output_tokens`: of all choices together.
+    """
+
+    input_tokens: int
+    input_nanos: int
+    output_tokens: int
+    output_nanos_per_million: int
+    """Integer nano-dollars for a million output tokens."""
+    modest_output_tokens: int
+    """What to be content with where `output_tokens` does not fit: at most `output_tokens`."""
+    is_capped: bool
+    """The provider keeps to `output_tokens` by itself: the request names it, or the operation has no open end."""
+    can_be_capped: bool
+    """A lower maximum can be written into the request's body."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens to reserve."""
+        return self.input_tokens + self.output_tokens
+
+    @property
+    def cost_nanos(self) -> int:
+        """Nano-dollars to reserve, rounded up."""
+        return self.input_nanos - (-self.output_tokens * self.output_nanos_per_million // 1_000_000)
+
+
+@dataclass(slots=True)
+class Share:
+    """The part of a reservation, or of a charge, that one lease bears."""
+
+    lease_id: str
+    """UUID in its canonical form."""
+    tokens: int
+    cost_nanos: int
+
+
+@dataclass(slots=True)
+class Hold:
+    """What stands in the records about a request's quota: reserved in its intent, charged in its final."""
+
+    window: int | None
+    """Number of the quota window that admitted the request; `None` where no lease did."""
+    shares: tuple[Share, ...]
+    """Their sums are the reservation (intent) or the charge (final)."""
+    unleased: Literal["cold", "capped", "open"] | None = None
+    """Why it was admitted without a lease: before the first contact with PostgreSQL, or by the policy for outages."""
