@@ -12,7 +12,7 @@ Left out are data URLs of media: base64 has no text, and a quarter of a gigabyte
 Cost: O(strings), without recursion, about 0.1 microseconds each; places are only made where something was found.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 Place = tuple[str | int, ...]
@@ -70,7 +70,7 @@ def changed(document: Any, changes: Mapping[Place, str]) -> Any:
     """Return `document` with the strings at the places of `changes` replaced; what is not concerned is shared."""
     result = document
     for place, text in changes.items():
-        result = _replaced(result, place, lambda _, text=text: text)
+        result = _replaced(result, place, text)
     return result
 
 
@@ -85,12 +85,12 @@ def name(place: Place) -> str:
     return written
 
 
-def _replaced(item: Any, place: Place, change: Callable[[Any], Any]) -> Any:
+def _replaced(item: Any, place: Place, text: str) -> Any:
     if not place:
-        return change(item)
+        return text
     step, rest = place[0], place[1:]
     copy = item.copy()
-    copy[step] = _replaced(item[step], rest, change)
+    copy[step] = _replaced(item[step], rest, text)
     return copy
 
 
