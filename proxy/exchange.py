@@ -197,6 +197,8 @@ class Meter:
     """A stream's own terminator was seen (`[DONE]`, `response.completed` ...) or a whole document was read."""
     stream_error: str | None = None
     """Code or type of an error event that the provider put into the stream."""
+    cut: bool = False
+    """We ended the answer because the caller's quota was used up; the provider had more to say."""
     response_bytes: int = 0
     """Body bytes read from the provider."""
     events: int = 0
@@ -295,13 +297,16 @@ class Exchange:
 class Allowance(Protocol):
     """What a running answer may still generate; the relay asks before it passes text on."""
 
+    error: ProxyError | None
+    """Why the last `extend` said no."""
+
     def covers(self, meter: Meter) -> bool:
         """Tell whether what was generated so far stays within the reservation. Cheap, changes nothing."""
 
     async def extend(self, meter: Meter) -> bool:
         """Reserve more so that `covers` holds again; False: nothing is left, the answer must end here.
 
-        Waits for PostgreSQL at most `quota.database_timeout_ms`. Sets what the answer then ends with.
+        Waits for PostgreSQL at most `quota.database_timeout_ms`. Sets `error`.
         """
 
 

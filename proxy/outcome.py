@@ -37,6 +37,8 @@ def outcome_of(x: Exchange) -> Outcome:
 
 
 def _of_answer(attempt: Attempt) -> Outcome:
+    if attempt.meter.cut:
+        return "quota_cut"
     if attempt.status is None or attempt.status >= 400 or attempt.meter.stream_error is not None:
         return "upstream_error"
     return "ok" if attempt.meter.terminated else "truncated"

@@ -7,13 +7,14 @@ from proxy.outcome import outcome_of
 OPERATION = Operation("chat.completions.create", "chat", "json", "chat", billable=True)
 
 
-def exchange(*, error=None, attempts=0, status=None, headers_at=None, terminated=False, stream_error=None):
+def exchange(*, error=None, attempts=0, status=None, headers_at=None, terminated=False, stream_error=None, cut=False):
     inbound = Inbound("POST", "/v1/x", "/v1/x", (), {}, OPERATION, None, None, True)
     x = Exchange("id", 0, 0.0, inbound, error=error)
     for index in range(attempts):
         attempt = Attempt(index, Candidate("u", "m"), 0.0, status=status, headers_at=headers_at)
         attempt.meter.terminated = terminated
         attempt.meter.stream_error = stream_error
+        attempt.meter.cut = cut
         x.attempts.append(attempt)
     return x
 
@@ -26,6 +27,8 @@ def exchange(*, error=None, attempts=0, status=None, headers_at=None, terminated
         ({"attempts": 1, "status": 429, "terminated": True}, "upstream_error"),
         ({"attempts": 1, "status": 200, "terminated": True, "stream_error": "server_error"}, "upstream_error"),
         ({"attempts": 1}, "upstream_error"),
+        ({"attempts": 1, "status": 200, "cut": True}, "quota_cut"),
+        ({"error": errors.ClientDisconnected("gone"), "attempts": 1, "status": 200, "cut": True}, "client_abort"),
         ({"error": errors.InvalidRequest("no")}, "rejected"),
         ({"error": errors.JournalUnavailable("no")}, "rejected"),
         ({"error": errors.ShuttingDown("no")}, "rejected"),

@@ -27,6 +27,7 @@ from proxy.openai.sse import Event
 from proxy.openai.stream_usage import strip_usage
 
 _TERMINATED: frozenset[Dialect] = frozenset({"chat", "completions", "responses", "audio", "images"})
+_WITHOUT_TEXT: frozenset[Dialect] = frozenset({"images", "none"})
 _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
 _IMAGE_ENDS = ("image_generation.completed", "image_edit.completed")
 _AUDIO_ENDS = ("transcript.text.done", "speech.audio.done")
@@ -36,6 +37,11 @@ _ENDS = (*_RESPONSE_ENDS, *_AUDIO_ENDS)
 def has_terminator(dialect: Dialect) -> bool:
     """Tell whether a stream that ends without its terminator was cut; of other dialects the end is just the end."""
     return dialect in _TERMINATED
+
+
+def has_text(dialect: Dialect) -> bool:
+    """Tell whether text is looked for in the stream at all; of other dialects no event counts as generated text."""
+    return dialect not in _WITHOUT_TEXT
 
 
 class StreamObserver:
@@ -77,7 +83,10 @@ class StreamObserver:
         kind = document.get("type")
         if type(kind) is not str:
             kind = _text(event.name)
+        size = meter.output_text_bytes
         self._read(kind, document)
+        if meter.output_text_bytes != size:
+            meter.text_deltas += 1
         return document
 
     def observe_message(self, text: str) -> None:

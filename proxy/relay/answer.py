@@ -6,23 +6,33 @@ byte leaves it calls `seal`, which settles and journals: what a client has recei
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
-from proxy.exchange import Attempt, Capture, Dialect, Headers, UpstreamReply, first_values
+from proxy.errors import ProxyError, QuotaExceeded
+from proxy.exchange import Allowance, Attempt, Capture, Dialect, Headers, UpstreamReply, first_values
 
 EVENT_STREAM = b"text/event-stream"
 NO_BODY_STATUSES = frozenset({204, 304})
+AtLimit = Literal["finish", "error"]
+"""How a stream ends that its allowance cuts: as at its maximum length, or with an error event."""
+
+
+def reason_of(allowance: Allowance) -> ProxyError:
+    """Return what the client is told when `allowance` says no."""
+    return allowance.error or QuotaExceeded("Your quota is used up: the rest of this answer was not generated.")
 
 
 class Answer:
     """An answer whose head has arrived and whose body is still with the provider.
 
     `headers`: what the client gets; framing is added by the downstream side. `fields`: the provider's own, first values
-    by lower-case name.
+    by lower-case name. `allowance`: what a stream may still generate; `None`: there is no limit. `asked_for_usage`: the
+    client itself asked for usage in the stream.
     """
 
     __slots__ = (
-        "attempt", "capture", "content_encoding", "content_type", "dialect", "has_body", "headers", "is_events",
-        "is_json", "length", "mid_event", "reply", "seal", "status", "strip_usage",
+        "allowance", "asked_for_usage", "at_limit", "attempt", "capture", "content_encoding", "content_type", "dialect",
+        "has_body", "headers", "is_events", "is_json", "length", "mid_event", "reply", "seal", "status", "strip_usage",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +46,9 @@ class Answer:
         is_head: bool,
         seal: Callable[[], None],
         capture: Capture | None,
+        allowance: Allowance | None = None,
+        at_limit: AtLimit = "finish",
+        asked_for_usage: bool = False,
     ) -> None:
         fields = first_values(reply.headers)
         length = fields.get(b"content-length", b"")
@@ -47,6 +60,9 @@ class Answer:
         self.strip_usage = strip_usage
         self.seal = seal
         self.capture = capture
+        self.allowance = allowance
+        self.at_limit = at_limit
+        self.asked_for_usage = asked_for_usage
         self.status = reply.status
         self.has_body = not is_head and reply.status not in NO_BODY_STATUSES
         self.length = int(length) if length.isdigit() else None
@@ -61,7 +77,8 @@ class Answer:
     @property
     def can_end_with_error(self) -> bool:
         """True where a well-formed error event can still follow what the client has: a stream between two events."""
-        return self.is_events and not self.mid_event and not self.attempt.meter.terminated
+        meter = self.attempt.meter
+        return self.is_events and not self.mid_event and not meter.terminated and not meter.cut
 
     def count(self, piece: bytes) -> None:
         """Note a piece of the body that passes unchanged."""

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from proxy.config.schema import Config
 from proxy.exchange import Downstream
 from proxy.relay.answer import Answer
+from proxy.relay.bounded import can_be_bounded, relay_bounded
 from proxy.relay.buffered import relay_buffered
 from proxy.relay.raw import relay_raw
 from proxy.relay.sse import relay_events
@@ -23,8 +24,10 @@ def relay(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[N
     if not answer.has_body or (answer.length == 0 and not answer.is_events):
         return _relay_empty(answer, downstream)
     if answer.is_events:
-        limits, timeouts = config.limits, config.timeouts
-        return relay_events(answer, downstream, event_bytes=limits.event_bytes, after_end_s=timeouts.after_end_s)
+        event_bytes, after_end_s = config.limits.event_bytes, config.timeouts.after_end_s
+        if answer.allowance is None or not can_be_bounded(answer):
+            return relay_events(answer, downstream, event_bytes=event_bytes, after_end_s=after_end_s)
+        return relay_bounded(answer, answer.allowance, downstream, event_bytes=event_bytes, after_end_s=after_end_s)
     if answer.is_json:
         inspect_bytes, hold_s = config.limits.inspect_bytes, config.timeouts.answer_hold_s
         return relay_buffered(answer, downstream, inspect_bytes=inspect_bytes, hold_s=hold_s)

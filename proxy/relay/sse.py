@@ -12,6 +12,8 @@ provider is read to the end of its message, so that the connection can serve aga
 `after_end_s`. A length that the provider announced is not passed on: the record precedes the end in any case, and an
 error event may have to follow what was sent.
 
+A stream that may have to be ended before its provider ends it has a relay of its own (`bounded`).
+
 Source: WHATWG HTML section 9.2 (server-sent events); OpenAI API reference, "Streaming".
 """
 
@@ -28,7 +30,7 @@ from proxy.openai.sse import EventReader
 from proxy.openai.sse_edit import EventEditor
 from proxy.relay.answer import Answer
 
-_DECODED_PIECE_BYTES = 262_144
+DECODED_PIECE_BYTES = 262_144
 
 
 async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: int, after_end_s: float) -> None:
@@ -40,14 +42,14 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
     """
     meter = answer.attempt.meter
     observer = StreamObserver(answer.dialect, meter)
-    decoder = Decoder(answer.content_encoding, _DECODED_PIECE_BYTES) if supported(answer.content_encoding) else None
+    decoder = Decoder(answer.content_encoding, DECODED_PIECE_BYTES) if supported(answer.content_encoding) else None
     readable = decoder is not None or not answer.content_encoding
-    reply, rest = answer.reply, _Rest(answer.reply, after_end_s)
+    reply, rest = answer.reply, Rest(answer.reply, after_end_s)
     headers = answer.headers
     tap: _Tap
     if answer.strip_usage and readable:
         tap = _Editing(answer, observer, event_bytes, decoder)
-        headers = headers if decoder is None else _decoded(headers)
+        headers = headers if decoder is None else without_encoding(headers)
     elif decoder is not None:
         tap = _Looking(answer, observer, event_bytes, decoder)
     else:
@@ -126,7 +128,7 @@ class _Looking:
     def end(self) -> bytes:
         """Look at what the stream left unfinished."""
         if not self._broken:
-            _check_complete(self._decoder, self._answer)
+            check_complete(self._decoder, self._answer)
         return self._plain.end()
 
 
@@ -148,11 +150,11 @@ class _Editing:
     def end(self) -> bytes:
         """Return what was still held."""
         if self._decoder is not None:
-            _check_complete(self._decoder, self._answer)
+            check_complete(self._decoder, self._answer)
         return self._editor.flush()[0]
 
 
-class _Rest:
+class Rest:
     """What the provider sends after the terminator: its end is not waited for longer than `after_end_s` in all."""
 
     def __init__(self, reply: UpstreamReply, after_end_s: float) -> None:
@@ -173,12 +175,13 @@ class _Rest:
             return b""
 
 
-def _check_complete(decoder: Decoder, answer: Answer) -> None:
+def check_complete(decoder: Decoder, answer: Answer) -> None:
     """Raise UpstreamFailed if a compressed stream ended before its own end and before the terminator in it."""
     meter = answer.attempt.meter
     if meter.response_bytes and not decoder.complete and not meter.terminated:
         raise UpstreamFailed("The provider's stream ended in the middle of its encoding.", code="upstream_body_cut")
 
 
-def _decoded(headers: Headers) -> Headers:
+def without_encoding(headers: Headers) -> Headers:
+    """Return the head of a stream whose encoding is undone."""
     return tuple(header for header in headers if header[0].lower() != b"content-encoding")

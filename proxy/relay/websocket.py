@@ -3,19 +3,43 @@
 Pings and pongs pass through, so that each side measures the other and not us. A close frame is passed on with its code
 and reason. Text from the provider is shown to the observer, which reads usage from it; text is never changed.
 
+A session may be bounded: after every text of the provider the allowance is asked. A text that is not covered does not
+leave; the client gets an error message of the realtime dialect, and both sides a close frame.
+
 Failure mode: a side that vanished without a close frame is an error; the caller then drops the other, without one too.
 Source: RFC 6455 sections 5.5 and 7.1.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 
 from proxy.errors import ClientDisconnected, ProxyError, UpstreamFailed
-from proxy.exchange import WebsocketPeer
+from proxy.exchange import Allowance, Message, Meter, WebsocketPeer
+from proxy.openai.stream_end import realtime_error
+from proxy.relay.answer import reason_of
+
+_NORMAL, _POLICY = 1000, 1008
+_CLOSE_WAIT_S = 1.0
+"""A provider that does not read does not keep the client from being told."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimit:
+    """What bounds a session. `seal` settles and records; it runs before the client is told."""
+
+    meter: Meter
+    allowance: Allowance
+    seal: Callable[[], None]
 
 
 async def relay_websocket(
-    client: WebsocketPeer, provider: WebsocketPeer, observe: Callable[[str], None], closed: Callable[[], None]
+    client: WebsocketPeer,
+    provider: WebsocketPeer,
+    observe: Callable[[str], None],
+    closed: Callable[[], None],
+    limit: SessionLimit | None = None,
 ) -> None:
     """Pump both directions until one of them ends; cancels the other.
 
@@ -25,6 +49,8 @@ async def relay_websocket(
     Raises:
         ClientDisconnected, UpstreamFailed: a side was lost instead of closed.
     """
+    if limit is not None:
+        provider, observe = _BoundedProvider(provider, observe, limit), _ignore
     pumps = (
         asyncio.create_task(_pump(client, provider, _ignore, closed, _client_lost), name="websocket to provider"),
         asyncio.create_task(_pump(provider, client, observe, closed, _provider_lost), name="websocket to client"),
@@ -57,6 +83,50 @@ async def _pump(
             await sink.send(message)
             return
         await sink.send(message)
+
+
+class _BoundedProvider:
+    """The provider as far as the allowance goes: then it says why, closes, and hears nothing more."""
+
+    def __init__(self, provider: WebsocketPeer, observe: Callable[[str], None], limit: SessionLimit) -> None:
+        self._provider = provider
+        self._observe = observe
+        self._limit = limit
+        self._last: list[Message] = []
+
+    async def receive(self) -> Message:
+        """Return the provider's next message, or ours where the session ends."""
+        if self._limit.meter.cut:
+            return self._last.pop(0)
+        message = await self._provider.receive()
+        if message.kind == "text" and isinstance(message.data, str) and not await self._is_covered(message.data):
+            return self._last.pop(0)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the client on, unless the session has ended."""
+        if not self._limit.meter.cut:
+            await self._provider.send(message)
+
+    async def _is_covered(self, text: str) -> bool:
+        meter, allowance = self._limit.meter, self._limit.allowance
+        texts = meter.text_deltas
+        self._observe(text)
+        if allowance.covers(meter) or await allowance.extend(meter):
+            return True
+        # What holds no text, such as the figures of a response that has ended, costs nothing more.
+        self._last = [Message("text", text)] if meter.text_deltas == texts else []
+        await self._cut(reason_of(allowance))
+        return False
+
+    async def _cut(self, reason: ProxyError) -> None:
+        """End the session: on record first, then for the provider, who must stop, then for the client."""
+        self._last += [Message("text", realtime_error(reason)), Message("close", reason.code or "", _POLICY)]
+        self._limit.meter.cut = True
+        self._limit.seal()
+        with suppress(TimeoutError, UpstreamFailed):
+            async with asyncio.timeout(_CLOSE_WAIT_S):
+                await self._provider.send(Message("close", "", _NORMAL))
 
 
 def _client_lost() -> ProxyError:
