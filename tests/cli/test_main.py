@@ -56,6 +56,7 @@ def test_help_of_every_command_describes_it_and_gives_an_example(name, capsys):
         (["srve"], "there is no command srve; did you mean serve; see sidegate --help"),
         (["x\x1b[2J"], "there is no command x?[2J; see sidegate --help"),
         (["config"], "the following arguments are required: check|show|schema|template; see sidegate config --help"),
+        (["quota"], "the following arguments are required: get|set|top|reset; see sidegate quota --help"),
         (["config", "check", "--confg", "x"], "unrecognized arguments: --confg x; see sidegate --help"),
         (["serve", "--lis", "h:1"], "unrecognized arguments: --lis h:1; see sidegate --help"),
         (["migrate", "down"], "the following arguments are required: --to; see sidegate migrate down --help"),
