@@ -1,0 +1,255 @@
+"""Quotas in PostgreSQL: all SQL of `user_quotas`, `quota_leases` and `quota_windows`.
+
+What must be atomic is a function of the schema (migrations/002): it locks the row of the quota, so that the order of
+callers is the order of the database and no clock but its own counts. Here it is called and its answer given a name.
+
+As an applier of the journal's writer the ledger charges the finals whose traces were new, in the transaction that
+stored them, and then lets go what leases gave back: a record of a lease was journaled after the charges it relies on.
+
+Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; whoever asks decides.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from proxy.config.quota import Quota
+from proxy.db.pool import Database
+from proxy.journal.frames import Kind, Record
+
+_ACQUIRE = """
+SELECT granted_tokens, granted_nanos, ttl_ms, window_no, window_ms, reset_at, max_tokens, max_nanos, settled_tokens,
+    settled_nanos, available_tokens, available_nanos, elsewhere_tokens, elsewhere_nanos, holders, starved, project_quota
+FROM sidegate_acquire($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+
+_RENEW = """
+SELECT user_id, project_id, window_no, window_ms, reset_at, max_tokens, max_nanos, settled_tokens, settled_nanos,
+    available_tokens, available_nanos, elsewhere_tokens, elsewhere_nanos, holders, starved, project_quota
+FROM sidegate_renew($1, $2)
+"""
+
+_SETTLE = """
+SELECT over_tokens, over_nanos, unknown FROM sidegate_settle(convert_from($1::bytea, 'UTF8')::jsonb, $2, $3)
+"""
+
+_RELEASE = "SELECT sidegate_release(convert_from($1::bytea, 'UTF8')::jsonb)"
+
+_LOCK = "SELECT count(*) FROM sidegate_lock_quota($1, $2, NULL)"
+
+_MAKE = "SELECT sidegate_make_quota($1, $2, $3, $4, NULL)"
+
+_STATUS = """
+SELECT q.user_id, q.project_id, q.max_tokens_daily, q.current_tokens_today, q.held_tokens, q.burned_tokens,
+    q.max_cost_daily, q.current_cost_today, q.held_nanos * 0.000000001, q.burned_nanos * 0.000000001,
+    q.window_no, q.window_started_at, q.reset_at, q.updated_at, true
+FROM user_quotas q WHERE q.user_id = $1 AND q.project_id = $2
+"""
+
+_UPDATE = """
+UPDATE user_quotas SET max_tokens_daily = coalesce($3, max_tokens_daily), max_cost_daily = coalesce($4, max_cost_daily)
+WHERE user_id = $1 AND project_id = $2
+"""
+
+_RESET = "SELECT sidegate_start_window($1, $2, clock_timestamp())"
+
+# What a window that is over shows is the empty one that the next write begins.
+_TOP = """
+SELECT q.user_id, q.project_id, q.max_tokens_daily, q.current_tokens_today, q.held_tokens, q.burned_tokens,
+    q.max_cost_daily, q.current_cost_today, q.held_nanos * 0.000000001, q.burned_nanos * 0.000000001,
+    q.window_no, q.window_started_at, q.reset_at, q.updated_at, true
+FROM user_quotas q
+WHERE ($1::text IS NULL OR q.project_id = $1) AND q.reset_at > now()
+ORDER BY greatest(
+        CASE WHEN q.max_tokens_daily > 0 THEN q.current_tokens_today / q.max_tokens_daily::numeric ELSE 1 END,
+        CASE WHEN q.max_cost_daily > 0 THEN q.current_cost_today / q.max_cost_daily ELSE 1 END) DESC,
+    q.current_tokens_today DESC, q.user_id, q.project_id
+LIMIT $2
+"""
+
+_RECONCILE = "SELECT sidegate_reconcile_quotas($1)"
+_FORGET = "SELECT sidegate_forget_leases($1)"
+_KEPT_DAYS = 7
+"""A closed lease is remembered so long, for journals that come back late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """How a caller stands, as PostgreSQL said. Amounts of tokens and of nano-dollars."""
+
+    window: int
+    """Number of the current window."""
+    reset_at: datetime
+    window_s: float
+    """Seconds to `reset_at` when the answer was made."""
+    max_tokens: int
+    max_nanos: int
+    settled_tokens: int
+    settled_nanos: int
+    available_tokens: int
+    """Neither settled nor held nor burned; negative after a limit was lowered."""
+    available_nanos: int
+    elsewhere_tokens: int
+    """Held by other replicas."""
+    elsewhere_nanos: int
+    holders: int
+    """Replicas that hold a lease now."""
+    starved: bool
+    """Some replica was refused lately what others hold."""
+    project_quota: str | None
+    """The project's own rules, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The answer to the wish for a lease; nothing was granted where both amounts are 0."""
+
+    tokens: int
+    nanos: int
+    ttl_s: float
+    balance: Balance
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaRow:
+    """A quota as the API shows it."""
+
+    user_id: str
+    project_id: str
+    max_tokens: int
+    tokens: int
+    held_tokens: int
+    burned_tokens: int
+    max_cost: Decimal
+    """Dollars, as all costs here."""
+    cost: Decimal
+    held_cost: Decimal
+    burned_cost: Decimal
+    window: int
+    started_at: datetime
+    reset_at: datetime
+    updated_at: datetime
+    exists: bool
+    """False: the caller was never seen; these are the limits it would get."""
+
+
+class Ledger:
+    """The quotas of all callers. `holder`: the name of this process, like no other's."""
+
+    def __init__(self, database: Database, settings: Quota, holder: str) -> None:
+        self._database = database
+        self._defaults = settings.default_tokens_daily, settings.default_cost_daily
+        self._ttl = timedelta(seconds=settings.lease_ttl_s)
+        self._holder = holder
+        self.over_tokens = 0
+        """Charged beyond what leases had granted, since the start; must stay 0. Likewise `over_nanos`."""
+        self.over_nanos = 0
+        self.unknown = 0
+        """Charges whose lease PostgreSQL did not know."""
+
+    async def acquire(
+        self, user_id: str, project_id: str, lease_id: UUID, need: tuple[int, int], want: tuple[int, int]
+    ) -> Grant:
+        """Ask for a lease of at least `need`, at best `want` (tokens, nano-dollars). Raises DatabaseUnavailable.
+
+        The same `lease_id` may be asked for again: it gets the same grant.
+        """
+        asked = (*need, *want, self._ttl, *self._defaults)
+        async with self._database.acquire() as connection:
+            row = await connection.fetchrow(_ACQUIRE, user_id, project_id, lease_id, self._holder, *asked)
+        assert row is not None
+        tokens, nanos, ttl_ms, *balance = row.values()
+        return Grant(tokens, nanos, ttl_ms / 1000, _balance(balance))
+
+    async def renew(self, lease_ids: Sequence[UUID]) -> Mapping[tuple[str, str], Balance]:
+        """Keep leases alive; return how their callers stand. Raises DatabaseUnavailable."""
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(_RENEW, lease_ids, self._ttl)
+        return {(row["user_id"], row["project_id"]): _balance(list(row.values())[2:]) for row in rows}
+
+    async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
+        """Charge finals, then let go what leases gave back. `connection`: in the writer's transaction."""
+        finals = _joined(record.body for record in records if record.kind is Kind.FINAL)
+        if finals is not None:
+            over_tokens, over_nanos, unknown = (await connection.fetchrow(_SETTLE, finals, *self._defaults)).values()
+            self.over_tokens += over_tokens
+            self.over_nanos += over_nanos
+            self.unknown += unknown
+        leases = _joined(record.body for record in records if record.kind in (Kind.LEASE_KEPT, Kind.LEASE_ENDED))
+        if leases is not None:
+            await connection.execute(_RELEASE, leases)
+        return records
+
+    async def status(self, user_id: str, project_id: str) -> QuotaRow:
+        """Return how a caller stands today. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            exists = await connection.fetchval(_LOCK, user_id, project_id)
+            if exists:
+                return _row(await connection.fetchrow(_STATUS, user_id, project_id))
+        return await self._unseen(user_id, project_id)
+
+    async def update(self, user_id: str, project_id: str, max_tokens: int | None, max_cost: Decimal | None) -> QuotaRow:
+        """Set limits, of a caller never seen too; `None` leaves one as it is. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_MAKE, user_id, project_id, *self._defaults)
+            await connection.execute(_LOCK, user_id, project_id)
+            await connection.execute(_UPDATE, user_id, project_id, max_tokens, max_cost)
+            return _row(await connection.fetchrow(_STATUS, user_id, project_id))
+
+    async def reset(self, user_id: str, project_id: str) -> QuotaRow | None:
+        """Begin a new window now; `None` for a caller never seen. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            if not await connection.fetchval(_LOCK, user_id, project_id):
+                return None
+            await connection.execute(_RESET, user_id, project_id)
+            return _row(await connection.fetchrow(_STATUS, user_id, project_id))
+
+    async def top(self, project_id: str | None, limit: int) -> Sequence[QuotaRow]:
+        """Return who has used most of a limit, highest first. Raises DatabaseUnavailable."""
+        async with self._database.acquire() as connection:
+            return [_row(row) for row in await connection.fetch(_TOP, project_id, limit)]
+
+    async def reconcile(self, grace_s: float) -> int:
+        """Free what replicas that are gone for good still hold; return the number of leases. Raises as above."""
+        async with self._database.transaction() as connection:
+            return int(await connection.fetchval(_RECONCILE, timedelta(seconds=grace_s)))
+
+    async def maintain(self) -> None:
+        """Forget closed leases that no journal can mention any more."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_FORGET, _KEPT_DAYS)
+
+    async def _unseen(self, user_id: str, project_id: str) -> QuotaRow:
+        """Make the quota, look at it, and leave no trace of it."""
+        try:
+            async with self._database.transaction() as connection:
+                await connection.execute(_MAKE, user_id, project_id, *self._defaults)
+                raise _Shown(_row(await connection.fetchrow(_STATUS, user_id, project_id)))
+        except _Shown as shown:
+            return shown.row
+
+
+class _Shown(Exception):
+    """Rolls back the transaction that it leaves."""
+
+    def __init__(self, row: QuotaRow) -> None:
+        super().__init__()
+        self.row = QuotaRow(**{**{name: getattr(row, name) for name in QuotaRow.__slots__}, "exists": False})
+
+
+def _balance(values: Sequence[Any]) -> Balance:
+    window, window_ms, reset_at, *amounts = values
+    return Balance(window, reset_at, window_ms / 1000, *amounts)
+
+
+def _row(row: Any) -> QuotaRow:
+    return QuotaRow(*row.values())
+
+
+def _joined(bodies: Any) -> bytes | None:
+    """Return JSON documents as one array, `None` if there are none."""
+    joined = b",".join(bodies)
+    return b"[" + joined + b"]" if joined else None
