@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.exchange import Dialect, Meter, Usage
-from proxy.openai.deltas import StreamObserver, has_terminator
+from proxy.openai.deltas import StreamObserver, has_terminator, has_text
 from proxy.openai.sse import Event
 
 DONE = Event(None, b"[DONE]")
@@ -217,6 +217,62 @@ def test_observe_and_strip_when_usage_was_forced_then_it_is_metered_and_gone() -
 @pytest.mark.parametrize("dialect", get_args(Dialect))
 def test_has_terminator_when_a_dialect_is_given_then_only_streams_with_a_known_end(dialect: Dialect) -> None:
     assert has_terminator(dialect) is (dialect in ("chat", "completions", "responses", "audio", "images"))
+
+
+def of_choice(**delta: Any) -> Event:
+    return event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+
+
+def of_response(kind: str, delta: str = "ab") -> Event:
+    return event({"type": f"response.{kind}.delta", "delta": delta})
+
+
+CALL = {"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "one", "holds_text"),
+    [
+        ("chat", of_choice(content="ab"), True),
+        ("chat", of_choice(reasoning_content="ab"), True),
+        ("chat", of_choice(refusal="ab"), True),
+        ("chat", of_choice(tool_calls=[CALL | {"function": {"arguments": "{"}}]), True),
+        ("chat", of_choice(function_call={"arguments": "{"}), True),
+        ("chat", of_choice(audio={"transcript": "ab"}), True),
+        ("chat", of_choice(tool_calls=[CALL]), False),
+        ("chat", of_choice(role="assistant", content=""), False),
+        ("chat", USAGE_CHUNK, False),
+        ("chat", DONE, False),
+        ("completions", event({"choices": [{"index": 0, "text": "ab"}]}), True),
+        ("completions", event({"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}), False),
+        ("responses", of_response("output_text"), True),
+        ("responses", of_response("reasoning_summary_text"), True),
+        ("responses", of_response("refusal"), True),
+        ("responses", of_response("function_call_arguments"), True),
+        ("responses", of_response("output_text", ""), False),
+        ("responses", of_response("audio"), False),
+        ("responses", event({"type": "response.output_text.done", "text": "ab"}), False),
+        ("realtime", of_response("output_audio_transcript"), True),
+        ("realtime", of_response("output_audio"), False),
+        ("audio", event({"type": "transcript.text.delta", "delta": "ab"}), True),
+        ("generic", of_choice(content="ab"), True),
+        ("none", of_choice(content="ab"), False),
+    ],
+)
+def test_observe_when_an_event_holds_generated_text_then_it_counts_once(
+    dialect: Dialect, one: Event, holds_text: bool
+) -> None:
+    assert observe(dialect, one, one).text_deltas == 2 * holds_text
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_has_text_when_a_dialect_is_given_then_false_where_no_event_ever_counts(dialect: Dialect) -> None:
+    events = (
+        of_choice(content="ab"),
+        of_response("output_text"),
+        event({"type": "transcript.text.delta", "delta": "a"}),
+    )
+    assert has_text(dialect) is (observe(dialect, *events).text_deltas > 0)
 
 
 ANY = st.recursive(
