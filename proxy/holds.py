@@ -25,6 +25,8 @@ class Bound:
     """The provider keeps to `output_tokens` by itself: the request names it, or the operation has no open end."""
     can_be_capped: bool
     """A lower maximum can be written into the request's body."""
+    can_grow: bool = False
+    """A stream without a maximum of its own: it may begin with `modest_output_tokens` and be extended while it runs."""
 
     @property
     def tokens(self) -> int:

@@ -36,6 +36,9 @@ class Quota(Section):
         description="Share of the default limits that a replica serves per caller before it has ever reached "
         "PostgreSQL, under `lease`; 0 refuses until then.",
     )
+    cold_start_wait_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        5.0, description="So long after its start a replica lets requests wait for the first contact instead."
+    )
     assumed_output_tokens: Count = Field(
         32_768, description="Reserved for an answer without a maximum, from a model whose own limit is not known."
     )

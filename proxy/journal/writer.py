@@ -97,12 +97,18 @@ class Writer:
         self._awaited: tuple[int, int] | None = None
         """The number of records, and of bytes, for which the loop waits; `None`: it does not wait."""
         self._flushing = 0
+        self._is_urgent = False
         self._stats = WriterStats()
 
     def notify(self) -> None:
         """Say that something was appended; to be called after every append. Wakes the loop only when that matters."""
         if self._awaited is not None and self._journal.has_waiting(*self._awaited):
             self._wake.set()
+
+    def hurry(self) -> None:
+        """Say that what was appended must not wait for company: somebody waits for it."""
+        self._is_urgent = True
+        self._wake.set()
 
     async def run(self) -> None:
         """Move records until cancelled. A cancelled batch is not committed and comes again."""
@@ -155,8 +161,9 @@ class Writer:
             await self._wait_for(_ANY, _TEND_EVERY_S)
             self._journal.tend()
             self._announce()
-        if not self._flushing:
+        if not self._flushing and not self._is_urgent:
             await self._wait_for(self._full, self._settings.batch_delay_ms / 1000)
+        self._is_urgent = False
 
     async def _wait_for(self, waiting: tuple[int, int], timeout_s: float) -> None:
         """Return when so many records or bytes wait, after the time, or when somebody is in haste."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from proxy.holds import Share
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lease:
     """A slice of one window's remaining tokens and money. `usable_until`: monotonic seconds, the window's local end."""
 
@@ -34,7 +34,7 @@ class Lease:
     """Requests that run on it."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Part:
     """What one request has reserved of one lease."""
 
@@ -43,7 +43,7 @@ class Part:
     nanos: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Account:
     """One caller on this replica."""
 

@@ -59,6 +59,7 @@ def other_value(key: Key) -> str:
         "prices.unknown_price": "{input: 1}",
         "quota.on_database_outage": "capped:2.50",
         "quota.cold_start_share": "0.2",
+        "quota.cold_start_wait_s": "0.2",
         "quota.lease_share": "0.2",
         "server.listen.port": "81",
         "server.ops_listen.port": "81",

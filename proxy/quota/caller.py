@@ -1,0 +1,138 @@
+"""One caller, a (user, project), as this replica sees it: what is held, what was last heard, who waits.
+
+Rule of the file: state and questions about it; nothing here waits, asks PostgreSQL or writes a record.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from proxy.holds import Bound
+from proxy.quota.lease import Account, Part
+from proxy.quota.ledger import Balance
+from proxy.quota.limits import ProjectQuota
+from proxy.quota.reservation import Unleased
+from proxy.quota.windows import ShortWindows
+
+_SCARCE = 20
+"""With less than one part in so many of a limit left, nothing is held in advance."""
+
+
+@dataclass(slots=True)
+class Admission:
+    """What a request got: parts of leases, or leave to go without."""
+
+    bound: Bound
+    parts: list[Part]
+    unleased: Unleased | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """A request that what is held cannot serve."""
+
+    wanted: Bound
+    level: Bound
+    """What it would be content with by now: `wanted`, or the same with a lower output maximum."""
+    until: float
+    """Monotonic seconds: how long it waits for others to settle."""
+    admitted: asyncio.Future[Admission]
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """State of one caller. Times are monotonic seconds."""
+
+    account: Account
+    policy: ProjectQuota
+    used_at: float
+    balance: Balance | None = None
+    """As PostgreSQL last said; `None` before its first answer."""
+    heard_at: float = 0.0
+    windows: ShortWindows | None = None
+    """Short windows, if the project has any."""
+    waiters: deque[Waiter] = field(default_factory=deque)
+    supply: asyncio.Task[None] | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Something was given back here."""
+    peak: int = 0
+    """Most tokens reserved at once since the last renewal."""
+    unleased_tokens: int = 0
+    unleased_nanos: int = 0
+    """Admitted without a lease since PostgreSQL went away."""
+    warned: tuple[int, int] = (0, 0)
+    """Window, and percent of the limit, of the latest warning."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """User and project."""
+        return self.account.user_id, self.account.project_id
+
+    @property
+    def is_quiet(self) -> bool:
+        """Nobody runs, waits or asks for this caller."""
+        return self.supply is None and not self.waiters and not any(lease.requests for lease in self.account.leases)
+
+    @property
+    def is_scarce(self) -> bool:
+        """So little is left, or others want it, that nothing should lie idle here."""
+        balance = self.balance
+        return balance is not None and (
+            balance.starved
+            or balance.available_tokens < balance.max_tokens // _SCARCE + self.peak
+            or balance.available_nanos < balance.max_nanos // _SCARCE
+        )
+
+    def reach(self, now: float) -> tuple[int, int]:
+        """Tokens and nano-dollars that a request could have at once: spare here, or free in PostgreSQL."""
+        tokens, nanos = self.account.spare(now)
+        if self.balance is None:
+            return tokens, nanos
+        return tokens + max(self.balance.available_tokens, 0), nanos + max(self.balance.available_nanos, 0)
+
+    def hope(self, now: float) -> tuple[int, int]:
+        """What a request could have if all that is held came back unused: beyond this, waiting is in vain.
+
+        Held is what runs here or elsewhere, lies idle there, or is on its way back in some journal.
+        """
+        balance = self.balance
+        if balance is None:
+            return self.reach(now)
+        return balance.max_tokens - balance.settled_tokens, balance.max_nanos - balance.settled_nanos
+
+    def need(self, bound: Bound, now: float) -> tuple[int, int]:
+        """Return what is missing here to serve `bound`."""
+        tokens, nanos = self.account.spare(now)
+        return max(bound.tokens - tokens, 0), max(bound.cost_nanos - nanos, 0)
+
+
+def fits(bound: Bound, room: tuple[int, int]) -> bool:
+    """Tell whether `bound` fits into so many tokens and nano-dollars."""
+    return bound.tokens <= room[0] and bound.cost_nanos <= room[1]
+
+
+def lowered(bound: Bound, output_tokens: int) -> Bound:
+    """Return `bound` with a lower output maximum, to be written into the request."""
+    return replace(
+        bound,
+        output_tokens=output_tokens,
+        modest_output_tokens=min(bound.modest_output_tokens, output_tokens),
+        is_capped=True,
+    )
+
+
+def lowered_to(bound: Bound, room: tuple[int, int]) -> Bound | None:
+    """Return `bound` with the highest output maximum that fits into `room`; `None` if no useful answer fits."""
+    output = min(room[0] - bound.input_tokens, bound.output_tokens)
+    price = bound.output_nanos_per_million
+    if price:
+        output = min(output, (room[1] - bound.input_nanos) * 1_000_000 // price)
+    elif room[1] < bound.input_nanos:
+        return None
+    if not bound.can_be_capped or output < min(LEAST_OUTPUT_TOKENS, bound.output_tokens) or output <= 0:
+        return None
+    return lowered(bound, output)
+
+
+LEAST_OUTPUT_TOKENS = 16
+"""A shorter answer helps nobody; it is also the least maximum that the Responses API takes."""

@@ -1,0 +1,149 @@
+"""Keeps leases alive and does not keep more than is needed: one statement per `renew_s` for all callers together.
+
+What PostgreSQL says of a caller (its limits, what is left, who else holds some, its project's rules) is taken over
+here, whether it came with a grant or with a renewal. What then lies idle while others want it, or the limit was
+lowered, is given back at once; what lies idle for `idle_s`, then; the rest at the end of window and process.
+
+Failure mode: PostgreSQL does not answer: leases stay usable until their window ends (PostgreSQL counts them as burned),
+and what was to be given back is in the journal.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from proxy.config.quota import Quota
+from proxy.errors import DatabaseUnavailable
+from proxy.quota import limits
+from proxy.quota.caller import Caller
+from proxy.quota.callers import Callers
+from proxy.quota.lease import Lease, shrink
+from proxy.quota.lease_book import LeaseBook
+from proxy.quota.ledger import Balance, Grant
+from proxy.quota.outage import Outage
+from proxy.quota.tally import QuotaTally
+from proxy.quota.windows import ShortWindows
+
+_FIRST_TRIES_S = 0.1
+_WARN_PERCENT = (100, 80)
+_log = logging.getLogger("sidegate.quota")
+
+
+class RenewalSource(Protocol):
+    """The ledger, as far as leases are renewed."""
+
+    async def renew(self, lease_ids: Sequence[UUID]) -> Mapping[tuple[str, str], Balance]:
+        """Extend the leases; return how their callers stand. Raises DatabaseUnavailable."""
+
+
+class Keeper:
+    """The housekeeping of all callers."""
+
+    def __init__(
+        self,
+        settings: Quota,
+        *,
+        ledger: RenewalSource,
+        book: LeaseBook,
+        callers: Callers,
+        outage: Outage,
+        tally: QuotaTally,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._book = book
+        self._callers = callers
+        self._outage = outage
+        self._tally = tally
+        self._clock = clock
+        callers.forget = self._give_all_back
+
+    async def run(self) -> None:
+        """Renew until cancelled; until the first contact, try often."""
+        while True:
+            await self.renew()
+            await asyncio.sleep(_FIRST_TRIES_S if self._outage.is_away else self._settings.renew_s)
+
+    async def renew(self) -> None:
+        """Ask once for all leases; then give back what is not needed."""
+        ids = [UUID(lease.id) for caller in self._callers for lease in caller.account.leases]
+        try:
+            async with asyncio.timeout(self._settings.database_timeout_ms / 1000):
+                balances = await self._ledger.renew(ids)
+        except (DatabaseUnavailable, TimeoutError):
+            self._outage.note_silence()
+        else:
+            self._outage.note_answer()
+            for key, balance in balances.items():
+                if (caller := self._callers.known(*key)) is not None:
+                    self._take_over(caller, balance)
+        self.tidy()
+
+    def heard(self, caller: Caller, grant: Grant) -> None:
+        """Take over what came with an answer to the wish for a lease."""
+        self._take_over(caller, grant.balance)
+
+    def tidy(self) -> None:
+        """Give back what is not needed; forget callers of whom nothing is left."""
+        now = self._clock()
+        for caller in self._callers:
+            for lease in tuple(caller.account.leases):
+                self._tidy_lease(caller, lease, now)
+            caller.peak = caller.account.reserved[0]
+            if not caller.account.leases and caller.is_quiet and now - caller.used_at > self._settings.idle_s:
+                self._callers.drop(caller)
+
+    def give_all_back(self) -> None:
+        """Give back everything on which nothing runs; at the end of the process nothing does."""
+        for caller in self._callers:
+            self._give_all_back(caller)
+
+    def _tidy_lease(self, caller: Caller, lease: Lease, now: float) -> None:
+        is_over = now >= lease.usable_until
+        is_idle = now - caller.used_at > self._settings.idle_s
+        if lease.requests == 0 and (is_over or is_idle or (caller.is_scarce and not caller.waiters)):
+            self._end(caller, lease)
+        elif (is_over or (caller.is_scarce and not caller.waiters)) and (lease.spare_tokens or lease.spare_nanos):
+            self._book.keep(lease.id, caller.key, *shrink(lease))
+
+    def _give_all_back(self, caller: Caller) -> None:
+        for lease in tuple(caller.account.leases):
+            if lease.requests == 0:
+                self._end(caller, lease)
+
+    def _end(self, caller: Caller, lease: Lease) -> None:
+        caller.account.drop(lease)
+        self._book.end(UUID(lease.id), caller.key)
+
+    def _take_over(self, caller: Caller, balance: Balance) -> None:
+        before = caller.balance
+        caller.balance, caller.heard_at = balance, self._clock()
+        caller.unleased_tokens = caller.unleased_nanos = 0
+        if before is None or before.project_quota != balance.project_quota:
+            caller.policy, problems = limits.parse(balance.project_quota, self._settings)
+            for problem in problems:
+                _log.warning("a project's quota rule is ignored", extra={"project": caller.key[1], "reason": problem})
+        if caller.policy.has_short_windows:
+            caller.windows = caller.windows or ShortWindows()
+            caller.windows.configure(caller.policy, balance.holders)
+        else:
+            caller.windows = None
+        self._warn(caller, balance)
+
+    def _warn(self, caller: Caller, balance: Balance) -> None:
+        """Say once per window that 80 % and that all of a limit is used."""
+        used = max(
+            _percent(balance.settled_tokens, balance.max_tokens), _percent(balance.settled_nanos, balance.max_nanos)
+        )
+        reached = next((percent for percent in _WARN_PERCENT if used >= percent), 0)
+        warned = caller.warned[1] if caller.warned[0] == balance.window else 0
+        if reached > warned:
+            caller.warned = (balance.window, reached)
+            self._tally.warn(*caller.key, reached)
+
+
+def _percent(part: int, whole: int) -> int:
+    return 100 * part // whole if whole else 0

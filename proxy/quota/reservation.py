@@ -1,0 +1,92 @@
+"""What one request holds: the part of the leases it may use, until it is settled. Implements `exchange.Allowance`.
+
+    reserved --settle(used)--> charge on the same leases, the rest returned      exactly once, whatever happened
+
+A reservation without parts was admitted without a lease; PostgreSQL books its charge on the window of its time.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from proxy.errors import ProxyError
+from proxy.exchange import Meter
+from proxy.holds import Bound, Hold, Share
+from proxy.quota.lease import Part
+
+Unleased = Literal["cold", "capped", "open"]
+
+_MARGIN_BYTES = 64
+"""More is asked for when so much is left, so that a stream seldom has to wait for it."""
+
+
+class Reservation:
+    """One request's hold. `bound` grows with a stream that has no maximum."""
+
+    __slots__ = ("_extend", "_settle", "bound", "error", "extended", "is_lowered", "parts", "settled", "unleased")
+
+    def __init__(
+        self,
+        bound: Bound,
+        parts: list[Part],
+        *,
+        unleased: Unleased | None,
+        is_lowered: bool,
+        extend: "Callable[[Reservation, int], Awaitable[ProxyError | None]]",
+        settle: "Callable[[Reservation, int, int], tuple[Share, ...]]",
+    ) -> None:
+        self.bound = bound
+        self.parts = parts
+        self.unleased: Unleased | None = unleased
+        self.is_lowered = is_lowered
+        """The request must be sent with `bound.output_tokens` as its maximum."""
+        self.error: ProxyError | None = None
+        """Why the answer was ended; set by a failed `extend`."""
+        self.settled = False
+        self.extended: Callable[[], None] = _unheard
+        """Called after every extension; set by whoever keeps the record."""
+        self._extend = extend
+        self._settle = settle
+
+    @property
+    def window(self) -> int | None:
+        """Number of the window that admitted the request."""
+        return self.parts[0].lease.window if self.parts else None
+
+    def held(self) -> Hold:
+        """Return what is reserved, for the intent."""
+        shares = tuple(Share(part.lease.id, part.tokens, part.nanos) for part in self.parts)
+        return Hold(self.window, shares, self.unleased)
+
+    def settle(self, tokens: int, nanos: int) -> Hold:
+        """End the reservation: charge what was used, return the rest. To be called once; never waits."""
+        window = self.window
+        self.settled = True
+        return Hold(window, self._settle(self, tokens, nanos), self.unleased)
+
+    def cancel(self) -> None:
+        """Return everything: nothing was used."""
+        if not self.settled:
+            self.settle(0, 0)
+
+    def covers(self, meter: Meter) -> bool:
+        """Tell whether what was generated stays within the reservation.
+
+        Without a maximum that binds the provider, text counts by its bytes, of which no token has less than one. With
+        one, only what is beyond doubt counts: every event with text is at least one token.
+        """
+        bound = self.bound
+        if bound.is_capped:
+            return meter.text_deltas <= bound.output_tokens
+        return meter.output_text_bytes + _MARGIN_BYTES <= bound.output_tokens
+
+    async def extend(self, meter: Meter) -> bool:
+        """Reserve more; False when nothing is left."""
+        used = meter.text_deltas if self.bound.is_capped else meter.output_text_bytes + _MARGIN_BYTES
+        self.error = await self._extend(self, used - self.bound.output_tokens)
+        if self.error is None:
+            self.extended()
+        return self.error is None
+
+
+def _unheard() -> None:
+    """Nobody keeps a record."""

@@ -1,0 +1,162 @@
+"""Phase 5: reserve before a request is sent, from the leases of this replica, in memory.
+
+    reserve_now --> spare units? --> Reservation                         microseconds, no await
+    reserve     --> Supply asks PostgreSQL; waits for others to settle --> Reservation, or QuotaExceeded
+
+Short windows come first: what they refuse has touched no lease. A request that has no price and no tokens, or comes
+while quotas are switched off, is admitted and its charge still recorded.
+
+Failure mode: what PostgreSQL cannot answer is decided by the project's policy (`quota.limits`); nothing waits longer
+than `database_timeout_ms` for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from proxy.config.quota import Quota
+from proxy.errors import ProxyError, QuotaExceeded
+from proxy.exchange import Headers, Principal
+from proxy.holds import Bound, Share
+from proxy.quota import refusals
+from proxy.quota.caller import Caller
+from proxy.quota.callers import Callers
+from proxy.quota.headers import Standing, render, tightest
+from proxy.quota.lease import Part
+from proxy.quota.outage import Outage
+from proxy.quota.reservation import Reservation, Unleased
+from proxy.quota.supply import Supply
+from proxy.quota.tally import QuotaTally
+
+_STEP_TOKENS = 1024
+"""A stream without a maximum reserves so many more tokens at a time."""
+
+
+class Reservations:
+    """The quota of every request of this replica."""
+
+    def __init__(
+        self,
+        settings: Quota,
+        *,
+        callers: Callers,
+        supply: Supply,
+        outage: Outage,
+        tally: QuotaTally,
+        clock: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._callers = callers
+        self._supply = supply
+        self._outage = outage
+        self._tally = tally
+        self._clock = clock
+
+    def reserve_now(self, principal: Principal, bound: Bound) -> Reservation | None:
+        """Reserve from what is held here; `None`: only `reserve` can tell.
+
+        Raises:
+            RateLimited: a short window is full.
+            QuotaUnavailable: PostgreSQL is away and the project's policy is `closed`.
+        """
+        now = self._clock()
+        caller = self._callers.get(principal.user_id, principal.project_id, now)
+        if not self._settings.enabled:
+            return self._make(caller, bound, [], "open")
+        if caller.windows is not None:
+            refusal = caller.windows.admit(bound.tokens, now)
+            if refusal is not None:
+                self._tally.deny(refusal.dimension)
+                raise refusals.short(refusal, datetime.now(UTC))
+        try:
+            return self._take(caller, bound, now)
+        except ProxyError:
+            self._leave_windows(caller, bound.tokens, 0)
+            raise
+
+    async def reserve(self, principal: Principal, bound: Bound) -> Reservation:
+        """Reserve after `reserve_now` could not. Cancelled, it leaves nothing reserved.
+
+        Raises:
+            QuotaExceeded: not enough is left of the day's tokens or money.
+            QuotaUnavailable: PostgreSQL is away and the project's policy does not serve the request.
+        """
+        caller = self._callers.get(principal.user_id, principal.project_id, self._clock())
+        try:
+            got = await self._supply.wait(caller, bound)
+        except BaseException:
+            self._leave_windows(caller, bound.tokens, 0)
+            raise
+        return self._make(
+            caller, got.bound, got.parts, got.unleased, is_lowered=got.bound is not bound and got.bound.is_capped
+        )
+
+    def headers(self, principal: Principal) -> Headers:
+        """Return the rate-limit headers of the caller's next request; none before PostgreSQL has told its limits."""
+        caller = self._callers.known(principal.user_id, principal.project_id)
+        if caller is None or caller.balance is None:
+            return ()
+        now, balance = self._clock(), caller.balance
+        tokens, nanos = caller.reach(now)
+        reset_s = max(caller.heard_at + balance.window_s - now, 0.0)
+        day_tokens = Standing(balance.max_tokens, tokens, reset_s)
+        day_cost = Standing(balance.max_nanos, nanos, reset_s)
+        if caller.windows is None:
+            return render(None, day_tokens, day_cost)
+        minute = caller.windows.state(now)
+        return render(minute.get("requests"), tightest(minute.get("tokens"), day_tokens), day_cost)
+
+    def _take(self, caller: Caller, bound: Bound, now: float) -> Reservation | None:
+        if self._outage.is_away and caller.policy.outage == "closed":
+            raise refusals.unavailable()
+        if caller.waiters:
+            return None  # whoever waits comes first
+        parts = caller.account.take(bound.tokens, bound.cost_nanos, now)
+        if parts is None:
+            return None
+        self._supply.look_ahead(caller, now)
+        return self._make(caller, bound, parts, None)
+
+    def _make(
+        self, caller: Caller, bound: Bound, parts: list[Part], unleased: Unleased | None, *, is_lowered: bool = False
+    ) -> Reservation:
+        caller.peak = max(caller.peak, caller.account.reserved[0])
+        reserved = bound.tokens
+
+        async def extend(reservation: Reservation, least: int) -> ProxyError | None:
+            return await self._extend(caller, reservation, least)
+
+        def settle(reservation: Reservation, tokens: int, nanos: int) -> tuple[Share, ...]:
+            self._leave_windows(caller, reserved, tokens)
+            shares = caller.account.give(reservation.parts, tokens, nanos)
+            self._supply.after_settle(caller)
+            return shares
+
+        return Reservation(bound, parts, unleased=unleased, is_lowered=is_lowered, extend=extend, settle=settle)
+
+    async def _extend(self, caller: Caller, reservation: Reservation, least: int) -> ProxyError | None:
+        """Reserve `least` more output tokens or, better, a whole step; return why there is nothing."""
+        bound = reservation.bound
+        if reservation.unleased is None:
+            error: ProxyError | None = None
+            for step in (max(least, _STEP_TOKENS), max(least, 1)):
+                more = replace(bound, input_tokens=0, input_nanos=0, output_tokens=step, can_be_capped=False)
+                try:
+                    parts = await self._supply.more(caller, more)
+                except QuotaExceeded as refusal:
+                    error = refusals.cut(refusal)
+                    continue
+                except ProxyError as refusal:
+                    error = refusal
+                    continue
+                reservation.parts = [*reservation.parts, *parts]
+                least, error = step, None
+                break
+            if error is not None:
+                return error
+        reservation.bound = replace(bound, output_tokens=bound.output_tokens + max(least, 1))
+        return None
+
+    def _leave_windows(self, caller: Caller, reserved: int, used: int) -> None:
+        if caller.windows is not None:
+            caller.windows.settle(reserved, used, self._clock())

@@ -1,0 +1,55 @@
+"""Counters of quotas for `/metrics`, and the warnings of callers that come near their limit.
+
+Labels are words of ours alone: never a user, a project or a model.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+
+from proxy.metrics import Sample
+
+_log = logging.getLogger("sidegate.quota")
+
+
+class QuotaTally:
+    """Totals since the start."""
+
+    def __init__(self) -> None:
+        self._denials: Counter[str] = Counter()
+        self._acquisitions: Counter[str] = Counter()
+        self._unleased: Counter[str] = Counter()
+        self._warnings: Counter[int] = Counter()
+
+    def deny(self, reason: str) -> None:
+        """Count a request refused: the dimension that was short, or why it could not be decided."""
+        self._denials[reason] += 1
+
+    def acquired(self, *, is_granted: bool) -> None:
+        """Count an answer of PostgreSQL to the wish for a lease."""
+        self._acquisitions["granted" if is_granted else "refused"] += 1
+
+    def admit_without_lease(self, why: str) -> None:
+        """Count a request served without a lease."""
+        self._unleased[why] += 1
+
+    def warn(self, user_id: str, project_id: str, percent: int) -> None:
+        """Say once that a caller has used so much of a daily limit."""
+        self._warnings[percent] += 1
+        extra = {"user": user_id, "project": project_id, "percent": percent}
+        _log.warning(
+            "a caller has used most of a daily limit" if percent < 100 else "a daily limit is used up", extra=extra
+        )
+
+    def samples(self) -> Iterable[Sample]:
+        """Yield the counters."""
+        yield from _counters("sidegate_quota_denials", "Requests refused by quotas.", "reason", self._denials)
+        yield from _counters("sidegate_quota_acquisitions", "Leases asked for.", "result", self._acquisitions)
+        yield from _counters("sidegate_quota_unleased", "Requests served without a lease.", "policy", self._unleased)
+        by_percent = Counter({str(percent): count for percent, count in self._warnings.items()})
+        yield from _counters("sidegate_quota_warnings", "Daily limits that came near their end.", "percent", by_percent)
+
+
+def _counters(name: str, text: str, label: str, counts: Counter[str]) -> Iterable[Sample]:
+    for value, count in sorted(counts.items()):
+        yield Sample("counter", name, text, {label: value}, count)

@@ -1,0 +1,92 @@
+"""Reserving on real PostgreSQL: what fits is admitted, what does not is refused, and nothing stays held."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import QuotaExceeded
+from tests.quota.replica import ALICE, Replica, bound, charge, replicas
+
+
+async def limit(one: Replica, tokens: int) -> None:
+    await one.ledger.update(ALICE.user_id, ALICE.project_id, tokens, None)
+
+
+async def test_reserve_when_a_lease_is_in_hand_then_it_needs_no_wait(database_url: str, tmp_path: Path) -> None:
+    async with replicas(database_url, tmp_path) as (one,):
+        first = await one.reserve(bound(100))
+        assert one.quotas.reserve_now(ALICE, bound(100)) is not None
+        hold = first.settle(40, 5)
+        assert [(share.tokens, share.cost_nanos) for share in hold.shares] == [(40, 5)]
+        assert hold.window == 1
+
+
+async def test_reserve_when_the_limit_is_reached_then_the_error_says_so(database_url: str, tmp_path: Path) -> None:
+    async with replicas(database_url, tmp_path) as (one,):
+        await limit(one, 0)
+        with pytest.raises(QuotaExceeded) as caught:
+            await one.reserve(bound(100))
+        assert caught.value.code == "insufficient_quota"
+        assert caught.value.details["reason"] == "tokens"
+
+
+async def test_reserve_when_little_is_left_then_the_maximum_is_lowered_to_it(database_url: str, tmp_path: Path) -> None:
+    async with replicas(database_url, tmp_path) as (one,):
+        await limit(one, 60)
+        held = await one.reserve(bound(100))
+        assert held.is_lowered
+        assert held.bound.output_tokens == 50
+        held.cancel()
+
+
+async def test_reserve_when_others_will_settle_then_it_waits_for_them(database_url: str, tmp_path: Path) -> None:
+    async with replicas(database_url, tmp_path) as (one,):
+        await limit(one, 100)
+        first = await one.reserve(bound(100))
+        second = asyncio.create_task(one.reserve(bound(60)))
+        await asyncio.sleep(0.05)
+        assert not second.done()
+        first.settle(40, 0)
+        assert not (await asyncio.wait_for(second, 3)).is_lowered
+
+
+async def test_reserve_when_it_is_cancelled_then_nothing_stays_held(database_url: str, tmp_path: Path) -> None:
+    async with replicas(database_url, tmp_path) as (one,):
+        await limit(one, 100)
+        first = await one.reserve(bound(100))
+        second = asyncio.create_task(one.reserve(bound(60)))
+        await asyncio.sleep(0.02)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        first.settle(0, 0)
+        assert (await one.reserve(bound(100))).bound.tokens == 100
+
+
+async def test_reserve_on_four_replicas_at_once_then_exactly_what_fits_is_served(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Each request may use 100 and uses 30 tokens: 33 fit into 1,000, and the next that could would need 100."""
+    async with replicas(database_url, tmp_path, 4, renew_s=0.2) as fleet:
+        await limit(fleet[0], 1000)
+        served = 0
+
+        async def ask(one: Replica) -> None:
+            nonlocal served
+            held = await one.reserve(bound(100))
+            await asyncio.sleep(0.02)
+            used = min(30, held.bound.tokens)
+            hold = held.settle(used, 0)
+            charge(one, hold, used)
+            served += 1
+
+        results = await asyncio.gather(*(ask(fleet[i % 4]) for i in range(120)), return_exceptions=True)
+        assert {type(result) for result in results} <= {type(None), QuotaExceeded}
+        assert 33 <= served <= 34
+        for one in fleet:
+            one.keeper.give_all_back()
+            assert await one.writer.flush(5)
+        row = await fleet[0].ledger.status(ALICE.user_id, ALICE.project_id)
+        assert row.tokens <= 1000
+        assert (row.held_tokens, row.burned_tokens) == (0, 0)
+        assert all(one.ledger.over_tokens == 0 for one in fleet)
