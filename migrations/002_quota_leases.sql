@@ -270,7 +270,10 @@ BEGIN
     PERFORM sidegate_lock_quota(target_user, target_project, moment);
     SELECT * INTO known FROM quota_leases l WHERE l.lease_id = new_lease;
     IF FOUND THEN
-        IF known.state = 'open' THEN
+        -- One of a window that an operator ended is not given out again: the answer speaks of the current window.
+        IF known.state = 'open' AND known.window_no = (
+            SELECT q.window_no FROM user_quotas q WHERE q.user_id = target_user AND q.project_id = target_project
+        ) THEN
             tokens := known.granted_tokens;
             nanos := known.granted_nanos;
         END IF;
@@ -408,10 +411,13 @@ BEGIN
     FOR entry IN
         SELECT r ->> 'user_id' AS u, r ->> 'project_id' AS p, (s ->> 0)::uuid AS lease,
             sum((s ->> 1)::bigint)::bigint AS tokens, sum((s ->> 2)::bigint)::bigint AS nanos,
-            min((r ->> 'created_at')::timestamptz) AS seen, count(*)::integer AS shares
+            -- Where there is no lease, the time decides about the window, of each record for itself.
+            CASE WHEN known.lease_id IS NULL THEN (r ->> 'created_at')::timestamptz END AS seen,
+            (count(*) FILTER (WHERE (s ->> 1)::bigint > 0 OR (s ->> 2)::bigint > 0))::integer AS shares
         FROM jsonb_array_elements(records) AS r, jsonb_array_elements(r -> 'quota' -> 'leases') AS s
+        LEFT JOIN quota_leases known ON known.lease_id = (s ->> 0)::uuid
         WHERE jsonb_typeof(r -> 'quota' -> 'leases') = 'array' AND r ->> 'user_id' <> '' AND r ->> 'project_id' <> ''
-        GROUP BY 1, 2, 3
+        GROUP BY 1, 2, 3, 6
         HAVING sum((s ->> 1)::bigint) > 0 OR sum((s ->> 2)::bigint) > 0
     LOOP
         SELECT * INTO l FROM quota_leases WHERE lease_id = entry.lease;
@@ -521,7 +527,8 @@ BEGIN
         UPDATE quota_leases SET granted_tokens = least(granted_tokens, spent_tokens),
             granted_nanos = least(granted_nanos, spent_nanos), state = 'closed', updated_at = moment
         WHERE user_id = quota.user_id AND project_id = quota.project_id AND state = 'expired'
-          AND updated_at < moment - grace;
+          AND updated_at < moment - grace AND window_no = (
+              SELECT y.window_no FROM user_quotas y WHERE y.user_id = quota.user_id AND y.project_id = quota.project_id);
         GET DIAGNOSTICS changed = ROW_COUNT;
         freed := freed + changed;
         UPDATE user_quotas q SET
