@@ -3,7 +3,7 @@
 Events leave whole and in order. One that holds text waits until the allowance covers all text so far; everything else
 (comments, figures of usage, the terminator) passes without a question, because it costs nothing more. Where the
 allowance cannot be extended, what was covered has left already, the event in question is dropped, and the stream ends
-in its own dialect (`openai.stream_end`). The provider is not read any further; closing it is the caller's.
+in its own dialect (`openai.stream_end`). The provider is dropped first: it must not go on while a slow client reads.
 
     provider -> decode -> cut into events -> meter, edit -> covered? --yes--> client
                                                                `--no--> extend --no--> the end
@@ -168,6 +168,7 @@ class _Gate:
     async def _cut(self) -> None:
         """End the stream in front of the latest event."""
         answer = self._answer
+        answer.reply.close()  # what it generates while the client reads would be paid for
         _, dropped = self._reading.latest or (b"", {})
         last = self._end.finish(dropped) if answer.at_limit == "finish" else None
         self._meter.cut = True

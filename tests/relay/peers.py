@@ -8,9 +8,9 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
-from proxy.errors import ClientDisconnected
-from proxy.exchange import Attempt, Candidate, Capture, Delivery, Dialect, Header, Headers, Message
-from proxy.relay.answer import Answer
+from proxy.errors import ClientDisconnected, ProxyError, QuotaExceeded
+from proxy.exchange import Allowance, Attempt, Candidate, Capture, Delivery, Dialect, Header, Headers, Message, Meter
+from proxy.relay.answer import Answer, AtLimit
 
 Step = bytes | Exception | asyncio.Event
 """What comes next from a provider: bytes, a failure, or silence until an event is set."""
@@ -104,6 +104,30 @@ class Client:
         self.note("cut")
 
 
+class Allowed:
+    """`exchange.Allowance` over bytes of text: `more` is what each extension grants, until there is none."""
+
+    def __init__(self, text_bytes: int, *more: int, wait: asyncio.Event | None = None) -> None:
+        self.error: ProxyError | None = None
+        self.asked: list[int] = []
+        """Bytes of text at each extension."""
+        self._text_bytes = text_bytes
+        self._more = list(more)
+        self._wait = wait
+
+    def covers(self, meter: Meter) -> bool:
+        return meter.output_text_bytes <= self._text_bytes
+
+    async def extend(self, meter: Meter) -> bool:
+        self.asked.append(meter.output_text_bytes)
+        if self._wait is not None:
+            await self._wait.wait()
+        while self._more and not self.covers(meter):
+            self._text_bytes += self._more.pop(0)
+        self.error = None if self.covers(meter) else QuotaExceeded("Nothing is left.")
+        return self.error is None
+
+
 def answer_to(
     client: Client,
     reply: Reply,
@@ -112,6 +136,9 @@ def answer_to(
     strip_usage: bool = False,
     is_head: bool = False,
     capture: Capture | None = None,
+    allowance: Allowance | None = None,
+    at_limit: AtLimit = "finish",
+    asked_for_usage: bool = False,
 ) -> Answer:
     """Return the answer of `reply`, whose seal is noted at `client`."""
     attempt = Attempt(0, Candidate("default", "gpt-4o"), 0.0, sent=True, status=reply.status)
@@ -124,6 +151,9 @@ def answer_to(
         is_head=is_head,
         seal=lambda: client.note("seal"),
         capture=capture,
+        allowance=allowance,
+        at_limit=at_limit,
+        asked_for_usage=asked_for_usage,
     )
 
 

@@ -1,7 +1,9 @@
 import pytest
 
-from proxy.exchange import Capture
-from tests.relay.peers import STREAM, Client, Reply, answer_to
+from proxy.errors import QuotaExceeded
+from proxy.exchange import Capture, Meter
+from proxy.relay.answer import reason_of
+from tests.relay.peers import STREAM, Allowed, Client, Reply, answer_to
 
 
 @pytest.mark.parametrize(
@@ -34,12 +36,20 @@ def test_error_event_when_between_two_events_of_a_stream_then_possible():
     assert answer.can_end_with_error
 
 
-@pytest.mark.parametrize("obstacle", ["no stream", "mid event", "terminated"])
+@pytest.mark.parametrize("obstacle", ["no stream", "mid event", "terminated", "cut"])
 def test_error_event_when_nothing_well_formed_can_follow_then_not_possible(obstacle):
     answer = answer_to(Client(), Reply((), () if obstacle == "no stream" else (STREAM,)))
     answer.mid_event = obstacle == "mid event"
     answer.attempt.meter.terminated = obstacle == "terminated"
+    answer.attempt.meter.cut = obstacle == "cut"
     assert not answer.can_end_with_error
+
+
+async def test_reason_when_an_allowance_says_no_then_its_own_or_at_least_one_of_the_same_kind():
+    allowance = Allowed(0)
+    assert isinstance(reason_of(allowance), QuotaExceeded)
+    await allowance.extend(Meter(output_text_bytes=1))
+    assert reason_of(allowance) is allowance.error
 
 
 def test_count_when_pieces_pass_then_size_first_byte_and_capture_are_noted():

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.config.schema import Config
 from proxy.relay.relay import relay
-from tests.relay.peers import JSON, STREAM, Client, Reply, announced, answer_to
+from tests.relay.peers import JSON, STREAM, Allowed, Client, Reply, announced, answer_to
 
 BODY = b'{"object":"chat.completion"}'
 DONE = b"data: [DONE]\n\n"
@@ -27,6 +27,18 @@ async def test_answer_when_of_a_type_then_its_relay_delivers_it(headers, body, j
     client = Client()
     await relay(answer_to(client, Reply([body], headers)), client, CONFIG)
     assert (client.body, client.journal) == (body, journal)
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_cut"), [((STREAM,), True), ((JSON,), False), ((), False)], ids=["stream", "JSON", "anything else"]
+)
+async def test_answer_when_its_allowance_is_used_up_then_only_a_stream_is_cut(headers, is_cut):
+    client = Client()
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"ab"}}]}\n\n'
+    answer = answer_to(client, Reply([said], headers), allowance=Allowed(1))
+    await relay(answer, client, CONFIG)
+    assert answer.attempt.meter.cut is is_cut
+    assert (client.body == said) is not is_cut
 
 
 @pytest.mark.parametrize(

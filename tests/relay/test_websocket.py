@@ -1,11 +1,13 @@
 import asyncio
+import json
 
 import pytest
 
 from proxy.errors import ClientDisconnected, UpstreamFailed
-from proxy.exchange import Message
-from proxy.relay.websocket import relay_websocket
-from tests.relay.peers import Socket
+from proxy.exchange import Message, Meter
+from proxy.openai.deltas import StreamObserver
+from proxy.relay.websocket import SessionLimit, relay_websocket
+from tests.relay.peers import Allowed, Socket
 
 CLOSE = Message("close", "bye", 1000)
 ABRUPT = Message("close", abrupt=True)
@@ -91,3 +93,93 @@ async def test_relay_when_cancelled_then_no_task_is_left():
     with pytest.raises(asyncio.CancelledError):
         await work
     assert tasks() == set()
+
+
+def said(text):
+    return Message("text", json.dumps({"type": "response.output_text.delta", "delta": text}))
+
+
+TURN_OVER = Message("text", '{"type":"response.done","response":{"usage":{"input_tokens":7,"output_tokens":300}}}')
+
+
+async def bounded(client, provider, allowance):
+    """Relay a session that `allowance` bounds; return its meter and what happened in which order."""
+    meter, log = Meter(), []
+    client._on_send = lambda message: log.append(("client", message))
+    provider._on_send = lambda message: log.append(("provider", message))
+    limit = SessionLimit(meter, allowance, lambda: log.append(("seal", None)))
+    observer = StreamObserver("realtime", meter)
+    try:
+        await relay_websocket(
+            client, provider, observer.observe_message, lambda: log.append(("closed", meter.cut)), limit
+        )
+    finally:
+        assert tasks() == set()
+    return meter, log
+
+
+async def test_session_when_always_covered_then_it_is_relayed_as_without_a_limit():
+    client, provider = Socket(), Socket(*TALK, said("ab"), CLOSE)
+    meter, log = await bounded(client, provider, Allowed(2))
+    assert client.sent == [*TALK, said("ab"), CLOSE]
+    assert (meter.cut, meter.output_text_bytes, log[-2:]) == (False, 2, [("closed", False), ("client", CLOSE)])
+    client, provider = Socket(*TALK, CLOSE), Socket()
+    await bounded(client, provider, Allowed(0))
+    assert provider.sent == [*TALK, CLOSE]
+
+
+async def test_session_when_its_allowance_is_used_up_then_the_client_learns_why_and_both_sides_are_closed():
+    client, provider = Socket(), Socket(said("ab"), said("cd"), said("ef"), said("gh"))
+    allowance = Allowed(2, 2)
+    meter, log = await bounded(client, provider, allowance)
+    *passed, why, end = client.sent
+    assert passed == [said("ab"), said("cd")]
+    assert json.loads(why.data)["error"]["code"] == "insufficient_quota"
+    assert end == Message("close", "insufficient_quota", 1008)
+    assert provider.sent == [Message("close", "", 1000)]
+    assert [who for who, _ in log[2:]] == ["seal", "provider", "client", "closed", "client"]
+    assert (meter.cut, meter.terminated, allowance.asked) == (True, False, [4, 6])
+
+
+async def test_session_when_the_figures_of_a_turn_use_it_up_then_they_still_leave():
+    class Answered(Allowed):
+        def covers(self, meter):
+            return meter.usage is None
+
+    client, provider = Socket(), Socket(said("ab"), TURN_OVER, said("cd"))
+    await bounded(client, provider, Answered(9))
+    assert client.sent[:2] == [said("ab"), TURN_OVER]
+    assert [message.kind for message in client.sent[2:]] == ["text", "close"]
+
+
+@pytest.mark.parametrize("gone", [UpstreamFailed("gone"), TimeoutError()], ids=["gone", "does not read"])
+async def test_session_when_the_provider_cannot_be_told_then_the_client_still_is(gone):
+    class Gone(Socket):
+        async def send(self, message):
+            raise gone
+
+    client = Socket()
+    await bounded(client, Gone(said("ab")), Allowed(0))
+    assert [message.kind for message in client.sent] == ["text", "close"]
+
+
+async def test_session_when_it_has_ended_then_the_client_reaches_the_provider_no_more():
+    wait = asyncio.Event()
+
+    class Chatty(Socket):
+        async def receive(self):
+            await wait.wait()
+            await asyncio.sleep(0)
+            return TALK[1]
+
+    class Closing(Socket):
+        async def send(self, message):
+            wait.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await super().send(message)
+
+    client, provider = Chatty(), Closing(said("ab"))
+    await bounded(client, provider, Allowed(0))
+    assert provider.sent == [Message("close", "", 1000)]
+    assert [message.kind for message in client.sent] == ["text", "close"]

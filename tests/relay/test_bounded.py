@@ -1,0 +1,354 @@
+import asyncio
+import gzip
+import json
+import zlib
+
+import httpx
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config.schema import Config
+from proxy.errors import ClientDisconnected, UpstreamFailed, UpstreamTimeout
+from proxy.exchange import Capture, Exchange, Inbound, Operation, Usage
+from proxy.outcome import outcome_of
+from proxy.relay.bounded import can_be_bounded, relay_bounded
+from proxy.relay.relay import relay
+from tests.fakes.answers import WORDS, chat_stream, completion_stream, response_stream
+from tests.relay.peers import STREAM, Allowed, Client, Reply, announced, answer_to, cuts
+
+PLENTY = 1 << 30
+DONE = b"data: [DONE]\n\n"
+SHARED = b'{"id":"c1","object":"chat.completion.chunk","created":7,"model":"gpt-4o"'
+LENGTH = b'data: %b,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]}\n\n' % SHARED
+
+
+def chunk(content: str, more: bytes = b"") -> bytes:
+    return b'data: %b,"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]%b}\n\n' % (
+        SHARED,
+        content.encode(),
+        more,
+    )
+
+
+NULL = b',"usage":null'
+USAGE_EVENT = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}\n\n'
+FIRST = b": ping\r\n\r\n" + chunk("", NULL).replace(b"\n", b"\r\n") + chunk("h\xe4", NULL)
+SECOND = b"event: x\rid: 3\r: in between\r" + chunk("llo \U0001f44b", NULL).replace(b"\n", b"\r")
+FINISH = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":null}\n\n'
+ASKED = b"\xef\xbb\xbf" + FIRST + b":\n" + SECOND + chunk("!!", NULL) + FINISH + USAGE_EVENT + b": bye\n" + DONE
+FIRST_BYTES = len("h\xe4".encode())
+TEXT_BYTES = len("h\xe4llo \U0001f44b!!".encode())
+ENCODINGS = {
+    b"": lambda data: data,
+    b"gzip": lambda data: gzip.compress(data, mtime=0),
+    b"deflate": zlib.compress,
+}
+
+
+def stripped(stream: bytes) -> bytes:
+    return stream.replace(NULL, b"").replace(USAGE_EVENT, b"")
+
+
+async def relayed(steps, allowance, headers=(STREAM,), *, client=None, event_bytes=1 << 20, after_end_s=5.0, **facts):
+    client = client or Client()
+    answer = answer_to(client, Reply(steps, headers), allowance=allowance, **facts)
+    await relay_bounded(answer, allowance, client, event_bytes=event_bytes, after_end_s=after_end_s)
+    return client, answer
+
+
+def encoded(data: bytes, encoding: bytes) -> tuple[bytes, tuple[tuple[bytes, bytes], ...]]:
+    return ENCODINGS[encoding](data), (STREAM, (b"Content-Encoding", encoding)) if encoding else (STREAM,)
+
+
+@pytest.mark.parametrize("strip", [False, True], ids=["as it is", "edited"])
+@pytest.mark.parametrize(
+    ("text_bytes", "expected"),
+    [
+        pytest.param(PLENTY, ASKED, id="covered"),
+        pytest.param(FIRST_BYTES, ASKED[: ASKED.index(SECOND)] + LENGTH + DONE, id="cut"),
+        pytest.param(TEXT_BYTES - 1, ASKED[: ASKED.index(chunk("!!", NULL))] + LENGTH + DONE, id="cut late"),
+    ],
+)
+async def test_stream_when_torn_at_any_byte_then_the_client_gets_the_same(text_bytes, expected, strip):
+    expected = stripped(expected) if strip else expected
+    for at in range(len(ASKED)):
+        allowance = Allowed(text_bytes)
+        client, answer = await relayed(cuts(ASKED, [at]), allowance, strip_usage=strip)
+        assert client.body == expected, at
+        assert client.journal[-1] == "end"
+        is_cut = text_bytes != PLENTY
+        meter = answer.attempt.meter
+        assert (meter.cut, meter.terminated, len(allowance.asked)) == (is_cut, not is_cut, is_cut), at
+
+
+@given(
+    st.sets(st.integers(1, len(ASKED) - 1)),
+    st.booleans(),
+    st.sampled_from(sorted(ENCODINGS)),
+    st.integers(0, TEXT_BYTES),
+    st.lists(st.integers(1, 4), max_size=3),
+)
+async def test_stream_when_cut_and_encoded_anyhow_then_the_same_as_in_one_piece(places, strip, encoding, first, more):
+    whole, _ = await relayed([ASKED], Allowed(first, *more), strip_usage=strip)
+    data, headers = encoded(ASKED, encoding)
+    client, answer = await relayed(cuts(data, places), Allowed(first, *more), headers, strip_usage=strip)
+    assert client.body == whole.body
+    assert (client.headers, client.length) == ((STREAM,), None)
+    meter = answer.attempt.meter
+    assert meter.cut is not meter.terminated
+    last_byte = len(client.journal) - 1 - client.journal[::-1].index("byte")
+    assert "seal" in client.journal[:last_byte]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=12), max_size=8), st.sampled_from(["chat", "responses", "generic"]))
+async def test_stream_when_it_is_any_bytes_and_covered_then_they_pass(pieces, dialect):
+    client, _ = await relayed(pieces, Allowed(PLENTY), dialect=dialect)
+    assert client.body == b"".join(pieces)
+
+
+@given(st.sets(st.integers(1, len(ASKED) - 1)), st.booleans())
+async def test_stream_when_always_covered_then_the_bytes_are_those_without_an_allowance(places, strip):
+    results = []
+    for allowance in (None, Allowed(PLENTY)):
+        client = Client()
+        answer = answer_to(client, Reply(cuts(ASKED, places), (STREAM,)), strip_usage=strip, allowance=allowance)
+        await relay(answer, client, Config())
+        answer.attempt.first_byte_at = None
+        results.append((client.body, client.headers, client.length, answer.attempt.meter))
+    assert results[0] == results[1]
+
+
+async def test_stream_when_cut_then_what_was_dropped_is_metered_and_the_provider_is_not_read_any_further():
+    reply = Reply([chunk("ab") + chunk("cd"), AssertionError("read on")], (STREAM,))
+    client = Client()
+    answer = answer_to(client, reply, allowance=Allowed(2))
+    await relay_bounded(answer, answer.allowance, client, event_bytes=1 << 20, after_end_s=1)
+    assert client.body == chunk("ab") + LENGTH + DONE
+    assert (answer.attempt.meter.output_text_bytes, answer.attempt.meter.usage) == (4, None)
+    assert not answer.can_end_with_error
+    operation = Operation("chat.completions.create", "chat", "json", "chat", billable=True)
+    x = Exchange("id", 0, 0.0, Inbound("POST", "/v1/x", "/v1/x", (), {}, operation, None, None, True))
+    x.attempts.append(answer.attempt)
+    assert outcome_of(x) == "quota_cut"
+
+
+async def test_stream_when_cut_then_the_provider_is_dropped_and_the_record_made_before_the_end_leaves():
+    client, sealed_at = Client(), []
+    reply = Reply([chunk("ab"), chunk("cd")], (STREAM,))
+    answer = answer_to(client, reply, allowance=Allowed(2))
+    answer.seal = lambda: sealed_at.append((len(client.body), reply.closed))
+    await relay_bounded(answer, answer.allowance, client, event_bytes=1 << 20, after_end_s=1)
+    assert sealed_at == [(len(chunk("ab")), True)]
+
+
+async def test_stream_when_extended_then_it_goes_on_and_is_asked_for_new_text_only():
+    allowance = Allowed(2, 2, 2)
+    client, answer = await relayed([chunk("ab"), chunk("cd") + FINISH, chunk("ef"), chunk("g"), DONE], allowance)
+    assert client.body == chunk("ab") + chunk("cd") + FINISH + chunk("ef") + DONE
+    assert allowance.asked == [4, 6, 7]
+    assert answer.attempt.meter.cut
+
+
+async def test_stream_when_the_allowance_is_asked_for_then_what_was_covered_has_left():
+    granted, client = asyncio.Event(), Client()
+    work = asyncio.create_task(relayed([chunk("ab") + chunk("cd"), DONE], Allowed(2, 9, wait=granted), client=client))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert client.body == chunk("ab")
+    granted.set()
+    await work
+    assert client.body == chunk("ab") + chunk("cd") + DONE
+
+
+async def test_stream_when_nothing_is_left_then_what_holds_no_text_still_passes():
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":300}}\n\n'
+    allowance = Allowed(0)
+    client, answer = await relayed([chunk(""), b": ping\n", FINISH, usage, DONE], allowance)
+    assert client.body == chunk("") + b": ping\n" + FINISH + usage + DONE
+    assert (allowance.asked, answer.attempt.meter.usage) == ([], Usage(7, 300))
+
+
+async def test_stream_when_an_event_is_half_there_then_it_waits_and_comments_do_not():
+    silence, client = asyncio.Event(), Client()
+    work = asyncio.create_task(
+        relayed([chunk("ab") + b": ping\n" + chunk("cd")[:30], silence], Allowed(9), client=client)
+    )
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert client.body == chunk("ab") + b": ping\n"
+    work.cancel()
+    await asyncio.wait([work])
+
+
+async def test_stream_when_it_ends_without_an_empty_line_then_its_last_event_is_asked_for_too():
+    for strip in (False, True):
+        client, answer = await relayed([chunk("ab"), chunk("cd")[:-2]], Allowed(2), strip_usage=strip)
+        assert client.body == chunk("ab") + LENGTH + DONE
+        client, answer = await relayed([chunk("ab"), DONE[:-2]], Allowed(2), strip_usage=strip)
+        assert (client.body, answer.attempt.meter.terminated) == (chunk("ab") + DONE[:-2], True)
+
+
+@pytest.mark.parametrize("dialect", ["chat", "responses", "audio", "generic"])
+async def test_stream_when_it_ends_without_its_terminator_then_complete_only_where_there_is_none(dialect):
+    client, answer = await relayed([b'data: {"type":"x"}\n\n'], Allowed(1), dialect=dialect)
+    assert answer.attempt.meter.terminated is (dialect == "generic")
+    assert client.journal == ["head", "byte", "seal", "end"]
+
+
+async def test_stream_when_the_provider_stays_open_after_the_end_then_it_ends_in_time():
+    for silence in (asyncio.Event(), UpstreamTimeout("slow")):
+        client, _ = await relayed([ASKED, silence], Allowed(PLENTY), after_end_s=0.01)
+        assert (client.body, client.journal[-1]) == (ASKED, "end")
+
+
+@pytest.mark.parametrize("strip", [False, True], ids=["as it is", "edited"])
+async def test_stream_when_the_provider_breaks_off_then_an_error_event_can_follow_also_after_half_an_event(strip):
+    client = Client()
+    steps = [chunk("ab"), chunk("cd")[:30], UpstreamFailed("cut")]
+    answer = answer_to(client, Reply(steps, (STREAM,)), allowance=Allowed(9), strip_usage=strip)
+    with pytest.raises(UpstreamFailed):
+        await relay_bounded(answer, answer.allowance, client, event_bytes=1 << 20, after_end_s=1)
+    assert client.body == chunk("ab")
+    assert answer.can_end_with_error
+
+
+async def test_stream_when_an_event_is_too_large_to_hold_then_it_passes_unread_unless_it_must_be_edited():
+    large = chunk("x" * 4000)
+    steps = [large[:2500], large[2500:], chunk("ab"), chunk("cd"), DONE]
+    client, answer = await relayed(steps, Allowed(2), event_bytes=200)
+    assert client.body == large + chunk("ab") + LENGTH + DONE
+    assert answer.attempt.meter.output_text_bytes == 4
+    with pytest.raises(UpstreamFailed) as caught:
+        await relayed(steps, Allowed(2), event_bytes=200, strip_usage=True)
+    assert caught.value.code == "upstream_event_too_large"
+
+
+async def test_stream_when_cut_off_within_an_event_too_large_to_hold_then_nothing_can_follow():
+    client = Client()
+    steps = [chunk("x" * 4000)[:2500], UpstreamFailed("cut")]
+    answer = answer_to(client, Reply(steps, (STREAM,)), allowance=Allowed(9))
+    with pytest.raises(UpstreamFailed):
+        await relay_bounded(answer, answer.allowance, client, event_bytes=200, after_end_s=1)
+    assert len(client.body) == 2500
+    assert not answer.can_end_with_error
+
+
+async def test_stream_when_it_is_not_in_its_encoding_or_cut_within_it_then_the_provider_failed():
+    data, headers = encoded(chunk("ab"), b"gzip")
+    for steps, code in (([chunk("ab")], "upstream_bad_encoding"), ([data[:-9]], "upstream_body_cut")):
+        with pytest.raises(UpstreamFailed) as caught:
+            await relayed(steps, Allowed(9), headers)
+        assert caught.value.code == code
+
+
+async def test_stream_when_captured_then_what_the_client_got_is_kept():
+    capture = Capture(limit_bytes=10_000)
+    client, answer = await relayed([chunk("ab"), chunk("cd")], Allowed(2), capture=capture)
+    assert bytes(capture.response) == client.body
+    assert answer.attempt.first_byte_at is not None
+
+
+async def test_stream_when_the_client_leaves_while_it_is_ended_then_the_error_escapes_and_the_record_is_made():
+    client = Client(leaves_after=len(chunk("ab")) + 1)
+    answer = answer_to(client, Reply([chunk("ab"), chunk("cd")], (STREAM,)), allowance=Allowed(2))
+    with pytest.raises(ClientDisconnected):
+        await relay_bounded(answer, answer.allowance, client, event_bytes=1 << 20, after_end_s=1)
+    assert client.journal == ["head", "byte", "seal", "byte"]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "headers", "is_bounded"),
+    [
+        ("chat", (STREAM,), True),
+        ("responses", (STREAM, (b"Content-Encoding", b"gzip")), True),
+        ("chat", (STREAM, (b"Content-Encoding", b"br")), False),
+        ("images", (STREAM,), False),
+    ],
+)
+async def test_relay_when_text_cannot_be_seen_then_the_stream_passes_unbounded(dialect, headers, is_bounded):
+    client = Client()
+    allowance = Allowed(0)
+    answer = answer_to(client, Reply([chunk("ab")[:20]], headers), dialect=dialect, allowance=allowance)
+    assert can_be_bounded(answer) is is_bounded
+    if not is_bounded:
+        await relay(answer, client, Config())
+        assert (client.body, client.headers) == (chunk("ab")[:20], headers)
+
+
+REQUEST = {"model": "gpt-4o-mini", "messages": [], "input": "hi", "stream_options": {"include_usage": True}}
+STREAMS = {"chat": chat_stream, "completions": completion_stream, "responses": response_stream}
+CALLS = {
+    "chat": lambda sdk: sdk.chat.completions.create(model="m", messages=[], stream=True),
+    "completions": lambda sdk: sdk.completions.create(model="m", prompt="p", stream=True),
+    "responses": lambda sdk: sdk.responses.create(model="m", input="i", stream=True),
+}
+
+
+async def seen_by_sdk(dialect, text_bytes, at_limit):
+    """Return what the official SDK yields for a stream that is bounded, and what ended it."""
+    pieces = STREAMS[dialect](REQUEST, "case").pieces
+    client, _ = await relayed(pieces, Allowed(text_bytes), dialect=dialect, at_limit=at_limit, asked_for_usage=True)
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(200, headers={"content-type": "text/event-stream"}, content=client.body)
+    )
+    seen = []
+    with openai.OpenAI(api_key="k", base_url="http://x.test", http_client=httpx.Client(transport=transport)) as sdk:
+        try:
+            seen.extend(CALLS[dialect](sdk))
+        except openai.APIError as error:
+            return seen, error
+    return seen, None
+
+
+def text_of(dialect, seen):
+    if dialect == "chat":
+        return "".join(part.choices[0].delta.content or "" for part in seen if part.choices)
+    if dialect == "completions":
+        return "".join(part.choices[0].text for part in seen if part.choices)
+    return "".join(event.delta for event in seen if event.type == "response.output_text.delta")
+
+
+@pytest.mark.parametrize("dialect", list(STREAMS))
+@pytest.mark.parametrize("words", range(len(WORDS)))
+async def test_end_when_the_sdk_reads_it_then_a_regular_end_of_whole_words(dialect, words):
+    expected = "".join(WORDS[:words])
+    seen, error = await seen_by_sdk(dialect, len(expected.encode()), "finish")
+    assert error is None
+    assert text_of(dialect, seen) == expected
+    if dialect == "responses":
+        last = seen[-1]
+        assert (last.type, last.response.status) == ("response.incomplete", "incomplete")
+        assert last.response.incomplete_details.reason == "max_output_tokens"
+        assert last.response.id == seen[0].response.id == "resp_case"
+        assert [event.sequence_number for event in seen] == list(range(len(seen)))
+    else:
+        assert [part.choices[0].finish_reason for part in seen] == [None] * (len(seen) - 1) + ["length"]
+        assert len({(part.id, part.object, part.created, part.model) for part in seen}) == 1
+        assert [part.usage for part in seen] == [None] * len(seen)
+
+
+@pytest.mark.parametrize("dialect", list(STREAMS))
+async def test_end_when_it_is_to_be_an_error_then_the_sdk_raises_it(dialect):
+    seen, error = await seen_by_sdk(dialect, len(WORDS[0].encode()), "error")
+    assert text_of(dialect, seen) == WORDS[0]
+    assert (error.code, error.type, error.message) == ("insufficient_quota", "insufficient_quota", "Nothing is left.")
+
+
+async def test_end_when_several_choices_are_open_then_each_is_finished():
+    def of(index, **choice):
+        document = {"id": "c", "choices": [{"index": index, "delta": {"content": "ab"}, **choice}]}
+        return b"data: %b\n\n" % json.dumps(document).encode()
+
+    client, _ = await relayed([of(0) + of(1) + of(2), of(1, finish_reason="stop"), of(0)], Allowed(8))
+    *_, first, second, done, rest = client.body.split(b"\n\n")
+    assert [json.loads(one[6:])["choices"][0]["index"] for one in (first, second)] == [0, 2]
+    assert (done, rest) == (DONE[:-2], b"")
+
+
+async def test_end_when_the_dialect_has_none_then_an_error_event():
+    delta = b'data: {"type":"transcript.text.delta","delta":"ab"}\n\n'
+    client, _ = await relayed([delta, delta], Allowed(2), (STREAM, announced(delta * 2)), dialect="audio")
+    assert client.body.startswith(delta + b'event: error\ndata: {"type":"error","error":{')
+    assert client.length is None
