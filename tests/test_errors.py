@@ -44,3 +44,21 @@ def test_error_when_narrowed_then_the_class_keeps_its_own():
 def test_upstream_failure_when_nothing_is_said_then_the_request_may_have_been_sent():
     assert errors.UpstreamFailed("m").sent
     assert not errors.UpstreamTimeout("m", code="upstream_connect_timeout", sent=False).sent
+
+
+def test_quota_leaves_when_limits_are_told_apart_then_only_the_daily_one_is_insufficient_quota():
+    daily, short = errors.QuotaExceeded("m"), errors.RateLimited("m")
+    assert (daily.type, daily.code, daily.retryable) == ("insufficient_quota", "insufficient_quota", False)
+    assert (short.type, short.code, short.retryable) == ("rate_limit_exceeded", "rate_limit_exceeded", True)
+    assert isinstance(short, errors.QuotaExceeded) and not isinstance(errors.QuotaUnavailable("m"), type(daily))
+
+
+def test_quota_leaves_when_details_are_given_then_they_are_kept_and_else_empty():
+    error = errors.RateLimited("m", details={"limit": 1}, reset_at="2027-01-01T00:00:00Z", retry_after_s=1.5)
+    assert (error.details, error.reset_at, error.retry_after_s) == ({"limit": 1}, "2027-01-01T00:00:00Z", 1.5)
+    assert (errors.QuotaExceeded("m").details, errors.QuotaExceeded("m").reset_at) == ({}, None)
+
+
+def test_insufficient_quota_when_any_other_error_is_made_then_nothing_of_it_says_so():
+    words = [word for leaf in LEAVES if leaf is not errors.QuotaExceeded for word in (leaf.type, leaf.default_code)]
+    assert "insufficient_quota" not in words

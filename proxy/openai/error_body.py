@@ -3,18 +3,27 @@
 Before the first byte: status, JSON and headers. Inside a stream: one event, after which nothing may follow, above all
 no terminator. The `error` member is what the SDKs look for in every dialect.
 
-Rule of the file: nothing but the error's own message, type, code and param is told.
-Source: openapi.yaml `ErrorResponse`, `ResponseErrorEvent`; the official SDKs (`_should_retry`, `Stream.__stream__`).
+Whether an SDK tries again is decided here, by headers alone; it does not read the body. It obeys `x-should-retry`, and
+else sends a 429 or a 5xx again, after `retry-after-ms`, or `Retry-After`, if that is not too long:
+
+    daily limit                       Retry-After, x-should-retry: false, however soon the window ends
+    short window                      Retry-After, retry-after-ms, which is exact
+    a wait that the SDKs do not obey  Retry-After, x-should-retry: false: they would come back far too early
+
+Rule of the file: nothing but the error's own message, type, code and param is told, and figures of a quota.
+Source: openapi.yaml `ErrorResponse`, `ResponseErrorEvent`; the official SDKs (`_should_retry`,
+`_calculate_retry_timeout`, `Stream.__stream__`).
 """
 
 import json
 import math
 
-from proxy.errors import ProxyError
+from proxy.errors import ProxyError, QuotaExceeded
 from proxy.exchange import Dialect, Header
 
-_PATIENCE_S = 120
-"""The SDKs do not wait longer than this, but would try at once instead."""
+_PATIENCE_S = 60
+"""Releases of the SDKs differ in how long they wait: all of them so long. Beyond, most try again after their own, short
+back-off."""
 _HOPELESS_CODES = frozenset({"upstream_bad_encoding", "upstream_event_too_large"})
 """Failures that the same request would meet again."""
 
@@ -22,10 +31,13 @@ _HOPELESS_CODES = frozenset({"upstream_bad_encoding", "upstream_event_too_large"
 def render(error: ProxyError) -> tuple[int, list[Header], bytes]:
     """Return status, headers (without Content-Length) and body of an answer."""
     headers: list[Header] = [(b"Content-Type", b"application/json")]
-    if error.retry_after_s is not None:
-        headers.append((b"Retry-After", b"%d" % max(math.ceil(error.retry_after_s), 1)))
-    if error.code in _HOPELESS_CODES or (error.retry_after_s or 0) > _PATIENCE_S:
+    wait_s = error.retry_after_s
+    if wait_s is not None:
+        headers.append((b"Retry-After", b"%d" % max(math.ceil(wait_s), 1)))
+    if not _may_try_again(error):
         headers.append((b"x-should-retry", b"false"))
+    elif wait_s is not None and isinstance(error, QuotaExceeded):
+        headers.append((b"retry-after-ms", b"%d" % max(math.ceil(wait_s * 1000), 1)))
     if error.http_status == 401:
         headers.append((b"WWW-Authenticate", b"Bearer"))
     return error.http_status, headers, _encoded({"error": _described(error)})
@@ -51,8 +63,28 @@ def stream_event(error: ProxyError, dialect: Dialect, sequence_number: int = 0) 
     return b"event: error\ndata: %b\n\n" % _encoded(event)
 
 
-def _described(error: ProxyError) -> dict[str, str | None]:
-    return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+def _may_try_again(error: ProxyError) -> bool:
+    """Leave it to the SDK, unless the same request would certainly fail again."""
+    wait_s = error.retry_after_s
+    if error.code in _HOPELESS_CODES or (wait_s is not None and wait_s > _PATIENCE_S):
+        return False
+    # A limit that names no wait is one that the request alone exceeds.
+    return not isinstance(error, QuotaExceeded) or (error.retryable and wait_s is not None)
+
+
+def _described(error: ProxyError) -> dict[str, object]:
+    described: dict[str, object] = {
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "code": error.code,
+    }
+    if isinstance(error, QuotaExceeded):
+        if error.details:
+            described["details"] = dict(error.details)
+        if error.reset_at is not None:
+            described["resetAt"] = error.reset_at
+    return described
 
 
 def _encoded(document: dict[str, object]) -> bytes:

@@ -1,0 +1,125 @@
+"""How a caller stands with its limits, as `x-ratelimit-*` headers in the style of OpenAI.
+
+    x-ratelimit-limit-<dimension>       requests | tokens | cost (dollars)
+    x-ratelimit-remaining-<dimension>
+    x-ratelimit-reset-<dimension>       6m0s, 1h2m3s, 17ms
+
+Rule of the file: the three fields of a dimension always come from the same limit, the one of which least is left: of
+the day, of the minute, or of the provider. A client that read a limit of one and a rest of another would compute
+nonsense. What of the provider's fields is not replaced keeps its order, case and bytes. Pure.
+
+Source: OpenAI API reference, "Rate limits in headers"; Go, `time.Duration.String`.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.exchange import Header, Headers
+
+NANOS: Final = 1_000_000_000
+
+_Triple = tuple[bytes, bytes, bytes]
+
+
+def _names(dimension: str) -> _Triple:
+    """Return the names of a dimension's limit, rest and reset."""
+    limit, remaining, reset = (f"x-ratelimit-{part}-{dimension}".encode() for part in ("limit", "remaining", "reset"))
+    return limit, remaining, reset
+
+
+_REQUESTS, _TOKENS, _COST = _names("requests"), _names("tokens"), _names("cost")
+_SHARED: Final = (_REQUESTS, _TOKENS)
+"""The dimensions of which a provider speaks too."""
+_SHARED_NAMES: Final = frozenset(name for names in _SHARED for name in names)
+_COUNT: Final = re.compile(rb"[0-9]{1,18}")
+
+
+@dataclass(slots=True)
+class Standing:
+    """One limit: requests, tokens or nano-dollars. `reset_s`: seconds until all of it is there again."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+def tightest(*standings: Standing | None) -> Standing | None:
+    """Return the one of which least is left, of equals the one that lasts longer; `None` if there is none."""
+    there = [standing for standing in standings if standing is not None]
+    return min(there, key=lambda standing: (standing.remaining, -standing.reset_s)) if there else None
+
+
+def render(requests: Standing | None, tokens: Standing | None, cost: Standing | None) -> Headers:
+    """Return the three fields of each dimension that has a limit. `cost`: in nano-dollars."""
+    fields: list[Header] = []
+    for names, standing, amount in (
+        (_REQUESTS, requests, _count),
+        (_TOKENS, tokens, _count),
+        (_COST, cost, dollars),
+    ):
+        if standing is not None:
+            values = amount(standing.limit), amount(max(standing.remaining, 0)), duration(standing.reset_s)
+            fields += ((name, value.encode()) for name, value in zip(names, values, strict=True))
+    return fields
+
+
+def merge(provider_headers: Headers, ours: Headers) -> Headers:
+    """Return the provider's headers and ours, with one triple per dimension: the one of which less is left.
+
+    `ours`: as `render` made it. The provider's triple gives way where it does not say in digits how much is left, and
+    stays where it says as much as ours. Nothing is copied where nothing changes. About 2 us for 20 fields, 6 us where
+    the provider sends limits (timeit).
+    """
+    if not ours:
+        return provider_headers
+    theirs: dict[bytes, bytes] = {}
+    for name, value in provider_headers:
+        lowered = name.lower()
+        if lowered in _SHARED_NAMES:
+            theirs[lowered] = b"" if lowered in theirs else value  # said twice: not readable
+    return _merged(provider_headers, theirs, ours) if theirs else (*provider_headers, *ours)
+
+
+def _merged(provider_headers: Headers, theirs: Mapping[bytes, bytes], ours: Headers) -> Headers:
+    left = dict(ours)
+    beaten: set[bytes] = set()
+    beating: set[bytes] = set()
+    for names in _SHARED:
+        if names[1] in left:
+            rest = _readable_rest(names, theirs)
+            (beaten if rest is None or rest > int(left[names[1]]) else beating).update(names)
+    added = [field for field in ours if field[0] not in beating]
+    if not beaten and not added:
+        return provider_headers
+    return [*(field for field in provider_headers if field[0].lower() not in beaten), *added]
+
+
+def _readable_rest(names: _Triple, fields: Mapping[bytes, bytes]) -> int | None:
+    """Return how much a provider says is left; `None` if it does not, or says the limit in a way nobody can read."""
+    limit, remaining = fields.get(names[0], b"0"), fields.get(names[1], b"")
+    return int(remaining) if _COUNT.fullmatch(remaining) and _COUNT.fullmatch(limit) else None
+
+
+def _count(amount: int) -> str:
+    return str(amount)
+
+
+def dollars(nanos: int) -> str:
+    """Return nano-dollars as a plain decimal without trailing zeros."""
+    whole, rest = divmod(nanos, NANOS)
+    return f"{whole}.{rest:09d}".rstrip("0") if rest else str(whole)
+
+
+def duration(seconds: float) -> str:
+    """Return milliseconds below a second, else whole seconds; rounded up, so that nobody comes too early."""
+    millis = max(math.ceil(seconds * 1000), 0)
+    if 0 < millis < 1000:
+        return f"{millis}ms"
+    minutes, rest = divmod(-(-millis // 1000), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
