@@ -9,11 +9,11 @@ Source: RFC 6750 section 2.1 (Bearer); RFC 9110 section 11.1 (schemes ignore cas
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from proxy.errors import Unauthenticated
 
-Permission = Literal["traces:read"]
+Permission = Literal["traces:read", "quota:read", "quota:write"]
 
 
 class Access:
@@ -21,7 +21,7 @@ class Access:
 
     def __init__(self, admin_key_hash: bytes) -> None:
         self._admin_key_hash = admin_key_hash
-        self._admin_may: frozenset[Permission] = frozenset({"traces:read"})
+        self._admin_may: frozenset[Permission] = frozenset(get_args(Permission))
 
     def require(self, authorization: Sequence[str], permission: Permission) -> None:
         """Return if the request's `Authorization` values allow `permission`.

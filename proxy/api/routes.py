@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from proxy.api.access import Access, Permission
+from proxy.api.quotas import Quotas
 from proxy.api.traces import Traces
 from proxy.errors import DatabaseUnavailable, InvalidRequest
 from proxy.openai.error_body import render
+from proxy.quota.ledger import Ledger
 from proxy.trace.store import TraceStore
 
 Handler = Callable[[web.BaseRequest, Mapping[str, str]], Awaitable[web.Response]]
@@ -50,12 +52,16 @@ class Route:
 class Api:
     """Matches and answers requests to the API of our own."""
 
-    def __init__(self, traces: TraceStore, admin_key_hash: bytes) -> None:
+    def __init__(self, traces: TraceStore, quotas: Ledger, admin_key_hash: bytes) -> None:
         self._access = Access(admin_key_hash)
-        handlers = Traces(traces)
+        of_traces, of_quotas = Traces(traces), Quotas(quotas)
         table = (
-            Endpoint("GET", "/v1/traces", handlers.search, "traces:read"),
-            Endpoint("GET", "/v1/traces/{traceId}", handlers.get, "traces:read"),
+            Endpoint("GET", "/v1/traces", of_traces.search, "traces:read"),
+            Endpoint("GET", "/v1/traces/{traceId}", of_traces.get, "traces:read"),
+            Endpoint("GET", "/v1/quota/status", of_quotas.status, "quota:read"),
+            Endpoint("GET", "/v1/quota/top", of_quotas.top, "quota:read"),
+            Endpoint("POST", "/v1/quota/update", of_quotas.update, "quota:write"),
+            Endpoint("POST", "/v1/quota/reset", of_quotas.reset, "quota:write"),
         )
         self._by_first_segment = _index(table)
 
@@ -84,7 +90,7 @@ class Api:
         try:
             return await route.endpoint.handler(request, route.arguments)
         except DatabaseUnavailable as error:
-            message = "PostgreSQL cannot be reached just now. Traces are kept in the journal until it can."
+            message = "PostgreSQL cannot be reached just now. What requests used is kept in the journal until it can."
             raise DatabaseUnavailable(message, retry_after_s=_RETRY_AFTER_S) from error
 
 

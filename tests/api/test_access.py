@@ -1,8 +1,9 @@
 import hashlib
+from typing import get_args
 
 import pytest
 
-from proxy.api.access import Access
+from proxy.api.access import Access, Permission
 from proxy.errors import Unauthenticated
 
 KEY = "admin-0123456789"
@@ -16,6 +17,11 @@ def access() -> Access:
 @pytest.mark.parametrize("header", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER  {KEY} "])
 def test_admin_key_in_any_spelling_of_the_scheme_may_read_traces(access: Access, header: str) -> None:
     access.require([header], "traces:read")
+
+
+@pytest.mark.parametrize("permission", get_args(Permission))
+def test_admin_key_may_do_everything(access: Access, permission: Permission) -> None:
+    access.require([f"Bearer {KEY}"], permission)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import pytest
 
 from proxy.api.routes import Api
 from proxy.config import schema
+from proxy.config.quota import Quota
 from proxy.db.pool import Database
+from proxy.quota.ledger import Ledger
 from proxy.trace.store import TraceStore
 
 SETTINGS = schema.Database()
@@ -12,7 +14,8 @@ SETTINGS = schema.Database()
 
 @pytest.fixture(scope="module")
 def api() -> Api:
-    return Api(TraceStore(Database(SETTINGS), SETTINGS), b"\0" * 32)
+    database = Database(SETTINGS)
+    return Api(TraceStore(database, SETTINGS), Ledger(database, Quota(), "api"), b"\0" * 32)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,10 @@ def api() -> Api:
         "/v1/traces/a/b",
         "/v1/Traces",
         "/v1/traces/ingest",
+        "/v1/quota",
+        "/v1/quota/",
+        "/v1/quota/status/a",
+        "/v1/quotas/status",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -47,12 +54,39 @@ def test_path_of_ours_leads_to_its_handler_with_its_arguments(api: Api) -> None:
     assert {search.endpoint.permission, one.endpoint.permission} == {"traces:read"}
 
 
-@pytest.mark.parametrize("path", ["/v1/traces", "/v1/traces/abc"])
-@pytest.mark.parametrize("method", ["POST", "HEAD", "DELETE", "OPTIONS", "get"])
-def test_wrong_method_on_a_path_of_ours_stays_here(api: Api, method: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "permission"),
+    [
+        ("GET", "/v1/quota/status", "quota:read"),
+        ("GET", "/v1/quota/top", "quota:read"),
+        ("POST", "/v1/quota/update", "quota:write"),
+        ("POST", "/v1/quota/reset", "quota:write"),
+    ],
+)
+def test_what_changes_a_quota_needs_another_permission_than_reading_it(
+    api: Api, method: str, path: str, permission: str
+) -> None:
     route = api.match(method, path)
-    assert route is not None and route.endpoint is None
-    assert route.allowed == ("GET",)
+    assert route is not None and route.endpoint is not None
+    assert route.endpoint.permission == permission
+
+
+@pytest.mark.parametrize(
+    ("path", "right"),
+    [
+        ("/v1/traces", "GET"),
+        ("/v1/traces/abc", "GET"),
+        ("/v1/quota/status", "GET"),
+        ("/v1/quota/top", "GET"),
+        ("/v1/quota/update", "POST"),
+        ("/v1/quota/reset", "POST"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "DELETE", "OPTIONS", "get"])
+def test_wrong_method_on_a_path_of_ours_stays_here(api: Api, method: str, path: str, right: str) -> None:
+    route = api.match(method, path)
+    assert route is not None and (route.endpoint is None) == (method != right)
+    assert route.allowed == (right,)
 
 
 def test_match_of_a_foreign_path_costs_next_to_nothing(api: Api) -> None:
