@@ -1,20 +1,29 @@
 """Phase 8: what each attempt cost. Pure; called once per exchange, whatever happened to it.
 
-The provider's own figures win. Where an answer was begun but brought none (aborted, cut, missing), usage is estimated
-from the text that went in and the text that came out, and marked `estimated`: it is never zero and never silently
-guessed. An attempt of which nothing left this process, and an answer with an error status, cost nothing.
+| the attempt                                | is charged                                                             |
+|--------------------------------------------|------------------------------------------------------------------------|
+| brought the provider's own figures         | those, whatever they are                                               |
+| left nothing, or was answered status >= 400| nothing                                                                |
+| ended, its text was seen, without figures  | the bound of its input; as many output tokens as its text has bytes    |
+| aborted, cut, failed, or not to be read    | all that is reserved for it: nobody knows how far the provider got     |
+
+The last two are upper bounds within the reservation, so that the leases that bear it cover them, and are marked
+`estimated`. An answer that is known to be longer than its reservation is charged for the length that is known. Where
+nothing was reserved, usage is estimated from the text that passed: never zero, never silently guessed.
 """
 
+from dataclasses import replace
 from typing import Protocol
 
-from proxy.exchange import Attempt, Charge, Operation, ParsedRequest, Usage, UsageSource
+from proxy.exchange import Attempt, Charge, Meter, Operation, ParsedRequest, Usage
+from proxy.holds import Bound
 from proxy.openai.estimate import estimate_usage
 
 _NOTHING = Charge(usage=Usage(), usage_source="none", cost_nanos=0, priced=True)
 
 
 class Prices(Protocol):
-    """The price table, as far as charging needs it."""
+    """The price table, as far as bounds and charges need it."""
 
     def knows(self, model: str | None) -> bool:
         """Tell whether the model has a price of its own."""
@@ -22,19 +31,31 @@ class Prices(Protocol):
     def price(self, model: str | None, usage: Usage) -> tuple[int, bool]:
         """Return integer nano-dollars and whether the model has a price."""
 
+    def dearest(self, model: str | None, *, media: bool) -> tuple[int, int]:
+        """Return the highest nano-dollars per million input and output tokens; `media`: of audio and images too."""
 
-def charge(attempt: Attempt, operation: Operation, request: ParsedRequest | None, prices: Prices) -> Charge:
-    """Return what `attempt` used and cost so far."""
-    source: UsageSource = "provider"
-    usage = attempt.meter.usage
-    if usage is None:
-        if not operation.billable or not attempt.sent or (attempt.status or 0) >= 400:
-            return _NOTHING
-        source = "estimated"
-        usage = estimate_usage(request.input_text_bytes() if request else 0, attempt.meter.output_text_bytes)
-    model = billed_model(attempt, prices)
-    cost_nanos, priced = prices.price(model, usage)
-    return Charge(usage, source, cost_nanos, priced)
+
+def charge(
+    attempt: Attempt,
+    operation: Operation,
+    request: ParsedRequest | None,
+    prices: Prices,
+    bound: Bound | None = None,
+) -> Charge:
+    """Return what `attempt` used and cost so far. `bound`: what is reserved for it by now; `None`: nothing is."""
+    meter, model = attempt.meter, billed_model(attempt, prices)
+    if meter.usage is not None:
+        cost_nanos, priced = prices.price(model, meter.usage)
+        return Charge(meter.usage, "provider", cost_nanos, priced)
+    if not operation.billable or not attempt.sent or (attempt.status or 0) >= 400 or _is_idle(operation, meter):
+        return _NOTHING
+    if bound is None:
+        usage = estimate_usage(request.input_text_bytes() if request else 0, meter.output_text_bytes)
+        cost_nanos, priced = prices.price(model, usage)
+        return Charge(usage, "estimated", cost_nanos, priced)
+    borne = replace(bound, output_tokens=_output_tokens(meter, bound))
+    usage = Usage(input_tokens=borne.input_tokens, output_tokens=borne.output_tokens)
+    return Charge(usage, "estimated", borne.cost_nanos, prices.price(model, usage)[1])
 
 
 def billed_model(attempt: Attempt, prices: Prices) -> str | None:
@@ -43,3 +64,15 @@ def billed_model(attempt: Attempt, prices: Prices) -> str | None:
     if answered is None or (asked is not None and not prices.knows(answered) and prices.knows(asked)):
         return asked
     return answered
+
+
+def _is_idle(operation: Operation, meter: Meter) -> bool:
+    """Tell whether a session ended in good order without an answer: input is billed with the answer to it."""
+    return operation.body == "websocket" and meter.terminated and not meter.output_text_bytes
+
+
+def _output_tokens(meter: Meter, bound: Bound) -> int:
+    """Return an upper bound of the output; text seen in the answer of a maximum counts an event as one token."""
+    if meter.terminated and not meter.cut and meter.output_text_bytes:
+        return max(min(meter.output_text_bytes, bound.output_tokens), meter.text_deltas)
+    return max(bound.output_tokens, meter.text_deltas if bound.is_capped else meter.output_text_bytes)

@@ -81,6 +81,16 @@ class Row:
             per_image=prices.get("per_image"),
         )
 
+    def dearest(self, media: bool) -> tuple[int, int]:
+        """Return the highest prices that input and output tokens can have; `media`: other tokens than text as well."""
+        sent = max(self.input, self.cached_input, self.cache_write)
+        if not media:
+            return sent, self.output
+        return (
+            max(sent, self.audio_input, self.image_input),
+            max(self.output, self.audio_output, self.image_output),
+        )
+
     def covers(self, usage: Usage) -> bool:
         """Tell whether the row prices what was used: duration and images may stand beside tokens, or alone."""
         if usage.input_tokens or usage.output_tokens:
@@ -142,6 +152,14 @@ class PriceTable:
         if row is not None and row.covers(usage):
             return row.cost(usage), True
         return (self._unknown.cost(usage) if self._unknown is not None else 0), False
+
+    def dearest(self, model: str | None, *, media: bool) -> tuple[int, int]:
+        """Return nano-dollars per million input and output tokens, each of the dearest class that a call may use.
+
+        `media`: it may use audio and images. No tokens of such a call cost more by `price`.
+        """
+        row = self._find(model) or self._unknown
+        return row.dearest(media) if row is not None else (0, 0)
 
     def _find(self, model: str | None) -> Row | None:
         if model is None:

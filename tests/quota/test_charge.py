@@ -1,12 +1,16 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.exchange import Attempt, Candidate, Operation, Usage
+from proxy.holds import Bound
 from proxy.openai.request import parse_empty
 from proxy.quota.charge import billed_model, charge
 
 CHAT = Operation("chat.completions.create", "chat", "json", "chat", billable=True)
+REALTIME = Operation("realtime.connect", "realtime", "websocket", "realtime", billable=True)
 MODELS = Operation("models.list", "models", "none", "generic", billable=False)
 
 
@@ -19,13 +23,34 @@ class Prices:
     def price(self, model, usage):
         return (usage.input_tokens + usage.output_tokens, True) if self.knows(model) else (0, False)
 
+    def dearest(self, model, *, media):
+        return (1_000_000, 1_000_000) if self.knows(model) else (0, 0)
 
-def attempt(*, sent=True, status=200, usage=None, output_text_bytes=0, answered=None, asked="m"):
+
+def attempt(
+    *,
+    sent=True,
+    status=200,
+    usage=None,
+    output_text_bytes=0,
+    deltas=0,
+    ended=False,
+    cut=False,
+    answered=None,
+    asked="m",
+):
     made = Attempt(0, Candidate("u", asked), 0.0, sent=sent, status=status)
     made.meter.usage = usage
     made.meter.output_text_bytes = output_text_bytes
+    made.meter.text_deltas = deltas
+    made.meter.terminated = ended
+    made.meter.cut = cut
     made.meter.response_model = answered
     return made
+
+
+def reserved(*, output_tokens=50, is_capped=True):
+    return Bound(100, 700, output_tokens, 3_000_000, output_tokens, is_capped=is_capped, can_be_capped=True)
 
 
 def request(input_text_bytes=400):
@@ -63,6 +88,76 @@ def test_charge_when_a_request_left_and_no_answer_came_then_its_input_is_charged
 
 def test_charge_when_an_unknown_operation_brings_usage_then_it_is_charged():
     assert charge(attempt(usage=Usage(input_tokens=3)), MODELS, None, Prices()).cost_nanos == 3
+
+
+# --- with a reservation --------------------------------------------------------------------------------------------
+
+
+def test_charge_when_usage_is_named_then_the_reservation_does_not_matter():
+    result = charge(attempt(usage=Usage(input_tokens=700, output_tokens=500)), CHAT, request(), Prices(), reserved())
+    assert (result.usage_source, result.cost_nanos) == ("provider", 1200)
+
+
+@pytest.mark.parametrize(
+    ("facts", "bound", "output_tokens"),
+    [
+        pytest.param({"ended": True, "output_text_bytes": 30, "deltas": 9}, reserved(), 30, id="ended: its bytes"),
+        pytest.param({"ended": True, "output_text_bytes": 300, "deltas": 9}, reserved(), 50, id="ended: at most all"),
+        pytest.param({"ended": True, "output_text_bytes": 300, "deltas": 80}, reserved(), 80, id="ended: longer"),
+        pytest.param({"ended": True}, reserved(), 50, id="ended: nothing to be read"),
+        pytest.param({"ended": True, "cut": True, "output_text_bytes": 30}, reserved(), 50, id="ended by us"),
+        pytest.param({"output_text_bytes": 30, "deltas": 9}, reserved(), 50, id="cut"),
+        pytest.param({"output_text_bytes": 300, "deltas": 80}, reserved(), 80, id="cut: longer"),
+        pytest.param({"output_text_bytes": 300}, reserved(is_capped=False), 300, id="cut: longer without a maximum"),
+        pytest.param({"status": None}, reserved(), 50, id="no answer"),
+    ],
+)
+def test_charge_when_usage_is_missing_then_an_upper_bound_is_charged(facts, bound, output_tokens):
+    result = charge(attempt(**facts), CHAT, request(), Prices(), bound)
+    assert (result.usage.input_tokens, result.usage.output_tokens) == (100, output_tokens)
+    assert (result.usage_source, result.cost_nanos, result.priced) == ("estimated", 700 + 3 * output_tokens, True)
+
+
+@settings(deadline=None)
+@given(
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 10**4),
+    st.integers(0, 10**4),
+    st.integers(0, 10**6),
+    st.sampled_from([0, 1, 333_333, 10**9]),
+)
+def test_charge_when_the_stream_kept_to_its_bound_then_the_reservation_covers_it(
+    ended, cut, size, output, nanos, price
+):
+    bound = Bound(10, nanos, output, price, output, is_capped=False, can_be_capped=True)
+    facts = attempt(ended=ended, cut=cut, output_text_bytes=min(size, output), deltas=min(size, output) // 4)
+    result = charge(facts, CHAT, request(), Prices(), bound)
+    assert result.usage.input_tokens + result.usage.output_tokens <= bound.tokens
+    assert result.cost_nanos <= bound.cost_nanos
+    if not ended or cut:
+        assert result.cost_nanos == bound.cost_nanos
+
+
+@pytest.mark.parametrize(
+    ("facts", "operation"),
+    [
+        pytest.param({"sent": False, "status": None}, CHAT, id="nothing left"),
+        pytest.param({"status": 500}, CHAT, id="refused by the provider"),
+        pytest.param({}, MODELS, id="free of charge"),
+        pytest.param({"ended": True, "status": 101}, REALTIME, id="a session without an answer"),
+    ],
+)
+def test_charge_when_nothing_was_used_then_nothing_of_the_reservation_is_kept(facts, operation):
+    result = charge(attempt(**facts), operation, request(), Prices(), reserved())
+    assert (result.usage_source, result.cost_nanos, result.usage) == ("none", 0, Usage())
+
+
+def test_charge_when_a_session_is_lost_then_its_reservation_is_kept():
+    assert charge(attempt(status=101), REALTIME, None, Prices(), reserved()).cost_nanos == 850
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""How many tokens a request lets the model generate, and how to lower that.
+
+Rules of the file. A maximum that is no positive whole number counts as absent: the provider refuses it or takes no
+notice. The table holds limits that the vendors publish; a name that it does not know has none, and where releases of
+one family differ, the highest stands. A lowered body is equal as a JSON value but for the maximum.
+
+Source: OpenAI API reference: chat completions, completions, responses; the model pages of OpenAI, Anthropic, Google.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from proxy.exchange import Dialect, ParsedRequest
+from proxy.openai.documents import dump_exact, load_exact
+from proxy.openai.json_body import with_new_member
+from proxy.openai.model_names import base_name, of_family
+
+_MEMBERS: Final[Mapping[Dialect, tuple[str, ...]]] = {
+    "chat": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+}
+_REASONING: Final = re.compile(r"(o[1-9]|gpt-[5-9])(?![0-9])")
+"""Models of OpenAI that refuse `max_tokens`; every other provider understands it."""
+_DEFAULT_OF_COMPLETIONS: Final = 16
+_COMPLETIONS_OF_OPENAI: Final = {"gpt-3.5-turbo-instruct": True, "davinci-002": True, "babbage-002": True}
+
+_LIMITS: Final[Mapping[str, int]] = {
+    "babbage-002": 16_384,
+    "davinci-002": 16_384,
+    "gpt-3.5-turbo": 4096,
+    "gpt-3.5-turbo-16k": 16_384,
+    "gpt-4": 8192,
+    "gpt-4-32k": 32_768,
+    "gpt-4-turbo": 4096,
+    "gpt-4.1": 32_768,
+    "gpt-4.5-preview": 16_384,
+    "gpt-4o": 16_384,
+    "chatgpt-4o-latest": 16_384,
+    "gpt-audio": 16_384,
+    "o1": 100_000,
+    "o1-mini": 65_536,
+    "o3": 100_000,
+    "o4-mini": 100_000,
+    "codex-mini-latest": 100_000,
+    "gpt-5": 128_000,
+    "gpt-5-pro": 272_000,
+    "gpt-5.1": 128_000,
+    "gpt-5.2": 128_000,
+    "gpt-5.3": 128_000,
+    "gpt-5.4": 128_000,
+    "gpt-5.5": 128_000,
+    "claude-3-haiku": 4096,
+    "claude-3-opus": 4096,
+    "claude-3-sonnet": 4096,
+    "claude-3-5-haiku": 8192,
+    "claude-3-5-sonnet": 8192,
+    "claude-3-7-sonnet": 128_000,
+    "claude-haiku-4": 128_000,
+    "claude-opus-4": 128_000,
+    "claude-sonnet-4": 128_000,
+    "gemini-1.5": 8192,
+    "gemini-2.0": 8192,
+    "gemini-2.5": 65_536,
+}
+
+
+def model_limit(model: str | None) -> int | None:
+    """Return the most tokens that `model` generates per choice; `None` if that is not known."""
+    return of_family(model, _LIMITS)
+
+
+def requested(document: Mapping[str, Any], dialect: Dialect, model: str | None) -> int | None:
+    """Return the maximum per choice that a request names, or that the endpoint implies; `None` without one.
+
+    Of two maxima the higher counts, because providers disagree about which one holds.
+    """
+    named = [value for name in _MEMBERS.get(dialect, ()) if (value := _positive(document.get(name)))]
+    if named:
+        return max(named)
+    if dialect == "completions" and of_family(model, _COMPLETIONS_OF_OPENAI):
+        return _DEFAULT_OF_COMPLETIONS
+    return None
+
+
+def choices(document: Mapping[str, Any], dialect: Dialect) -> int:
+    """Return how many answers are generated: those of every prompt, discarded ones included. At least 1."""
+    if dialect == "chat":
+        return _positive(document.get("n")) or 1
+    if dialect == "completions":
+        tries = max(_positive(document.get("n")) or 1, _positive(document.get("best_of")) or 1)
+        return tries * _prompts(document.get("prompt"))
+    return 1
+
+
+def capped(request: ParsedRequest, dialect: Dialect, output_tokens: int) -> ParsedRequest:
+    """Return `request` with a body that lets all choices together generate at most `output_tokens`.
+
+    For requests whose `Bound.can_be_capped`. With fewer tokens than choices each choice still gets one, the least that
+    can be asked for.
+    """
+    body = request.body
+    assert body is not None
+    document = request.document
+    if document is None:
+        document = load_exact(body)
+    per_choice = max(output_tokens // choices(document, dialect), 1)
+    return replace(request, body=lowered(body, document, dialect, per_choice))
+
+
+def lowered(body: bytes, document: Mapping[str, Any], dialect: Dialect, per_choice: int) -> bytes:
+    """Return the object in `body` with the maximum `per_choice`: in the members it has, else in the one that fits.
+
+    `document`: `body`, decoded. Cost: a copy of the body where the member is new, else O(body) in Python.
+    """
+    names = [name for name in _MEMBERS[dialect] if document.get(name) is not None]
+    if not names:
+        names = [_fitting(dialect, document.get("model"))]
+        if document and names[0] not in document:
+            return with_new_member(body, b'"%b":%d' % (names[0].encode(), per_choice))
+    written = load_exact(body)
+    written.update(dict.fromkeys(names, per_choice))
+    return dump_exact(written)
+
+
+def _fitting(dialect: Dialect, model: Any) -> str:
+    if dialect == "chat" and not (type(model) is str and _REASONING.match(base_name(model))):
+        return "max_tokens"
+    return _MEMBERS[dialect][0]
+
+
+def _prompts(prompt: Any) -> int:
+    """Return the number of prompts: a list of texts or of lists of token ids holds several."""
+    if type(prompt) is list and prompt and type(prompt[0]) is not int:
+        return len(prompt)
+    return 1
+
+
+def _positive(value: Any) -> int | None:
+    return value if type(value) is int and value > 0 else None
