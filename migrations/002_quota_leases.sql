@@ -59,7 +59,7 @@ CREATE TABLE quota_leases (
 CREATE INDEX quota_leases_live_idx ON quota_leases (user_id, project_id) WHERE state <> 'closed';
 CREATE INDEX quota_leases_updated_at_idx ON quota_leases (updated_at);
 
-ALTER TABLE request_traces ADD COLUMN quota JSONB, ADD COLUMN quota_window BIGINT;
+ALTER TABLE request_traces ADD COLUMN quota JSONB;
 COMMENT ON COLUMN request_traces.quota IS 'Which leases bear the charge: {"window", "leases": [[id, tokens, nanos]]}';
 
 -- ---------------------------------------------------------------------------------------------------------- windows

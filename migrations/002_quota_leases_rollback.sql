@@ -44,7 +44,7 @@ END $$;
 DROP FUNCTION sidegate_day_start(TEXT, TIMESTAMPTZ);
 DROP TABLE quota_leases;
 DROP TABLE quota_windows;
-ALTER TABLE request_traces DROP COLUMN quota, DROP COLUMN quota_window;
+ALTER TABLE request_traces DROP COLUMN quota;
 ALTER TABLE user_quotas
     DROP COLUMN window_no, DROP COLUMN window_started_at, DROP COLUMN held_tokens, DROP COLUMN held_nanos,
     DROP COLUMN burned_tokens, DROP COLUMN burned_nanos, DROP COLUMN starved_at;

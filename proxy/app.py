@@ -2,16 +2,20 @@
 
     Journal --> Writer --> PostgreSQL            Provider --> upstream client
        ^                      ^                      ^
-       |                      |                      |
-    Pipeline ------------- TraceStore <-- Api     Pipeline <-- Ingress (data port)      Ops (ops port)
+       |                TraceStore, Ledger <-- Api   |
+    Pipeline -- Reservations -- Supply, Keeper    Pipeline <-- Ingress (data port)      Ops (ops port)
 
-Nothing here opens a connection or a file but `recover`, which takes the journal's lock and turns intents that an
-earlier process left open into `interrupted` traces.
+Nothing here opens a connection or a file but `recover`, which takes the journal's lock, turns requests that an earlier
+process left open into `interrupted` traces, and then gives back the leases that it held.
 """
 
 import asyncio
 import hashlib
 import logging
+import os
+import secrets
+import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,14 @@ from proxy.journal.writer import Writer
 from proxy.metrics import Metrics, Sample
 from proxy.openai.estimate import estimate_usage
 from proxy.pipeline import Pipeline
+from proxy.quota.callers import Callers
+from proxy.quota.keeper import Keeper
+from proxy.quota.lease_book import LeaseBook, ended
+from proxy.quota.ledger import Ledger
+from proxy.quota.outage import Outage
+from proxy.quota.reservations import Reservations
+from proxy.quota.supply import Supply
+from proxy.quota.tally import QuotaTally
 from proxy.trace import record
 from proxy.trace.store import TraceStore
 from proxy.upstream.client import make_client
@@ -47,10 +59,11 @@ class App:
         self.database = Database(config.database)
         self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
         self.store = TraceStore(self.database, config.database)
+        self.ledger = Ledger(self.database, config.quota, _holder())
         self.writer = Writer(
             self.journal,
             transaction=self.database.transaction,
-            appliers=(self.store,),
+            appliers=(self.store, self.ledger),
             dead_letter=self.store.dead_letter,
             settings=config.journal,
         )
@@ -61,16 +74,47 @@ class App:
             WebsocketClient(config.upstream, config.client, config.timeouts, config.limits.websocket_message_bytes),
         )
         self.budget = ByteBudget(config.limits.buffered_bytes)
+        self.tally = QuotaTally()
+        self.callers = Callers(config.quota)
+        clock = time.monotonic
+        self.outage = Outage(config.quota, self.tally, clock)
+        book = LeaseBook(self.journal, self.writer.hurry)
+        self.keeper = Keeper(
+            config.quota,
+            ledger=self.ledger,
+            book=book,
+            callers=self.callers,
+            outage=self.outage,
+            tally=self.tally,
+            clock=clock,
+        )
+        supply = Supply(
+            config.quota,
+            ledger=self.ledger,
+            book=book,
+            outage=self.outage,
+            tally=self.tally,
+            heard=self.keeper.heard,
+            clock=clock,
+        )
         self.pipeline = Pipeline(
             config,
             provider=self.provider,
             prices=self.prices,
+            quotas=Reservations(
+                config.quota,
+                callers=self.callers,
+                supply=supply,
+                outage=self.outage,
+                tally=self.tally,
+                clock=clock,
+            ),
             journal=self.journal,
             metrics=self.metrics,
             recorded=self.writer.notify,
             budget=self.budget,
         )
-        api = Api(self.store, hashlib.sha256(admin_key.encode()).digest())
+        api = Api(self.store, self.ledger, hashlib.sha256(admin_key.encode()).digest())
         self.ingress = Ingress(config, self.pipeline, api, self.metrics)
         self.ops = Ops(self.metrics, self.state)
         self.metrics.at_scrape(self._samples)
@@ -79,13 +123,17 @@ class App:
     def recover(self) -> int:
         """Open the journal and record what an earlier process left unfinished; return how many requests that were."""
         recovery = self.journal.open()
+        leases = []
         for intent in recovery.orphans:
-            self.journal.append_final(intent.trace_id, record.interrupted(intent.body, self._estimate))
-        if recovery.orphans:
-            _log.warning(
-                "requests were interrupted by the end of an earlier process", extra={"count": len(recovery.orphans)}
-            )
-        return len(recovery.orphans)
+            if (end := ended(intent.body)) is not None:
+                leases.append((intent.trace_id, end))
+            else:
+                self.journal.append_final(intent.trace_id, record.interrupted(intent.body, self._estimate))
+        for lease_id, end in leases:  # only now: what its requests have used is known
+            self.journal.append_lease(lease_id, end, ended=True)
+        if interrupted := len(recovery.orphans) - len(leases):
+            _log.warning("requests were interrupted by the end of an earlier process", extra={"count": interrupted})
+        return interrupted
 
     def state(self) -> dict[str, Any]:
         """Return what `/readyz` shows."""
@@ -114,8 +162,22 @@ class App:
         cost_nanos, priced = self.prices.price(model, usage)
         return Charge(usage, "estimated", cost_nanos, priced)
 
+    def _quota_samples(self) -> Iterable[Sample]:
+        now = time.monotonic()
+        spare = [caller.account.spare(now) for caller in self.callers]
+        text = "Units held here that no request has reserved."
+        for dimension, amount in (("tokens", sum(x for x, _ in spare)), ("nanodollars", sum(x for _, x in spare))):
+            yield Sample("gauge", "sidegate_quota_lease_remaining", text, {"dimension": dimension}, amount)
+        text = "Charged beyond what leases had granted; must stay 0."
+        for dimension, amount in (("tokens", self.ledger.over_tokens), ("nanodollars", self.ledger.over_nanos)):
+            yield Sample("counter", "sidegate_quota_overspend_units", text, {"dimension": dimension}, amount)
+        yield _gauge("sidegate_quota_callers", "Callers whose quota is followed here.", len(self.callers))
+        yield _gauge("sidegate_quota_degraded", "1 while PostgreSQL does not answer to quotas.", self.outage.is_away)
+
     def _samples(self) -> Iterable[Sample]:
         journal, writer, client = self.journal.stats(), self.writer.stats(), self.provider.stats()
+        yield from self.tally.samples()
+        yield from self._quota_samples()
         yield _gauge("sidegate_database_up", "1 if the latest use of PostgreSQL worked.", self.database.is_up)
         yield _gauge("sidegate_journal_records", "Records not yet in PostgreSQL.", journal.records)
         yield _gauge("sidegate_journal_bytes", "Size of all journal segments.", journal.bytes)
@@ -133,6 +195,11 @@ class App:
         yield _gauge("sidegate_upstream_connections_idle", "Idle ones among them.", client.idle)
         yield _gauge("sidegate_upstream_waiting", "Requests waiting for a connection.", client.waiting)
         yield _gauge("sidegate_buffered_bytes", "Request bodies in memory.", self.budget.used_bytes)
+
+
+def _holder() -> str:
+    """Name this process as no other: a container that starts again has the same host name and process id."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _gauge(name: str, text: str, value: float) -> Sample:

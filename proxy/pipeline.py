@@ -1,6 +1,6 @@
 """The life of a request: its phases in order, nothing else. Only this file assigns to the Exchange.
 
-    identify -> parse -> plan_route -> intent -> dispatch -> [commit point] -> relay -> settle -> record
+    identify -> parse -> plan_route -> reserve -> intent -> dispatch -> [commit point] -> relay -> settle -> record
 
 Before the intent is journaled nothing has left the process. Up to the commit point (first byte sent downstream) every
 failure becomes an answer of OpenAI's shape; after it, an error event or a visible cut. `seal` settles and records
@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
@@ -36,6 +37,7 @@ from proxy.exchange import (
     Usage,
     WebsocketPeer,
 )
+from proxy.holds import Bound, Hold
 from proxy.intake import ByteBudget, Intake, RequestBody
 from proxy.journal.segments import Journal
 from proxy.logs import log_request
@@ -43,12 +45,17 @@ from proxy.metrics import Metrics
 from proxy.openai import error_body
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.estimate import estimate_usage
+from proxy.openai.output_maximum import capped
 from proxy.openai.request import parse_handshake
 from proxy.outcome import outcome_of
 from proxy.quota.charge import charge
+from proxy.quota.estimate import bound as bound_of
+from proxy.quota.headers import merge
+from proxy.quota.reservation import Reservation
+from proxy.quota.reservations import Reservations
 from proxy.relay.answer import Answer
 from proxy.relay.relay import relay
-from proxy.relay.websocket import relay_websocket
+from proxy.relay.websocket import SessionLimit, relay_websocket
 from proxy.routing.dispatch import dispatch
 from proxy.routing.plan import plan_route
 from proxy.trace import record
@@ -76,6 +83,7 @@ class Pipeline:
     config: Config
     provider: Provider
     prices: PriceTable
+    quotas: Reservations
     journal: Journal
     metrics: Metrics
     recorded: Callable[[], None]
@@ -99,8 +107,8 @@ class _Run:
     """One exchange on its way through the phases."""
 
     __slots__ = (
-        "_answer", "_downstream", "_head", "_intake", "_intent", "_key", "_own", "_request_id", "_sealed", "_with",
-        "_x",
+        "_answer", "_downstream", "_head", "_intake", "_intent", "_key", "_own", "_request_id", "_reservation",
+        "_sealed", "_with", "_x",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
@@ -111,6 +119,7 @@ class _Run:
         self._answer: Answer | None = None
         self._head: record.Document | None = None
         self._intent: bytes | None = None
+        self._reservation: Reservation | None = None
         self._sealed = False
         self._key = bytes.fromhex(x.trace_id.replace("-", ""))
         trace_id = x.trace_id.encode()
@@ -127,6 +136,7 @@ class _Run:
         self._mark("parse")
         x.plan = plan_route(x.request, provider.name)
         self._mark("plan")
+        await self._reserve()
         self._write_intent()
         self._mark("intent")
         body = intake.outgoing(x.request)
@@ -146,6 +156,7 @@ class _Run:
         self._complete(x.request)
         x.plan = plan_route(x.request, provider.name)
         self._mark("plan")
+        await self._reserve()
         self._write_intent()
         self._mark("intent")
         reply = await dispatch(x.plan, x.attempts, lambda attempt: provider.connect(attempt, x.inbound))
@@ -160,7 +171,10 @@ class _Run:
             x.delivery.status = reply.status
             x.delivery.committed_at = time.monotonic()
             observer = StreamObserver(x.inbound.operation.dialect, attempt.meter)
-            await relay_websocket(client, reply.socket, observer.observe_message, lambda: self._end_session(attempt))
+            allowance = self._allowance()
+            limit = None if allowance is None else SessionLimit(attempt.meter, allowance, self._seal)
+            end = partial(self._end_session, attempt)
+            await relay_websocket(client, reply.socket, observer.observe_message, end, limit)
             await client.finish()
         finally:
             reply.close()
@@ -198,7 +212,8 @@ class _Run:
                 status, headers, body = error_body.render(error)
                 x.delivery.status = status
                 self._seal()
-                await downstream.send(status, HTTPStatus(status).phrase, (*headers, *self._own, self._request_id), body)
+                more = (*self._own, self._request_id, *self._rate_limits())
+                await downstream.send(status, HTTPStatus(status).phrase, (*headers, *more), body)
             else:
                 self._seal()
                 if answer is not None and answer.can_end_with_error:
@@ -224,6 +239,47 @@ class _Run:
                 param="model",
             )
 
+    async def _reserve(self) -> None:
+        """Phase 5: hold what the request may cost at most; lower its maximum where no more is left."""
+        x, settings = self._x, self._with.config.quota
+        assert x.principal is not None
+        assert x.request is not None
+        quotas, operation = self._with.quotas, x.inbound.operation
+        if not settings.enabled:
+            self._reservation = quotas.without_limit(x.principal) if operation.billable else None
+            return
+        bound = bound_of(operation, x.request, x.inbound.content_length, self._with.prices, settings)
+        if bound is None:
+            return
+        held = quotas.reserve_now(x.principal, bound)
+        self._reservation = held = await quotas.reserve(x.principal, bound) if held is None else held
+        x.hold = held.held()
+        held.extended = self._extended
+        if held.is_lowered:
+            x.request = capped(x.request, operation.dialect, held.bound.output_tokens)
+        self._mark("reserve")
+
+    @property
+    def _bound(self) -> Bound | None:
+        """What is reserved by now; `None` where nothing is, so that uncertain usage is estimated."""
+        held = self._reservation
+        return None if held is None or not self._with.config.quota.enabled else held.bound
+
+    def _allowance(self) -> Reservation | None:
+        """Return what bounds the answer while it runs; `None` where the provider bounds it."""
+        held = self._reservation
+        return None if held is None or self._bound is None or (held.bound.is_capped and not held.is_lowered) else held
+
+    def _extended(self) -> None:
+        """Put on record what a running answer may cost now, before it goes on."""
+        assert self._reservation is not None
+        self._x.hold = self._reservation.held()
+        self._write_intent()
+
+    def _rate_limits(self) -> Headers:
+        principal = self._x.principal
+        return () if principal is None else self._with.quotas.headers(principal)
+
     def _to_answer(self, attempt: Attempt, reply: UpstreamReply) -> Answer:
         x = self._x
         assert x.request is not None
@@ -231,13 +287,16 @@ class _Run:
         own = self._own if attempt.request_id is not None else (*self._own, self._request_id)
         return Answer(
             reply,
-            (*headers, *own),
+            (*merge(headers, self._rate_limits()), *own),
             attempt,
             dialect=x.inbound.operation.dialect,
             strip_usage=x.request.strip_usage,
             is_head=x.inbound.method == "HEAD",
             seal=self._seal,
             capture=x.capture,
+            allowance=self._allowance(),
+            at_limit=self._with.config.quota.at_limit,
+            asked_for_usage=x.request.stream and not x.request.strip_usage,
         )
 
     def _end_session(self, attempt: Attempt) -> None:
@@ -247,7 +306,7 @@ class _Run:
     def _write_intent(self) -> None:
         x = self._x
         self._head = record.begin(x, tracing=self._with.config.tracing.enabled)
-        self._intent = self._without_credentials(record.intent(x, self._head))
+        self._intent = self._without_credentials(record.intent(x, self._head, self._bound))
         self._with.journal.append_intent(self._key, self._intent)
 
     def _seal(self) -> None:
@@ -281,7 +340,11 @@ class _Run:
             x.delivery.status = x.attempts[-1].status
         x.ended = now
         x.outcome = outcome_of(x)
-        x.charges = tuple(charge(a, x.inbound.operation, x.request, self._with.prices) for a in x.attempts)
+        held, bound = self._reservation, self._bound
+        x.charges = tuple(charge(a, x.inbound.operation, x.request, self._with.prices, bound) for a in x.attempts)
+        if held is not None:
+            tokens = sum(c.usage.input_tokens + c.usage.output_tokens for c in x.charges)
+            x.hold = held.settle(tokens, sum(c.cost_nanos for c in x.charges))
 
     def _learn(self, request: ParsedRequest) -> None:
         """Add what an upload said while it passed: its model has the price, its user is the caller."""
@@ -301,7 +364,19 @@ class _Run:
             bare = Exchange(x.trace_id, x.started_at_ms, x.started, x.inbound)
             intent = self._without_credentials(record.intent(bare, record.begin(bare)))
             return record.interrupted(intent, self._owed, x.outcome)
-        return record.interrupted(self._intent, self._owed, x.outcome)
+        held = self._reservation
+        if held is not None and not held.settled:
+            return record.interrupted(self._intent, self._owed, x.outcome, self._keep(held))
+        return record.interrupted(self._intent, self._owed, x.outcome, x.hold)
+
+    def _keep(self, held: Reservation) -> Hold | None:
+        """Charge a reservation as a whole, or nothing if nothing was begun."""
+        x, bound = self._x, self._bound
+        if not x.attempts or bound is None:
+            return held.settle(0, 0)
+        usage = Usage(input_tokens=bound.input_tokens, output_tokens=bound.output_tokens)
+        x.charges = (Charge(usage, "estimated", bound.cost_nanos, priced=True),)
+        return held.settle(bound.tokens, bound.cost_nanos)
 
     def _without_credentials(self, body: bytes) -> bytes:
         """Return a record without keys that stood where a name belongs: what was sent as model may be anything."""

@@ -97,6 +97,7 @@ class _Process:
         _calm_garbage_collector()
         self._background.start("loop lag", app.watch_loop_lag)
         self._background.start("database", lambda: self._keep_database(app, data_dir))
+        self._background.start("quota keeper", app.keeper.run)
         self._background.start("journal disk", lambda: every(_TEND_PERIOD_S, app.tend_journal))
         await self._stop.wait()
         await self._drain(app)
@@ -179,6 +180,7 @@ class _Process:
         await self._or_hurry(app.ingress.until_idle(app.config.server.drain_s))
         app.ingress.end_drain()
         await app.ingress.until_idle(_CUT_GRACE_S)
+        app.keeper.give_all_back()
         await self._or_hurry(app.writer.flush(app.config.server.flush_s))
         for manager in self._managers:
             manager.pre_shutdown()  # ends idle connections, which would be waited for
@@ -231,6 +233,7 @@ async def _maintain(app: App) -> None:
     while True:
         try:
             await app.store.maintain()
+            await app.ledger.maintain()
             return
         except DatabaseUnavailable:
             await asyncio.sleep(_RETRY_S)

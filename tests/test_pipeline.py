@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from proxy import errors
+from proxy.config.quota import Quota
 from proxy.config.schema import Config, Prices, Tracing
 from proxy.exchange import Exchange, Inbound, Message, ToolCall, Usage, first_values
 from proxy.intake import ByteBudget
@@ -18,6 +19,7 @@ from proxy.metrics import Metrics
 from proxy.openai.operations import match
 from proxy.pipeline import Pipeline
 from proxy.trace.record import trace_id
+from tests.quota.replica import without_limits
 from tests.relay.peers import JSON, STREAM, Client, Reply, Socket, announced
 from tests.test_intake import FORM, MULTIPART, Body
 
@@ -126,9 +128,11 @@ class Scene:
     # What a test does with it.
 
     def pipeline(self) -> Pipeline:
-        config = Config(**self.settings)
+        config = Config(**{"quota": Quota(enabled=False), **self.settings})
         recorded = lambda: self.log.append("recorded")  # noqa: E731
-        return Pipeline(config, self, self.prices, self, self.metrics, recorded, self.budget)
+        return Pipeline(
+            config, self, self.prices, without_limits(config.quota), self, self.metrics, recorded, self.budget
+        )
 
     def exchange(self, body, *headers, path="/v1/chat/completions", method="POST", upgrade=False) -> Exchange:
         inbound = Inbound(

@@ -121,6 +121,7 @@ _SHOWN: Mapping[str, Callable[[Any], Any]] = {
     "error_info": orjson.Fragment,
     "phases": orjson.Fragment,
     "client": orjson.Fragment,
+    "quota": orjson.Fragment,
     "total_cost": _amount,
 }
 _COLUMNS = tuple((field.name, _camel(field.name), _SHOWN.get(field.name)) for field in fields(StoredTrace))

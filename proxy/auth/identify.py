@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from proxy.config.schema import Identity
+from proxy.credentials import cover_shapes
 from proxy.errors import InvalidRequest
 from proxy.exchange import Principal
 
@@ -65,4 +66,7 @@ def _hint(fields: Mapping[bytes, bytes], header: bytes) -> str | None:
 
 def _usable(name: str) -> str | None:
     name = name.strip()
-    return name if 0 < len(name) <= _MAX_NAME and name.isprintable() and "\ufffd" not in name else None
+    if not 0 < len(name) <= _MAX_NAME or not name.isprintable() or "\ufffd" in name:
+        return None
+    # Callers are kept by their names, in quotas and leases too: what somebody puts here may be a key.
+    return cover_shapes(name.encode("utf-8", "replace")).decode()

@@ -43,9 +43,10 @@ class Quota(Section):
         32_768, description="Reserved for an answer without a maximum, from a model whose own limit is not known."
     )
     default_output_tokens: Count = Field(
-        4096,
-        description="Reserved at first for a stream without a maximum, which grows later; and the maximum written into "
-        "other requests without one where not more is left.",
+        4096, description="Written as maximum into requests without one, or less, where their model's own does not fit."
+    )
+    stream_output_tokens: Count = Field(
+        1024, description="Reserved at a time for streams without a maximum, where their model's own does not fit."
     )
     unseen_input_tokens: Annotated[int, Field(ge=0, lt=1 << 31)] = Field(
         16_384, description="Reserved for input that only the provider knows: previous responses, stored files."

@@ -32,12 +32,12 @@ class EventCutter:
         """True while an event has been returned in part."""
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return whole events, each with its blank line, and what stands between them. About 0.3 us for one event."""
+        """Return whole events, each with its blank line, and what stands between them. About 0.5 us for one event."""
         if self._held or self._inside or self._after_cr or CR in chunk or not chunk.endswith(b"\n\n"):
             return self._feed_lines(chunk)
         blocks = chunk[:-2].split(b"\n\n")
         for block in blocks:
-            if not block.startswith(_FIELDS):
+            if not block.startswith(_FIELDS) or block.endswith(b"\n"):
                 return self._feed_lines(chunk)
         self._first = False
         return [chunk] if len(blocks) == 1 else [block + b"\n\n" for block in blocks]

@@ -5,9 +5,10 @@
 | brought the provider's own figures         | those, whatever they are                                               |
 | left nothing, or was answered status >= 400| nothing                                                                |
 | ended, its text was seen, without figures  | the bound of its input; as many output tokens as its text has bytes    |
-| aborted, cut, failed, or not to be read    | all that is reserved for it: nobody knows how far the provider got     |
+| a stream without a maximum, aborted        | its input; its text in bytes, and what may have been on its way        |
+| else aborted, cut, failed, or unreadable   | all that is reserved for it: nobody knows how far the provider got     |
 
-The last two are upper bounds within the reservation, so that the leases that bear it cover them, and are marked
+The last three are upper bounds within the reservation, so that the leases that bear it cover them, and are marked
 `estimated`. An answer that is known to be longer than its reservation is charged for the length that is known. Where
 nothing was reserved, usage is estimated from the text that passed: never zero, never silently guessed.
 """
@@ -73,6 +74,12 @@ def _is_idle(operation: Operation, meter: Meter) -> bool:
 
 def _output_tokens(meter: Meter, bound: Bound) -> int:
     """Return an upper bound of the output; text seen in the answer of a maximum counts an event as one token."""
-    if meter.terminated and not meter.cut and meter.output_text_bytes:
-        return max(min(meter.output_text_bytes, bound.output_tokens), meter.text_deltas)
-    return max(bound.output_tokens, meter.text_deltas if bound.is_capped else meter.output_text_bytes)
+    seen = meter.output_text_bytes
+    if meter.cut:
+        return bound.output_tokens
+    if meter.terminated and seen:
+        return max(min(seen, bound.output_tokens), meter.text_deltas)
+    if bound.can_grow:
+        # Of a stream it is known how far it got, but for what was on its way.
+        return max(min(seen + bound.modest_output_tokens, bound.output_tokens), meter.text_deltas)
+    return max(bound.output_tokens, meter.text_deltas if bound.is_capped else seen)

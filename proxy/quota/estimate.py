@@ -4,8 +4,8 @@
                  a message, item or tool is longer than the marks that a chat template puts there
     media in     by table, in place of their base64 (`openai.media_bounds`)
     unseen in    `quota.unseen_input_tokens`, once: stored conversations and files, whatever hosted tools read
-    text out     the maximum that the request names or its model has, for every choice; a stream without a maximum of
-                 its own begins with `quota.default_output_tokens` and grows
+    text out     the maximum that the request names or its model has, for every choice; near a limit, a stream without
+                 a maximum of its own begins with `quota.stream_output_tokens` and grows
     uploads      pass by unread: the dearest model that the endpoint takes, and the most that its form may ask for
 
 Everything is priced at the dearest class that the request may use, so the charge of no usage within a bound is higher
@@ -118,7 +118,9 @@ def _text(asked: _Asked) -> Bound:
     if operation.dialect == "embeddings":
         return _made(sent.tokens, sent_price, 0, 0)
     count = choices(document, operation.dialect)
-    maximum, is_capped = _maximum(asked)
+    maximum, is_named = _maximum(asked)
+    at_first = settings.stream_output_tokens if asked.stream else settings.default_output_tokens
+    modest = maximum if is_named else min(maximum, at_first)
     beside = _predicted(document)
     return Bound(
         input_tokens=sent.tokens,
@@ -126,24 +128,20 @@ def _text(asked: _Asked) -> Bound:
         output_tokens=(maximum + beside) * count,
         output_nanos_per_million=price,
         modest_output_tokens=(min(maximum, settings.default_output_tokens) + beside) * count,
-        is_capped=is_capped,
+        is_capped=True,
         can_be_capped=operation.name in _WITH_MAXIMUM and bool(document) and document.get("prediction") is None,
-        can_grow=asked.stream and not is_capped,
+        can_grow=asked.stream and not is_named,
     )
 
 
 def _maximum(asked: _Asked) -> tuple[int, bool]:
-    """Return the output tokens of one choice, and whether the provider keeps to them by itself."""
+    """Return the most output tokens of one choice, and whether the request itself names them."""
     settings = asked.settings
     named = requested(asked.document, asked.operation.dialect, asked.model)
     if named is not None:
         return named, True
     limit = model_limit(asked.model)
-    if asked.stream:
-        if limit is not None and limit <= settings.default_output_tokens:
-            return limit, True
-        return settings.default_output_tokens, False
-    return (settings.assumed_output_tokens, False) if limit is None else (limit, True)
+    return settings.assumed_output_tokens if limit is None else limit, False
 
 
 def _predicted(document: Mapping[str, Any]) -> int:

@@ -28,8 +28,7 @@ from proxy.quota.reservation import Reservation, Unleased
 from proxy.quota.supply import Supply
 from proxy.quota.tally import QuotaTally
 
-_STEP_TOKENS = 1024
-"""A stream without a maximum reserves so many more tokens at a time."""
+_NOTHING = Bound(0, 0, 0, 0, 0, is_capped=True, can_be_capped=False)
 
 
 class Reservations:
@@ -61,8 +60,6 @@ class Reservations:
         """
         now = self._clock()
         caller = self._callers.get(principal.user_id, principal.project_id, now)
-        if not self._settings.enabled:
-            return self._make(caller, bound, [], "open")
         if caller.windows is not None:
             refusal = caller.windows.admit(bound.tokens, now)
             if refusal is not None:
@@ -73,6 +70,11 @@ class Reservations:
         except ProxyError:
             self._leave_windows(caller, bound.tokens, 0)
             raise
+
+    def without_limit(self, principal: Principal) -> Reservation:
+        """Admit a request while quotas are switched off: its charge is booked all the same."""
+        caller = self._callers.get(principal.user_id, principal.project_id, self._clock())
+        return self._make(caller, _NOTHING, [], "open")
 
     async def reserve(self, principal: Principal, bound: Bound) -> Reservation:
         """Reserve after `reserve_now` could not. Cancelled, it leaves nothing reserved.
@@ -139,7 +141,7 @@ class Reservations:
         bound = reservation.bound
         if reservation.unleased is None:
             error: ProxyError | None = None
-            for step in (max(least, _STEP_TOKENS), max(least, 1)):
+            for step in (max(least, self._settings.stream_output_tokens), max(least, 1)):
                 more = replace(bound, input_tokens=0, input_nanos=0, output_tokens=step, can_be_capped=False)
                 try:
                     parts = await self._supply.more(caller, more)

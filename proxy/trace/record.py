@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 import orjson
 
-from proxy.exchange import Candidate, Charge, Exchange, Inbound, Outcome
+from proxy.exchange import Candidate, Charge, Exchange, Inbound, Outcome, Usage
+from proxy.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
 from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls
 from proxy.trace.failure import error_info, unexplained
@@ -85,15 +86,20 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
     return document
 
 
-def intent(x: Exchange, head: Document) -> bytes:
-    """Return what must be known if this process dies before `final`: written before a provider is asked."""
+def intent(x: Exchange, head: Document, bound: Bound | None = None) -> bytes:
+    """Return what must be known if this process dies before `final`: written before a provider is asked.
+
+    `bound`: what is reserved, and so what it will be charged then; `None` where no quota applies.
+    """
     candidate = x.attempts[-1].candidate if x.attempts else _first_candidate(x)
     return encode(
         {
             **head,
             "candidate": None if candidate is None else [candidate.upstream, bounded(candidate.model, NAME)],
             "billable": x.inbound.operation.billable,
-            "input_text_bytes": text_bound(x.request) if x.request else 0,
+            "input_text_bytes": text_bound(x.request) if x.request and bound is None else 0,
+            "quota": quota_of(x.hold),
+            "reserved": None if bound is None else [bound.input_tokens, bound.output_tokens, bound.cost_nanos],
         }
     )
 
@@ -109,6 +115,7 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
     document = begin(x, tracing=tracing) if head is None else head
     document["llm_calls"] = [llm_call(x, attempt, ended, tracing=tracing) for attempt in x.attempts]
     add_totals(document, x.charges)
+    document["quota"] = quota_of(x.hold)
     document["outcome"] = x.outcome or "internal_error"
     # An answer that waits for this record has no status line yet: the error's status is what will be sent.
     status = x.delivery.status
@@ -135,12 +142,20 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
     return encode(document)
 
 
-def interrupted(intent_body: bytes, estimate: Estimate, outcome: Outcome = "interrupted") -> bytes:
+def interrupted(
+    intent_body: bytes, estimate: Estimate, outcome: Outcome = "interrupted", settled: Hold | None = None
+) -> bytes:
     """Return the final record of an intent whose process died, or failed, before it wrote one.
 
-    Nobody knows how far the provider got, so a billable request is charged by `estimate`, never with nothing.
+    Nobody knows how far the provider got, so a billable request is charged what was reserved for it, or by `estimate`
+    where nothing was; never with nothing. `settled`: its leases were charged already, so, together with `estimate`.
     """
     document: dict[str, Any] = orjson.loads(intent_body)
+    reserved = document.pop("reserved")
+    if settled is not None:
+        document["quota"] = quota_of(settled)
+    elif reserved is not None:
+        estimate = _as_reserved(*reserved)
     billable = document.pop("billable")
     text_bytes = document.pop("input_text_bytes")
     upstream, model = document.pop("candidate") or (None, None)
@@ -153,6 +168,24 @@ def interrupted(intent_body: bytes, estimate: Estimate, outcome: Outcome = "inte
     document["outcome"] = outcome
     document["error_info"] = unexplained(outcome)
     return encode(document)
+
+
+def quota_of(hold: Hold | None) -> Document | None:
+    """Return how leases bear a reservation or a charge, as the ledger reads it."""
+    if hold is None:
+        return None
+    document: Document = {
+        "window": hold.window,
+        "leases": [[share.lease_id, share.tokens, share.cost_nanos] for share in hold.shares],
+    }
+    if hold.unleased is not None:
+        document["unleased"] = hold.unleased
+    return document
+
+
+def _as_reserved(input_tokens: int, output_tokens: int, nanos: int) -> Estimate:
+    usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    return lambda _model, _text_bytes: Charge(usage, "estimated", nanos, priced=True)
 
 
 def content(x: Exchange, mode: Literal["redacted", "full"]) -> bytes | None:

@@ -57,6 +57,8 @@ class StoredTrace:
     error_info: str | None
     phases: str | None
     client: str | None
+    quota: str | None
+    """Window that admitted the request, and the leases that bear its charge."""
     recorded_at: datetime
 
 

@@ -18,6 +18,7 @@ from proxy.errors import ProxyError
 from proxy.exchange import Exchange
 from proxy.journal.frames import Kind, Record
 from proxy.openai.error_body import render
+from proxy.quota.ledger import Ledger
 from proxy.trace import record
 from proxy.trace.store import TraceStore
 from tests.trace.exchanges import begun, finished
@@ -50,7 +51,9 @@ async def serve() -> AsyncIterator[Serve]:
     clients = []
 
     async def start(database: Database) -> TestClient[web.BaseRequest, None]:
-        api = Api(TraceStore(database, SETTINGS), hashlib.sha256(KEY.encode()).digest())
+        api = Api(
+            TraceStore(database, SETTINGS), Ledger(database, Quota(), "api"), hashlib.sha256(KEY.encode()).digest()
+        )
         client = TestClient(RawTestServer(_handler(api)))
         await client.start_server()
         clients.append(client)

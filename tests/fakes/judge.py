@@ -1,7 +1,7 @@
 """What "the same through the proxy as direct" means, and what an error of OpenAI's shape is.
 
 Rule of the file: the differences that the proxy is entitled to are listed here and nowhere else: it frames bodies
-itself, drops hop-by-hop and identity headers, and adds its trace id.
+itself, drops hop-by-hop and identity headers, and adds its trace id and how the caller stands with its limits.
 """
 
 import json
@@ -15,6 +15,7 @@ from tests.fakes.wire import Reply
 FRAMING = {"content-length", "transfer-encoding", "connection", "keep-alive"}
 ADDED = {"x-sidegate-trace-id"}
 WITHHELD = {"set-cookie", "alt-svc", "proxy-authenticate", "upgrade", "trailer", "te"}
+LIMITS = "x-ratelimit-"
 NOT_SENT_ON = {b"host", b"content-length", b"transfer-encoding", b"connection", b"authorization"}
 
 
@@ -27,18 +28,27 @@ def visible_headers(reply: Reply) -> list[tuple[str, str]]:
 def assert_same(direct: Reply, through: Reply) -> None:
     """Status, reason, headers with case, order and repeats, body bytes, and whether the body was whole."""
     assert (through.status, through.reason) == (direct.status, direct.reason)
-    assert visible_headers(through) == with_request_id(direct, through)
+    assert without_our_limits(direct, through) == with_request_id(direct, through)
     assert through.body == direct.body
     assert through.ending == direct.ending
+
+
+def without_our_limits(direct: Reply, through: Reply) -> list[tuple[str, str]]:
+    """The caller's own limits stand where the provider tells none; in tests they are never the tighter ones."""
+    theirs = {name.lower() for name, _ in direct.headers}
+    return [
+        (name, value)
+        for name, value in visible_headers(through)
+        if not name.lower().startswith(LIMITS) or name.lower() in theirs
+    ]
 
 
 def with_request_id(direct: Reply, through: Reply) -> list[tuple[str, str]]:
     """Where the provider sends no `x-request-id`, the trace id stands for it."""
     expected = visible_headers(direct)
-    if direct.value("x-request-id") is None and ("x-request-id", through.trace_id) in visible_headers(through):
-        expected.insert(
-            visible_headers(through).index(("x-request-id", through.trace_id)), ("x-request-id", through.trace_id)
-        )
+    ours, request_id = without_our_limits(direct, through), ("x-request-id", through.trace_id)
+    if direct.value("x-request-id") is None and request_id in ours:
+        expected.insert(ours.index(request_id), request_id)
     return expected
 
 

@@ -38,6 +38,11 @@ class Sidegate:
             "SIDEGATE_ADMIN_KEY": ADMIN_KEY,
             "UPSTREAM_BASE_URL": upstream,
             "OPENAI_API_KEY": PROVIDER_KEY,
+            # All tests of a session are one caller; what is about quotas sets its own.
+            "DEFAULT_QUOTA_TOKENS_DAILY": "1000000000000",
+            "DEFAULT_QUOTA_COST_DAILY": "1000000",
+            # Few have no database on purpose, and those are not about the wait for it.
+            "SIDEGATE__QUOTA__COLD_START_WAIT_S": "2",
             **({"DATABASE_URL": database_url} if database_url else {}),
             **(settings or {}),
         }

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.openai.sse import Event, EventReader
@@ -44,6 +44,7 @@ def joined(cuts: list[bytes]) -> list[bytes]:
     return out
 
 
+@settings(deadline=None)
 @given(PIECES, PLACES)
 @example(b"data: x\r\n\r\n\r\ndata: x\r\n\r\n", [9, 10, 11, 13])
 @example(b"\xef\xbb\xbf: c\ndata: x\n\n", [1, 4])
@@ -56,6 +57,7 @@ def test_feed_when_the_stream_is_cut_anywhere_then_the_same_cuts_of_the_same_byt
     assert joined(cut([stream[at : at + 1] for at in range(len(stream))])) == joined(whole)
 
 
+@settings(deadline=None)
 @given(PIECES, PLACES)
 def test_feed_when_read_cut_by_cut_then_each_holds_one_event_at_most_and_whole(
     stream: bytes, places: list[int]
@@ -80,6 +82,8 @@ def test_feed_when_read_cut_by_cut_then_each_holds_one_event_at_most_and_whole(
         (b": ping\n", [b": ping\n"]),
         (b": ping\n\n", [b": ping\n", b"\n"]),
         (b"\n\n\n", [b"\n", b"\n", b"\n"]),
+        (b"data: a\n\n\n", [b"data: a\n\n", b"\n"]),
+        (b"data: a\n\n\ndata: b\n\n", [b"data: a\n\n", b"\n", b"data: b\n\n"]),
         (b"data: a\n: inside\n", []),
         (b"data: a\n: inside\n\n", [b"data: a\n: inside\n\n"]),
         (b"data: a\r\r", [b"data: a\r\r"]),

@@ -4,7 +4,7 @@ import json
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import Completion
 from openai.types.chat import ChatCompletionChunk
@@ -95,7 +95,7 @@ def test_finish_when_the_first_chunk_has_no_choice_then_its_names_do_not_count()
 
 def test_finish_when_names_and_choices_are_without_end_then_what_is_kept_is_bounded() -> None:
     odd = chunk(*(says(index) for index in range(3 * MOST_CHOICES)), id="x" * 100_000, model={"deep": []})
-    *chunks, _ = events(followed("chat", odd).finish(odd))
+    *chunks, _ = events(followed("chat", odd, chunk(says(10**6, "a", "stop"))).finish(odd))
     assert len(chunks) <= 2 * MOST_CHOICES
     assert "id" not in chunks[0] and "model" not in chunks[0]
 
@@ -191,6 +191,7 @@ ANY = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["chat", "completions", "responses"]), st.lists(ANY, max_size=4), ANY, st.booleans())
 def test_finish_when_events_are_anything_then_whole_events_or_none(
     dialect: Dialect, parts: Any, last: Any, asked: bool

@@ -213,9 +213,11 @@ class LedgerModel:
             quota = self._current(charge.caller, at)
             for lease_id, units in charge.shares:
                 lease = self.leases.get(lease_id)
+                if units == NOTHING:
+                    continue
                 if lease is not None:
                     over += self._book(lease, units, at)
-                elif units != NOTHING:
+                else:
                     unknown += 1
                     self._window_at(quota, charge.created_at).settled += units
             if charge.unleased is not None:

@@ -107,6 +107,22 @@ async def replicas(url: str, directory: Path, count: int = 1, **settings: object
             await one.stop()
 
 
+def without_limits(settings: Quota) -> Reservations:
+    """Return quotas that are switched off: no ledger is ever asked."""
+    tally, callers = QuotaTally(), Callers(settings)
+    outage = Outage(settings, tally, time.monotonic)
+    ledger = Ledger(Database(schema.Database()), settings, "nobody")
+    journal = Journal(Path("never-opened"), schema.Journal())
+    book = LeaseBook(journal, lambda: None)
+    keeper = Keeper(
+        settings, ledger=ledger, book=book, callers=callers, outage=outage, tally=tally, clock=time.monotonic
+    )
+    supply = Supply(
+        settings, ledger=ledger, book=book, outage=outage, tally=tally, heard=keeper.heard, clock=time.monotonic
+    )
+    return Reservations(settings, callers=callers, supply=supply, outage=outage, tally=tally, clock=time.monotonic)
+
+
 def charge(one: Replica, hold: Hold, tokens: int, nanos: int = 0, who: Principal = ALICE) -> None:
     """Journal the final record of a request that was charged so."""
     now_ms = int(time.time() * 1000)

@@ -6,7 +6,7 @@ import zlib
 import httpx
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.config.schema import Config
@@ -19,6 +19,7 @@ from tests.fakes.answers import WORDS, chat_stream, completion_stream, response_
 from tests.relay.peers import STREAM, Allowed, Client, Reply, announced, answer_to, cuts
 
 PLENTY = 1 << 30
+PATIENT = settings(deadline=None)
 DONE = b"data: [DONE]\n\n"
 SHARED = b'{"id":"c1","object":"chat.completion.chunk","created":7,"model":"gpt-4o"'
 LENGTH = b'data: %b,"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}]}\n\n' % SHARED
@@ -83,6 +84,7 @@ async def test_stream_when_torn_at_any_byte_then_the_client_gets_the_same(text_b
         assert (meter.cut, meter.terminated, len(allowance.asked)) == (is_cut, not is_cut, is_cut), at
 
 
+@PATIENT
 @given(
     st.sets(st.integers(1, len(ASKED) - 1)),
     st.booleans(),
@@ -102,12 +104,14 @@ async def test_stream_when_cut_and_encoded_anyhow_then_the_same_as_in_one_piece(
     assert "seal" in client.journal[:last_byte]
 
 
+@PATIENT
 @given(st.lists(st.binary(min_size=1, max_size=12), max_size=8), st.sampled_from(["chat", "responses", "generic"]))
 async def test_stream_when_it_is_any_bytes_and_covered_then_they_pass(pieces, dialect):
     client, _ = await relayed(pieces, Allowed(PLENTY), dialect=dialect)
     assert client.body == b"".join(pieces)
 
 
+@PATIENT
 @given(st.sets(st.integers(1, len(ASKED) - 1)), st.booleans())
 async def test_stream_when_always_covered_then_the_bytes_are_those_without_an_allowance(places, strip):
     results = []
@@ -164,7 +168,7 @@ async def test_stream_when_the_allowance_is_asked_for_then_what_was_covered_has_
 
 async def test_stream_when_nothing_is_left_then_what_holds_no_text_still_passes():
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":300}}\n\n'
-    allowance = Allowed(0)
+    allowance = Allowed(-1)
     client, answer = await relayed([chunk(""), b": ping\n", FINISH, usage, DONE], allowance)
     assert client.body == chunk("") + b": ping\n" + FINISH + usage + DONE
     assert (allowance.asked, answer.attempt.meter.usage) == ([], Usage(7, 300))
@@ -195,6 +199,14 @@ async def test_stream_when_it_ends_without_its_terminator_then_complete_only_whe
     client, answer = await relayed([b'data: {"type":"x"}\n\n'], Allowed(1), dialect=dialect)
     assert answer.attempt.meter.terminated is (dialect == "generic")
     assert client.journal == ["head", "byte", "seal", "end"]
+
+
+async def test_stream_when_all_of_it_has_arrived_already_then_it_is_bounded_too():
+    for allowance, is_cut in ((Allowed(PLENTY), False), (Allowed(FIRST_BYTES), True)):
+        client = Client()
+        answer = answer_to(client, Reply([ASKED], (STREAM,), at_once=True), allowance=allowance)
+        await relay_bounded(answer, allowance, client, event_bytes=1 << 20, after_end_s=1)
+        assert (client.body == ASKED, answer.attempt.meter.cut) == (not is_cut, is_cut)
 
 
 async def test_stream_when_the_provider_stays_open_after_the_end_then_it_ends_in_time():

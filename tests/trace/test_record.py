@@ -42,6 +42,7 @@ ACCOUNTING = {
     "response_model",
     "upstream_request_id",
     "first_byte_ms",
+    "quota",
 }
 DETAILS = {"method", "path", "routing_decisions", "tool_calls", "error_info", "phases", "client"}
 
