@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from proxy.config.names import did_you_mean, nearest
-from proxy.config.quota import Quota
+from proxy.config.quota import Quota as Quota
 from proxy.config.units import Bytes, Count, Credential, Dollars, Port, Seconds, Section
 
 PRICE_CLASSES: Final = (

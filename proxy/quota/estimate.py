@@ -127,7 +127,7 @@ def _text(asked: _Asked) -> Bound:
         input_nanos=_nanos(sent.tokens, sent_price),
         output_tokens=(maximum + beside) * count,
         output_nanos_per_million=price,
-        modest_output_tokens=(min(maximum, settings.default_output_tokens) + beside) * count,
+        modest_output_tokens=(modest + beside) * count,
         is_capped=True,
         can_be_capped=operation.name in _WITH_MAXIMUM and bool(document) and document.get("prediction") is None,
         can_grow=asked.stream and not is_named,

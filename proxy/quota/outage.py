@@ -33,6 +33,11 @@ class Outage:
         self._contact = asyncio.Event()
         self.is_away = True
 
+    @property
+    def was_reached(self) -> bool:
+        """PostgreSQL has answered at least once since the start."""
+        return self._contact.is_set()
+
     def note_answer(self) -> None:
         """PostgreSQL has answered."""
         self.is_away = False
@@ -49,7 +54,7 @@ class Outage:
             DatabaseUnavailable: it has answered before, or the time for a start is over.
         """
         wait_s = self._started + self._settings.cold_start_wait_s - self._clock()
-        if not self._contact.is_set() and wait_s > 0:
+        if not self.was_reached and wait_s > 0:
             try:
                 async with asyncio.timeout(wait_s):
                     await self._contact.wait()
@@ -95,7 +100,7 @@ class Outage:
             return "open"
         if policy.outage == "capped":
             return "capped" if nanos <= policy.cap_nanos else None
-        if policy.outage == "lease" and not self._contact.is_set():
+        if policy.outage == "lease" and not self.was_reached:
             tokens = caller.unleased_tokens + bound.tokens
             most_nanos = int(settings.default_cost_daily * 1_000_000_000)
             share = settings.cold_start_share

@@ -109,7 +109,7 @@ class Reservations:
         return render(minute.get("requests"), tightest(minute.get("tokens"), day_tokens), day_cost)
 
     def _take(self, caller: Caller, bound: Bound, now: float) -> Reservation | None:
-        if self._outage.is_away and caller.policy.outage == "closed":
+        if self._outage.is_away and self._outage.was_reached and caller.policy.outage == "closed":
             raise refusals.unavailable()
         if caller.waiters:
             return None  # whoever waits comes first

@@ -52,7 +52,9 @@ async def serve() -> AsyncIterator[Serve]:
 
     async def start(database: Database) -> TestClient[web.BaseRequest, None]:
         api = Api(
-            TraceStore(database, SETTINGS), Ledger(database, Quota(), "api"), hashlib.sha256(KEY.encode()).digest()
+            TraceStore(database, SETTINGS),
+            Ledger(database, schema.Quota(), "api"),
+            hashlib.sha256(KEY.encode()).digest(),
         )
         client = TestClient(RawTestServer(_handler(api)))
         await client.start_server()

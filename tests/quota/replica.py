@@ -76,8 +76,9 @@ class Replica:
         )
         self._background = Background()
 
-    async def start(self, *, keep: bool = True) -> None:
-        self.journal.open()
+    async def start(self, *, keep: bool = True, opened: bool = False) -> None:
+        if not opened:
+            self.journal.open()
         await self.database.connect(self.url)
         self._background.start("writer", self.writer.run)
         if keep:
@@ -89,6 +90,15 @@ class Replica:
         await self._background.stop()
         self.journal.close()
         await self.database.close()
+
+    async def stop_without_database(self) -> None:
+        await self._background.stop()
+        self.journal.close()
+        await self.database.close()
+
+    async def die(self) -> None:
+        """End as a process does that is killed: what is in memory is gone, the journal stays."""
+        await self.stop_without_database()
 
     async def reserve(self, wanted: Bound, who: Principal = ALICE):
         return self.quotas.reserve_now(who, wanted) or await self.quotas.reserve(who, wanted)

@@ -129,14 +129,14 @@ def test_bound_when_values_are_rare_then_they_count_too(prices, content):
     [
         pytest.param(CHAT, {"max_tokens": 7}, 7, 7, True, False, id="named"),
         pytest.param(CHAT, {"max_tokens": 7, "stream": True}, 7, 7, True, False, id="named of a stream"),
-        pytest.param(CHAT, {"max_tokens": 5000, "n": 3}, 15_000, 3000, True, False, id="named of several"),
-        pytest.param(CHAT, {"max_tokens": 10**6}, 10**6, 1000, True, False, id="named above the model's"),
+        pytest.param(CHAT, {"max_tokens": 5000, "n": 3}, 15_000, 15_000, True, False, id="named of several"),
+        pytest.param(CHAT, {"max_tokens": 10**6}, 10**6, 10**6, True, False, id="named above the model's"),
         pytest.param(CHAT, {"max_tokens": -7}, 16_384, 1000, True, False, id="garbage"),
         pytest.param(CHAT, {}, 16_384, 1000, True, False, id="the model's own"),
         pytest.param(CHAT, {"n": 2}, 32_768, 2000, True, False, id="the model's own, several"),
-        pytest.param(CHAT, {"model": "unknown"}, 9000, 1000, False, False, id="unknown model"),
-        pytest.param(CHAT, {"stream": True}, 1000, 1000, False, True, id="stream"),
-        pytest.param(CHAT, {"stream": True, "n": 2}, 2000, 2000, False, True, id="stream of several"),
+        pytest.param(CHAT, {"model": "unknown"}, 9000, 1000, True, False, id="unknown model"),
+        pytest.param(CHAT, {"stream": True}, 16_384, 1024, True, True, id="stream"),
+        pytest.param(CHAT, {"stream": True, "n": 2}, 32_768, 2048, True, True, id="stream of several"),
         pytest.param(COMPLETIONS, {"model": "davinci-002"}, 16, 16, True, False, id="completions of OpenAI"),
         pytest.param(
             COMPLETIONS, {"prompt": ["a", "b"], "max_tokens": 7, "best_of": 3}, 42, 42, True, False, id="many"
@@ -152,9 +152,9 @@ def test_bound_when_output_is_bounded_by_request_model_or_settings(
     assert (made.is_capped, made.can_grow, made.can_be_capped) == (is_capped, can_grow, True)
 
 
-def test_bound_when_a_stream_has_a_model_of_short_answers_then_it_need_not_grow(prices):
+def test_bound_when_a_stream_has_no_maximum_then_it_may_begin_with_a_part_of_its_models(prices):
     made = bound_of({"model": "gpt-4-turbo", "stream": True}, prices, settings=Quota())
-    assert (made.output_tokens, made.is_capped, made.can_grow) == (4096, True, False)
+    assert (made.output_tokens, made.modest_output_tokens, made.can_grow) == (4096, 1024, True)
 
 
 def test_bound_when_output_is_predicted_then_it_may_be_charged_beside_the_answer(prices):

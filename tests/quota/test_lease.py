@@ -1,4 +1,4 @@
-"""Units are conserved: whatever requests come, go and outgrow their reservation, nothing is spent that was not granted."""
+"""Units are conserved: however requests come and go, nothing is spent but what was granted."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,0 +1,78 @@
+"""What is served while PostgreSQL is away, rule by rule, and that its charge is booked afterwards."""
+
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ProxyError, QuotaUnavailable
+from tests.quota.replica import ALICE, Replica, bound, charge, replicas
+
+AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
+
+
+async def served(one: Replica, nanos: int = 0, most: int = 40) -> int:
+    """Ask until it is refused; return how many requests of 100 tokens were admitted."""
+    for count in range(most):
+        try:
+            await one.reserve(bound(100, nanos))
+        except QuotaUnavailable:
+            return count
+    return most
+
+
+@pytest.mark.parametrize(
+    ("policy", "share", "expected"),
+    [("closed", 0.1, 0), ("open", 0.1, 40), ("lease", 0.0, 0), ("lease", 0.001, 10), ("capped:0.9", 0.1, 10)],
+    ids=["closed", "open", "lease without a share", "lease before any contact", "capped"],
+)
+async def test_request_when_postgresql_was_never_reached_then_the_rule_decides(
+    tmp_path: Path, policy: str, share: float, expected: int
+) -> None:
+    settings = {"on_database_outage": policy, "cold_start_share": share, "cold_start_wait_s": 0.0}
+    one = Replica(AWAY, tmp_path, "a", **settings)
+    await one.start(keep=False)
+    one.outage.note_silence()
+    assert await served(one, nanos=1_000_000_000_000) == expected if policy.startswith("capped") else True
+    if not policy.startswith("capped"):
+        assert await served(one) == expected
+    await one.stop_without_database()
+
+
+async def test_request_when_postgresql_goes_away_then_what_is_held_is_served_and_no_more(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with replicas(database_url, tmp_path, 1, database_timeout_ms=200) as (one,):
+        await one.ledger.update(ALICE.user_id, ALICE.project_id, 2000, None)
+        (await one.reserve(bound(100))).cancel()
+        tokens, _ = one.callers.get(*_key(), 0.0).account.spare(0.0)
+        await one.database.close()
+        one.outage.note_silence()
+        assert await served(one) == tokens // 100
+        await one.database.connect(database_url)
+
+
+async def test_request_when_the_rule_is_closed_then_even_what_is_held_is_not_served(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with replicas(database_url, tmp_path, 1, on_database_outage="closed") as (one,):
+        (await one.reserve(bound(100))).cancel()
+        one.outage.note_silence()
+        with pytest.raises(ProxyError) as caught:
+            one.quotas.reserve_now(ALICE, bound(100))
+        assert (caught.value.http_status, caught.value.code) == (503, "quota_unavailable")
+        one.outage.note_answer()
+
+
+async def test_charge_when_it_has_no_lease_then_it_is_booked_all_the_same(database_url: str, tmp_path: Path) -> None:
+    async with replicas(database_url, tmp_path, 1, on_database_outage="open", cold_start_wait_s=0.0) as (one,):
+        one.outage.note_silence()
+        one.outage.is_away = True
+        held = await one.reserve(bound(100))
+        hold = held.settle(70, 0)
+        charge(one, hold, 70)
+        assert await one.writer.flush(5)
+        assert (await one.ledger.status(*_key())).tokens == 70
+
+
+def _key() -> tuple[str, str]:
+    return ALICE.user_id, ALICE.project_id
