@@ -104,6 +104,28 @@ async def test_stream_when_cut_and_encoded_anyhow_then_the_same_as_in_one_piece(
     assert "seal" in client.journal[:last_byte]
 
 
+LINE_ENDS = [b"\n", b"\r", b"\r\n"]
+PARTS = st.lists(
+    st.sampled_from(
+        [
+            *(chunk(text).replace(b"\n", end) for text in ("ab", "h\xe4") for end in LINE_ENDS),
+            *(FINISH, DONE, b": c\n", b"id: 4\n", b"data: {\n", b"event: e\r\n", chunk("zz")[:-1], b"\xef\xbb\xbf"),
+            *LINE_ENDS,
+        ]
+    ),
+    min_size=1,
+    max_size=9,
+).map(b"".join)
+
+
+@PATIENT
+@given(PARTS, st.lists(st.integers(1, 900), max_size=6), st.integers(0, 8), st.booleans())
+async def test_stream_when_any_events_are_cut_anyhow_then_the_same_as_in_one_piece(stream, places, text_bytes, strip):
+    whole, _ = await relayed([stream], Allowed(text_bytes), strip_usage=strip)
+    client, _ = await relayed(cuts(stream, places), Allowed(text_bytes), strip_usage=strip)
+    assert client.body == whole.body
+
+
 @PATIENT
 @given(st.lists(st.binary(min_size=1, max_size=12), max_size=8), st.sampled_from(["chat", "responses", "generic"]))
 async def test_stream_when_it_is_any_bytes_and_covered_then_they_pass(pieces, dialect):
