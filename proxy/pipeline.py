@@ -272,13 +272,12 @@ class _Run:
 
     def _extended(self) -> None:
         """Put on record what a running answer may cost now, before it goes on."""
-        assert self._reservation is not None
-        self._x.hold = self._reservation.held()
+        if self._reservation is not None:
+            self._x.hold = self._reservation.held()
         self._write_intent()
 
     def _rate_limits(self) -> Headers:
-        principal = self._x.principal
-        return () if principal is None else self._with.quotas.headers(principal)
+        return () if self._x.principal is None else self._with.quotas.headers(self._x.principal)
 
     def _to_answer(self, attempt: Attempt, reply: UpstreamReply) -> Answer:
         x = self._x

@@ -16,11 +16,16 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+from hypothesis import settings
 
 from proxy.db import migrate
 from proxy.db.embedded import EmbeddedPostgres
 
 T = TypeVar("T")
+
+# A machine under load must not fail a property.
+settings.register_profile("sidegate", deadline=None)
+settings.load_profile("sidegate")
 
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 

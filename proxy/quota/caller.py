@@ -73,6 +73,10 @@ class Caller:
         """Nobody runs, waits or asks for this caller."""
         return self.supply is None and not self.waiters and not any(lease.requests for lease in self.account.leases)
 
+    def has_idle_windows(self, now: float) -> bool:
+        """No short window has anything to remember."""
+        return self.windows is None or self.windows.is_idle(now)
+
     @property
     def is_scarce(self) -> bool:
         """So little is left, or others want it, that nothing should lie idle here."""

@@ -30,7 +30,7 @@ class Callers:
         key = (user_id, project_id)
         caller = self._by_key.get(key)
         if caller is None:
-            self._make_room()
+            self._make_room(now)
             caller = self._by_key[key] = Caller(Account(user_id, project_id), self._default, now)
         else:
             self._by_key.move_to_end(key)
@@ -45,11 +45,11 @@ class Callers:
         """Forget a caller of whom nothing is held."""
         self._by_key.pop(caller.key, None)
 
-    def _make_room(self) -> None:
+    def _make_room(self, now: float) -> None:
         if len(self._by_key) < self._settings.max_callers:
             return
         for caller in self._by_key.values():
-            if caller.is_quiet:
+            if caller.is_quiet and caller.has_idle_windows(now):
                 self.forget(caller)
                 self.drop(caller)
                 return

@@ -93,7 +93,8 @@ class Keeper:
             for lease in tuple(caller.account.leases):
                 self._tidy_lease(caller, lease, now)
             caller.peak = caller.account.reserved[0]
-            if not caller.account.leases and caller.is_quiet and now - caller.used_at > self._settings.idle_s:
+            is_idle = now - caller.used_at > self._settings.idle_s and caller.has_idle_windows(now)
+            if not caller.account.leases and caller.is_quiet and is_idle:
                 self._callers.drop(caller)
 
     def give_all_back(self) -> None:

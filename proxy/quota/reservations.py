@@ -74,7 +74,7 @@ class Reservations:
     def without_limit(self, principal: Principal) -> Reservation:
         """Admit a request while quotas are switched off: its charge is booked all the same."""
         caller = self._callers.get(principal.user_id, principal.project_id, self._clock())
-        return self._make(caller, _NOTHING, [], "open")
+        return self._make(caller, _NOTHING, [], "open", admitted=0)
 
     async def reserve(self, principal: Principal, bound: Bound) -> Reservation:
         """Reserve after `reserve_now` could not. Cancelled, it leaves nothing reserved.
@@ -89,9 +89,7 @@ class Reservations:
         except BaseException:
             self._leave_windows(caller, bound.tokens, 0)
             raise
-        return self._make(
-            caller, got.bound, got.parts, got.unleased, is_lowered=got.bound is not bound and got.bound.is_capped
-        )
+        return self._make(caller, got.bound, got.parts, got.unleased, admitted=bound.tokens, is_lowered=is_lowered)
 
     def headers(self, principal: Principal) -> Headers:
         """Return the rate-limit headers of the caller's next request; none before PostgreSQL has told its limits."""
@@ -117,19 +115,26 @@ class Reservations:
         if parts is None:
             return None
         self._supply.look_ahead(caller, now)
-        return self._make(caller, bound, parts, None)
+        return self._make(caller, bound, parts, None, admitted=bound.tokens)
 
     def _make(
-        self, caller: Caller, bound: Bound, parts: list[Part], unleased: Unleased | None, *, is_lowered: bool = False
+        self,
+        caller: Caller,
+        bound: Bound,
+        parts: list[Part],
+        unleased: Unleased | None,
+        *,
+        admitted: int,
+        is_lowered: bool = False,
     ) -> Reservation:
+        """Make the reservation. `admitted`: the tokens for which the short windows let it pass."""
         caller.peak = max(caller.peak, caller.account.reserved[0])
-        reserved = bound.tokens
 
         async def extend(reservation: Reservation, least: int) -> ProxyError | None:
             return await self._extend(caller, reservation, least)
 
         def settle(reservation: Reservation, tokens: int, nanos: int) -> tuple[Share, ...]:
-            self._leave_windows(caller, reserved, tokens)
+            self._leave_windows(caller, admitted, tokens)
             shares = caller.account.give(reservation.parts, tokens, nanos)
             self._supply.after_settle(caller)
             return shares

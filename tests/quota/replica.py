@@ -18,6 +18,7 @@ from proxy.quota.keeper import Keeper
 from proxy.quota.lease_book import LeaseBook
 from proxy.quota.ledger import Ledger
 from proxy.quota.outage import Outage
+from proxy.quota.reservation import Reservation
 from proxy.quota.reservations import Reservations
 from proxy.quota.supply import Supply
 from proxy.quota.tally import QuotaTally
@@ -99,6 +100,11 @@ class Replica:
     async def die(self) -> None:
         """End as a process does that is killed: what is in memory is gone, the journal stays."""
         await self.stop_without_database()
+
+    async def reserve_now_or_ask(self) -> Reservation:
+        """Reserve 100 tokens."""
+        self.outage.note_answer()
+        return await self.reserve(bound(100))
 
     async def reserve(self, wanted: Bound, who: Principal = ALICE):
         return self.quotas.reserve_now(who, wanted) or await self.quotas.reserve(who, wanted)
