@@ -89,6 +89,7 @@ class Reservations:
         except BaseException:
             self._leave_windows(caller, bound.tokens, 0)
             raise
+        is_lowered = got.bound is not bound and got.bound.is_capped
         return self._make(caller, got.bound, got.parts, got.unleased, admitted=bound.tokens, is_lowered=is_lowered)
 
     def headers(self, principal: Principal) -> Headers:
