@@ -20,6 +20,7 @@ import fcntl
 import logging
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -195,8 +196,10 @@ async def _ensure_data(place: Place) -> None:
     """Make the data directory under another name and move it into place: it is there completely or not at all."""
     if place.data.exists():
         return
-    unfinished = place.instance / "new"
-    await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
+    for left in place.instance.glob("new*"):
+        await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+    # A name of its own: what a killed initdb leaves behind may still be growing while it is removed.
+    unfinished = place.instance / f"new-{secrets.token_hex(4)}"
     arguments = ["-D", f"{place.reach}/{unfinished.name}", "-U", _caller(), "--auth-local=peer", "--auth-host=reject"]
     arguments += ["--encoding=UTF8", "--no-locale", "--no-instructions"]
     if await finish(spawn(place, "initdb", *arguments)) != 0:

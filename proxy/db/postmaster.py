@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,11 +54,15 @@ def log_tail(place: Place) -> str:
 
 
 async def finish(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a process and return its exit code; if we are cancelled, kill it."""
+    """Wait for the end of a process and return its exit code; if we are cancelled, kill it and what it started."""
     try:
         await _within(math.inf, lambda: process.poll() is not None)
     finally:
-        process.kill()
+        if process.poll() is None:
+            # It leads a session of its own; a moment after its start it may not do so yet.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
         process.wait()
     return process.returncode
 
