@@ -180,7 +180,7 @@ class Pair:
         )
 
     def _units(self, part: int) -> Units:
-        """Return anything up to a part of the default limit, often nothing in one dimension, often what fits exactly."""
+        """Return up to a part of the default limit, often nothing in one dimension, often what fits exactly."""
         amounts = ((0, most // part, self.random.randint(0, most // part), most // 100) for most in _pair(DEFAULT))
         tokens, nanos = map(self.random.choice, amounts)
         return Units(tokens, nanos)
