@@ -52,7 +52,9 @@ def install(environment: Path, stamp: Path) -> None:
     stamp.unlink(missing_ok=True)
     if not sound:
         venv.create(environment, clear=True, symlinks=True, with_pip=True)
-    run_pip(python, "--require-hashes", "--requirement", str(LOCK))
+    # The lock is complete. Without --no-deps older pips weigh extras (`coverage[toml]`) against the newest release
+    # first, find it without a hash and give up: an install that worked yesterday fails the day a package is released.
+    run_pip(python, "--no-deps", "--require-hashes", "--requirement", str(LOCK))
     run_pip(python, "--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     stamp.write_text(wanted)
 
