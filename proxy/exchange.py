@@ -1,9 +1,9 @@
 """The nouns of the project: what one request is made of. Verbs live in the packages.
 
 `Exchange` (RFC 9110 section 3.4: a request/response exchange) is the one object of a request's life: slots in groups,
-one per phase, `None` until that phase ran. Phases take values and return a value; only `pipeline` assigns. The
-exception is `attempts`: dispatch appends an `Attempt` before it sends, and the relay counts into the attempt's
-`Meter`, so that a task cancelled anywhere still settles what was spent.
+one per phase, `None` until that phase ran. Phases take values and return a value; only `pipeline` and `settling`
+assign. The exception is `attempts`: dispatch appends an `Attempt` before it sends, and the relay counts into the
+attempt's `Meter`, so that a task cancelled anywhere still settles what was spent.
 
 Facts made once per request (`Inbound`, `ParsedRequest`, `Charge` ...) are never changed after they were made. They are
 not declared frozen: a frozen dataclass sets each field through `object.__setattr__`, at five times the cost (timeit).

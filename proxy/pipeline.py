@@ -1,4 +1,4 @@
-"""The life of a request: its phases in order, nothing else. Only this file assigns to the Exchange.
+"""The life of a request: its phases in order, nothing else. Only this file and `settling` assign to the Exchange.
 
     identify -> parse -> plan_route -> reserve -> intent -> dispatch -> [commit point] -> relay -> settle -> record
 
@@ -7,9 +7,6 @@ failure becomes an answer of OpenAI's shape; after it, an error event or a visib
 exactly once and without an await: the relay calls it just before the last byte leaves, `finally` calls it whatever
 happened. So a client that has a whole answer can rely on its record, and a task cancelled anywhere still settles what
 it has spent.
-
-Failure mode: a record that cannot be made is replaced by one made of the intent; a figure or a log line that cannot be
-made is left out. Neither takes the client's answer away.
 """
 
 import asyncio
@@ -23,32 +20,24 @@ from typing import Protocol
 
 from proxy.auth.identify import conversation_hint, identify, with_body_hint
 from proxy.config.schema import Config
-from proxy.credentials import cover, cover_shapes
 from proxy.errors import ClientDisconnected, InternalError, InvalidRequest, ProxyError, ShuttingDown
 from proxy.exchange import (
     Attempt,
     Capture,
-    Charge,
     Downstream,
     Exchange,
     Headers,
     ParsedRequest,
     UpstreamReply,
-    Usage,
     WebsocketPeer,
 )
-from proxy.holds import Bound, Hold
 from proxy.intake import ByteBudget, Intake, RequestBody
 from proxy.journal.segments import Journal
-from proxy.logs import log_request
 from proxy.metrics import Metrics
 from proxy.openai import error_body
 from proxy.openai.deltas import StreamObserver
-from proxy.openai.estimate import estimate_usage
 from proxy.openai.output_maximum import capped
 from proxy.openai.request import parse_handshake
-from proxy.outcome import outcome_of
-from proxy.quota.charge import charge
 from proxy.quota.estimate import bound as bound_of
 from proxy.quota.headers import merge
 from proxy.quota.reservation import Reservation
@@ -58,7 +47,7 @@ from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, relay_websocket
 from proxy.routing.dispatch import dispatch
 from proxy.routing.plan import plan_route
-from proxy.trace import record
+from proxy.settling import Settling
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.provider import Provider
 
@@ -106,10 +95,7 @@ class Pipeline:
 class _Run:
     """One exchange on its way through the phases."""
 
-    __slots__ = (
-        "_answer", "_downstream", "_head", "_intake", "_intent", "_key", "_own", "_request_id", "_reservation",
-        "_sealed", "_with", "_x",
-    )  # fmt: skip
+    __slots__ = ("_answer", "_downstream", "_intake", "_own", "_request_id", "_settling", "_with", "_x")
 
     def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
         self._with = pipeline
@@ -117,11 +103,7 @@ class _Run:
         self._downstream = downstream
         self._intake = intake
         self._answer: Answer | None = None
-        self._head: record.Document | None = None
-        self._intent: bytes | None = None
-        self._reservation: Reservation | None = None
-        self._sealed = False
-        self._key = bytes.fromhex(x.trace_id.replace("-", ""))
+        self._settling = Settling(x, pipeline, intake)
         trace_id = x.trace_id.encode()
         self._own: Headers = ((b"x-sidegate-trace-id", trace_id),)
         self._request_id = (b"x-request-id", trace_id)
@@ -137,7 +119,7 @@ class _Run:
         x.plan = plan_route(x.request, provider.name)
         self._mark("plan")
         await self._reserve()
-        self._write_intent()
+        self._settling.write_intent()
         self._mark("intent")
         body = intake.outgoing(x.request)
         reply = await dispatch(x.plan, x.attempts, lambda attempt: provider.send(attempt, x.inbound, body))
@@ -157,7 +139,7 @@ class _Run:
         x.plan = plan_route(x.request, provider.name)
         self._mark("plan")
         await self._reserve()
-        self._write_intent()
+        self._settling.write_intent()
         self._mark("intent")
         reply = await dispatch(x.plan, x.attempts, lambda attempt: provider.connect(attempt, x.inbound))
         self._mark("dispatch")
@@ -172,8 +154,8 @@ class _Run:
             x.delivery.committed_at = time.monotonic()
             observer = StreamObserver(x.inbound.operation.dialect, attempt.meter)
             allowance = self._allowance()
-            limit = None if allowance is None else SessionLimit(attempt.meter, allowance, self._seal)
-            end = partial(self._end_session, attempt)
+            limit = None if allowance is None else SessionLimit(attempt.meter, allowance, self._settling.seal)
+            end = partial(self._settling.end_session, attempt)
             await relay_websocket(client, reply.socket, observer.observe_message, end, limit)
             await client.finish()
         finally:
@@ -197,9 +179,7 @@ class _Run:
         finally:
             if self._intake is not None:
                 self._intake.close()
-            self._seal()
-            # The answer holds this object through its `seal`: the one cycle of a request, and collections are dear.
-            self._answer = None
+            self._settling.seal()
 
     async def _fail(self, error: ProxyError) -> None:
         """Tell the client as much as it can still be told."""
@@ -211,11 +191,11 @@ class _Run:
             elif x.delivery.committed_at is None:
                 status, headers, body = error_body.render(error)
                 x.delivery.status = status
-                self._seal()
+                self._settling.seal()
                 more = (*self._own, self._request_id, *self._rate_limits())
                 await downstream.send(status, HTTPStatus(status).phrase, (*headers, *more), body)
             else:
-                self._seal()
+                self._settling.seal()
                 if answer is not None and answer.can_end_with_error:
                     await downstream.write(error_body.stream_event(error, answer.dialect))
                 downstream.cut()
@@ -246,35 +226,25 @@ class _Run:
         assert x.request is not None
         quotas, operation = self._with.quotas, x.inbound.operation
         if not settings.enabled:
-            self._reservation = quotas.without_limit(x.principal) if operation.billable else None
+            self._settling.reservation = quotas.without_limit(x.principal) if operation.billable else None
             return
         bound = bound_of(operation, x.request, x.inbound.content_length, self._with.prices, settings)
         if bound is None:
             return
         held = quotas.reserve_now(x.principal, bound)
-        self._reservation = held = await quotas.reserve(x.principal, bound) if held is None else held
+        self._settling.reservation = held = await quotas.reserve(x.principal, bound) if held is None else held
         x.hold = held.held()
-        held.extended = self._extended
+        held.extended = self._settling.extended
         if held.is_lowered:
             x.request = capped(x.request, operation.dialect, held.bound.output_tokens)
         self._mark("reserve")
 
-    @property
-    def _bound(self) -> Bound | None:
-        """What is reserved by now; `None` where nothing is, so that uncertain usage is estimated."""
-        held = self._reservation
-        return None if held is None or not self._with.config.quota.enabled else held.bound
-
     def _allowance(self) -> Reservation | None:
         """Return what bounds the answer while it runs; `None` where the provider bounds it."""
-        held = self._reservation
-        return None if held is None or self._bound is None or (held.bound.is_capped and not held.is_lowered) else held
-
-    def _extended(self) -> None:
-        """Put on record what a running answer may cost now, before it goes on."""
-        if self._reservation is not None:
-            self._x.hold = self._reservation.held()
-        self._write_intent()
+        held = self._settling.reservation
+        if held is None or self._settling.bound is None or (held.bound.is_capped and not held.is_lowered):
+            return None
+        return held
 
     def _rate_limits(self) -> Headers:
         return () if self._x.principal is None else self._with.quotas.headers(self._x.principal)
@@ -291,110 +261,12 @@ class _Run:
             dialect=x.inbound.operation.dialect,
             strip_usage=x.request.strip_usage,
             is_head=x.inbound.method == "HEAD",
-            seal=self._seal,
+            seal=self._settling.seal,
             capture=x.capture,
             allowance=self._allowance(),
             at_limit=self._with.config.quota.at_limit,
             asked_for_usage=x.request.stream and not x.request.strip_usage,
         )
-
-    def _end_session(self, attempt: Attempt) -> None:
-        attempt.meter.terminated = True
-        self._seal()
-
-    def _write_intent(self) -> None:
-        x = self._x
-        self._head = record.begin(x, tracing=self._with.config.tracing.enabled)
-        self._intent = self._without_credentials(record.intent(x, self._head, self._bound))
-        self._with.journal.append_intent(self._key, self._intent)
-
-    def _seal(self) -> None:
-        """Phases 8 and 9, once: settle, then record. No await, so that nothing can come in between. Never raises."""
-        if self._sealed:
-            return
-        self._sealed = True
-        self._mark("relay")
-        try:
-            self._settle()
-            final = self._without_credentials(
-                record.final(self._x, self._head, tracing=self._with.config.tracing.enabled)
-            )
-        except Exception:
-            _log.exception("record not made", extra={"trace": self._x.trace_id})
-            final = self._stopgap()
-        self._with.journal.append_final(self._key, final)
-        self._with.recorded()
-        try:
-            self._show()
-        except Exception:
-            _log.exception("request not shown", extra={"trace": self._x.trace_id})
-
-    def _settle(self) -> None:
-        x, now = self._x, self._x.marks["relay"]
-        if x.request is not None and self._intake is not None and self._intake.streamed_bytes:
-            self._learn(self._intake.learned(x.request))
-        if x.attempts and x.attempts[-1].ended is None:
-            x.attempts[-1].ended = now
-        if x.error is None and x.delivery.status is None and x.attempts:
-            x.delivery.status = x.attempts[-1].status
-        x.ended = now
-        x.outcome = outcome_of(x)
-        held, bound = self._reservation, self._bound
-        x.charges = tuple(charge(a, x.inbound.operation, x.request, self._with.prices, bound) for a in x.attempts)
-        if held is not None:
-            tokens = sum(c.usage.input_tokens + c.usage.output_tokens for c in x.charges)
-            x.hold = held.settle(tokens, sum(c.cost_nanos for c in x.charges))
-
-    def _learn(self, request: ParsedRequest) -> None:
-        """Add what an upload said while it passed: its model has the price, its user is the caller."""
-        x = self._x
-        x.request, self._head = request, None
-        if x.principal is not None:
-            x.principal = with_body_hint(x.principal, request.user_hint)
-        for attempt in x.attempts:
-            if attempt.candidate.model is None:
-                attempt.candidate = replace(attempt.candidate, model=request.model)
-
-    def _stopgap(self) -> bytes:
-        """Return a record made of the intent alone; without an intent nothing was sent, so nothing is owed."""
-        x = self._x
-        x.outcome = "internal_error"
-        if self._intent is None:
-            bare = Exchange(x.trace_id, x.started_at_ms, x.started, x.inbound)
-            intent = self._without_credentials(record.intent(bare, record.begin(bare)))
-            return record.interrupted(intent, self._owed, x.outcome)
-        held = self._reservation
-        if held is not None and not held.settled:
-            return record.interrupted(self._intent, self._owed, x.outcome, self._keep(held))
-        return record.interrupted(self._intent, self._owed, x.outcome, x.hold)
-
-    def _keep(self, held: Reservation) -> Hold | None:
-        """Charge a reservation as a whole, or nothing if nothing was begun."""
-        x, bound = self._x, self._bound
-        if not x.attempts or bound is None:
-            return held.settle(0, 0)
-        usage = Usage(input_tokens=bound.input_tokens, output_tokens=bound.output_tokens)
-        x.charges = (Charge(usage, "estimated", bound.cost_nanos, priced=True),)
-        return held.settle(bound.tokens, bound.cost_nanos)
-
-    def _without_credentials(self, body: bytes) -> bytes:
-        """Return a record without keys that stood where a name belongs: what was sent as model may be anything."""
-        return cover_shapes(cover(body, self._with.provider.secrets))
-
-    def _owed(self, _model: str | None, text_bytes: int) -> Charge:
-        x = self._x
-        if not x.attempts:
-            return Charge(Usage(), "none", 0, priced=True)
-        return x.charges[-1] if x.charges else Charge(estimate_usage(text_bytes, 0), "estimated", 0, priced=False)
-
-    def _show(self) -> None:
-        """What may fail without harm once the record is safe: captured content, metrics, the log line."""
-        x, config = self._x, self._with.config
-        if config.tracing.content != "off" and (content := record.content(x, config.tracing.content)) is not None:
-            self._with.journal.append_content(self._key, content)
-            self._with.recorded()
-        self._with.metrics.observe(x)
-        log_request(x, config.logging.requests)
 
     def _mark(self, phase: str) -> None:
         self._x.marks[phase] = time.monotonic()

@@ -43,6 +43,7 @@ TESTED_ELSEWHERE = {
     "quota/supply": "quota/test_reservations.py",
     "quota/tally": "quota/test_keeper.py",
     "serve": "flow",
+    "settling": "test_pipeline.py",
     "upstream/failures": "upstream/test_client.py",
     "upstream/session": "upstream/test_client.py",
     "upstream/session_setup": "upstream/test_client.py",
