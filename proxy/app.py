@@ -32,6 +32,8 @@ from proxy.journal.writer import Writer
 from proxy.metrics import Metrics, Sample
 from proxy.openai.estimate import estimate_usage
 from proxy.pipeline import Pipeline
+from proxy.projects.directory import Directory
+from proxy.projects.store import ProjectStore
 from proxy.quota.callers import Callers
 from proxy.quota.keeper import Keeper
 from proxy.quota.lease_book import LeaseBook, ended
@@ -78,6 +80,12 @@ class App:
         self.callers = Callers(config.quota)
         clock = time.monotonic
         self.outage = Outage(config.quota, self.tally, clock)
+        self.projects = Directory(
+            config.projects,
+            ProjectStore(self.database, config.projects.max_projects),
+            kept_in=Path(config.data_dir) / "projects.json",
+            clock=clock,
+        )
         book = LeaseBook(self.journal, self.writer.hurry)
         self.keeper = Keeper(
             config.quota,
@@ -123,6 +131,7 @@ class App:
     def recover(self) -> int:
         """Open the journal and record what an earlier process left unfinished; return how many requests that were."""
         recovery = self.journal.open()
+        self.projects.recall()
         leases = []
         for intent in recovery.orphans:
             if (end := ended(intent.body)) is not None:
@@ -191,6 +200,9 @@ class App:
         yield _counter("sidegate_records_stored", "Records committed to PostgreSQL, replays included.", writer.records)
         yield _counter("sidegate_records_dead_lettered", "Records that PostgreSQL refused.", writer.dead_letters)
         yield _counter("sidegate_records_lost", "Records that not even the dead letter took.", writer.lost)
+        yield _gauge(
+            "sidegate_projects", "Projects with settings of their own that are known here.", len(self.projects)
+        )
         yield _gauge("sidegate_upstream_connections_open", "Open connections to the provider.", client.open)
         yield _gauge("sidegate_upstream_connections_idle", "Idle ones among them.", client.idle)
         yield _gauge("sidegate_upstream_waiting", "Requests waiting for a connection.", client.waiting)

@@ -97,6 +97,7 @@ class _Process:
         _calm_garbage_collector()
         self._background.start("loop lag", app.watch_loop_lag)
         self._background.start("database", lambda: self._keep_database(app, data_dir))
+        self._background.start("projects", app.projects.run)
         self._background.start("quota keeper", app.keeper.run)
         self._background.start("journal disk", lambda: every(_TEND_PERIOD_S, app.tend_journal))
         await self._stop.wait()

@@ -30,6 +30,7 @@ CATCH_ALL = {"utils", "helpers", "common", "misc", "base"}
 TESTED_ELSEWHERE = {
     "__main__": "cli",
     "app": "flow",
+    "config/projects": "projects/test_directory.py",
     "db/become": "db/test_postmaster.py",
     "journal/chain": "journal/test_segments.py",
     "journal/cursor": "journal/test_crash.py",

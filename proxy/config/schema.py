@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from proxy.config.names import did_you_mean, nearest
+from proxy.config.projects import Projects as Projects
 from proxy.config.quota import Quota as Quota
 from proxy.config.units import Bytes, Count, Credential, Dollars, Port, Seconds, Section
 
@@ -348,6 +349,7 @@ class Config(Section):
     tracing: Tracing = Tracing()
     identity: Identity = Identity()
     prices: Prices = Prices()
+    projects: Projects = Projects()
     quota: Quota = Quota()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()

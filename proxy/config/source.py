@@ -32,6 +32,7 @@ _CORE_TAGS: Final = frozenset(
     f"tag:yaml.org,2002:{name}" for name in "str int float bool null timestamp merge value map seq".split()
 )
 _DEEPEST: Final = 32
+_TOO_DEEP: Final = "is nested more deeply than any key"
 _MAX_FILE_BYTES: Final = 4_194_304
 
 
@@ -101,14 +102,16 @@ def _compose(text: str, name: str, layer: Layer) -> yaml.Node | None:
         return None
     try:
         if line := _too_deep(text):
-            layer.complain(Origin("file", name, line), (), "is nested more deeply than any key")
+            layer.complain(Origin("file", name, line), (), _TOO_DEEP)
             return None
         node: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
         return node
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
-        layer.complain(Origin("file", name, mark.line + 1 if mark else 0), (), f"is not valid YAML: {what}")
+        # libyaml has a limit of its own from 0.2.6 on, and meets it while it reads ahead of our count.
+        text = _TOO_DEEP if "nesting depth" in what else f"is not valid YAML: {what}"
+        layer.complain(Origin("file", name, mark.line + 1 if mark else 0), (), text)
     return None
 
 

@@ -1,0 +1,131 @@
+"""What a project decides for itself, in `projects.config`, over the configuration of the process.
+
+    {"routing": {"defaultLayer": "L1", "maxLayer": "L2", "maxCostPerRequest": 0.05, "allowedModels": ["gpt-4o*"]},
+     "security": {"scanPrompts": true, "scanOutputs": true, "redactSecrets": true, "blockedKeywords": ["project zeus"]},
+     "features": {"enableCrossCheck": false, "enableAutoEscalate": false, "enableCache": false},
+     "quota": {...}, "timeZone": "Europe/Berlin"}
+
+`quota` and `timeZone` are read where they count, by `proxy.quota.limits` and by PostgreSQL. `None`: the configuration
+of the process decides.
+
+Rule of the file: anybody who may write SQL may write this document, so it is read member by member. What is wrong keeps
+its default and is named as a problem; a value is never quoted. Pure, never raises.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+
+from proxy.config.names import did_you_mean, nearest, shown
+from proxy.config.units import Dollars
+
+LayerName = Literal["L0", "L1", "L2", "L3"]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+READ_ELSEWHERE: Final = frozenset({"quota", "timeZone"})
+
+
+class Part(BaseModel):
+    """Base of the parts: immutable, named as in JSON, strict about names and types, silent about values."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class RoutingSettings(Part):
+    """Which layers and models the project may use."""
+
+    default_layer: LayerName | None = None
+    max_layer: LayerName | None = None
+    max_cost_per_request: Dollars | None = None
+    """Dollars that one request may cost at most, by its upper bound."""
+    allowed_models: Annotated[tuple[Name, ...], Field(max_length=500)] | None = None
+    """Names of models; a `*` stands for anything. `None`: every model."""
+
+
+class SecuritySettings(Part):
+    """What is scanned, and what is done about what is found."""
+
+    scan_prompts: bool | None = None
+    scan_outputs: bool | None = None
+    redact_secrets: bool | None = None
+    blocked_keywords: Annotated[tuple[Name, ...], Field(max_length=500)] = ()
+
+
+class FeatureSettings(Part):
+    """What is switched on beyond relaying; off where nothing is said."""
+
+    enable_cross_check: bool = False
+    enable_auto_escalate: bool = False
+    enable_cache: bool = False
+
+
+class ProjectSettings(Part):
+    """All parts. One object per version of a project's document, so that it can be the key of what is made of it."""
+
+    routing: RoutingSettings = RoutingSettings()
+    security: SecuritySettings = SecuritySettings()
+    features: FeatureSettings = FeatureSettings()
+
+
+DEFAULT: Final = ProjectSettings()
+"""A project that decides nothing."""
+
+_PARTS: Final[Mapping[str, type[Part]]] = {
+    "routing": RoutingSettings,
+    "security": SecuritySettings,
+    "features": FeatureSettings,
+}
+
+
+def parse(document: object) -> tuple[ProjectSettings, tuple[str, ...]]:
+    """Return the settings that count, and what is wrong with `document`, one line each."""
+    if not isinstance(document, Mapping):
+        return DEFAULT, ("config must be a JSON object",)
+    problems = [_unknown("config", name, (*_PARTS, *READ_ELSEWHERE)) for name in document if not _is_known(name)]
+    parts: dict[str, Any] = {}
+    for name, model in _PARTS.items():
+        part, found = _read(name, model, document.get(name))
+        problems += found
+        if part is not None:
+            parts[name] = part
+    return ProjectSettings(**parts) if parts else DEFAULT, tuple(problems)
+
+
+def validate(document: object) -> tuple[str, ...]:
+    """Return what is wrong with `document`, one line each; `quota` and `timeZone` are judged elsewhere."""
+    return parse(document)[1]
+
+
+def _is_known(name: object) -> bool:
+    return name in _PARTS or name in READ_ELSEWHERE
+
+
+def _read(name: str, model: type[Part], value: object) -> tuple[Part | None, list[str]]:
+    """Return one part made of the members that are right, and what is wrong with the others."""
+    if value is None:
+        return None, []
+    if not isinstance(value, Mapping):
+        return None, [f"{name} must be a JSON object"]
+    try:
+        return model.model_validate(value), []
+    except ValidationError as error:
+        problems = {str(each["loc"][0]): _problem(name, model, each) for each in reversed(error.errors())}
+        right = {member: kept for member, kept in value.items() if str(member) not in problems}
+        return model.model_validate(right), sorted(problems.values())
+
+
+def _problem(part: str, model: type[Part], error: Any) -> str:
+    """Write one mistake: the member, which entry of it where it has several, and what it must be."""
+    member, *rest = error["loc"]
+    if error["type"] == "extra_forbidden" and not rest:
+        return _unknown(part, member, [info.alias or name for name, info in model.model_fields.items()])
+    entry = "".join(f"[{step}]" if isinstance(step, int) else f".{shown(str(step))}" for step in rest)
+    return f"{part}.{shown(str(member))}{entry}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _unknown(part: str, name: object, known: Any) -> str:
+    return f"{part} has no member {shown(str(name))}{did_you_mean(nearest(str(name), known))}"

@@ -1,0 +1,153 @@
+"""The projects as this replica knows them: asked in the path of every request, answered from memory.
+
+    PostgreSQL --every poll_s: what changed--> Directory --get--> ProjectSettings
+                --every reload_s: everything-->    |
+                                                   `--> projects.json: last known, for a start without PostgreSQL
+
+A project that nobody has described decides nothing, and neither does one while nothing at all is known; so requests
+that come before the first answer wait for it, up to `first_wait_s` after the start.
+
+Failure mode: PostgreSQL away: what was last known counts. A wrong member of a document is left out and logged once.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+import orjson
+
+from proxy.config.project import DEFAULT, ProjectSettings, parse
+from proxy.config.projects import Projects
+from proxy.errors import DatabaseUnavailable
+from proxy.projects.store import Answer, ProjectRow
+
+_LOOK_BACK: Final = timedelta(seconds=30)
+"""How long a transaction that changes a project may take to be seen at once; later, the next reload sees it."""
+_FIRST_TRIES_S: Final = 0.1
+_log = logging.getLogger("sidegate.projects")
+
+
+class ProjectSource(Protocol):
+    """The store, as far as the directory asks it. Both raise DatabaseUnavailable."""
+
+    async def all(self) -> Answer:
+        """Return all projects that decide something."""
+
+    async def changed_since(self, moment: datetime, look_back: timedelta) -> Answer:
+        """Return the projects that changed."""
+
+
+class Directory:
+    """The settings of all projects. `kept_in`: the file that remembers them, `None` for none."""
+
+    def __init__(
+        self, settings: Projects, source: ProjectSource, *, kept_in: Path | None, clock: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._kept_in = kept_in
+        self._clock = clock
+        self._started = clock()
+        self._known: dict[str, ProjectSettings] = {}
+        self._documents: dict[str, bytes] = {}
+        self._heard: datetime | None = None
+        self._reload_at = 0.0
+        self._first = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, project_id: str) -> ProjectSettings:
+        """Return what counts for a project now: the same object until its document changes. Never waits."""
+        return self._known.get(project_id, DEFAULT)
+
+    @property
+    def is_ready(self) -> bool:
+        """True once the projects were read, from PostgreSQL or from what was last known, or the wait is over."""
+        return self._first.is_set() or self._clock() - self._started >= self._settings.first_wait_s
+
+    async def ready(self) -> None:
+        """Wait until `is_ready`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._started + self._settings.first_wait_s - self._clock()):
+                await self._first.wait()
+
+    def recall(self) -> None:
+        """Take over what an earlier process knew. A file that cannot be read counts as none."""
+        if self._kept_in is None:
+            return
+        try:
+            documents = orjson.loads(self._kept_in.read_bytes())
+            rows = [ProjectRow(str(project_id), config) for project_id, config in documents.items()]
+        except (OSError, ValueError, AttributeError):
+            return
+        self._take(rows)
+        self._first.set()
+
+    async def run(self) -> None:
+        """Follow PostgreSQL until cancelled; until its first answer, try often."""
+        while True:
+            try:
+                await self.refresh()
+            except DatabaseUnavailable:
+                pass
+            await asyncio.sleep(self._settings.poll_s if self._heard else min(_FIRST_TRIES_S, self._settings.poll_s))
+
+    async def refresh(self) -> None:
+        """Ask once. Raises DatabaseUnavailable."""
+        now = self._clock()
+        if self._heard is None or now >= self._reload_at:
+            answer = await self._source.all()
+            self._reload_at = now + self._settings.reload_s
+            changed = self._take(answer.rows) | self._drop_all_but({row.id for row in answer.rows})
+        else:
+            answer = await self._source.changed_since(self._heard, _LOOK_BACK)
+            changed = self._take(answer.rows)
+        self._heard = answer.asked_at
+        self._first.set()
+        if changed:
+            await asyncio.to_thread(self._keep, dict(self._documents))
+
+    def _take(self, rows: Sequence[ProjectRow]) -> bool:
+        """Take over documents; return whether any of them is new."""
+        changed = False
+        for row in rows:
+            document = orjson.dumps(row.config, option=orjson.OPT_SORT_KEYS)
+            if self._documents.get(row.id) == document:
+                continue
+            changed = True
+            if len(self._known) >= self._settings.max_projects and row.id not in self._known:
+                _log.warning("more projects than are kept", extra={"kept": self._settings.max_projects})
+                break
+            settings, problems = parse(row.config)
+            self._known[row.id], self._documents[row.id] = settings, document
+            for problem in problems:
+                _log.warning("a project's setting is ignored", extra={"project": row.id, "reason": problem})
+        return changed
+
+    def _drop_all_but(self, ids: set[str]) -> bool:
+        gone = self._known.keys() - ids
+        for project_id in gone:
+            del self._known[project_id], self._documents[project_id]
+        return bool(gone)
+
+    def _keep(self, documents: dict[str, bytes]) -> None:
+        """Remember what is known: written beside, then moved, so that a file is whole or the one before."""
+        if self._kept_in is None:
+            return
+        content = b"{%b}" % b",".join(orjson.dumps(name) + b":" + text for name, text in documents.items())
+        beside = self._kept_in.with_suffix(".new")
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self._kept_in)
+        except OSError as error:
+            _log.warning("what is known of projects is not kept", extra={"reason": type(error).__name__})

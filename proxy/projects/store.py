@@ -1,0 +1,58 @@
+"""The settings of projects in PostgreSQL: all SQL of the directory.
+
+Only projects that decide something are of interest; the others need no row here. `updated_at` is touched by a trigger
+at every change, and is the time at which a transaction began: a change may be seen some time after it. So whoever asks
+for changes looks back further than to the last one.
+
+Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from proxy.db.pool import Database
+
+_ALL = "SELECT id, config FROM projects WHERE config <> '{}' ORDER BY updated_at DESC LIMIT $1"
+_CHANGED = "SELECT id, config FROM projects WHERE updated_at > $2 ORDER BY updated_at DESC LIMIT $1"
+_NOW = "SELECT now()"
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    """One project as it stands in the database."""
+
+    id: str
+    config: Any
+    """The decoded document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What PostgreSQL said, and its own clock before it looked."""
+
+    rows: Sequence[ProjectRow]
+    asked_at: datetime
+
+
+class ProjectStore:
+    """Reads projects."""
+
+    def __init__(self, database: Database, max_projects: int) -> None:
+        self._database = database
+        self._max_projects = max_projects
+
+    async def all(self) -> Answer:
+        """Return the projects that decide something. Raises DatabaseUnavailable."""
+        return await self._ask(_ALL)
+
+    async def changed_since(self, moment: datetime, look_back: timedelta) -> Answer:
+        """Return the projects that changed after `moment`, or shortly before. Raises DatabaseUnavailable."""
+        return await self._ask(_CHANGED, moment - look_back)
+
+    async def _ask(self, query: str, *arguments: datetime) -> Answer:
+        async with self._database.acquire() as connection:
+            asked_at = await connection.fetchval(_NOW)
+            rows = await connection.fetch(query, self._max_projects, *arguments)
+        return Answer([ProjectRow(row["id"], row["config"]) for row in rows], asked_at)

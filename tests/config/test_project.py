@@ -1,0 +1,75 @@
+"""What a project decides is read member by member: what is right counts, what is wrong is named without its value."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config.project import DEFAULT, parse, validate
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(["routing", "security", "features", "quota", "maxLayer", "scanPrompts", "blockedKeywords"])
+
+
+def test_parse_when_everything_is_said_then_it_counts():
+    settings, problems = parse(
+        {
+            "routing": {"defaultLayer": "L1", "maxLayer": "L2", "maxCostPerRequest": 0.05, "allowedModels": ["gpt-*"]},
+            "security": {"scanPrompts": False, "redactSecrets": True, "blockedKeywords": ["zeus"]},
+            "features": {"enableCache": True},
+            "quota": {"maxTokensDaily": 1},
+            "timeZone": "UTC",
+        }
+    )
+    assert problems == ()
+    assert settings.routing.default_layer == "L1"
+    assert settings.routing.max_cost_per_request == Decimal("0.05")
+    assert settings.routing.allowed_models == ("gpt-*",)
+    assert settings.security.scan_prompts is False
+    assert settings.security.scan_outputs is None
+    assert settings.security.blocked_keywords == ("zeus",)
+    assert settings.features.enable_cache
+    assert not settings.features.enable_cross_check
+
+
+@pytest.mark.parametrize("document", [{}, {"routing": {}}, {"security": None}, {"quota": {"x": 1}}], ids=str)
+def test_parse_when_nothing_is_said_then_nothing_is_decided(document):
+    assert parse(document) == (DEFAULT, ())
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ([], "config must be a JSON object"),
+        ({"routting": {}}, "config has no member routting; did you mean routing?"),
+        ({"routing": []}, "routing must be a JSON object"),
+        ({"routing": {"maxLayr": "L1"}}, "routing has no member maxLayr; did you mean maxLayer?"),
+        ({"routing": {"max_layer": 7}}, "routing.max_layer: Input should be 'L0', 'L1', 'L2' or 'L3'"),
+        ({"routing": {"maxLayer": "L9"}}, "routing.maxLayer: Input should be 'L0', 'L1', 'L2' or 'L3'"),
+        ({"routing": {"maxCostPerRequest": -1}}, "routing.maxCostPerRequest: "),
+        ({"security": {"blockedKeywords": ["a", ""]}}, "security.blockedKeywords[1]: "),
+        ({"features": {"enableCache": "perhaps"}}, "features.enableCache: "),
+    ],
+    ids=str,
+)
+def test_validate_when_a_member_is_wrong_then_it_is_named(document, problem):
+    assert any(found.startswith(problem) for found in validate(document)), validate(document)
+
+
+def test_parse_when_one_member_is_wrong_then_the_others_count_and_no_value_is_quoted():
+    settings, problems = parse({"security": {"scanPrompts": "sk-hidden", "scanOutputs": False, "redactSecret": True}})
+    assert settings.security.scan_outputs is False
+    assert settings.security.scan_prompts is None
+    assert len(problems) == 2
+    assert "sk-hidden" not in str(problems)
+
+
+@given(JSON | st.dictionaries(NAMES, st.dictionaries(NAMES, JSON, max_size=3) | JSON, max_size=4))
+def test_parse_when_anything_is_said_then_it_answers(document):
+    settings, problems = parse(document)
+    assert settings.model_dump() and isinstance(problems, tuple)

@@ -1,0 +1,160 @@
+"""The directory follows its source, remembers what it knew, and never makes a request wait for long."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+import pytest
+
+from proxy.config.project import DEFAULT
+from proxy.config.projects import Projects
+from proxy.errors import DatabaseUnavailable
+from proxy.projects.directory import Directory
+from proxy.projects.store import Answer, ProjectRow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NO_CACHE, CACHE = {"features": {"enableCache": False}}, {"features": {"enableCache": True}}
+
+
+class Source:
+    """Projects in memory; `away`: nobody answers."""
+
+    def __init__(self, **projects):
+        self.projects = projects
+        self.away = False
+        self.asked = []
+
+    async def all(self):
+        return self._answer("all")
+
+    async def changed_since(self, moment, look_back):
+        return self._answer("changed")
+
+    def _answer(self, what):
+        if self.away:
+            raise DatabaseUnavailable("away")
+        self.asked.append(what)
+        return Answer([ProjectRow(name, config) for name, config in self.projects.items()], NOW)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def source():
+    return Source(a=CACHE)
+
+
+@pytest.fixture
+def directory(source, clock, tmp_path):
+    return Directory(Projects(), source, kept_in=tmp_path / "projects.json", clock=clock)
+
+
+async def test_get_when_read_then_what_the_project_says_and_default_for_others(directory):
+    assert directory.get("a") is DEFAULT
+    await directory.refresh()
+    assert directory.get("a").features.enable_cache
+    assert directory.get("b") is DEFAULT
+    assert len(directory) == 1
+
+
+async def test_get_when_nothing_changed_then_the_same_object(directory, source):
+    await directory.refresh()
+    before = directory.get("a")
+    source.projects["a"] = {"features": dict(CACHE["features"])}
+    await directory.refresh()
+    assert directory.get("a") is before
+    source.projects["a"] = NO_CACHE
+    await directory.refresh()
+    assert not directory.get("a").features.enable_cache
+    assert source.asked == ["all", "changed", "changed"]
+
+
+async def test_refresh_when_time_for_a_reload_then_deleted_projects_are_forgotten(directory, source, clock):
+    await directory.refresh()
+    del source.projects["a"]
+    await directory.refresh()
+    assert directory.get("a").features.enable_cache
+    clock.now += 61
+    await directory.refresh()
+    assert directory.get("a") is DEFAULT
+    assert source.asked == ["all", "changed", "all"]
+
+
+async def test_recall_when_the_database_is_away_then_what_was_last_known_counts(directory, source, clock, tmp_path):
+    await directory.refresh()
+    source.away = True
+    later = Directory(Projects(), source, kept_in=tmp_path / "projects.json", clock=clock)
+    assert not later.is_ready
+    later.recall()
+    assert later.is_ready
+    assert later.get("a").features.enable_cache
+    with pytest.raises(DatabaseUnavailable):
+        await later.refresh()
+    assert later.get("a").features.enable_cache
+    assert (tmp_path / "projects.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"a": 1}', b"\xff"], ids=str)
+async def test_recall_when_the_file_is_damaged_then_the_rest_counts(directory, tmp_path, content):
+    (tmp_path / "projects.json").write_bytes(content)
+    directory.recall()
+    assert directory.get("a") is DEFAULT
+
+
+async def test_keep_when_the_disk_refuses_then_it_is_said_and_settings_count(source, clock, tmp_path, caplog):
+    directory = Directory(Projects(), source, kept_in=tmp_path / "missing" / "projects.json", clock=clock)
+    await directory.refresh()
+    assert directory.get("a").features.enable_cache
+    assert "not kept" in caplog.text
+
+
+async def test_ready_when_nobody_answers_then_it_waits_until_first_wait_is_over(source, tmp_path):
+    loop = asyncio.get_running_loop()
+    directory = Directory(Projects(first_wait_s=0.05), source, kept_in=None, clock=loop.time)
+    assert not directory.is_ready
+    await directory.ready()
+    assert directory.is_ready
+
+
+async def test_run_when_the_source_comes_back_then_requests_go_on(source, tmp_path):
+    source.away = True
+    directory = Directory(Projects(), source, kept_in=None, clock=asyncio.get_running_loop().time)
+    running = asyncio.create_task(directory.run())
+    waiting = asyncio.create_task(directory.ready())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    source.away = False
+    await waiting
+    assert directory.get("a").features.enable_cache
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_refresh_when_there_are_too_many_projects_then_the_first_are_kept_and_it_is_said(clock, caplog):
+    source = Source(**{str(number): CACHE for number in range(3)})
+    directory = Directory(Projects(max_projects=2), source, kept_in=None, clock=clock)
+    await directory.refresh()
+    assert len(directory) == 2
+    assert "more projects" in caplog.text
+
+
+async def test_refresh_when_a_member_is_wrong_then_it_is_named_once_and_the_rest_counts(directory, source, caplog):
+    source.projects["a"] = {"features": {"enableCache": True, "enableCach": True}}
+    with caplog.at_level(logging.WARNING):
+        await directory.refresh()
+        await directory.refresh()
+    assert [entry.reason for entry in caplog.records] == [
+        "features has no member enableCach; did you mean enableCache?"
+    ]
+    assert directory.get("a").features.enable_cache

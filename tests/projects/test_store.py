@@ -1,0 +1,37 @@
+"""The directory's SQL, on PostgreSQL: what decides something is found, and what changed."""
+
+from datetime import timedelta
+
+import pytest
+
+from proxy.config.schema import Database as Settings
+from proxy.db.pool import Database
+from proxy.projects.store import ProjectRow, ProjectStore
+
+
+@pytest.fixture
+async def database(database_url):
+    database = Database(Settings())
+    await database.connect(database_url)
+    yield database
+    await database.close()
+
+
+async def test_all_and_changed_since_when_projects_change_then_they_are_found(database):
+    store = ProjectStore(database, 10)
+    first = await store.all()
+    assert first.rows == []
+    async with database.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO projects (id, organization_id, name, config) VALUES"
+            " ('a', 'default-org', 'a', '{\"timeZone\": \"UTC\"}'), ('b', 'default-org', 'b', '{}')"
+        )
+    expected = ProjectRow("a", {"timeZone": "UTC"})
+    assert (await store.all()).rows == [expected]
+    changed = await store.changed_since(first.asked_at, timedelta())
+    assert expected in changed.rows and ProjectRow("b", {}) in changed.rows
+    assert (await store.changed_since(changed.asked_at, timedelta())).rows == []
+    assert len((await store.changed_since(changed.asked_at, timedelta(minutes=1))).rows) >= 2
+    async with database.acquire() as connection:
+        await connection.execute("UPDATE projects SET config = '{}' WHERE id = 'a'")
+    assert (await store.changed_since(changed.asked_at, timedelta())).rows == [ProjectRow("a", {})]
