@@ -109,6 +109,7 @@ class App:
             config,
             provider=self.provider,
             prices=self.prices,
+            projects=self.projects,
             quotas=Reservations(
                 config.quota,
                 callers=self.callers,

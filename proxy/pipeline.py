@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from proxy.auth.identify import conversation_hint, identify, with_body_hint
+from proxy.config import project
 from proxy.config.schema import Config
 from proxy.errors import ClientDisconnected, InternalError, InvalidRequest, ProxyError, ShuttingDown
 from proxy.exchange import (
@@ -38,6 +39,7 @@ from proxy.openai import error_body
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.output_maximum import capped
 from proxy.openai.request import parse_handshake
+from proxy.projects.directory import Directory
 from proxy.quota.estimate import bound as bound_of
 from proxy.quota.headers import merge
 from proxy.quota.reservation import Reservation
@@ -72,6 +74,7 @@ class Pipeline:
     config: Config
     provider: Provider
     prices: PriceTable
+    projects: Directory
     quotas: Reservations
     journal: Journal
     metrics: Metrics
@@ -95,7 +98,7 @@ class Pipeline:
 class _Run:
     """One exchange on its way through the phases."""
 
-    __slots__ = ("_answer", "_downstream", "_intake", "_own", "_request_id", "_settling", "_with", "_x")
+    __slots__ = ("_answer", "_downstream", "_intake", "_own", "_project", "_request_id", "_settling", "_with", "_x")
 
     def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
         self._with = pipeline
@@ -103,6 +106,7 @@ class _Run:
         self._downstream = downstream
         self._intake = intake
         self._answer: Answer | None = None
+        self._project = project.DEFAULT
         self._settling = Settling(x, pipeline, intake)
         trace_id = x.trace_id.encode()
         self._own: Headers = ((b"x-sidegate-trace-id", trace_id),)
@@ -112,7 +116,7 @@ class _Run:
         """Phases 1 to 7 of an HTTP exchange."""
         x, intake, provider = self._x, self._intake, self._with.provider
         assert intake is not None
-        x.principal = identify(x.inbound.fields, self._with.config.identity)
+        await self._identify()
         x.request = await intake.parse(force_usage=provider.force_stream_usage)
         self._complete(x.request)
         self._mark("parse")
@@ -133,7 +137,7 @@ class _Run:
     async def websocket(self, client: ClientSocket) -> None:
         """Phases 1 to 7 of a websocket session."""
         x, provider = self._x, self._with.provider
-        x.principal = identify(x.inbound.fields, self._with.config.identity)
+        await self._identify()
         x.request = parse_handshake(x.inbound.target)
         self._complete(x.request)
         x.plan = plan_route(x.request, provider.name)
@@ -201,6 +205,14 @@ class _Run:
                 downstream.cut()
         except ClientDisconnected:
             downstream.cut()
+
+    async def _identify(self) -> None:
+        """Phase 1: who calls, and what the caller's project decides for itself."""
+        x, projects = self._x, self._with.projects
+        x.principal = identify(x.inbound.fields, self._with.config.identity)
+        if not projects.is_ready:
+            await projects.ready()
+        self._project = projects.get(x.principal.project_id)
 
     def _complete(self, request: ParsedRequest) -> None:
         """Add what headers know better than the body, and refuse what may not be asked for."""

@@ -19,6 +19,7 @@ from proxy.metrics import Metrics
 from proxy.openai.operations import match
 from proxy.pipeline import Pipeline
 from proxy.trace.record import trace_id
+from tests.fakes.projects import Projects
 from tests.quota.replica import without_limits
 from tests.relay.peers import JSON, STREAM, Client, Reply, Socket, announced
 from tests.test_intake import FORM, MULTIPART, Body
@@ -68,6 +69,7 @@ class Scene:
     budget: ByteBudget = field(default_factory=lambda: ByteBudget(1 << 20))
     settings: dict = field(default_factory=dict)
     prices: object = field(default_factory=PricesOf)
+    projects: Projects = field(default_factory=Projects)
     metrics: Metrics = field(default_factory=lambda: Metrics(10))
     attempt_hook: object = None
     x: Exchange | None = None
@@ -131,7 +133,15 @@ class Scene:
         config = Config(**{"quota": Quota(enabled=False), **self.settings})
         recorded = lambda: self.log.append("recorded")  # noqa: E731
         return Pipeline(
-            config, self, self.prices, without_limits(config.quota), self, self.metrics, recorded, self.budget
+            config,
+            self,
+            self.prices,
+            self.projects,
+            without_limits(config.quota),
+            self,
+            self.metrics,
+            recorded,
+            self.budget,
         )
 
     def exchange(self, body, *headers, path="/v1/chat/completions", method="POST", upgrade=False) -> Exchange:
@@ -199,6 +209,13 @@ async def test_request_when_all_goes_well_then_intent_provider_record_and_answer
     assert (final["usage_source"], final["total_cost"]) == ("provider", "0.000000010")
     assert list(scene.x.marks) == ["parse", "plan", "intent", "dispatch", "relay"]
     assert scene.x.plan.candidates[0].model == "gpt-4o"
+
+
+async def test_request_when_projects_are_not_read_yet_then_it_waits_for_them_before_anything_else():
+    scene = Scene(reply(ANSWER), projects=Projects(is_ready=False))
+    await scene.run()
+    assert scene.projects.waits == 1
+    assert scene.client.status == 200
 
 
 @pytest.mark.parametrize(
