@@ -8,28 +8,24 @@ attempt's `Meter`, so that a task cancelled anywhere still settles what was spen
 Facts made once per request (`Inbound`, `ParsedRequest`, `Charge` ...) are never changed after they were made. They are
 not declared frozen: a frozen dataclass sets each field through `object.__setattr__`, at five times the cost (timeit).
 
-The small Protocols at the end are the seams between packages that may not import each other.
+The small Protocols, here and in `peers`, are the seams between packages that may not import each other.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from proxy.errors import ProxyError
+from proxy.findings import Verdict
 from proxy.holds import Hold
-
-Header = tuple[bytes, bytes]
-"""Name and value as they stood on the wire: order, case and bytes are kept."""
-Headers = Sequence[Header]
-
-
-def first_values(headers: Headers) -> dict[bytes, bytes]:
-    """Return the first value of each header by its lower-case name: one pass instead of one per question."""
-    fields: dict[bytes, bytes] = {}
-    for name, value in headers:
-        fields.setdefault(name.lower(), value)
-    return fields
-
+from proxy.peers import Downstream as Downstream
+from proxy.peers import Header as Header
+from proxy.peers import Headers as Headers
+from proxy.peers import Message as Message
+from proxy.peers import UpstreamReply as UpstreamReply
+from proxy.peers import UpstreamRequest as UpstreamRequest
+from proxy.peers import WebsocketPeer as WebsocketPeer
+from proxy.peers import first_values as first_values
 
 BodyKind = Literal["none", "json", "multipart", "raw", "websocket"]
 Dialect = Literal["chat", "completions", "responses", "embeddings", "images", "audio", "realtime", "generic", "none"]
@@ -279,6 +275,8 @@ class Exchange:
     inbound: Inbound
     principal: Principal | None = None
     request: ParsedRequest | None = None
+    verdict: Verdict | None = None
+    """What the policy has found so far; those who scan add to it while bytes pass. `None`: nothing is scanned."""
     plan: RoutePlan | None = None
     attempts: list[Attempt] = field(default_factory=list)
     delivery: Delivery = field(default_factory=Delivery)
@@ -307,94 +305,4 @@ class Allowance(Protocol):
         """Reserve more so that `covers` holds again; False: nothing is left, the answer must end here.
 
         Waits for PostgreSQL at most `quota.database_timeout_ms`. Sets `error`.
-        """
-
-
-class UpstreamReply(Protocol):
-    """An answer whose head has arrived. The body is read on demand: an unread body holds the provider back."""
-
-    status: int
-    reason: str
-    headers: Headers
-
-    async def read(self) -> bytes:
-        """Return all bytes of the body that have arrived since the last call, `b""` at its end.
-
-        Raises:
-            UpstreamFailed: the body was cut or is malformed.
-            UpstreamTimeout: nothing arrived within the gap, or the total time is over.
-        """
-
-    @property
-    def complete(self) -> bool:
-        """True when the whole body has arrived: what `read` has not returned yet, its next call does."""
-
-    def close(self) -> None:
-        """Give the connection back if the body was read to its end, drop it otherwise. Idempotent; never waits."""
-
-
-@dataclass(slots=True)
-class UpstreamRequest:
-    """What to send. `url`: absolute, already encoded, sent as it is. `headers`: complete but for framing."""
-
-    method: str
-    url: str
-    headers: Headers
-    body: bytes | AsyncIterator[bytes] | None
-    content_length: int | None = None
-    """Known length of a streamed body; `None` sends it chunked."""
-    on_sent: Callable[[], None] | None = None
-    """Called once, just before the first byte of the request is handed to the network."""
-
-
-class Downstream(Protocol):
-    """The client's side of one exchange. Every method may wait for a slow reader, never longer than the write stall.
-
-    Raises:
-        ClientDisconnected: the client is gone, or did not read within the write-stall time.
-    """
-
-    draining: bool
-    """The drain time is over: a cancellation that comes now is ours, not the client's."""
-
-    async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
-        """Send a whole answer at once. Adds Content-Length."""
-
-    async def start(self, status: int, reason: str, headers: Headers, length: int | None) -> None:
-        """Send the head. `length`: of the body to come; `None`: chunked."""
-
-    async def write(self, data: bytes) -> None:
-        """Send body bytes at once; no coalescing."""
-
-    async def finish(self) -> None:
-        """End the body normally."""
-
-    def cut(self) -> None:
-        """End the connection without ending the body, after what was written has left: a visible truncation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One websocket message (fragments joined) or control frame."""
-
-    kind: Literal["text", "binary", "ping", "pong", "close"]
-    data: str | bytes = b""
-    """Text as `str`, else bytes; the reason of a close frame as `str`."""
-    code: int | None = None
-    """Close code; `None` in a close frame without one, or for an end without a close frame if `abrupt`."""
-    abrupt: bool = False
-    """The connection ended without a close frame."""
-
-
-class WebsocketPeer(Protocol):
-    """One side of a relayed websocket."""
-
-    async def receive(self) -> Message:
-        """Return the next message; after a message of kind `close` there is none."""
-
-    async def send(self, message: Message) -> None:
-        """Pass a message on; `close` ends the connection the way the other side ended it.
-
-        Raises:
-            ClientDisconnected, UpstreamFailed: this side is gone.
         """

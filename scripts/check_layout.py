@@ -37,6 +37,7 @@ TESTED_ELSEWHERE = {
     "journal/intents": "journal/test_recovery.py",
     "journal/reader": "journal/test_segments.py",
     "journal/segment": "journal/test_segments.py",
+    "peers": "test_exchange.py",
     "quota/caller": "quota/test_reservations.py",
     "quota/callers": "quota/test_reservations.py",
     "quota/lease_book": "quota/test_keeper.py",

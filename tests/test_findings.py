@@ -1,0 +1,32 @@
+"""What an exchange's verdict adds up to."""
+
+from proxy.findings import Action, Finding, Sighting, Unscanned, Verdict
+
+
+def sighting(action: Action, rule: str = "r") -> Sighting:
+    return Sighting(Finding(rule, "secret", "high", 0, 5), action, "prompt", "messages[0].content")
+
+
+def test_verdict_when_more_is_found_than_kept_then_everything_is_counted():
+    verdict = Verdict("v", max_kept=2)
+    for _ in range(3):
+        verdict.add(sighting("flag"))
+        verdict.miss(Unscanned("prompt", "file", "binary"))
+    verdict.add(sighting("block"))
+    assert (len(verdict.sightings), len(verdict.unscanned)) == (2, 2)
+    assert verdict.counts == {("prompt", "r", "flag"): 3, ("prompt", "r", "block"): 1}
+    assert verdict.unscanned_count == 3
+
+
+def test_verdict_when_a_finding_is_allowed_then_it_leaves_no_mark():
+    verdict = Verdict("v", max_kept=2)
+    verdict.add(sighting("allow"))
+    assert (verdict.sightings, verdict.counts) == ([], {})
+
+
+def test_verdict_when_texts_are_scanned_then_their_characters_add_up_by_direction():
+    verdict = Verdict("v", max_kept=2)
+    verdict.saw("prompt", 3)
+    verdict.saw("prompt", 0)
+    verdict.saw("output", 4)
+    assert verdict.scanned_characters == {"prompt": 3, "output": 4}
