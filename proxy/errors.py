@@ -65,6 +65,15 @@ class PermissionDenied(ProxyError):
     source = "client"
 
 
+class PolicyViolation(ProxyError):
+    """Policy forbids what a prompt or an answer says. `param` names the place, never the text."""
+
+    status = 400
+    type = "invalid_request_error"
+    default_code = "policy_violation"
+    source = "policy"
+
+
 class QuotaExceeded(ProxyError):
     """The caller has used up what it may. `details` and `reset_at` (ISO 8601) are shown inside the error."""
 

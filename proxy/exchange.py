@@ -40,6 +40,7 @@ Outcome = Literal[
     "timeout",
     "truncated",
     "quota_cut",
+    "policy_cut",
     "client_abort",
     "drain_abort",
     "internal_error",
@@ -49,7 +50,7 @@ Outcome = Literal[
 
 `rejected`: we said no before a provider was asked. `upstream_error`: the provider answered with status >= 400.
 `upstream_failed`, `timeout`: no complete answer came. `truncated`: a stream ended without its terminator.
-`quota_cut`: we ended a stream because the caller's quota was used up.
+`quota_cut`: we ended a stream because the caller's quota was used up. `policy_cut`: because of what it says.
 `client_abort`: the client left first. `drain_abort`: cut at the end of the drain time. `interrupted`: the process
 died in between (found in the journal at the next start).
 """
@@ -195,6 +196,8 @@ class Meter:
     """Code or type of an error event that the provider put into the stream."""
     cut: bool = False
     """We ended the answer because the caller's quota was used up; the provider had more to say."""
+    withheld: bool = False
+    """We ended the answer because the policy forbids what it says, or cannot read it."""
     response_bytes: int = 0
     """Body bytes read from the provider."""
     events: int = 0

@@ -7,6 +7,8 @@ from proxy.errors import (
     ClientDisconnected,
     InternalError,
     NoUpstreamAvailable,
+    PolicyViolation,
+    ProxyError,
     ShuttingDown,
     UpstreamFailed,
     UpstreamTimeout,
@@ -19,7 +21,11 @@ def outcome_of(x: Exchange) -> Outcome:
     attempt = x.attempts[-1] if x.attempts else None
     if x.error is None and attempt is not None:
         return _of_answer(attempt)
-    match x.error:
+    return _of_error(x.error, attempt)
+
+
+def _of_error(error: ProxyError | None, attempt: Attempt | None) -> Outcome:
+    match error:
         case ClientDisconnected():
             return "client_abort"
         case UpstreamTimeout():
@@ -30,6 +36,8 @@ def outcome_of(x: Exchange) -> Outcome:
             return "upstream_failed"
         case ShuttingDown() if attempt is not None:
             return "drain_abort"
+        case PolicyViolation() if attempt is not None and attempt.headers_at is not None:
+            return "policy_cut"
         case InternalError() | None:
             return "internal_error"
         case _:
@@ -37,6 +45,8 @@ def outcome_of(x: Exchange) -> Outcome:
 
 
 def _of_answer(attempt: Attempt) -> Outcome:
+    if attempt.meter.withheld:
+        return "policy_cut"
     if attempt.meter.cut:
         return "quota_cut"
     if attempt.status is None or attempt.status >= 400 or attempt.meter.stream_error is not None:

@@ -44,6 +44,7 @@ TESTED_ELSEWHERE = {
     "quota/reservation": "quota/test_reservations.py",
     "quota/supply": "quota/test_reservations.py",
     "quota/tally": "quota/test_keeper.py",
+    "scanners": "relay",
     "serve": "flow",
     "settling": "test_pipeline.py",
     "upstream/failures": "upstream/test_client.py",

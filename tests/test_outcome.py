@@ -7,7 +7,17 @@ from proxy.outcome import outcome_of
 OPERATION = Operation("chat.completions.create", "chat", "json", "chat", billable=True)
 
 
-def exchange(*, error=None, attempts=0, status=None, headers_at=None, terminated=False, stream_error=None, cut=False):
+def exchange(
+    *,
+    error=None,
+    attempts=0,
+    status=None,
+    headers_at=None,
+    terminated=False,
+    stream_error=None,
+    cut=False,
+    withheld=False,
+):
     inbound = Inbound("POST", "/v1/x", "/v1/x", (), {}, OPERATION, None, None, True)
     x = Exchange("id", 0, 0.0, inbound, error=error)
     for index in range(attempts):
@@ -15,6 +25,7 @@ def exchange(*, error=None, attempts=0, status=None, headers_at=None, terminated
         attempt.meter.terminated = terminated
         attempt.meter.stream_error = stream_error
         attempt.meter.cut = cut
+        attempt.meter.withheld = withheld
         x.attempts.append(attempt)
     return x
 
@@ -28,6 +39,9 @@ def exchange(*, error=None, attempts=0, status=None, headers_at=None, terminated
         ({"attempts": 1, "status": 200, "terminated": True, "stream_error": "server_error"}, "upstream_error"),
         ({"attempts": 1}, "upstream_error"),
         ({"attempts": 1, "status": 200, "cut": True}, "quota_cut"),
+        ({"attempts": 1, "status": 200, "withheld": True}, "policy_cut"),
+        ({"error": errors.PolicyViolation("no"), "attempts": 1, "status": 200, "headers_at": 1.0}, "policy_cut"),
+        ({"error": errors.PolicyViolation("no")}, "rejected"),
         ({"error": errors.ClientDisconnected("gone"), "attempts": 1, "status": 200, "cut": True}, "client_abort"),
         ({"error": errors.InvalidRequest("no")}, "rejected"),
         ({"error": errors.JournalUnavailable("no")}, "rejected"),

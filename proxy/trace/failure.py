@@ -16,6 +16,7 @@ _UNEXPLAINED: dict[Outcome, tuple[Source, str]] = {
     "timeout": ("upstream", "The provider did not answer in time."),
     "truncated": ("upstream", "The stream ended without its terminator."),
     "quota_cut": ("policy", "The stream was ended because the caller's quota was used up."),
+    "policy_cut": ("policy", "The answer was withheld or ended because of what it says."),
     "client_abort": ("client", "The client left before the answer was complete."),
     "drain_abort": ("sidegate", "The answer was cut at the end of the drain time."),
     "internal_error": ("sidegate", "The request failed inside the proxy."),
