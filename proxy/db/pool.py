@@ -20,6 +20,7 @@ import asyncio
 import logging
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, cast
@@ -47,6 +48,8 @@ _REFUSALS = {
     "53300": "too many connections",
 }
 
+_OTHER_SCHEMA = "the schema is not the one of this version"
+_MIGRATION_S = 10.0  # so long after the first missing table, somebody should be told
 _PING_S = 1.0  # an idle connection that does not answer in this time is dead
 _CLOSE_S = 5.0
 _KEEPALIVE_IDLE_S = 5
@@ -65,6 +68,7 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._is_up = False
         self._told: set[str] = set()  # reasons of this outage that stand in the log; the start counts as one
+        self._other_schema_since: float | None = None
 
     @property
     def is_up(self) -> bool:
@@ -200,7 +204,7 @@ class Database:
         if state[:2] in _REJECTED_CLASSES:
             return RecordRejected(_describe(error))
         if state in _NOT_MIGRATED_STATES:
-            _log.warning("the schema is not the one of this version", extra={"sqlstate": state})
+            self._note_schema(state)
             return DatabaseUnavailable(f"The schema is not migrated to this version (SQLSTATE {state}).")
         if state in _BUSY_STATES:
             return DatabaseUnavailable(f"The database is busy (SQLSTATE {state}).")
@@ -213,6 +217,14 @@ class Database:
             self._is_up = True
             self._told.clear()
             _log.info("the database answers")
+
+    def _note_schema(self, state: str) -> None:
+        """Say once that the schema is another; at a first start it is, until the migrations have run."""
+        now = time.monotonic()
+        self._other_schema_since = self._other_schema_since or now
+        if now - self._other_schema_since >= _MIGRATION_S and _OTHER_SCHEMA not in self._told:
+            self._told.add(_OTHER_SCHEMA)
+            _log.warning(_OTHER_SCHEMA, extra={"sqlstate": state})
 
     def _note_down(self, reason: str) -> DatabaseUnavailable:
         self._is_up = False

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import schema
+from proxy.db import pool
 from proxy.db.pool import Database, _decode_jsonb, _encode_jsonb
 from proxy.errors import DatabaseUnavailable, RecordRejected
 from tests.db.faulty_link import FaultyLink, faulty_link
@@ -215,13 +216,20 @@ async def test_error_when_data_do_not_fit_then_rejected_without_the_data(databas
 
 
 @pytest.mark.parametrize("query", ["SELECT * FROM nowhere", "SELECT nothing()", "SELECT oidd FROM pg_class"])
-async def test_error_when_the_schema_is_another_then_unavailable_and_told(
-    database: Database, query: str, caplog: pytest.LogCaptureFixture
+async def test_error_when_the_schema_is_another_then_unavailable_and_told_once_it_lasts(
+    database: Database, query: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DatabaseUnavailable, match="not migrated"):
-        async with database.acquire() as connection:
-            await connection.fetchval(query)
-    assert "schema" in caplog.text
+    async def ask() -> None:
+        with pytest.raises(DatabaseUnavailable, match="not migrated"):
+            async with database.acquire() as connection:
+                await connection.fetchval(query)
+
+    await ask()
+    assert "schema" not in caplog.text  # a first start, whose migrations run now
+    monkeypatch.setattr(pool, "_MIGRATION_S", 0.0)
+    await ask()
+    await ask()
+    assert caplog.text.count("the schema is not the one of this version") == 1
 
 
 async def test_error_when_ours_then_propagates(database: Database) -> None:
