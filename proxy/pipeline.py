@@ -184,6 +184,8 @@ class _Run:
             if self._intake is not None:
                 self._intake.close()
             self._settling.seal()
+            # It reports its extensions there: the one cycle of a request, and collections are dear (`make bench`: 8 %).
+            self._settling.reservation = None
 
     async def _fail(self, error: ProxyError) -> None:
         """Tell the client as much as it can still be told."""

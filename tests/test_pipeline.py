@@ -5,6 +5,7 @@ intent precedes the provider; the budget is given back and the provider's answer
 """
 
 import asyncio
+import gc
 import json
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from proxy.intake import ByteBudget
 from proxy.metrics import Metrics
 from proxy.openai.operations import match
 from proxy.pipeline import Pipeline
+from proxy.quota.reservations import Reservations
 from proxy.trace.record import trace_id
 from tests.fakes.projects import Projects
 from tests.quota.replica import without_limits
@@ -49,6 +51,9 @@ class PricesOf:
         if self.broken:
             raise ZeroDivisionError("sk-canary")
         return usage.input_tokens + usage.output_tokens, self.knows(model)
+
+    def dearest(self, _model, *, media):
+        return 1, 1
 
 
 class BrokenMetrics(Metrics):
@@ -539,6 +544,22 @@ async def test_metrics_when_a_request_ends_then_it_is_counted_once():
     counted = [line for line in scene.metrics.render().decode().splitlines() if line.startswith("sidegate_requests_t")]
     assert len(counted) == 1
     assert 'outcome="truncated"' in counted[0] and counted[0].endswith(" 1.0")
+
+
+async def test_exchange_when_over_then_nothing_of_it_waits_for_the_garbage_collector(monkeypatch):
+    scene = Scene(reply(ANSWER), settings={"quota": Quota()})
+    monkeypatch.setattr(Reservations, "reserve_now", lambda self, principal, _bound: self.without_limit(principal))
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        await scene.run()
+        scene.x = None
+        gc.collect()
+        left = {type(one).__name__ for one in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not left & {"Exchange", "Settling", "Reservation", "Answer", "Meter"}
 
 
 async def test_log_when_a_request_fails_on_the_providers_side_then_one_line_names_its_trace(caplog):
