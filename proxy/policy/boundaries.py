@@ -1,0 +1,60 @@
+"""Where a match may begin: what stands right before it.
+
+A token begins where no letter, digit or underscore stands before it. An escape stands for one character, whatever its
+last letter is: in `\\nghp_...`, `%3Dghp_...` and `\\u0022ghp_...` the token begins after the escape. Letters of other
+scripts are no part of a token and end nothing: `键ghp_...` is a token.
+
+Rule of the file: at most `REACH` bytes to the left are looked at, so a stream has to remember no more than these.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+REACH: Final = 8
+_WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+_DIGITS: Final = frozenset(b"0123456789")
+_ESCAPE: Final = re.compile(
+    rb"(?:\\[nrtbfv0]|\\u00[0-7][0-9a-fA-F]|\\x[0-7][0-9a-fA-F]|%(?:25)?[0-7][0-9a-fA-F]|\x1b\[[0-9;]{0,4}m)\Z"
+)
+
+
+def anywhere(data: bytes, at: int) -> bool:
+    """Accept every place; the pattern itself says where it begins."""
+    return True
+
+
+def word(data: bytes, at: int) -> bool:
+    """Tell whether a word begins at `at`."""
+    return at == 0 or data[at - 1] not in _WORD or _after_escape(data, at)
+
+
+def alone(data: bytes, at: int) -> bool:
+    """Tell whether a word begins at `at` that is no later part of a longer name (`cache-key-...`) or host name."""
+    return word(data, at) and (at == 0 or data[at - 1] not in b"-.")
+
+
+def base64(data: bytes, at: int) -> bool:
+    """Tell whether a run of base64 begins at `at`."""
+    return word(data, at) and (at == 0 or data[at - 1] not in b"+/")
+
+
+def number(data: bytes, at: int) -> bool:
+    """Tell whether a number begins at `at`: no digit before it, nor a digit with one mark between, nor a word."""
+    if not word(data, at):
+        return False
+    return at < 2 or data[at - 1] not in b"-./,:#_+" or data[at - 2] not in _DIGITS
+
+
+BOUNDARIES: Final[Mapping[str, Callable[[bytes, int], bool]]] = {
+    "alone": alone,
+    "anywhere": anywhere,
+    "base64": base64,
+    "number": number,
+    "word": word,
+}
+"""By the names that rules use. All but `anywhere` are narrower than `word`."""
+
+
+def _after_escape(data: bytes, at: int) -> bool:
+    return _ESCAPE.search(data, max(0, at - REACH), at) is not None

@@ -1,0 +1,47 @@
+"""How a secret looks once it is hidden: its first characters, at most four and at most a quarter, then stars.
+
+The number of stars is fixed, so the length stays unknown; the same secret always looks the same. What is kept is ASCII
+letters, digits and `-_+` only: a mask can stand inside JSON, a URL or a shell line without breaking it.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from proxy.policy.detect import Finding
+
+KEPT: Final = 4
+STARS: Final = "*" * 8
+_SAFE: Final = re.compile(r"[A-Za-z0-9_+-]*")
+
+
+def mask(secret: str) -> str:
+    """Return what stands in place of `secret`. Only its length and its first four characters decide."""
+    return mask_of(secret[:KEPT], len(secret))
+
+
+def mask_of(head: str, length: int) -> str:
+    """Return the mask of a secret of which only the head and the length (any from 16 on) are known."""
+    safe = _SAFE.match(head[: min(KEPT, length // 4)])
+    return (safe[0] if safe else "") + STARS
+
+
+def redact(text: str, findings: Iterable[Finding]) -> str:
+    """Return `text` with every finding masked; findings that overlap are masked as one."""
+    pieces: list[str] = []
+    at = 0
+    for start, end in _joined(findings):
+        pieces += (text[at:start], mask(text[start:end]))
+        at = end
+    pieces.append(text[at:])
+    return "".join(pieces)
+
+
+def _joined(findings: Iterable[Finding]) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted((finding.start, finding.end) for finding in findings):
+        if spans and start < spans[-1][1]:
+            spans[-1] = spans[-1][0], max(end, spans[-1][1])
+        else:
+            spans.append((start, end))
+    return spans

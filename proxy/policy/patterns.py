@@ -1,0 +1,98 @@
+"""The text of patterns: what RE2 accepts, and the two forms a pattern takes.
+
+    bounded   repeats without an upper bound get one, so that a match is decided within a known number of characters
+    opened    upper bounds are dropped. A superset of the pattern, and the form in which a set of many patterns runs
+              over random text (base64) at full speed: every counted repeat is a hundred states of the automaton
+
+Rule of the file: patterns are rewritten token by token, classes and escapes untouched.
+
+Source: https://github.com/google/re2/wiki/Syntax
+"""
+
+import re
+from typing import Final
+
+import re2
+
+OPEN_REPEAT: Final = 256
+"""How often something repeats at most beyond its minimum, where a pattern says no bound."""
+_MAX_REPEAT: Final = 1000
+
+_TOKEN: Final = re.compile(
+    r"\\.|\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|(?P<repeat>\{(?P<low>\d+)(?P<comma>,)?(?P<high>\d*)\}|[*+])|.",
+    re.DOTALL,
+)
+_ALPHABET: Final = re.compile(r"\[(?!\^)(?:\\.|[^\]\\])+\]")
+_SQL_GAP: Final = r"(?:\s{1,20}|/\*[^*]{0,60}\*/|--[^\n]{0,60}\n){1,6}"
+_MAX_MEMORY: Final = 64 << 20
+
+
+def bounded(pattern: str) -> str:
+    """Return `pattern` with an upper bound on every repeat."""
+    return _TOKEN.sub(lambda token: _bound(token) if token["repeat"] else token[0], pattern)
+
+
+def opened(pattern: str) -> str:
+    """Return `pattern` without upper bounds on its repeats."""
+    return _TOKEN.sub(lambda token: _open(token) if token["repeat"] else token[0], pattern)
+
+
+def keyword(words: str) -> str:
+    """Return a pattern for `words` as people write them: any case, any white space or SQL comment between words."""
+    body = _SQL_GAP.join(re.escape(word) for word in words.split())
+    left = r"\b" if words[:1].isalnum() else ""
+    right = r"\b" if words[-1:].isalnum() else ""
+    return f"(?i){left}{body}{right}"
+
+
+def wrong_pattern(pattern: str) -> str | None:
+    """Return why RE2 does not take `pattern`, or nothing. What Python's `re` knows beyond RE2 is named."""
+    if re.search(r"\(\?(?:[=!]|<[=!])", pattern):
+        return "uses a look-around assertion, which no linear-time engine has"
+    if re.search(r"(?<!\\)\\[1-9]", pattern):
+        return "uses a back-reference, which no linear-time engine has"
+    try:
+        compiled = re2.compile(pattern, options())
+    except re2.error as error:
+        return f"is not an RE2 pattern: {_reason(error)}"
+    return "matches the empty text" if compiled.fullmatch("") else None
+
+
+def wrong_alphabet(alphabet: str) -> str | None:
+    """Return why `alphabet` is not a class of ASCII characters, or nothing."""
+    if not alphabet.isascii() or not _ALPHABET.fullmatch(alphabet):
+        return "must be a class of ASCII characters, such as [A-Za-z0-9_-]"
+    return None
+
+
+def options() -> re2.Options:
+    """Return how exact patterns are compiled."""
+    chosen = re2.Options()
+    chosen.log_errors = False
+    return chosen
+
+
+def gate_options() -> re2.Options:
+    """Return how the set is compiled: memory for all its states, as a state that is thrown out is built again."""
+    chosen = options()
+    chosen.max_mem = _MAX_MEMORY
+    return chosen
+
+
+def _bound(token: re.Match[str]) -> str:
+    if token[0] in "*+":
+        return f"{{{0 if token[0] == '*' else 1},{OPEN_REPEAT}}}"
+    if token["comma"] and not token["high"]:
+        low = int(token["low"])
+        return f"{{{low},{max(low, min(low + OPEN_REPEAT, _MAX_REPEAT))}}}"
+    return token[0]
+
+
+def _open(token: re.Match[str]) -> str:
+    if not token["comma"]:
+        return token[0]
+    return {"0": "*", "1": "+"}.get(token["low"], f"{{{token['low']},}}")
+
+
+def _reason(error: Exception) -> str:
+    return error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)

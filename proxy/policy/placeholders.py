@@ -1,0 +1,57 @@
+"""Values that stand where a secret would: samples of documentation, templates, references.
+
+Only the value itself is looked at, never the text around it: "for example sk-..." may hold a real key.
+
+Rule of the file: every test is nearly impossible to pass by chance for a random value; a real key is never called a
+sample because of four letters in the middle of a long text, so words are looked for in the first 64 characters.
+"""
+
+import re
+from typing import Final
+
+PUBLISHED: Final = frozenset(
+    {
+        "AKIAIOSFODNN7EXAMPLE",
+        "AKIAI44QH8DHBEXAMPLE",
+        "ASIAIOSFODNN7EXAMPLE",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY",
+    }
+)
+"""Keys that vendors print in their manuals."""
+_PUBLISHED_PARTS: Final = (".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l",)
+_HEAD: Final = 64
+_WORDS: Final = re.compile(
+    r"example|your[_-]|[_-]your|your(?:api|key|token|secret|pass)|xxxx|placeholder|change_?-?me|replace|dummy|redacted"
+    r"|insert|sample|fake[_-]|[_-]fake|not[_-]?a?[_-]?real|goes[_-]?here|key[_-]here|token[_-]here|secret[_-]here",
+    re.IGNORECASE,
+)
+_TEMPLATE: Final = re.compile(r"\$\{|\{\{|\}\}|<[^<>]*>|\*{3}|\.\.\.|…|%\(\w+\)s|\$\(")
+_REFERENCE: Final = re.compile(
+    r"\$[A-Za-z_{(]|%[A-Za-z_]+%$|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?://|file:|env[.:]"
+    r"|process\.env|os\.(?:environ|getenv)|System\.getenv|ENV\[|/[A-Za-z]|\.{1,2}/|~/"
+)
+_SEQUENCES: Final = "abcdefghijklmnopqrstuvwxyz0123456789 1234567890abcdef 9876543210 zyxwvutsrqponmlkjihgfedcba"
+_SEQUENCE: Final = 9
+
+
+def is_published(secret: str) -> bool:
+    """Tell whether `secret` is one of the exact examples in manuals."""
+    return secret in PUBLISHED or any(part in secret for part in _PUBLISHED_PARTS)
+
+
+def is_placeholder(secret: str) -> bool:
+    """Tell whether `secret` is a sample: a telling word, a template, hardly any different characters, a sequence."""
+    head = secret[:_HEAD]
+    if _WORDS.search(head) or _TEMPLATE.search(head) or secret.endswith("EXAMPLE"):
+        return True
+    tail = secret[-16:]
+    if len(secret) >= 12 and (len(set(tail)) < 5 or (len(tail) == 16 and tail[:8] == tail[8:])):
+        return True
+    lower = head.lower()
+    return any(lower[at : at + _SEQUENCE] in _SEQUENCES for at in range(len(lower) - _SEQUENCE + 1))
+
+
+def is_reference(secret: str) -> bool:
+    """Tell whether `secret` names a place where the value is kept: a variable, a path, a vault."""
+    return _REFERENCE.match(secret) is not None

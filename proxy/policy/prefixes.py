@@ -1,0 +1,309 @@
+"""The prefix closure of a pattern: a second pattern that matches every beginning of what the first one matches.
+
+A stream may be cut anywhere, so a scanner must know whether the text it has ends inside something that could still
+become a match. Run anchored at the end of the text, the closure answers that: the leftmost match is the longest
+suffix that could. RE2 runs such a pattern backwards from the end and stops at the first impossible character, so the
+cost follows the length of the open suffix and not that of the text.
+
+    pattern      sk-[a-z]{3}                     what it matches: sk-abc
+    closure      (?:s(?:k(?:-[a-z]{0,3})?)?)?    also s, sk, sk-, sk-a, sk-ab, and the empty text
+
+The closure is derived from the text of the pattern. The parser knows the part of RE2's syntax that rules need and
+copies what it does not have to understand (classes, escapes) as it stands; anything else is refused with the reason,
+so no rule can be loaded whose beginnings are unknown.
+
+Source: https://github.com/google/re2/wiki/Syntax
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_ESCAPE: Final = re.compile(
+    r"\\(?:x[0-9A-Fa-f]{2}|x\{[0-9A-Fa-f]{1,6}\}|[pP](?:[A-Z]|\{\^?\w+\})|[dDsSwWnrtfvabBAz]|[^\w\s])", re.ASCII
+)
+_CLASS: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\\\]])*\]", re.DOTALL)
+_REPEAT: Final = re.compile(r"(?:([*+?])|\{(\d+)(?:(,)(\d*))?\})\??")
+_OPENING: Final = re.compile(r"\((?:\?(?:P?<(?P<name>\w+)>|(?P<flags>[imsU]*(?:-[imsU]+)?):))?")
+_FLAGS: Final = re.compile(r"\(\?[imsU-]+\)")
+_ASCII_ATOM: Final = re.compile(r"[\x00-\x2d\x2f-\x7f]|\[(?!\^)(?:\\[^DSWpPx]|[\x00-\x5a\x5e-\x7f])+\]|\\[^DSWpPx]")
+_WORD_ATOM: Final = re.compile(r"[A-Za-z0-9_]|\[(?:[A-Za-z0-9_]|[A-Za-z0-9]-[A-Za-z0-9]|\\[dw])+\]|\\[dw]")
+_ZERO_WIDTH: Final = ("\\b", "\\B", "\\A", "\\z", "^", "$")
+COUNTED: Final = 4
+"""How high repeats are counted in a loosened pattern."""
+_BOUNDS: Final = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+
+
+class UnsupportedPattern(ValueError):
+    """The pattern uses syntax whose beginnings cannot be derived; the message says what and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """One character: a literal, an escape or a class, as written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A condition between two characters, such as `\\b`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Alternatives in parentheses. `opening` never captures; `name` is what it captured as, empty if it had none."""
+
+    opening: str
+    branches: tuple["Sequence", ...]
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """An atom or group `low` to `high` times; `high` is `None` where there is no upper bound."""
+
+    node: "Atom | Group"
+    low: int
+    high: int | None
+
+
+Node = Atom | Mark | Group | Repeat
+Sequence = tuple[Node, ...]
+
+
+def parse(pattern: str) -> Group:
+    """Return the structure of `pattern`, flags at its head included.
+
+    Raises:
+        UnsupportedPattern: it holds something outside the known part of RE2's syntax.
+    """
+    return _Parser(pattern).pattern()
+
+
+def closure(tree: Group) -> str:
+    """Return a pattern for every beginning of a match of `tree`, the empty one and the whole one included."""
+    return _group_prefixes(tree)
+
+
+def source(node: Node) -> str:
+    """Return `node` as pattern text without capturing groups."""
+    match node:
+        case Atom(text) | Mark(text):
+            return text
+        case Group(opening, branches):
+            return opening + "|".join("".join(map(source, branch)) for branch in branches) + ")"
+        case Repeat(inner, low, high):
+            return source(inner) + _bounds(low, high)
+
+
+def split_at(tree: Group, name: str) -> tuple[str, Group] | None:
+    """Split `tree` before its group `name`: the pattern text that leads to the group, and the rest as a tree.
+
+    `None` where the group is not a plain part of the only branch: then what leads to it cannot be told apart.
+    """
+    if len(tree.branches) != 1:
+        return None
+    (branch,) = tree.branches
+    for at, node in enumerate(branch):
+        if isinstance(node, Group) and node.name == name:
+            lead = Group(tree.opening, (branch[:at],))
+            return source(lead), Group(tree.opening, (branch[at:],))
+    return None
+
+
+def loosened(tree: Group) -> Group:
+    """Return `tree` with its longer repeats (more than `COUNTED` times) free to happen any number of times.
+
+    A superset. Every counted repeat costs an automaton a state per count, in every combination; without them it stays
+    small enough to be built once, whatever text it runs over.
+    """
+    return Group(tree.opening, tuple(tuple(map(_loosened, branch)) for branch in tree.branches), tree.name)
+
+
+def width(node: Node) -> tuple[int, int | None]:
+    """Return the least number of characters and the greatest number of UTF-8 bytes that `node` takes.
+
+    The greatest is `None` where there is none. A character counts four bytes unless it is certain to be ASCII.
+    """
+    return _width(node, False)
+
+
+def begins_with_word(tree: Group) -> bool:
+    """Tell whether every match begins with an ASCII letter, a digit or an underscore."""
+    return all(branch and _is_word(branch[0]) for branch in tree.branches)
+
+
+def _loosened(node: Node) -> Node:
+    match node:
+        case Group():
+            return loosened(node)
+        case Repeat(inner, low, high):
+            free = high is None or high > COUNTED
+            body = loosened(inner) if isinstance(inner, Group) else inner
+            return Repeat(body, min(low, 1), None) if free else Repeat(body, low, high)
+        case _:
+            return node
+
+
+def _width(node: Node, folds: bool) -> tuple[int, int | None]:
+    match node:
+        case Atom(text):
+            return 1, 4 if folds or not _ASCII_ATOM.fullmatch(text) else 1
+        case Mark():
+            return 0, 0
+        case Group(opening, branches):
+            folds = folds or "i" in opening
+            widths = [_sum([_width(part, folds) for part in branch]) for branch in branches]
+            highs = [high for _, high in widths if high is not None]
+            return min(low for low, _ in widths), max(highs) if len(highs) == len(widths) else None
+        case Repeat(inner, low, high):
+            least, greatest = _width(inner, folds)
+            return least * low, None if greatest is None or high is None else greatest * high
+
+
+def _sum(widths: list[tuple[int, int | None]]) -> tuple[int, int | None]:
+    highs = [high for _, high in widths if high is not None]
+    return sum(low for low, _ in widths), sum(highs) if len(highs) == len(widths) else None
+
+
+def _is_word(node: Node) -> bool:
+    match node:
+        case Atom(text):
+            return _WORD_ATOM.fullmatch(text) is not None
+        case Group():
+            return begins_with_word(node)
+        case Repeat(inner, low, _):
+            return low > 0 and _is_word(inner)
+        case _:
+            return False
+
+
+def _prefixes(node: Node) -> str:
+    match node:
+        case Atom(text):
+            return f"{text}?"
+        case Mark():
+            return ""
+        case Group():
+            return _group_prefixes(node)
+        case Repeat(Atom(text), _, high):
+            return text + _bounds(0, high)
+        case Repeat(inner, _, high):
+            return source(inner) + _bounds(0, None if high is None else max(high - 1, 0)) + _prefixes(inner)
+
+
+def _group_prefixes(group: Group) -> str:
+    return group.opening + "|".join(_sequence_prefixes(branch) for branch in group.branches) + ")"
+
+
+def _sequence_prefixes(nodes: Sequence) -> str:
+    """Build from the end: the beginnings of `a b` are those of `a`, and `a` followed by those of `b`."""
+    rest = ""
+    for node in reversed(nodes):
+        match node:
+            case Atom(text):
+                rest = f"(?:{text}{rest})?"
+            case Mark(text):
+                rest = f"(?:{text}{rest})?" if rest else ""
+            case Repeat(Atom(), 0, _):
+                rest = source(node) + rest
+            case Repeat(Atom(), 1, _):
+                rest = f"(?:{source(node)}{rest})?"
+            case Repeat(Atom(text), low, _):
+                rest = f"(?:{text}{_bounds(0, low - 1)}|{source(node)}{rest})"
+            case _:
+                rest = f"(?:{_prefixes(node)}|{source(node)}{rest})"
+    return rest
+
+
+def _bounds(low: int, high: int | None) -> str:
+    if high is None:
+        return {0: "*", 1: "+"}.get(low, f"{{{low},}}")
+    return f"{{{low}}}" if low == high else f"{{{low},{high}}}"
+
+
+class _Parser:
+    """Reads one pattern from left to right."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._at = 0
+
+    def pattern(self) -> Group:
+        opening = "(?:"
+        if flags := _FLAGS.match(self._pattern):
+            self._at = flags.end()
+            opening = flags[0][:-1] + ":"
+        branches = self._branches()
+        if self._at != len(self._pattern):
+            raise self._refused("a closing parenthesis without its opening one")
+        return Group(opening, branches)
+
+    def _branches(self) -> tuple[Sequence, ...]:
+        branches = [self._sequence()]
+        while self._take("|"):
+            branches.append(self._sequence())
+        return tuple(branches)
+
+    def _sequence(self) -> Sequence:
+        nodes: list[Node] = []
+        while self._at < len(self._pattern) and self._pattern[self._at] not in "|)":
+            nodes.append(self._repeated(self._single()))
+        return tuple(nodes)
+
+    def _repeated(self, node: Node) -> Node:
+        found = _REPEAT.match(self._pattern, self._at)
+        if found is None:
+            return node
+        if isinstance(node, Mark | Repeat):
+            raise self._refused("a repeat of something without width")
+        self._at = found.end()
+        symbol, least, comma, most = found.groups()
+        low, high = _BOUNDS[symbol] if symbol else (int(least), int(most) if most else None if comma else int(least))
+        if _REPEAT.match(self._pattern, self._at):
+            raise self._refused("a repeat of a repeat")
+        return Repeat(node, low, high)
+
+    def _single(self) -> Node:
+        head = self._pattern[self._at]
+        if head == "(":
+            return self._group()
+        if head == "[":
+            return Atom(self._matched(_CLASS, "a class that does not end"))
+        if head == "\\":
+            text = self._matched(_ESCAPE, "an escape that rules may not use")
+            return Mark(text) if text in _ZERO_WIDTH else Atom(text)
+        if head in "*+?":
+            raise self._refused("a repeat of nothing")
+        self._at += 1
+        return Mark(head) if head in _ZERO_WIDTH else Atom(head)
+
+    def _group(self) -> Group:
+        opening = _OPENING.match(self._pattern, self._at)
+        if opening is None or _FLAGS.match(self._pattern, self._at):
+            raise self._refused("flags or a group that rules may not use here")
+        self._at = opening.end()
+        branches = self._branches()
+        if not self._take(")"):
+            raise self._refused("a group that does not end")
+        flags, name = opening["flags"], opening["name"]
+        return Group(f"(?{flags or ''}:", branches, name or ("" if flags is None else None))
+
+    def _matched(self, expected: re.Pattern[str], otherwise: str) -> str:
+        found = expected.match(self._pattern, self._at)
+        if found is None:
+            raise self._refused(otherwise)
+        self._at = found.end()
+        return found[0]
+
+    def _take(self, character: str) -> bool:
+        if not self._pattern.startswith(character, self._at):
+            return False
+        self._at += 1
+        return True
+
+    def _refused(self, reason: str) -> UnsupportedPattern:
+        return UnsupportedPattern(f"{reason}, at character {self._at + 1} of the pattern")

@@ -1,0 +1,157 @@
+"""What a pattern cannot say about a secret: check digits, and whether a value looks made by a machine.
+
+Rule of the file: a validator takes the secret as text, answers with a fact, never raises and keeps nothing. It sees no
+more than the rule's `max_length` characters, so its cost is bounded.
+
+Source: ISO/IEC 7812-1 (Luhn), ISO 13616 (IBAN), BIP 173 (bech32), the Bitcoin wiki (Base58Check), RFC 7519 (JWT); GitHub
+and npm end their tokens in a CRC-32 of the random part, written with 62 digits.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from proxy.policy import plausible
+
+_BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+_BECH32_GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+_CARD: Final = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
+    r"|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}|6(?:011|5\d\d|4[4-9]\d)\d{12}|62\d{14,17}"
+)
+_SSN: Final = re.compile(r"(?!000|666|9)\d{3}[- ]?(?!00)\d\d[- ]?(?!0000)\d{4}")
+_SSN_PUBLISHED: Final = {"078051120", "219099999", "457555462"}
+_IBAN_LENGTHS: Final = {
+    **{"AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28},
+    **{"CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18},
+    **{"FO": 18, "FR": 27, "GB": 22, "GE": 22, "GI": 23, "GL": 18, "GR": 27, "GT": 28, "HR": 21, "HU": 28, "IE": 22},
+    **{"IL": 23, "IQ": 23, "IS": 26, "IT": 27, "JO": 30, "KW": 30, "KZ": 20, "LB": 28, "LC": 32, "LI": 21, "LT": 20},
+    **{"LU": 20, "LV": 21, "LY": 25, "MC": 27, "MD": 24, "ME": 22, "MK": 19, "MR": 27, "MT": 31, "MU": 30, "NL": 18},
+    **{"NO": 15, "PK": 24, "PL": 28, "PS": 29, "PT": 25, "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SC": 31, "SD": 18},
+    **{"SE": 24, "SI": 19, "SK": 24, "SM": 27, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22},
+    **{"VG": 24, "XK": 20},
+}
+
+
+def card(secret: str) -> bool:
+    """Tell whether the digits are a card number: a range that is issued, and the check digit."""
+    digits = re.sub(r"[ -]", "", secret)
+    return _CARD.fullmatch(digits) is not None and _luhn(digits)
+
+
+def iban(secret: str) -> bool:
+    """Tell whether it is an account number of a known country, of the right length and check digits."""
+    compact = secret.replace(" ", "")
+    if _IBAN_LENGTHS.get(compact[:2]) != len(compact) or not compact.isalnum():
+        return False
+    return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
+
+
+def ssn(secret: str) -> bool:
+    """Tell whether such a social security number can have been issued and is none of those in advertisements."""
+    return _SSN.fullmatch(secret) is not None and re.sub(r"\D", "", secret) not in _SSN_PUBLISHED
+
+
+def phone(secret: str) -> bool:
+    """Tell whether a telephone number has a possible length, groups of digits, and is not one for films."""
+    digits = re.sub(r"\D", "", secret)
+    if not 9 <= len(digits) <= 15 or len(set(digits)) < 4:
+        return False
+    return re.search(r"555\D?01\d\d$", secret) is None
+
+
+def crc32_base62(secret: str) -> bool:
+    """Tell whether the last six characters are the CRC-32 of the random ones before them."""
+    body = secret.rpartition("_")[2]
+    if len(body) < 36:
+        return False
+    value, digits = zlib.crc32(body[:-6].encode()), ""
+    for _ in range(6):
+        value, digit = divmod(value, 62)
+        digits = _BASE62[digit] + digits
+    return digits == body[-6:]
+
+
+def bech32(secret: str) -> bool:
+    """Tell whether the checksum over prefix and data is right."""
+    prefix, _, data = secret.lower().rpartition("1")
+    if not prefix or any(character not in _BECH32 for character in data):
+        return False
+    values = [ord(character) >> 5 for character in prefix] + [0] + [ord(character) & 31 for character in prefix]
+    values += [_BECH32.index(character) for character in data]
+    check = 1
+    for value in values:
+        top = check >> 25
+        check = (check & 0x1FFFFFF) << 5 ^ value
+        for bit, generator in enumerate(_BECH32_GENERATOR):
+            check ^= generator if top >> bit & 1 else 0
+    return check == 1
+
+
+def base58check(secret: str) -> bool:
+    """Tell whether the last four bytes are the double SHA-256 of those before them."""
+    number = 0
+    for character in secret:
+        if character not in _BASE58:
+            return False
+        number = number * 58 + _BASE58.index(character)
+    if number >= 1 << 304:
+        return False
+    raw = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return hashlib.sha256(hashlib.sha256(raw[:-4]).digest()).digest()[:4] == raw[-4:]
+
+
+def jwt(secret: str) -> bool:
+    """Tell whether the first part decodes to a JOSE header."""
+    header = _decoded(secret.partition(".")[0])
+    return header.startswith(b"{") and (b'"alg"' in header or b'"typ"' in header or b'"enc"' in header)
+
+
+def user_and_password(secret: str) -> bool:
+    """Tell whether it is the base64 of `user:password`."""
+    plain = _decoded(secret)
+    return re.fullmatch(rb"[\x21-\x7e]{1,100}:[\x20-\x7e]{3,200}", plain) is not None
+
+
+def snowflake(secret: str) -> bool:
+    """Tell whether the first part is the base64 of a decimal id, as in Discord's tokens."""
+    return re.fullmatch(rb"\d{15,21}", _decoded(secret.partition(".")[0])) is not None
+
+
+VALIDATORS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "base58check": base58check,
+    "bech32": bech32,
+    "card": card,
+    "crc32_base62": crc32_base62,
+    "email": plausible.email,
+    "iban": iban,
+    "jwt": jwt,
+    "key_of_aws": plausible.key_of_aws,
+    "machine_made": plausible.machine_made,
+    "mixed_case": plausible.mixed_case,
+    "password": plausible.password,
+    "phone": phone,
+    "snowflake": snowflake,
+    "ssn": ssn,
+    "user_and_password": user_and_password,
+}
+"""By the names that rules use."""
+
+
+def _luhn(digits: str) -> bool:
+    doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
+    return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
+
+
+def _decoded(text: str) -> bytes:
+    """Return what base64 of either alphabet, padded or not, stands for; empty where it is none."""
+    try:
+        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_")
+    except (binascii.Error, ValueError):
+        return b""
