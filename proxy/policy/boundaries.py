@@ -14,9 +14,12 @@ from typing import Final
 REACH: Final = 8
 _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 _DIGITS: Final = frozenset(b"0123456789")
-_ESCAPE: Final = re.compile(
-    rb"(?:\\[nrtbfv0]|\\u00[0-7][0-9a-fA-F]|\\x[0-7][0-9a-fA-F]|%(?:25)?[0-7][0-9a-fA-F]|\x1b\[[0-9;]{0,4}m)\Z"
+ESCAPES: Final = (
+    r"(?:\\[nrtbfv0]|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|%(?:25)?[0-9a-fA-F]{2}|%5[Cc](?:[nrtbfv0]|u[0-9a-fA-F]{4})"
+    r"|\[[0-9;]{0,4}m|%5[Bb][0-9;]{0,4}m)"
 )
+"""What stands for one character in JSON or a URL, or for a colour of a terminal. RE2 and `re` read it alike."""
+_ESCAPE: Final = re.compile(ESCAPES.encode() + rb"\Z")
 
 
 def anywhere(data: bytes, at: int) -> bool:
@@ -35,8 +38,12 @@ def alone(data: bytes, at: int) -> bool:
 
 
 def base64(data: bytes, at: int) -> bool:
-    """Tell whether a run of base64 begins at `at`."""
-    return word(data, at) and (at == 0 or data[at - 1] not in b"+/")
+    """Tell whether a run of base64 begins at `at`. A plus at the head of a line is that of a diff."""
+    if not word(data, at):
+        return False
+    return (
+        at == 0 or data[at - 1] not in b"+/" or (data[at - 1 : at] == b"+" and data[max(0, at - 2) : at - 1] in b"\n")
+    )
 
 
 def number(data: bytes, at: int) -> bool:

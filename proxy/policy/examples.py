@@ -1,6 +1,6 @@
 """The examples of a rule: texts that must match and texts that must not, and whether they do.
 
-Keys are not written out, so that no scanner takes the file of rules itself for a leak: `{A36}` stands for 36 characters.
+Keys are not written out, so that no scanner takes the file of rules for a leak: `{A36}` stands for 36 characters.
 
     A letters and digits   U the same with `_-`   B base64   H hexadecimal   C capitals and 2-7   L small letters
     K capital letters and digits   N digits   {crc} six check characters over the 30 random ones before them

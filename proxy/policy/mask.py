@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from proxy.policy.detect import Finding
+from proxy.findings import Finding
 
 KEPT: Final = 4
 STARS: Final = "*" * 8
@@ -17,11 +17,11 @@ _SAFE: Final = re.compile(r"[A-Za-z0-9_+-]*")
 
 def mask(secret: str) -> str:
     """Return what stands in place of `secret`. Only its length and its first four characters decide."""
-    return mask_of(secret[:KEPT], len(secret))
+    return mask_of(secret, len(secret))
 
 
 def mask_of(head: str, length: int) -> str:
-    """Return the mask of a secret of which only the head and the length (any from 16 on) are known."""
+    """Return the mask of a secret of which only the length (any from 16 on) and the first characters are known."""
     safe = _SAFE.match(head[: min(KEPT, length // 4)])
     return (safe[0] if safe else "") + STARS
 

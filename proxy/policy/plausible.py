@@ -23,8 +23,8 @@ _MAIL_HOSTS: Final = re.compile(
     re.IGNORECASE,
 )
 _FILES: Final = frozenset(
-    "png jpg jpeg gif svg webp ico css scss js jsx ts tsx mjs cjs py rb go rs java kt json yaml yml toml md txt html xml "
-    "sh lock map pdf zip gz tar so dll exe service target timer socket mount slice".split()
+    "png jpg jpeg gif svg webp ico css scss js jsx ts tsx mjs cjs py rb go rs java kt json yaml yml toml md txt html "
+    "xml sh lock map pdf zip gz tar so dll exe service target timer socket mount slice".split()
 )
 _NO_PEOPLE: Final = frozenset({"git", "hg", "svn"})
 

@@ -25,16 +25,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import re2
 import yaml
 
 from proxy import resources
+from proxy.findings import Category, Severity
 from proxy.policy import boundaries, patterns, validators
-
-Category = Literal["secret", "pii", "keyword", "command"]
-Severity = Literal["high", "medium", "low"]
 
 SECRET_GROUP: Final = "secret"
 NAME_GROUP: Final = "name"
@@ -168,7 +166,7 @@ def keyword_rule(words: str) -> Rule:
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:
-    given = {key: tuple(value) if key in _LISTS else value for key, value in entry.items()}
+    given: dict[str, Any] = {key: tuple(value) if key in _LISTS else value for key, value in entry.items()}
     pattern = patterns.bounded(given["pattern"])
     return Rule(**{**given, "pattern": pattern, "gate": patterns.opened(given.get("gate", pattern))})
 

@@ -11,31 +11,40 @@
 Law: what leaves, put together, is `mask.redact` of the whole text with those of `Detector.find`'s findings whose action
 is `redact`, for every way of cutting. Held back is only what could still become part of a match; of that, the first
 characters that every mask keeps leave at once, so a prefix such as `ghp_` waits for nothing. Text without a match
-leaves as it came.
+leaves as it came. Whenever the stream ends early, nothing has left that the law would not have let out.
 
-A token that goes on beyond its rule's limits is masked once and swallowed while it lasts, so memory is bounded. Findings
-of one category that overlap are one, as in whole texts, so all rules of a category hold back if one of them may have to;
-only a flagged token that is endless is let go while it runs. A finding to be blocked ends the channel: the text before
-it has left, nothing of it has, and nothing follows.
+A token that goes on beyond its rule's limit is masked once and swallowed while it lasts, so memory is bounded. What is
+only flagged waits for nothing. A finding to be blocked ends the channel: all that comes before it has left, masked
+where need be, nothing of it has, and nothing follows.
+
+Rule of the file: places are bytes of the whole stream, of which the window begins at `_base`; what is told is in
+characters.
 
 Cost: a few microseconds per delta; see `bench/policy_stream.py`.
 """
 
 import re
-from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from bisect import insort
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final, NamedTuple
 
-from proxy.policy import boundaries, mask, openings
-from proxy.policy.detect import Finding, Matcher, detector
-from proxy.policy.rules import Category, Rule, RuleSet
-from proxy.policy.stream_track import Track
+import re2
 
-Action = Literal["allow", "flag", "redact", "block"]
+from proxy.findings import Action, Finding, Severity
+from proxy.policy import boundaries, mask, openings, patterns
+from proxy.policy.detect import Detector, Matcher, encode, place
+from proxy.policy.openings import Openings
+from proxy.policy.rules import Rule
+from proxy.policy.stream_track import Track, Watch
+
 Decide = Callable[[Finding], Action]
 """Says what is done about a finding. Only its rule, category and severity may decide."""
 
 _LEFT: Final = 2 * boundaries.REACH
 _SHIFT: Final = 256
+_BATCH: Final = 512
+"""After how many bytes the rules are asked that hide nothing."""
 _SURE: Final = 4 * mask.KEPT
 """From this length on a mask keeps all it ever keeps."""
 _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
@@ -52,57 +61,83 @@ class Piece(NamedTuple):
     masked: bool = False
 
 
+class Team:
+    """Watches that advance together, and their gate."""
+
+    def __init__(self, groups: Iterable[tuple[list[Matcher], bool, int]]) -> None:
+        self.watches: list[Watch] = []
+        self._members: list[tuple[int, int]] = []
+        self._gate = re2.Set.SearchSet(patterns.gate_options())
+        for number, (matchers, leads, kept) in enumerate(groups):
+            rules = [matcher.rule for matcher in matchers]
+            self.watches.append(Watch(tuple(matchers), Openings(rules), leads, kept))
+            for index, rule in enumerate(rules):
+                self._gate.Add(rule.gate)
+                self._members.append((number, index))
+        self._gate.Compile()
+
+    def hits(self, data: bytes) -> dict[int, list[int]]:
+        """Return for each watch which of its rules may match in `data`; watches without one are left out."""
+        hits: dict[int, list[int]] = {}
+        for member in self._gate.Match(data) or ():
+            number, index = self._members[member]
+            hits.setdefault(number, []).append(index)
+        return hits
+
+
 class StreamPlan:
     """Rules and what is done about them, made ready for streams. Immutable, so any thread may use it."""
 
     def __init__(self, detector: Detector, action: Decide) -> None:
         self.action = action
-        actions: dict[Category, set[Action]] = {}
+        held: dict[tuple[bool, int], list[Matcher]] = {}
+        noted: list[Matcher] = []
         for matcher in detector.matchers:
-            actions.setdefault(matcher.rule.category, set()).update(_actions(matcher.rule, action))
-        self.held = frozenset(category for category, found in actions.items() if found & {"redact", "block"})
-        """Categories of which something may have to be hidden or blocked."""
-        self._blocked = frozenset(category for category, found in actions.items() if "block" in found)
-        groups: dict[tuple[bool, bool, int], list[Matcher]] = {}
-        for matcher in detector.matchers:
-            if actions[matcher.rule.category] != {"allow"}:
-                groups.setdefault(self._group(matcher.rule), []).append(matcher)
-        self.watches = tuple(Watch.of(group, holds, leads, kept) for (holds, leads, kept), group in groups.items())
+            actions = _actions(matcher.rule, action)
+            if actions & {"redact", "block"}:
+                held.setdefault(_holding(matcher.rule, "block" in actions), []).append(matcher)
+            elif actions != {"allow"}:
+                noted.append(matcher)
+        self.held = Team((group, leads, kept) for (leads, kept), group in held.items())
+        """Rules of which something may have to be hidden or blocked."""
+        self.noted = Team([(noted, False, 0)] if noted else [])
+        """Rules whose findings are only told."""
 
     def scanner(self) -> "StreamScanner":
         """Return a scanner for one channel."""
         return StreamScanner(self)
 
-    def _group(self, rule: Rule) -> tuple[bool, bool, int]:
-        """Return whether the rule holds back, whether a context leads to its secret, and what its masks keep."""
-        holds = rule.category in self.held
-        keeps = holds and rule.category not in self._blocked and openings.least_secret(rule) >= _SURE
-        return holds, holds and openings.has_lead(rule), mask.KEPT if keeps else 0
-
 
 class StreamScanner:
-    """One channel of one answer. Places are bytes of the whole stream; `_base` is where the window begins."""
+    """One channel of one answer."""
 
     def __init__(self, plan: StreamPlan) -> None:
         self.findings: list[Finding] = []
-        """What was found and has ended. Offsets in characters of the channel's text."""
+        """What was found and has ended; only ever grows. Offsets in characters of the channel's text."""
         self.blocked: Finding | None = None
         """What ended the channel, if anything did."""
         self._plan = plan
-        self._tracks = tuple(Track(watch) for watch in plan.watches)
+        self._held = [Track(watch) for watch in plan.held.watches]
+        self._noted = [Track(watch) for watch in plan.noted.watches]
+        self._text = ""
         self._window = b""
         self._base = 0
         self._base_characters = 0
         self._out = 0
-        self._masked: int | None = None
-        self._pending: list[Finding] = []
-        self._characters: dict[int, int] = {}
-        self._lone: dict[int, str] = {}
+        self._cover = 0
+        """Where the last mask ends so far: what begins before belongs to it."""
+        self._noted_at = 0
+        self._begun: dict[int, int] = {}
+        """Of findings that have not ended: the characters before the byte where they begin."""
+        self._hidden: list[tuple[int, int]] = []
+        self._blocks: list[Finding] = []
+        self._untold: list[tuple[int, Finding]] = []
+        """Findings that are told once nothing that ends the channel can begin before them; by byte."""
 
     @property
     def held(self) -> int:
         """How many characters wait."""
-        return len(self._text(self._out, self._end))
+        return self._base_characters + len(self._text) - self._characters(self._out)
 
     def feed(self, delta: str) -> str:
         """Take the next piece of the text and return what may leave. Cost O(len(delta)), amortised."""
@@ -116,11 +151,13 @@ class StreamScanner:
         """Do what `feed` does, or `flush` if `final`, and tell text from masks."""
         if self.blocked is not None:
             return []
-        self._append(delta)
-        for track in self._tracks:
-            for finding in track.advance(self._window, final):
-                self._pending.append(self._placed(finding))
-        pieces = self._release(self._end if final else self._limit(), final)
+        self._text += delta
+        self._window += encode(delta)
+        self._advance(self._held, self._plan.held, final)
+        if final or self._end - self._noted_at >= _BATCH:
+            self._advance(self._noted, self._plan.noted, final)
+            self._noted_at = self._end
+        pieces = self._release(final)
         self._shift()
         return pieces
 
@@ -128,21 +165,172 @@ class StreamScanner:
     def _end(self) -> int:
         return self._base + len(self._window)
 
-    def _append(self, delta: str) -> None:
-        encoded = encode(delta)
-        if any(map(_is_lone, delta)) if len(encoded) < 3 * len(delta) and not delta.isascii() else False:
-            pass
-        self._window += encoded
+    def _advance(self, tracks: list[Track], team: Team, final: bool) -> None:
+        """Let rules look at the window and take note of what they found."""
+        if not tracks:
+            return
+        first = min(track.settled for track in tracks)
+        hits = team.hits(self._window[max(0, first - boundaries.REACH) :])
+        for number, track in enumerate(tracks):
+            for finding in track.advance(self._window, hits.get(number, ()), final):
+                self._note(replace(finding, start=self._base + finding.start, end=self._base + finding.end))
+            for run in track.runs:
+                start = self._base + run.finding.start
+                if start not in self._begun:
+                    self._begun[start] = self._characters(start)
 
-    def _limit(self) -> int:
-        """Return up to where nothing can become part of a match, but for what every mask keeps."""
-        covered = max((found.end for found in self._found()), default=0)
-        limit = len(self._window)
-        for track in self._tracks:
-            place = track.undecided
-            if track.watch.holds and place < limit:
-                if track.watch.kept and self._base + place >= covered:
-                    head = _HEAD.match(self._window, place)
-                    place = head.end() if head else place
-                limit = min(limit, place)
-        return self._base + limit
+    def _note(self, finding: Finding) -> None:
+        """Take a finding that has ended; its offsets become characters where it is told."""
+        action = self._plan.action(finding)
+        if action == "allow":
+            return
+        self._untold.append((finding.start, self._told(finding)))
+        if action == "redact":
+            insort(self._hidden, (finding.start, finding.end))
+        elif action == "block":
+            insort(self._blocks, finding, key=place)
+
+    def _release(self, final: bool) -> list[Piece]:
+        """Return what may leave: every part of which all that could reach into it is known."""
+        spans, block = self._spans()
+        sure = self._end if final else min((self._base + track.undecided for track in self._held), default=self._end)
+        stop = sure if final else self._stop(spans)
+        if block is not None and block.start <= stop:
+            stop = block.start
+        pieces: list[Piece] = []
+        for start, end in spans:
+            if start < self._cover:
+                self._cover = max(self._cover, min(end, self._end))
+        self._swallow(pieces)
+        for start, end in _joined(spans, self._cover):
+            self._let_out(pieces, min(start, stop))
+            if self._out < start or not self._is_told(start, end, sure) or (block and block.start <= start):
+                break
+            self._hide(pieces, start, end, block)
+        else:
+            self._let_out(pieces, stop)
+        self._hidden = [(start, end) for start, end in self._hidden if end > self._out]
+        if block is not None and block.start <= min(self._out, sure):
+            self._block(block)
+        elif self._untold:
+            self.findings += [told for start, told in self._untold if start < sure]
+            self._untold = [(start, told) for start, told in self._untold if start >= sure]
+        return pieces
+
+    def _spans(self) -> tuple[list[tuple[int, int]], Finding | None]:
+        """Return what is to be hidden, by place, and the first finding that is to be blocked."""
+        spans, blocks = self._hidden, self._blocks
+        for track in self._held:
+            for run in track.runs:
+                action = self._plan.action(run.finding)
+                start = self._base + run.finding.start
+                if action == "redact":
+                    spans = sorted([*spans, (start, _ENDLESS)])
+                elif action == "block":
+                    blocks = sorted([*blocks, replace(run.finding, start=start, end=self._end)], key=place)
+        return spans, blocks[0] if blocks else None
+
+    def _stop(self, spans: list[tuple[int, int]]) -> int:
+        """Return up to where nothing can become part of a finding, but for what every mask keeps of it."""
+        covered = max([self._cover, *(end for _, end in spans)])
+        stop = self._end
+        for track in self._held:
+            undecided = track.undecided
+            if track.watch.kept and self._base + undecided >= covered:
+                head = _HEAD.match(self._window, undecided)
+                undecided = head.end() if head else undecided
+            stop = min(stop, self._base + undecided)
+        return stop
+
+    def _is_told(self, start: int, end: int, sure: int) -> bool:
+        """Tell whether the mask of what is hidden from `start` to `end` (at least) cannot change any more."""
+        if sure >= end:
+            return True
+        known = min(end, self._end)
+        return sure >= start + mask.KEPT and self._characters(known) - self._characters(start) >= _SURE
+
+    def _hide(self, pieces: list[Piece], start: int, end: int, block: Finding | None) -> None:
+        """Put a mask in place of a part of which some first characters may have left."""
+        secret = self._between(start, min(end, self._end))
+        head = secret if block is None else self._between(start, min(end, self._end, block.start))
+        masked = mask.mask_of(head, len(secret))
+        left = len(self._between(start, self._out))
+        pieces.append(Piece(masked[left:], len(secret) - left, True))
+        self._cover = self._out = min(end, self._end)
+
+    def _swallow(self, pieces: list[Piece]) -> None:
+        """Leave out what belongs to the last mask."""
+        if self._cover > self._out:
+            pieces.append(Piece("", len(self._between(self._out, self._cover)), True))
+            self._out = self._cover
+
+    def _let_out(self, pieces: list[Piece], until: int) -> None:
+        """Let the text up to `until` leave as it came."""
+        if until > self._out:
+            text = self._between(self._out, until)
+            pieces.append(Piece(text, len(text)))
+            self._out = until
+
+    def _block(self, finding: Finding) -> None:
+        """End the channel. What the rules that wait for nothing found before is told."""
+        self._advance(self._noted, self._plan.noted, final=True)
+        self.blocked = self._told(finding)
+        before = [told for start, told in self._untold if start <= finding.start]
+        self.findings += before if self.blocked in before else [*before, self.blocked]
+
+    def _told(self, finding: Finding) -> Finding:
+        """Return `finding` with its offsets in characters."""
+        return replace(finding, start=self._characters(finding.start), end=self._characters(finding.end))
+
+    def _shift(self) -> None:
+        """Forget what is no longer needed of the window."""
+        needed = min([self._out - self._base, *(track.needs_from() for track in (*self._held, *self._noted))]) - _LEFT
+        if needed < _SHIFT:
+            return
+        while self._window[needed] & 0xC0 == 0x80:
+            needed -= 1
+        count = self._characters(self._base + needed) - self._base_characters
+        self._window, self._text = self._window[needed:], self._text[count:]
+        self._base += needed
+        self._base_characters += count
+        for track in (*self._held, *self._noted):
+            track.shift(needed)
+
+    def _characters(self, at: int) -> int:
+        """Return how many characters of the stream stand before `at`."""
+        if at < self._base:
+            return self._begun[at]
+        if len(self._text) == len(self._window):
+            return self._base_characters + at - self._base
+        return self._base_characters + len(self._window[: at - self._base].decode("utf-8", "replace"))
+
+    def _between(self, start: int, end: int) -> str:
+        """Return the text of the stream as it came."""
+        before = self._base_characters
+        return self._text[self._characters(start) - before : self._characters(end) - before]
+
+
+def _actions(rule: Rule, action: Decide) -> set[Action]:
+    """Return what may be done about findings of a rule: a checksum that fails makes them less severe."""
+    severities: set[Severity] = {rule.severity}
+    if rule.checksum and rule.severity == "high":
+        severities.add("medium")
+    return {action(Finding(rule.id, rule.category, severity, 0, 0)) for severity in severities}
+
+
+def _holding(rule: Rule, blocks: bool) -> tuple[bool, int]:
+    """Return whether a context leads to the secret of a rule that holds back, and what its masks keep at least."""
+    leads = openings.has_lead(rule)
+    keeps = not leads and not blocks and openings.least_secret(rule) >= _SURE
+    return leads, mask.KEPT if keeps else 0
+
+
+def _joined(spans: list[tuple[int, int]], cover: int) -> list[tuple[int, int]]:
+    """Return the parts to be hidden behind `cover`; those that overlap are one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in spans:
+        if joined and start < joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        elif start >= cover:
+            joined.append((start, end))
+    return joined

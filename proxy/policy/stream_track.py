@@ -1,47 +1,43 @@
-"""One group of rules following one stream: what it has found so far, and from where it may still find something.
+"""A group of rules following one stream: what they have found so far, and from where they may still find something.
 
     data    ......context......|  open  |
                                ^ settled: whatever begins before is decided
                                         ^ end of what has come
-    a token that goes on beyond every limit is accepted while it runs; from then on only its run is followed
+    a token that goes on beyond its rule's limit is accepted while it runs; from then on only its run is followed
 
-What is decided is decided by `Matcher.search`, `judge` and `run_end`, the functions that also read whole texts, from
-the same place with the same characters around it. So cutting a text changes when something is found, never what.
+What is decided is decided by `Matcher.search`, `judge` and `follow`, the functions that also read whole texts, from the
+same place with the same characters around it. A match counts only once nothing that may follow can change it: it begins
+before everything that is open. So cutting a text changes when something is found, never what.
 
-A rule with context before its secret is decided once its secret is, although its context could lead to a second one:
-what leads to a secret must prefer the nearest (`.{0,80}?`), as the pattern does when it meets the whole text.
+What must wait is less than what is undecided where a context leads to a secret (`undecided`): the context may leave. A
+place that was once free to leave stays so, as nothing that can follow makes it part of a finding.
 
 Rule of the file: offsets are bytes of the window; `shift` moves them when the window does.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-import re2
-
-from proxy.policy.detect import Candidate, Finding, Matcher
+from proxy.findings import Finding
+from proxy.policy.detect import Candidate, Matcher
 from proxy.policy.openings import Openings
 
 _LOOK_AGAIN: Final = 64
 """From this many open bytes on, a second look tells what of them is open; and again after twice as many more."""
-_UNTIL_REACH: Final = 256
-"""How many bytes the text that ends a run may take."""
 _NEVER: Final = 1 << 62
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Watch:
-    """A group of rules that hold back alike. Immutable once built."""
+    """A group of rules that hold back alike. Immutable."""
 
     matchers: tuple[Matcher, ...]
     openings: Openings
-    gate: re2.Set
-    holds: bool
-    """Whether what could be a match is held back, or only found."""
-    leads: bool
-    """Whether the rules have context before their secret."""
-    kept: int
-    """How many first characters of a match its mask keeps in any case, so that they need not wait."""
+    leads: bool = False
+    """Whether every rule has a context that leads to its secret and may leave."""
+    kept: int = 0
+    """How many first characters of a finding its mask keeps in any case, so that they need not wait."""
 
 
 @dataclass(slots=True)
@@ -63,87 +59,93 @@ class Track:
         self.settled = 0
         """Every match that begins before is decided."""
         self.undecided = 0
-        """Every secret that begins before is decided; not less than `settled`."""
+        """No finding that is still to come begins before."""
         self.runs: list[Run] = []
         self._next: dict[int, int] = {}
         self._look_again = _LOOK_AGAIN
 
-    def advance(self, data: bytes, final: bool) -> list[Finding]:
-        """Take what has come and return the findings that are now decided, in no particular order.
+    def advance(self, data: bytes, hits: Iterable[int], final: bool) -> list[Finding]:
+        """Take what has come and return the findings that have ended, in no particular order.
 
-        `data`: the window, grown since the last call. `final`: nothing follows, so everything is decided.
+        `data`: the window, grown since the last call. `hits`: which rules of the group may match from `settled` on.
+        `final`: nothing follows, so everything is decided.
         """
-        found = self._ended_runs(data, final)
-        openings = self.watch.openings
-        limit = len(data) if final else self._limit(data)
-        self.undecided = openings.secret(data, limit) if self.watch.leads and limit < len(data) else limit
-        if len(data) - self.settled >= openings.least:
-            for index in self.watch.gate.Match(data[self.settled :]) or ():
-                limit = min(limit, self._decide(index, data, limit, final, found))
-        self.settled = limit
+        found = self._follow(data, final) if self.runs else []
+        limit = len(data) if final else self._limit(data, bool(hits))
+        waiting = _NEVER
+        for index in hits:
+            waiting = min(waiting, self._decide(index, data, limit, final, found))
+        self.settled = min(limit, waiting)
+        if not self.watch.leads:
+            self.undecided = self.settled
+        else:
+            place = self.settled if waiting < _NEVER else self.watch.openings.secret(data, limit)
+            self.undecided = max(self.undecided, place)
         return found
 
-    def keeps_from(self) -> int:
+    def needs_from(self) -> int:
         """Return the first byte that is still needed, the few before it for their boundary not counted."""
-        return min([self.settled, *(run.at for run in self.runs)])
+        return min([self.settled, *(run.at for run in self.runs)]) if self.runs else self.settled
 
     def shift(self, count: int) -> None:
         """Move with the window, of which the first `count` bytes are gone."""
         self.settled -= count
         self.undecided -= count
-        self._next = {index: at - count for index, at in self._next.items() if at > count}
+        self._next = {index: at if at == _NEVER else at - count for index, at in self._next.items() if at > count}
         for run in self.runs:
             run.at -= count
             run.finding = replace(run.finding, start=run.finding.start - count)
 
-    def _limit(self, data: bytes) -> int:
-        """Return from where on a match may begin that is not decided."""
+    def _limit(self, data: bytes, has_hits: bool) -> int:
+        """Return from where on a match may begin that is not decided.
+
+        Where nothing waits for the answer, it is given only now and then: then `settled` stays where it is.
+        """
+        if self.watch.leads and not has_hits and len(data) - self.settled < self._look_again:
+            return self.settled
         start = self.watch.openings.start(data, self.settled)
         if len(data) - start < _LOOK_AGAIN:
             self._look_again = _LOOK_AGAIN
         elif len(data) - start >= self._look_again:
-            start = max(start, self.watch.openings.settled(data, self.settled))
+            start = self.watch.openings.settled(data, start)
             self._look_again = len(data) - start + 2 * _LOOK_AGAIN
         return start
 
     def _decide(self, index: int, data: bytes, limit: int, final: bool, found: list[Finding]) -> int:
-        """Judge the matches of one rule that are decided; return a lower limit where the first of them has to wait."""
+        """Judge the matches of one rule that are decided; return where the first begins that has to wait."""
         matcher = self.watch.matchers[index]
         at = max(self._next.get(index, 0), self.settled)
-        while at < _NEVER and (candidate := matcher.search(data, at)) and self._is_decided(candidate, limit):
-            runs_on = not final and self._runs_on(matcher, data, candidate)
-            if runs_on and len(data) - candidate.start < matcher.rule.max_length:
-                limit = min(limit, candidate.begin)
-                self.undecided = min(self.undecided, candidate.start)
+        waiting = _NEVER
+        while at < _NEVER and (candidate := matcher.search(data, at)):
+            end, ask_at = matcher.follow(data, candidate.end, final)
+            if candidate.begin >= limit or (end is None and self._must_wait(matcher, data, candidate)):
+                waiting = candidate.begin
                 break
             finding = matcher.judge(data, candidate)
             if finding is None:
                 at = candidate.begin + 1
-            elif runs_on:
-                self.runs.append(Run(finding, index, candidate.end))
+            elif end is None:
+                self.runs.append(Run(finding, index, ask_at))
                 at = _NEVER
             else:
                 found.append(finding)
                 at = finding.end
         self._next[index] = at
-        return limit
+        return waiting
 
-    def _is_decided(self, candidate: Candidate, limit: int) -> bool:
-        return candidate.begin < limit or (self.watch.leads and candidate.end <= self.undecided)
+    def _must_wait(self, matcher: Matcher, data: bytes, candidate: Candidate) -> bool:
+        """Tell whether more of the run of `candidate` is needed to judge it."""
+        if matcher.rule.exact:
+            return candidate.end == len(data)
+        return len(data) - candidate.start < matcher.rule.max_length
 
-    def _runs_on(self, matcher: Matcher, data: bytes, candidate: Candidate) -> bool:
-        return bool(matcher.rule.alphabet) and matcher.run_end(data, candidate.end) == len(data)
-
-    def _ended_runs(self, data: bytes, final: bool) -> list[Finding]:
+    def _follow(self, data: bytes, final: bool) -> list[Finding]:
         """Follow the runs; return the findings that have ended."""
         ended: list[Finding] = []
         for run in tuple(self.runs):
-            matcher = self.watch.matchers[run.index]
-            end = matcher.run_end(data, run.at)
-            if final or end < len(data):
+            end, run.at = self.watch.matchers[run.index].follow(data, run.at, final)
+            if end is not None:
                 self.runs.remove(run)
                 self._next[run.index] = end
                 ended.append(replace(run.finding, end=end))
-            else:
-                run.at = max(run.at, end - (_UNTIL_REACH if matcher.rule.until else 0))
         return ended

@@ -3,8 +3,8 @@
 Rule of the file: a validator takes the secret as text, answers with a fact, never raises and keeps nothing. It sees no
 more than the rule's `max_length` characters, so its cost is bounded.
 
-Source: ISO/IEC 7812-1 (Luhn), ISO 13616 (IBAN), BIP 173 (bech32), the Bitcoin wiki (Base58Check), RFC 7519 (JWT); GitHub
-and npm end their tokens in a CRC-32 of the random part, written with 62 digits.
+Source: ISO/IEC 7812-1 (Luhn), ISO 13616 (IBAN), BIP 173 (bech32), the Bitcoin wiki (Base58Check), RFC 7519 (JWT);
+GitHub and npm end their tokens in a CRC-32 of the random part, written with 62 digits.
 """
 
 import base64

@@ -1,0 +1,40 @@
+"""Where a match may begin, by what stands before it."""
+
+import pytest
+
+from proxy.policy.boundaries import BOUNDARIES
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "expected"),
+    [
+        ("anywhere", "a", True),
+        ("word", "", True),
+        ("word", "a", False),
+        ("word", "_", False),
+        ("word", "-", True),
+        ("word", "键", True),
+        ("word", "\\n", True),
+        ("word", "x\\\\n", True),
+        ("word", "%3D", True),
+        ("word", "%253D", True),
+        ("word", "\\u0022", True),
+        ("word", "\x1b[0;32m", True),
+        ("word", "n", False),
+        ("alone", " ", True),
+        ("alone", "-", False),
+        ("alone", ".", False),
+        ("alone", "a", False),
+        ("base64", "=", True),
+        ("base64", "/", False),
+        ("base64", "a", False),
+        ("number", "1-", False),
+        ("number", "a-", True),
+        ("number", "1 ", True),
+        ("number", "-", True),
+        ("number", "1", False),
+    ],
+)
+def test_boundary_accepts_a_place(name: str, before: str, expected: bool) -> None:
+    data = before.encode()
+    assert BOUNDARIES[name](data + b"123", len(data)) is expected

@@ -1,0 +1,81 @@
+"""What is found in a whole text, where it begins and where it ends."""
+
+from typing import Any
+
+import pytest
+
+from proxy.policy.detect import Detector, encode
+from proxy.policy.rules import RuleSet, read_rules
+
+
+def detector(*entries: dict[str, Any]) -> Detector:
+    full = [{"id": f"r{n}", "category": "secret", "severity": "high", **entry} for n, entry in enumerate(entries)]
+    return Detector(RuleSet(tuple(read_rules(full))))
+
+
+def spans(text: str, *entries: dict[str, Any]) -> list[str]:
+    return [text[found.start : found.end] for found in detector(*entries).find(text)]
+
+
+KEY: dict[str, Any] = {"pattern": "key-[a-z]{4}", "alphabet": "[a-z0-9-]", "placeholders": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see key-abcd.", ["key-abcd"]),
+        ("key-abcdefgh99 x", ["key-abcdefgh99"]),
+        ("akey-abcd", []),
+        ("key-abc", []),
+        ("键key-abcd。key-wxyz", ["key-abcd", "key-wxyz"]),
+        ("key-key-abcd", ["key-abcd"]),
+        ("key-abcd-key-abcd", ["key-abcd-key-abcd"]),
+        ("\ud800key-abcd\udfff", ["key-abcd"]),
+        ("😀 key-abcd 😀 key-efgh", ["key-abcd", "key-efgh"]),
+    ],
+    ids=["plain", "run", "in a word", "short", "scripts", "later", "one run", "surrogates", "astral"],
+)
+def test_find_gives_the_whole_run_of_a_token(text: str, expected: list[str]) -> None:
+    assert spans(text, KEY) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("key-abcd ", ["key-abcd"]), ("key-abcd1", []), ("key-abcd", ["key-abcd"])]
+)
+def test_find_when_exact_then_the_run_ends_with_the_pattern(text: str, expected: list[str]) -> None:
+    assert spans(text, KEY | {"exact": True}) == expected
+
+
+def test_find_when_a_text_ends_the_run_then_it_is_its_last_part() -> None:
+    rule = {"pattern": "BEGIN [a-z]{4}", "alphabet": "[A-Za-z ]", "until": "END [a-z]{0,3};?"}
+    assert spans("BEGIN abcd and on END ab and more.", rule) == ["BEGIN abcd and on END ab"]
+    assert spans("BEGIN abcd and on.", rule) == ["BEGIN abcd and on"]
+
+
+def test_find_when_only_a_part_is_secret_then_that_is_found() -> None:
+    rule = {"pattern": "(?P<name>[a-z_]{1,20})=(?P<secret>[a-z0-9]{6})", "alphabet": "[a-z0-9]", "not_named": ["_id$"]}
+    assert spans("pass=k3yk3yk4z user_id=abc123", rule) == ["k3yk3yk4z"]
+
+
+def test_find_gives_the_findings_of_every_rule_by_place() -> None:
+    text = "x key-abcd y tok-abcd"
+    found = detector({"pattern": "tok-[a-z]{4}"}, KEY, {"pattern": "key-ab"}).find(text)
+    assert [(finding.rule_id, finding.start, finding.end) for finding in found] == [
+        ("r1", 2, 10),
+        ("r2", 2, 8),
+        ("r0", 13, 21),
+    ]
+
+
+def test_judge_sees_no_more_than_the_limit_of_the_rule() -> None:
+    rule = {"pattern": "key-[a-z]{4}", "alphabet": "[a-z0-9]", "max_length": 8, "allow": ["key-abcd"]}
+    assert spans("key-abcdefgh key-abceefgh", rule) == ["key-abceefgh"]
+
+
+def test_checksum_when_it_fails_then_the_finding_is_medium() -> None:
+    rule = {"pattern": "[0-9]{3}-[0-9]{2}-[0-9]{4}", "checksum": "ssn", "placeholders": False}
+    assert [found.severity for found in detector(rule).find("536-22-8726 000-22-8726")] == ["high", "medium"]
+
+
+def test_encode_gives_one_character_for_one() -> None:
+    assert encode("a\ud800é") == "a?é".encode()

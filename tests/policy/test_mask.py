@@ -1,0 +1,46 @@
+"""A mask keeps little, always the same, and breaks nothing it stands in."""
+
+import pytest
+
+from proxy.findings import Finding
+from proxy.policy.mask import STARS, mask, mask_of, redact
+
+
+@pytest.mark.parametrize(
+    ("secret", "kept"),
+    [
+        ("ghp_abcdefghijklmnop", "ghp_"),
+        ("abcdefghijkl", "abc"),
+        ("abc", ""),
+        ('"bcdefghijklmnopq', ""),
+        ("ab.defghijklmnopq", "ab"),
+        ("é" * 20, ""),
+        ("", ""),
+    ],
+    ids=["four", "a quarter", "short", "unsafe", "safe up to a point", "other scripts", "empty"],
+)
+def test_mask_keeps_at_most_four_safe_characters_and_a_quarter(secret: str, kept: str) -> None:
+    assert mask(secret) == kept + STARS
+
+
+def test_mask_of_a_long_secret_needs_no_more_than_its_head() -> None:
+    assert mask_of("ghp_", 16) == mask("ghp_" + "x" * 1000)
+
+
+def found(start: int, end: int) -> Finding:
+    return Finding("rule", "secret", "high", start, end)
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([], "0123456789"),
+        ([(2, 6)], f"012{STARS}6789"),
+        ([(2, 6), (4, 9)], f"012{STARS}9"),
+        ([(6, 8), (2, 4), (4, 6)], f"01{STARS}{STARS}{STARS}89"),
+        ([(0, 10), (3, 4)], "01" + STARS),
+    ],
+    ids=["none", "one", "overlapping", "adjoining, out of order", "one inside another"],
+)
+def test_redact_masks_what_overlaps_as_one(spans: list[tuple[int, int]], expected: str) -> None:
+    assert redact("0123456789", [found(*span) for span in spans]) == expected

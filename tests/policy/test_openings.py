@@ -1,0 +1,59 @@
+"""From where on a text that goes on may still hold something."""
+
+import pytest
+
+from proxy.policy.openings import Openings, has_lead, least_secret
+from proxy.policy.rules import Rule, read_rules
+
+
+def rule(pattern: str, **more: str) -> Rule:
+    return read_rules([{"id": "r", "category": "secret", "severity": "high", "pattern": pattern, **more}])[0]
+
+
+KEY = "key-[a-z]{20}"
+NAMED = r"pass\s{0,3}=\s{0,3}(?P<secret>[a-z0-9]{6})"
+
+
+@pytest.mark.parametrize(
+    ("text", "open_part"),
+    [
+        ("nothing here.", ""),
+        ("this is k", "k"),
+        ("use key-abc", "key-abc"),
+        ("use key-abc ", ""),
+        ("monkey-abc", ""),
+        ("use \\nkey-ab", "\\nkey-ab"),
+        ("a key-" + "b" * 200, "key-" + "b" * 200),
+    ],
+)
+def test_start_gives_the_first_open_place(text: str, open_part: str) -> None:
+    assert text[Openings([rule(KEY)]).start(text.encode(), 0) :] == open_part
+
+
+def test_settled_when_the_part_is_longer_than_any_match_then_only_its_end_is_open() -> None:
+    data = b"x key-" + b"a" * 500
+    openings = Openings([rule(KEY)])
+    assert openings.start(data, 0) == 2
+    assert openings.settled(data, 0) == len(data)
+    assert openings.settled(data + b" key-a", 0) == len(data) + 1
+
+
+def test_secret_gives_where_a_secret_may_begin() -> None:
+    openings = Openings([rule(NAMED)])
+    assert openings.secret(b"my pass", 0) == 7
+    assert openings.secret(b"my pass = ab1", 0) == 10
+    assert openings.secret(b"my pass = ab1 ", 0) == 14
+
+
+def test_secret_when_several_lead_there_then_it_is_the_first() -> None:
+    openings = Openings([rule(r"far .{0,40}near (?P<secret>[a-z]{6})"), rule(r"AT (?P<secret>[a-z ]{9})")])
+    assert openings.secret(b"far AT near ab", 0) == 6
+
+
+@pytest.mark.parametrize(
+    ("pattern", "least", "leads"),
+    [(KEY, 24, False), (NAMED, 6, True), (r"a(?:(?P<secret>b)|c)d", 0, False), (r"a(?P<secret>b{3})c", 3, True)],
+)
+def test_least_secret_and_lead_of_a_rule(pattern: str, least: int, leads: bool) -> None:
+    assert least_secret(rule(pattern)) == least
+    assert has_lead(rule(pattern)) is leads

@@ -1,0 +1,125 @@
+"""Whichever way a stream is cut, what leaves is the redacted whole text, and what is found is the same."""
+
+import itertools
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.findings import Action, Finding
+from proxy.policy import examples, mask, rules
+from proxy.policy.detect import Detector, place
+from proxy.policy.rules import RuleSet, read_rules
+from proxy.policy.stream_scan import StreamPlan, StreamScanner
+
+SHIPPED = Detector(rules.load())
+PLAN = StreamPlan(SHIPPED, lambda finding: "redact")
+
+
+def plan(*entries: dict[str, Any], action: Action = "redact") -> tuple[Detector, StreamPlan]:
+    full = [{"id": f"r{n}", "category": "secret", "severity": "high", **entry} for n, entry in enumerate(entries)]
+    detector = Detector(RuleSet(tuple(read_rules(full))))
+    return detector, StreamPlan(detector, lambda finding: action)
+
+
+def pieces_of(text: str, size: int) -> Iterator[str]:
+    return (text[at : at + size] for at in range(0, len(text), size))
+
+
+def streamed(plan: StreamPlan, deltas: Iterable[str]) -> tuple[str, list[Finding], StreamScanner]:
+    scanner = plan.scanner()
+    pieces = [piece for delta in deltas for piece in scanner.pieces(delta)] + scanner.pieces("", final=True)
+    if scanner.blocked is None:
+        assert scanner.held == 0
+    return "".join(piece.text for piece in pieces), sorted(scanner.findings, key=place), scanner
+
+
+def samples(seed: int) -> list[str]:
+    """Return every example of the shipped rules, in random characters."""
+    return [
+        examples.expand(example, f"{rule.id}{seed}")
+        for rule in SHIPPED.rules.rules
+        for example in (*rule.match, *rule.no_match)
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_streamed_examples_equal_the_redacted_whole(size: int) -> None:
+    for text in samples(size):
+        found = SHIPPED.find(text)
+        output, findings, _ = streamed(PLAN, pieces_of(text, size))
+        assert output == mask.redact(text, found)
+        assert findings == found
+
+
+def test_blocked_when_found_then_nothing_of_it_has_left() -> None:
+    _, blocking = plan({"pattern": "drop\\s{1,9}table\\b"}, action="block")
+    for size in (1, 3, 40):
+        output, findings, scanner = streamed(blocking, pieces_of("please drop  table users now", size))
+        assert output == "please "
+        assert scanner.blocked is not None
+        assert (scanner.blocked.start, scanner.blocked.end) == (7, 18)
+        assert findings == [scanner.blocked]
+
+
+PARTS = st.sampled_from(
+    [
+        "key-",
+        "abcd",
+        "key-abcdefgh",
+        "tok=",
+        "a1b2c3",
+        " ",
+        "-",
+        "é",
+        "😀",
+        "\ud800",
+        "\\n",
+        "END",
+        "x" * 20,
+        "BEGIN abc",
+    ]
+)
+SMALL = (
+    {"pattern": "key-[a-z]{4}", "alphabet": "[a-z0-9-]", "max_length": 24, "placeholders": False},
+    {"pattern": r"tok\s{0,3}=\s{0,3}(?P<secret>[a-z0-9é]{4})", "alphabet": "[a-z0-9]", "max_length": 10},
+    {"pattern": r"key.{0,30}?\s(?P<secret>[a-z0-9]{6})\b", "placeholders": False},
+    {"pattern": "BEGIN [a-z]{3}", "alphabet": "[A-Za-z -]", "until": "END", "boundary": "anywhere", "max_length": 16},
+    {"pattern": "abcd(?:efgh)?", "exact": True, "alphabet": "[a-z]", "boundary": "anywhere", "placeholders": False},
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    parts=st.lists(PARTS, max_size=12),
+    cuts=st.lists(st.integers(0, 120), max_size=8),
+    hidden=st.lists(st.sampled_from(["redact", "flag", "allow"]), min_size=5, max_size=5),
+)
+def test_any_cutting_gives_the_redacted_whole(parts: list[str], cuts: list[int], hidden: list[Action]) -> None:
+    detector, _ = SMALL_PLAN
+    streams = StreamPlan(detector, lambda finding: hidden[int(finding.rule_id[1:])])
+    text = "".join(parts)
+    found = [finding for finding in detector.find(text) if streams.action(finding) != "allow"]
+    expected = mask.redact(text, [finding for finding in found if streams.action(finding) == "redact"])
+    edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    deltas = [text[start:end] for start, end in itertools.pairwise(edges)]
+    for cutting in (deltas, list(text)):
+        output, findings, _ = streamed(streams, cutting)
+        assert output == expected
+        assert findings == found
+
+
+SMALL_PLAN = plan(*SMALL)
+
+
+def test_endless_tokens_are_masked_once_and_cost_no_memory() -> None:
+    scanner = PLAN.scanner()
+    out = scanner.feed("see sk-proj-")
+    delta = "".join(random.Random(1).choices("abcdefgh0123456789ABC", k=64))
+    for _ in range(2000):
+        out += scanner.feed(delta)
+        assert len(scanner._window) < 4096
+    assert out + scanner.flush() == f"see sk-p{mask.STARS}"
