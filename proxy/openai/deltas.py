@@ -89,6 +89,9 @@ class StreamObserver:
             meter.text_deltas += 1
         return document
 
+    def end(self) -> None:
+        """The stream has ended: there is nothing to add."""
+
     def observe_message(self, text: str) -> None:
         """Count one text message of a websocket."""
         self.observe(Event(None, text.encode("utf-8", "surrogatepass")))

@@ -24,7 +24,7 @@ from proxy.exchange import Dialect, Header
 _PATIENCE_S = 60
 """Releases of the SDKs differ in how long they wait: all of them so long. Beyond, most try again after their own, short
 back-off."""
-_HOPELESS_CODES = frozenset({"upstream_bad_encoding", "upstream_event_too_large"})
+_HOPELESS_CODES = frozenset({"answer_not_scannable", "upstream_bad_encoding", "upstream_event_too_large"})
 """Failures that the same request would meet again."""
 
 

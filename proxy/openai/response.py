@@ -35,9 +35,13 @@ _MAX_TRIES = 8
 
 def inspect(dialect: Dialect, body: bytes, meter: Meter) -> None:
     """Read a JSON answer that was kept whole; anything else is passed over. Sets `terminated`: it is complete."""
+    inspect_document(dialect, load_object(body), meter)
+
+
+def inspect_document(dialect: Dialect, document: Any, meter: Meter) -> None:
+    """Read a JSON answer that has been decoded."""
     meter.terminated = True
-    document = load_object(body)
-    if document is None:
+    if type(document) is not dict:
         return
     if document.get("error"):
         note_error(document["error"], meter)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from proxy.errors import ProxyError, QuotaExceeded
 from proxy.exchange import Allowance, Attempt, Capture, Dialect, Headers, UpstreamReply, first_values
+from proxy.scanners import OutputScanner
 
 EVENT_STREAM = b"text/event-stream"
 NO_BODY_STATUSES = frozenset({204, 304})
@@ -27,12 +28,13 @@ class Answer:
 
     `headers`: what the client gets; framing is added by the downstream side. `fields`: the provider's own, first values
     by lower-case name. `allowance`: what a stream may still generate; `None`: there is no limit. `asked_for_usage`: the
-    client itself asked for usage in the stream.
+    client itself asked for usage in the stream. `scanner`: looks at what the answer says; `None`: nobody does.
     """
 
     __slots__ = (
         "allowance", "asked_for_usage", "at_limit", "attempt", "capture", "content_encoding", "content_type", "dialect",
-        "has_body", "headers", "is_events", "is_json", "length", "mid_event", "reply", "seal", "status", "strip_usage",
+        "has_body", "headers", "is_events", "is_json", "length", "mid_event", "reply", "scanner", "seal", "status",
+        "strip_usage",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,7 @@ class Answer:
         allowance: Allowance | None = None,
         at_limit: AtLimit = "finish",
         asked_for_usage: bool = False,
+        scanner: OutputScanner | None = None,
     ) -> None:
         fields = first_values(reply.headers)
         length = fields.get(b"content-length", b"")
@@ -63,6 +66,7 @@ class Answer:
         self.allowance = allowance
         self.at_limit = at_limit
         self.asked_for_usage = asked_for_usage
+        self.scanner = scanner
         self.status = reply.status
         self.has_body = not is_head and reply.status not in NO_BODY_STATUSES
         self.length = int(length) if length.isdigit() else None
@@ -82,9 +86,12 @@ class Answer:
 
     def count(self, piece: bytes) -> None:
         """Note a piece of the body that passes unchanged."""
-        attempt = self.attempt
-        if attempt.first_byte_at is None:
-            attempt.first_byte_at = time.monotonic()
-        attempt.meter.response_bytes += len(piece)
+        self.note_first_byte()
+        self.attempt.meter.response_bytes += len(piece)
         if self.capture is not None:
             self.capture.add(piece)
+
+    def note_first_byte(self) -> None:
+        """Note when the body began to arrive."""
+        if self.attempt.first_byte_at is None:
+            self.attempt.first_byte_at = time.monotonic()

@@ -46,7 +46,16 @@ async def _send_slowly(answer: Answer, downstream: Downstream, first: bytes, ins
         _end(answer, inspector)
         await downstream.send(reply.status, reply.reason, answer.headers, b"".join(held))
         return
-    await downstream.start(reply.status, reply.reason, answer.headers, answer.length)
+    await send_on(answer, downstream, inspector, held)
+
+
+async def send_on(
+    answer: Answer, downstream: Downstream, inspector: BodyInspector, held: list[bytes], *, is_started: bool = False
+) -> None:
+    """Pass on what was `held` and counted, and then the rest as it comes. `is_started`: the head has left."""
+    reply = answer.reply
+    if not is_started:
+        await downstream.start(reply.status, reply.reason, answer.headers, answer.length)
     sent = 0
     for piece in held:
         sent += len(piece)

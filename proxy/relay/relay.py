@@ -11,27 +11,44 @@ from proxy.relay.answer import Answer
 from proxy.relay.bounded import can_be_bounded, relay_bounded
 from proxy.relay.buffered import relay_buffered
 from proxy.relay.raw import relay_raw
+from proxy.relay.readable import fits, scanner_of
+from proxy.relay.scanned_body import relay_scanned_body
+from proxy.relay.scanned_text import relay_scanned_text
 from proxy.relay.sse import relay_events
 
 
 def relay(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[None]:
     """Choose how head and body are delivered; return what delivers them when it is awaited.
 
+    Raises:
+        PolicyViolation: the answer cannot be scanned, and that is not allowed.
+
     Awaiting it raises:
         UpstreamFailed: the provider broke off.
         ClientDisconnected: the client left or stopped reading.
+        PolicyViolation: the policy forbids what the answer says.
     """
     if not answer.has_body or (answer.length == 0 and not answer.is_events):
         return _relay_empty(answer, downstream)
+    limits, timeouts = config.limits, config.timeouts
     if answer.is_events:
-        event_bytes, after_end_s = config.limits.event_bytes, config.timeouts.after_end_s
-        if answer.allowance is None or not can_be_bounded(answer):
-            return relay_events(answer, downstream, event_bytes=event_bytes, after_end_s=after_end_s)
-        return relay_bounded(answer, answer.allowance, downstream, event_bytes=event_bytes, after_end_s=after_end_s)
+        return _relay_stream(answer, downstream, event_bytes=limits.event_bytes, after_end_s=timeouts.after_end_s)
+    if (scanner := scanner_of(answer)) is not None:
+        if answer.is_json or fits(answer, limits.event_bytes):
+            return relay_scanned_body(answer, scanner, downstream, limits, hold_s=timeouts.answer_hold_s)
+        return relay_scanned_text(answer, scanner, downstream)
     if answer.is_json:
-        inspect_bytes, hold_s = config.limits.inspect_bytes, config.timeouts.answer_hold_s
-        return relay_buffered(answer, downstream, inspect_bytes=inspect_bytes, hold_s=hold_s)
+        return relay_buffered(answer, downstream, inspect_bytes=limits.inspect_bytes, hold_s=timeouts.answer_hold_s)
     return relay_raw(answer, downstream)
+
+
+def _relay_stream(answer: Answer, downstream: Downstream, *, event_bytes: int, after_end_s: float) -> Awaitable[None]:
+    scanner = scanner_of(answer)
+    may_end_it = scanner is not None and (scanner.edits or scanner.unscannable == "deny")
+    allowance = answer.allowance if can_be_bounded(answer) else None
+    if may_end_it or allowance is not None:
+        return relay_bounded(answer, allowance, downstream, event_bytes=event_bytes, after_end_s=after_end_s)
+    return relay_events(answer, downstream, event_bytes=event_bytes, after_end_s=after_end_s)
 
 
 async def _relay_empty(answer: Answer, downstream: Downstream) -> None:

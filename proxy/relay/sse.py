@@ -12,7 +12,8 @@ provider is read to the end of its message, so that the connection can serve aga
 `after_end_s`. A length that the provider announced is not passed on: the record precedes the end in any case, and an
 error event may have to follow what was sent.
 
-A stream that may have to be ended before its provider ends it has a relay of its own (`bounded`).
+A stream that may have to be ended before its provider ends it, or written anew because of what it says, has a relay of
+its own (`bounded`). Here a scanner only looks on.
 
 Source: WHATWG HTML section 9.2 (server-sent events); OpenAI API reference, "Streaming".
 """
@@ -29,6 +30,7 @@ from proxy.openai.deltas import StreamObserver, has_terminator
 from proxy.openai.sse import EventReader
 from proxy.openai.sse_edit import EventEditor
 from proxy.relay.answer import Answer
+from proxy.relay.noting import NotingObserver
 
 DECODED_PIECE_BYTES = 262_144
 
@@ -41,7 +43,9 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
         ClientDisconnected: the client left or stopped reading.
     """
     meter = answer.attempt.meter
-    observer = StreamObserver(answer.dialect, meter)
+    observer = (
+        StreamObserver(answer.dialect, meter) if answer.scanner is None else NotingObserver(answer, answer.scanner)
+    )
     decoder = Decoder(answer.content_encoding, DECODED_PIECE_BYTES) if supported(answer.content_encoding) else None
     readable = decoder is not None or not answer.content_encoding
     reply, rest = answer.reply, Rest(answer.reply, after_end_s)
@@ -66,6 +70,7 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
                 answer.capture.add(ready)
             await downstream.write(ready)
     held = tap.end()
+    observer.end()
     has_no_end = not readable or not has_terminator(answer.dialect)
     meter.terminated = meter.terminated or observer.all_finished or has_no_end
     answer.seal()

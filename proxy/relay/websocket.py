@@ -4,21 +4,26 @@ Pings and pongs pass through, so that each side measures the other and not us. A
 and reason. Text from the provider is shown to the observer, which reads usage from it; text is never changed.
 
 A session may be bounded: after every text of the provider the allowance is asked. A text that is not covered does not
-leave; the client gets an error message of the realtime dialect, and both sides a close frame.
+leave; the client gets an error message of the realtime dialect, and both sides a close frame. It may be scanned: then
+texts of the provider may wait, leave changed (`scanned`), or end the session in the same way. Pings do not wait.
 
 Failure mode: a side that vanished without a close frame is an error; the caller then drops the other, without one too.
 Source: RFC 6455 sections 5.5 and 7.1.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from proxy.errors import ClientDisconnected, ProxyError, UpstreamFailed
-from proxy.exchange import Allowance, Message, Meter, WebsocketPeer
+from proxy.exchange import Allowance, Dialect, Message, Meter, WebsocketPeer
+from proxy.openai.documents import load_container
 from proxy.openai.stream_end import realtime_error
 from proxy.relay.answer import reason_of
+from proxy.relay.scanned import ScannedStream
+from proxy.scanners import OutputScanner
 
 _NORMAL, _POLICY = 1000, 1008
 _CLOSE_WAIT_S = 1.0
@@ -34,12 +39,24 @@ class SessionLimit:
     seal: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class SessionScan:
+    """Who looks at what the provider says in a session. `seal` as for a limit."""
+
+    meter: Meter
+    scanner: OutputScanner
+    dialect: Dialect
+    seal: Callable[[], None]
+
+
 async def relay_websocket(
     client: WebsocketPeer,
     provider: WebsocketPeer,
     observe: Callable[[str], None],
     closed: Callable[[], None],
     limit: SessionLimit | None = None,
+    *,
+    scan: SessionScan | None = None,
 ) -> None:
     """Pump both directions until one of them ends; cancels the other.
 
@@ -51,6 +68,8 @@ async def relay_websocket(
     """
     if limit is not None:
         provider, observe = _BoundedProvider(provider, observe, limit), _ignore
+    if scan is not None:
+        provider, observe = _ScannedProvider(provider, observe, scan), _ignore
     pumps = (
         asyncio.create_task(_pump(client, provider, _ignore, closed, _client_lost), name="websocket to provider"),
         asyncio.create_task(_pump(provider, client, observe, closed, _provider_lost), name="websocket to client"),
@@ -121,12 +140,68 @@ class _BoundedProvider:
 
     async def _cut(self, reason: ProxyError) -> None:
         """End the session: on record first, then for the provider, who must stop, then for the client."""
-        self._last += [Message("text", realtime_error(reason)), Message("close", reason.code or "", _POLICY)]
+        self._last += _farewell(reason)
         self._limit.meter.cut = True
         self._limit.seal()
-        with suppress(TimeoutError, UpstreamFailed):
-            async with asyncio.timeout(_CLOSE_WAIT_S):
-                await self._provider.send(Message("close", "", _NORMAL))
+        await _dismiss(self._provider)
+
+
+class _ScannedProvider:
+    """The provider as far as the policy lets it speak: then it says why, closes, and hears nothing more."""
+
+    def __init__(self, provider: WebsocketPeer, observe: Callable[[str], None], scan: SessionScan) -> None:
+        self._provider = provider
+        self._observe = observe
+        self._meter = scan.meter
+        self._seal = scan.seal
+        self._stream: ScannedStream[Message] = ScannedStream(scan.dialect, scan.scanner, _with_data)
+        self._ready: deque[Message] = deque()
+
+    async def receive(self) -> Message:
+        """Return the provider's next message that may leave, or ours where the session ends."""
+        while not self._ready:
+            message = await self._provider.receive()
+            if message.kind in ("ping", "pong"):
+                return message
+            self._ready += self._scanned(message)
+            if self._stream.error is not None and not self._meter.withheld:
+                self._ready += _farewell(self._stream.error)
+                self._meter.withheld = True
+                self._seal()
+                await _dismiss(self._provider)
+        return self._ready.popleft()
+
+    async def send(self, message: Message) -> None:
+        """Pass a message of the client on, unless the session has ended."""
+        if not self._meter.withheld:
+            await self._provider.send(message)
+
+    def _scanned(self, message: Message) -> list[Message]:
+        if message.kind == "text" and isinstance(message.data, str):
+            self._observe(message.data)
+            data = message.data.encode("utf-8", "surrogatepass")
+            return self._stream.take(message, data, None, load_container(data))
+        if message.kind == "binary":
+            self._stream.miss("message", "binary")
+            return self._stream.abandon() if self._stream.error else self._stream.pass_by(message, len(message.data))
+        left = self._stream.abandon() if message.abrupt else self._stream.end()
+        return left if self._stream.error else [*left, message]
+
+
+def _farewell(reason: ProxyError) -> list[Message]:
+    """Return what a client is told whose session we end."""
+    return [Message("text", realtime_error(reason)), Message("close", reason.code or "", _POLICY)]
+
+
+async def _dismiss(provider: WebsocketPeer) -> None:
+    """Tell the provider to stop; one that does not read does not keep the client waiting."""
+    with suppress(TimeoutError, UpstreamFailed):
+        async with asyncio.timeout(_CLOSE_WAIT_S):
+            await provider.send(Message("close", "", _NORMAL))
+
+
+def _with_data(_message: Message, data: bytes) -> Message:
+    return Message("text", data.decode("utf-8", "surrogatepass"))
 
 
 def _client_lost() -> ProxyError:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from proxy.errors import ClientDisconnected, ProxyError, QuotaExceeded
 from proxy.exchange import Allowance, Attempt, Candidate, Capture, Delivery, Dialect, Header, Headers, Message, Meter
 from proxy.relay.answer import Answer, AtLimit
+from proxy.scanners import OutputScanner
 
 Step = bytes | Exception | asyncio.Event
 """What comes next from a provider: bytes, a failure, or silence until an event is set."""
@@ -139,6 +140,7 @@ def answer_to(
     allowance: Allowance | None = None,
     at_limit: AtLimit = "finish",
     asked_for_usage: bool = False,
+    scanner: OutputScanner | None = None,
 ) -> Answer:
     """Return the answer of `reply`, whose seal is noted at `client`."""
     attempt = Attempt(0, Candidate("default", "gpt-4o"), 0.0, sent=True, status=reply.status)
@@ -154,6 +156,7 @@ def answer_to(
         allowance=allowance,
         at_limit=at_limit,
         asked_for_usage=asked_for_usage,
+        scanner=scanner,
     )
 
 

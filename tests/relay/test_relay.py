@@ -3,7 +3,9 @@
 import pytest
 
 from proxy.config.schema import Config
+from proxy.errors import PolicyViolation
 from proxy.relay.relay import relay
+from tests.fakes.scanner import SECRET, FakeScanner
 from tests.relay.peers import JSON, STREAM, Allowed, Client, Reply, announced, answer_to
 
 BODY = b'{"object":"chat.completion"}'
@@ -77,3 +79,49 @@ async def test_stream_when_we_asked_for_usage_then_it_is_edited_whatever_its_typ
     await relay(answer, client, CONFIG)
     assert client.body == DONE
     assert answer.attempt.meter.usage.output_tokens == 2
+
+
+UNREADABLE = {
+    "media": ((b"Content-Type", b"audio/mpeg"),),
+    "binary": ((b"Content-Type", b"application/octet-stream"),),
+    "compressed": (JSON, (b"Content-Encoding", b"br")),
+}
+
+
+@pytest.mark.parametrize("reason", UNREADABLE)
+async def test_answer_when_it_cannot_be_scanned_then_the_policy_decides(reason):
+    scanner, client = FakeScanner(), Client()
+    await relay(answer_to(client, Reply([BODY], UNREADABLE[reason]), scanner=scanner), client, CONFIG)
+    assert (client.body, scanner.unread) == (BODY, [("body", reason)])
+    scanner, client = FakeScanner(unscannable="deny"), Client()
+    answer = answer_to(client, Reply([BODY], UNREADABLE[reason]), scanner=scanner)
+    with pytest.raises(PolicyViolation) as caught:
+        await relay(answer, client, CONFIG)
+    assert (caught.value.code, caught.value.http_status, client.journal) == ("answer_not_scannable", 502, [])
+    assert (scanner.unread, answer.attempt.meter.withheld) == ([("body", reason)], True)
+
+
+@pytest.mark.parametrize(
+    "kind", [b"text/plain", b"application/x-subrip", b"application/jsonl", b"application/atom+xml", b"text/html", b""]
+)
+async def test_answer_when_it_is_some_kind_of_text_then_it_is_scanned(kind):
+    scanner, client = FakeScanner(), Client()
+    headers = ((b"Content-Type", kind),) if kind else ()
+    await relay(answer_to(client, Reply([SECRET.encode()], headers), scanner=scanner), client, CONFIG)
+    assert scanner.seen == [("body", "key")]
+
+
+async def test_answer_when_it_is_embeddings_then_there_is_nothing_to_scan():
+    scanner, client = FakeScanner(), Client()
+    await relay(answer_to(client, Reply([BODY], (JSON,)), dialect="embeddings", scanner=scanner), client, CONFIG)
+    assert (client.body, scanner.unread, scanner.characters) == (BODY, [], 0)
+
+
+@pytest.mark.parametrize("scanner", [FakeScanner(edits=False), FakeScanner(edits=False, unscannable="deny")], ids=str)
+async def test_stream_when_things_are_only_noted_then_its_bytes_pass(scanner):
+    client = Client()
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % SECRET.encode()
+    stream = said + b"data: [DONE]\n\n"
+    await relay(answer_to(client, Reply([stream[:9], stream[9:]], (STREAM,)), scanner=scanner), client, CONFIG)
+    assert (client.body, scanner.seen) == (stream, [("choices[0].content", "key")])
+    assert client.pieces[0] == stream[:9] or scanner.unscannable == "deny"

@@ -6,7 +6,8 @@ import pytest
 from proxy.errors import ClientDisconnected, UpstreamFailed
 from proxy.exchange import Message, Meter
 from proxy.openai.deltas import StreamObserver
-from proxy.relay.websocket import SessionLimit, relay_websocket
+from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
+from tests.fakes.scanner import MASK, FakeScanner
 from tests.relay.peers import Allowed, Socket
 
 CLOSE = Message("close", "bye", 1000)
@@ -183,3 +184,67 @@ async def test_session_when_it_has_ended_then_the_client_reaches_the_provider_no
     await bounded(client, provider, Allowed(0))
     assert provider.sent == [Message("close", "", 1000)]
     assert [message.kind for message in client.sent] == ["text", "close"]
+
+
+def delta(text: str) -> Message:
+    event = {"type": "response.output_text.delta", "response_id": "r", "output_index": 0, "delta": text}
+    return Message("text", json.dumps(event, ensure_ascii=False))
+
+
+DONE = Message("text", '{"type":"response.output_text.done","response_id":"r","output_index":0,"text":"-"}')
+
+
+async def scanned(scanner, *messages, limit=None, client_says=()):
+    client, provider, log, meter = Socket(*client_says), Socket(*messages), [], Meter()
+    observer = StreamObserver("realtime", meter)
+    scan = SessionScan(meter, scanner, "realtime", lambda: log.append("sealed"))
+    await relay_websocket(client, provider, observer.observe_message, lambda: log.append("closed"), limit, scan=scan)
+    return client, provider, meter, log
+
+
+async def test_session_when_nothing_matches_then_messages_leave_as_they_came_and_in_order():
+    binary, ping = Message("binary", b"x"), Message("ping", b"1")
+    talk = [delta("the KEY"), binary, delta("board \ud83d"), Message("text", "no json"), DONE, CLOSE]
+    scanner = FakeScanner()
+    client, _, meter, log = await scanned(scanner, *talk, ping)
+    assert client.sent == talk
+    assert (meter.events, log, scanner.unread) == (4, ["closed"], [("message", "binary")])
+
+
+async def test_session_when_a_secret_comes_in_pieces_then_it_is_masked_and_pings_do_not_wait():
+    ping = Message("ping", b"1")
+    client, _, _, _ = await scanned(FakeScanner(), delta("a KEY-12"), ping, delta("345678 é"), CLOSE)
+    assert client.sent == [ping, delta("a " + MASK), delta(" é"), CLOSE]
+
+
+async def test_session_when_it_ends_with_text_held_then_that_leaves_before_the_close():
+    client, _, _, _ = await scanned(FakeScanner(), delta("a KEY-12"), CLOSE)
+    assert client.sent == [delta("a KEY-12"), CLOSE]
+
+
+async def test_session_when_the_provider_is_lost_then_what_is_not_decided_never_leaves():
+    client, provider = Socket(), Socket(delta("a KEY-12"), ABRUPT)
+    scan = SessionScan(Meter(), FakeScanner(), "realtime", lambda: None)
+    with pytest.raises(UpstreamFailed):
+        await relay_websocket(client, provider, lambda _: None, lambda: None, scan=scan)
+    assert client.sent == [delta("a ")]
+
+
+@pytest.mark.parametrize("limited", [False, True])
+async def test_session_when_something_is_blocked_then_it_ends_with_the_reason(limited):
+    limit = SessionLimit(Meter(), Allowed(1 << 30), lambda: None) if limited else None
+    client, provider, meter, log = await scanned(FakeScanner(), delta("a BO"), delta("OM b"), delta("c"), limit=limit)
+    said, error, close = client.sent
+    assert (said, json.loads(error.data)["error"]["code"]) == (delta("a "), "policy_violation")
+    assert (close.kind, close.data, close.code) == ("close", "policy_violation", 1008)
+    assert provider.sent == [Message("close", "", 1000)]
+    assert (meter.withheld, log) == (True, ["sealed", "closed"])
+
+
+@pytest.mark.parametrize("end", [CLOSE, Message("binary", b"x")], ids=["close", "binary"])
+async def test_session_when_its_end_is_forbidden_then_the_reason_is_told(end):
+    scanner = FakeScanner(unscannable="deny")
+    client, _, meter, _ = await scanned(scanner, delta("a K"), Message("binary", b"x"), end)
+    assert client.sent[0] == delta("a ")
+    assert json.loads(client.sent[1].data)["error"]["code"] == "answer_not_scannable"
+    assert meter.withheld

@@ -1,0 +1,330 @@
+"""Where generated text stands in events and answers, and which channel each piece of it continues.
+
+A channel is one text that a client puts together from pieces: the content of a choice, its reasoning, the arguments of
+one tool call. A text that comes whole (a snapshot, a title, an error message) is no channel.
+
+| shape                           | channel                                    | ends with                   |
+|---------------------------------|--------------------------------------------|-----------------------------|
+| `choices[]` with `delta`/`text` | choice, every text in it, calls by `index` | the choice's finish reason  |
+| `<stem>.delta`                  | output, part, stem                         | `.done` of one of the three |
+| `content_block_delta`           | block, member                              | `content_block_stop`        |
+| any other JSON, unknown dialect | member, by its place                       | the end of the stream       |
+| data that is no JSON            | one                                        | the end of the stream       |
+
+`[DONE]`, an answer's own end and the end of the stream end all channels.
+
+Rules of the file: texts are found by shape, so that a new member of a known event is a channel too; what is left out is
+listed by name: labels, ids, echoes of the request, encoded media. Anything may be missing or of the wrong type; nothing
+raises, whatever comes.
+Source: OpenAI API reference: chat completion chunk, responses streaming, realtime server events, transcription events;
+`reasoning_content`, `reasoning_details`, `thinking` as DeepSeek, vLLM, OpenRouter, Mistral and Anthropic spell it.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from proxy.exchange import Dialect
+from proxy.scanners import TextKind
+
+Path = tuple[str | int, ...]
+"""Members and places from the document's root."""
+Key = tuple[str | int, ...]
+"""Names a channel; a beginning of it names all channels of a choice, an output or a part."""
+
+ALL: Final[Key] = ()
+PLAIN: Final[Key] = ("data",)
+"""The channel of data that is no JSON."""
+
+_LABELS: Final = frozenset(
+    "id index object type role model created created_at completed_at expires_at finish_reason native_finish_reason "
+    "stop_reason status system_fingerprint service_tier call_id item_id response_id previous_response_id event_id "
+    "previous_item_id tool_call_id container_id file_id vector_store_id usage obfuscation format detail logprobs "
+    "top_logprobs prompt_logprobs completion_probabilities token_ids tokens encrypted_content signature client_secret "
+    "voice".split()
+)
+"""Members that hold no text of a model, whatever they hold."""
+_ECHOES: Final = frozenset(
+    "instructions tools tool_choice metadata prompt user safety_identifier prompt_cache_key text reasoning".split()
+)
+"""Members by which a response object repeats its request."""
+_RESPONSE_OBJECTS: Final = frozenset({"response", "realtime.response"})
+_ATOMS: Final = frozenset({"name", "title", "url", "filename", "server_label", "provider", "language"})
+"""Members that come whole even in events that hold pieces."""
+_DOCUMENTS: Final = frozenset({"arguments", "partial_json"})
+"""Members whose text is a JSON document."""
+_MEDIA: Final = frozenset({"b64_json", "partial_image_b64", "embedding"})
+_SOUND: Final = (("audio", "data"), ("input_audio", "data"), ("output_audio", "data"))
+_MAYBE_MEDIA: Final = frozenset({"data", "result", "audio", "image", "file_data"})
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
+_LEAST_MEDIA: Final = 4096
+"""A shorter text in a member that may hold media is read as text."""
+_SEALED: Final = frozenset({"reasoning.encrypted", "redacted_thinking"})
+"""Types of objects whose `data` only the provider can read."""
+_NAMED: Final = frozenset(
+    "choices content refusal reasoning reasoning_content reasoning_details thinking text tool_calls function custom "
+    "arguments input function_call audio transcript output delta message summary item part response error annotations "
+    "code data title url name filename segments words results revised_prompt partial_json".split()
+)
+"""Members that are named in places; any other could have been chosen by a client."""
+_STEM: Final = re.compile(r"[a-z_.]{1,64}")
+_STOPS: Final = (".done", ".completed", ".failed", ".incomplete", ".cancelled")
+
+
+class Text(NamedTuple):
+    """A piece of a channel."""
+
+    key: Key
+    path: Path
+    text: str
+    kind: TextKind
+
+
+class Whole(NamedTuple):
+    """A text that came whole."""
+
+    path: Path
+    text: str
+    kind: TextKind
+
+
+class Texts:
+    """What one event, message or answer says."""
+
+    __slots__ = ("ends", "failed", "missed", "pieces", "wholes")
+
+    def __init__(self) -> None:
+        self.pieces: list[Text] = []
+        self.wholes: list[Whole] = []
+        self.ends: list[Key] = []
+        """Channels that end here, after the pieces of this event."""
+        self.missed: list[Path] = []
+        """Media: places from which no text can be read."""
+        self.failed = False
+        """The provider says that it failed: what it has begun to say is not completed."""
+
+
+def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
+    """Return what an event says. `document`: its data, decoded. Cost for one delta of text: about 1.5 us."""
+    texts = Texts()
+    if type(document) is not dict:
+        _walk(document, (), (), texts, in_pieces=True)
+        return texts
+    choices = document.get("choices")
+    if type(choices) is list:
+        _read_choices(choices, texts)
+        _read_others(document, "choices", texts)
+        return texts
+    kind = document.get("type")
+    if type(kind) is not str:
+        kind = "" if name is None else name.decode("latin-1")
+    if kind.startswith("session."):
+        return texts  # repeats what the client has set
+    if kind.endswith(".delta"):
+        _read_delta(kind, document, texts)
+    elif kind == "content_block_delta":
+        _walk(document.get("delta"), ("delta",), ("block", _place(document)), texts, in_pieces=True)
+    elif kind == "transcript.text.segment":
+        _walk(document.get("text"), ("text",), ("transcript", "segment"), texts, in_pieces=True)
+    else:
+        texts.failed = kind == "error" or bool(document.get("error"))
+        is_unknown = not kind or (dialect == "generic" and not kind.startswith("response."))
+        _walk(document, (), (), texts, in_pieces=is_unknown and not texts.failed)
+    _read_ends(kind, document, texts)
+    return texts
+
+
+def read_plain(data: bytes) -> Texts:
+    """Return what an event says whose data is no JSON."""
+    texts = Texts()
+    if data.startswith(b"[DONE]"):
+        texts.ends.append(ALL)
+    elif data:
+        texts.pieces.append(Text(PLAIN, (), data.decode("utf-8", "surrogateescape"), "text"))
+    return texts
+
+
+def read_document(dialect: Dialect, document: Any) -> Texts:
+    """Return what an answer says that is one JSON document."""
+    texts = Texts()
+    if dialect == "embeddings":
+        return texts
+    if dialect == "none" and type(document) is dict and _hands_out_credentials(document.get("object")):
+        return texts
+    _walk(document, (), (), texts)
+    if dialect == "images":
+        # An address of an image is signed: it is what the client is given, not what a model says.
+        texts.wholes = [whole for whole in texts.wholes if whole.path[-1:] != ("url",)]
+    return texts
+
+
+def place_of(steps: Iterable[str | int]) -> str:
+    """Return the name of a channel or a path as it may stand in a record: `choices[0].content`."""
+    place = ""
+    for step in steps:
+        if type(step) is int:
+            place += f"[{step}]"
+        elif step in _NAMED or ("." in str(step) and _STEM.fullmatch(str(step))):
+            place += f".{step}"
+        else:
+            place += ".*"
+    return place.removeprefix(".")
+
+
+def _read_choices(choices: list[Any], texts: Texts) -> None:
+    for place, choice in enumerate(choices):
+        if type(choice) is not dict:
+            continue
+        index = choice.get("index")
+        if type(index) is not int:
+            index = place
+        for name, value in choice.items():
+            if not value or name in _LABELS:
+                continue
+            path: Path = ("choices", place, name)
+            if name == "message":
+                _walk(value, path, (), texts)
+            elif name == "delta" and type(value) is dict:
+                _read_said(value, path, ("choices", index), texts)
+            elif type(value) is not int:
+                _walk(value, path, ("choices", index, name), texts, in_pieces=True)
+        if type(reason := choice.get("finish_reason")) is str and reason:
+            texts.ends.append(("choices", index))
+
+
+def _read_said(delta: dict[str, Any], path: Path, key: Key, texts: Texts) -> None:
+    """Read a delta; its plain texts, which are nearly all there is, without a walk."""
+    for name, value in delta.items():
+        if not value or name in _LABELS:
+            continue
+        if type(value) is str and name not in _ATOMS and name not in _MAYBE_MEDIA:
+            texts.pieces.append(Text((*key, name), (*path, name), value, "text"))
+        else:
+            _walk(value, (*path, name), (*key, name), texts, in_pieces=True)
+
+
+def _read_others(document: dict[str, Any], known: str, texts: Texts) -> None:
+    for name, value in document.items():
+        if value and name != known and name not in _LABELS and type(value) is not int:
+            _walk(value, (name,), (), texts)
+            texts.failed = texts.failed or name == "error"
+
+
+def _read_delta(kind: str, document: dict[str, Any], texts: Texts) -> None:
+    delta, stem = document.get("delta"), kind[: -len(".delta")]
+    if stem.endswith("audio"):
+        texts.missed.append((stem,))
+        return
+    key = (*_part(document), stem)
+    if type(delta) is str and delta:
+        texts.pieces.append(Text(key, ("delta",), delta, "json" if stem.endswith("arguments") else "text"))
+    else:
+        _walk(delta, ("delta",), key, texts, in_pieces=True)
+    _read_others(document, "delta", texts)
+
+
+def _read_ends(kind: str, document: dict[str, Any], texts: Texts) -> None:
+    if kind == "content_block_stop":
+        texts.ends.append(("block", _place(document)))
+        return
+    if kind == "message_stop":
+        texts.ends.append(ALL)
+        return
+    if not kind.endswith(_STOPS):
+        return
+    stem = kind[: kind.rindex(".")]
+    if stem in ("response", "transcript.text"):
+        texts.ends.append(_response(document))
+    elif stem.endswith("output_item"):
+        texts.ends.append(_output(document))
+    elif stem.endswith("_part"):
+        texts.ends.append(_part(document))
+    else:
+        texts.ends.append((*_part(document), stem))
+
+
+def _response(document: Mapping[str, Any]) -> Key:
+    """Return what the channels of one of several responses of a session have in common."""
+    found = document.get("response_id")
+    if type(found) is not str and type(response := document.get("response")) is dict:
+        found = response.get("id") if response.get("object") == "realtime.response" else None
+    return ("response", found) if type(found) is str else ALL
+
+
+def _output(document: Mapping[str, Any]) -> Key:
+    for name in ("output_index", "item_id"):
+        if type(value := document.get(name)) is int or type(value) is str:
+            return (*_response(document), "output", value)
+    return (*_response(document), "output")
+
+
+def _part(document: Mapping[str, Any]) -> Key:
+    for name, part in (("content_index", "content"), ("summary_index", "summary")):
+        if type(value := document.get(name)) is int:
+            return (*_output(document), part, value)
+    return _output(document)
+
+
+def _place(document: Mapping[str, Any]) -> int:
+    index = document.get("index")
+    return index if type(index) is int else 0
+
+
+def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = False) -> None:
+    """Find the texts below `path`, in order. `in_pieces`: they continue channels, all but what always comes whole."""
+    rest: list[tuple[Any, Path, Key]] = [(value, path, key)]
+    while rest:
+        value, path, key = rest.pop()
+        if type(value) is str:
+            _read_text(value, path, key, texts, in_pieces)
+        elif type(value) is dict:
+            left_out = _left_out(value)
+            rest += [
+                (member, (*path, name), (*key, name))
+                for name, member in reversed(value.items())
+                if member and name not in _LABELS and name not in left_out
+            ]
+        elif type(value) is list and type(value[0] if value else None) not in (int, float):
+            rest += [
+                (value[place], (*path, place), (*key, _index(value[place], place)))
+                for place in range(len(value) - 1, -1, -1)
+            ]
+
+
+def _read_text(text: str, path: Path, key: Key, texts: Texts, in_pieces: bool) -> None:
+    name = next((step for step in reversed(path) if type(step) is str), "")
+    kind: TextKind = "json" if name in _DOCUMENTS else "text"
+    if not text:
+        return
+    if _is_media(name, text) or path[-2:] in _SOUND:
+        texts.missed.append(path)
+    elif in_pieces and name not in _ATOMS:
+        texts.pieces.append(Text(key, path, text, kind))
+    else:
+        texts.wholes.append(Whole(path, text, kind))
+
+
+def _left_out(value: dict[str, Any]) -> Collection[str]:
+    if (name := value.get("object")) is not None:
+        return _ECHOES if type(name) is str and name in _RESPONSE_OBJECTS else ()
+    kind = value.get("type")
+    return ("data",) if type(kind) is str and kind in _SEALED else ()
+
+
+def _is_media(name: str, text: str) -> bool:
+    """Tell whether a text is audio or an image, written in base64."""
+    if name in _MEDIA:
+        return True
+    if name in _MAYBE_MEDIA:
+        return len(text) >= _LEAST_MEDIA and _BASE64.fullmatch(text) is not None
+    return text.startswith("data:") and ";base64," in text[:128]
+
+
+def _hands_out_credentials(name: Any) -> bool:
+    """Tell whether an answer is one of the administration, whose keys are what the client has asked for."""
+    return type(name) is str and name.startswith(("organization.", "realtime."))
+
+
+def _index(item: Any, place: int) -> int:
+    index = item.get("index") if type(item) is dict else None
+    return index if type(index) is int else place

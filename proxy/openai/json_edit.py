@@ -1,0 +1,81 @@
+"""Changing single values of a JSON document in its own bytes: everything else stays as it was written.
+
+Rule of the file: a value is named by its path from the root. Where a key stands twice in an object, each of its values
+is changed: which of them a reader takes is up to the reader.
+
+Source: RFC 8259.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+Path = tuple[str | int, ...]
+
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+
+
+def edited(data: bytes, values: Mapping[Path, bytes]) -> bytes:
+    """Return `data`, a valid document, with other values at some of its paths. Cost O(len(data)), about 10 MB/s.
+
+    `values`: path -> JSON to stand there. A path that is not there is passed over.
+    """
+    pieces: list[bytes] = []
+    at = 0
+    for start, end, value in _spans(data, values):
+        if start >= at:
+            pieces += (data[at:start], value)
+            at = end
+    pieces.append(data[at:])
+    return b"".join(pieces)
+
+
+def written(text: str, like: bytes) -> bytes:
+    """Return a JSON string, in plain ASCII where the document it goes to is."""
+    if not like.isascii():
+        try:
+            return json.dumps(text, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            pass  # half a surrogate pair can only be written as an escape
+    return json.dumps(text).encode("ascii")
+
+
+def _spans(data: bytes, values: Mapping[Path, bytes]) -> list[tuple[int, int, bytes]]:
+    """Return begin, end and new value of each place, in order."""
+    found: list[tuple[int, int, bytes]] = []
+    open_at: list[tuple[Path, int]] = []
+    """Path and begin of the objects and lists around."""
+    steps: list[str | int] = []
+    key: bytes | None = None
+    for token in _TOKEN.finditer(data):
+        text = token[0]
+        if text == b":":
+            continue
+        if text == b",":
+            if type(place := steps[-1]) is int:
+                steps[-1] = place + 1
+            key = None
+        elif text in b"}]":
+            steps.pop()
+            path, begin = open_at.pop()
+            if path in values:
+                found.append((begin, token.end(), values[path]))
+        elif steps and type(steps[-1]) is str and key is None:
+            key = text
+            steps[-1] = _plain(text)
+        else:
+            path = tuple(steps)
+            if text in b"{[":
+                open_at.append((path, token.start()))
+                steps.append("" if text == b"{" else 0)
+                key = None
+            elif path in values:
+                found.append((token.start(), token.end(), values[path]))
+    return sorted(found)
+
+
+def _plain(key: bytes) -> str:
+    return str(orjson.loads(key)) if b"\\" in key else key[1:-1].decode()

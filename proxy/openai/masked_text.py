@@ -1,0 +1,63 @@
+"""Writing texts of an event or an answer anew where something in them was masked.
+
+Rule of the file: what repeats a masked text token by token goes with it; every other byte stays as it was written. An
+event that is made only to carry the rest of a text says nothing else, so that nothing is added up twice.
+
+Source: OpenAI API reference, `logprobs`; llama.cpp and vLLM for the other names of tokens.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxy.openai.channels import Path
+from proxy.openai.json_edit import edited, written
+
+_REPEATS: Final = ("logprobs", "top_logprobs", "completion_probabilities", "token_ids", "tokens")
+"""Members that spell a text a second time, token by token."""
+
+
+def with_texts(data: bytes, document: Any, texts: Mapping[Path, str]) -> bytes:
+    """Return `data` with other texts at some paths. `document`: `data`, decoded."""
+    values: dict[Path, bytes] = {}
+    for path in texts:
+        values |= repeats(document, path)
+    return edited(data, values | {path: written(text, data) for path, text in texts.items()})
+
+
+def repeats(document: Any, path: Path) -> dict[Path, bytes]:
+    """Return what else spells the text at `path`, token by token, and what to write there instead."""
+    found: dict[Path, bytes] = {}
+    value = document
+    for depth, step in enumerate(path):
+        if type(value) is dict:
+            for name in _REPEATS:
+                member = value.get(name)
+                if member and name != step and type(member) in (dict, list):
+                    found[*path[:depth], name] = b"[]" if type(member) is list and name == "logprobs" else b"null"
+        value = value[step]
+    return found
+
+
+def alone(document: Any, path: Path, text: str) -> tuple[Any, Path]:
+    """Return an event like `document` that says nothing but `text`, and the path of it.
+
+    Identity stays: labels of the event, indexes on the way to the text. Everything that a client adds up goes.
+    """
+    said: Any = text
+    for depth in range(len(path) - 1, -1, -1):
+        around, step = _at(document, path[:depth]), path[depth]
+        said = [said] if type(step) is int else {**_identity(around, is_root=depth == 0), step: said}
+    return said, tuple(0 if type(step) is int else step for step in path)
+
+
+def _identity(around: dict[str, Any], *, is_root: bool) -> dict[str, Any]:
+    if is_root:
+        return {name: value for name, value in around.items() if type(value) not in (dict, list) and name != "usage"}
+    kept = {name: value for name, value in around.items() if value is None or type(value) is int or name == "type"}
+    return {**kept, "finish_reason": None} if "finish_reason" in around else kept
+
+
+def _at(document: Any, path: Path) -> Any:
+    for step in path:
+        document = document[step]
+    return document

@@ -1,0 +1,36 @@
+"""Noting what a stream says that nobody may change: a scanner looks on while the meter is read.
+
+Rule of the file: nothing is held, changed or ended here. Source: `scanned`, of which the answers are not used.
+"""
+
+from typing import Any
+
+from proxy.openai.deltas import StreamObserver
+from proxy.openai.documents import load_container
+from proxy.openai.sse import Event
+from proxy.relay.answer import Answer
+from proxy.relay.scanned import ScannedStream
+from proxy.scanners import OutputScanner
+
+
+class NotingObserver(StreamObserver):
+    """Reads one stream into the meter, and shows each event to a scanner that only takes notes."""
+
+    def __init__(self, answer: Answer, scanner: OutputScanner) -> None:
+        super().__init__(answer.dialect, answer.attempt.meter)
+        self._scan: ScannedStream[bytes] = ScannedStream(answer.dialect, scanner, _unchanged)
+
+    def observe(self, event: Event) -> dict[str, Any] | None:
+        """Count one event; return its document."""
+        document = super().observe(event)
+        known = document if document is not None else load_container(event.data)
+        self._scan.take(b"", event.data, event.name, known)
+        return document
+
+    def end(self) -> None:
+        """Note what the ends of channels decide."""
+        self._scan.end()
+
+
+def _unchanged(event: bytes, _data: bytes) -> bytes:
+    return event

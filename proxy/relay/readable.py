@@ -1,0 +1,62 @@
+"""Whether an answer can be scanned at all: its media type holds text, and its encoding can be undone.
+
+What cannot be read passes or not as the policy says (`unscannable`), and is put on record in any case.
+Source: RFC 9110 sections 8.3 and 8.4; RFC 6838 section 4.2.8 (structured syntax suffixes).
+"""
+
+from typing import Final
+
+from proxy.openai.decoding import supported
+from proxy.relay.answer import Answer
+from proxy.relay.scanned import not_scannable
+from proxy.scanners import OutputScanner
+
+_TEXT_TYPES: Final = frozenset(
+    {
+        b"",
+        b"application/javascript",
+        b"application/json-seq",
+        b"application/jsonl",
+        b"application/jsonlines",
+        b"application/x-jsonlines",
+        b"application/x-ndjson",
+        b"application/x-subrip",
+        b"application/xml",
+        b"application/yaml",
+    }
+)
+"""Beside `text/*` and JSON. An answer without a type is looked at as text."""
+
+
+def scanner_of(answer: Answer) -> OutputScanner | None:
+    """Return who scans the answer; `None` if nobody does or can, which is put on record.
+
+    Raises:
+        PolicyViolation: it cannot be scanned, and that is not allowed.
+    """
+    scanner = answer.scanner
+    if scanner is None:
+        return None
+    reason = _obstacle(answer)
+    if reason is None:
+        return None if answer.dialect == "embeddings" and answer.is_json else scanner
+    scanner.missed("body", reason)
+    answer.scanner = None
+    if scanner.unscannable == "deny":
+        answer.attempt.meter.withheld = True
+        raise not_scannable()
+    return None
+
+
+def fits(answer: Answer, limit: int) -> bool:
+    """Tell whether an answer says that it is small enough to be held whole."""
+    return answer.length is not None and answer.length <= limit
+
+
+def _obstacle(answer: Answer) -> str | None:
+    if answer.content_encoding and not supported(answer.content_encoding):
+        return "compressed"
+    kind = answer.content_type
+    if answer.is_events or answer.is_json or kind.startswith(b"text/") or kind.endswith(b"+xml") or kind in _TEXT_TYPES:
+        return None
+    return "media" if kind.startswith((b"audio/", b"image/", b"video/")) else "binary"

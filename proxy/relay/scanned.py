@@ -1,0 +1,289 @@
+"""Text on its way through a scanner: which events may leave, and how those that hold a finding are written anew.
+
+An event is held back whole until all its text is decided, and everything behind it waits, so that a stream in which
+nothing matches leaves byte for byte as it came. What a scanner does not decide at once is a few characters; an event
+waits for the next one of its channel, rarely for more.
+
+    events   ....|e3|e2|e1|   e1: text decided, nothing masked    -> leaves as it came
+                  |  |        e2: part of a finding               -> leaves with the mask, or without what it hid
+                  |  `------- e3: not decided yet                 -> waits, and so does what comes behind it
+
+A channel that does not go on must not hold up the others: where something that could leave has waited `_PATIENCE_S`, or
+where more than `MOST_HELD_BYTES` wait, the event in front leaves with what is decided of its text. The rest goes on
+with the next event of its channel, or, where none comes, in an event of its own before the channel's end.
+
+Blocked: what comes before the finding leaves, nothing behind it. Broken off: what is not decided never leaves, because
+it may be the beginning of a secret.
+
+Rule of the file: no I/O, and no event is parsed here. Failure mode: an answer that needs more channels than
+`MOST_CHANNELS` is scanned event by event from there on, and that is put on record.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Generic, TypeVar
+
+from proxy.errors import PolicyViolation, ProxyError
+from proxy.exchange import Dialect
+from proxy.openai.channels import ALL, Key, Text, Whole, place_of, read_event, read_plain
+from proxy.openai.documents import dump_exact
+from proxy.openai.masked_text import alone, with_texts
+from proxy.relay.waiting import Channel, Item
+from proxy.scanners import OutputScanner, Piece
+
+MOST_HELD_BYTES: Final = 262_144
+MOST_CHANNELS: Final = 1_024
+_PATIENCE_S: Final = 1.0
+_CLEAN_CHARACTERS: Final = 64
+_MOST_CLEAN: Final = 256
+
+Raw = TypeVar("Raw")
+"""An event as it came: bytes of a stream, or a message."""
+
+
+class ScannedStream(Generic[Raw]):
+    """One stream of events. `write`: puts other data into an event, framing intact."""
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        scanner: OutputScanner,
+        write: Callable[[Raw, bytes], Raw],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.error: ProxyError | None = None
+        """Why the answer must end here; after that nothing is taken any more."""
+        self._dialect = dialect
+        self._scanner = scanner
+        self._edits = scanner.edits
+        self._write = write
+        self._clock = clock
+        self._channels: dict[Key, Channel[Raw]] = {}
+        self._queue: deque[Item[Raw]] = deque()
+        self._held_bytes = 0
+        self._ready = 0
+        """How many events wait though their text is decided."""
+        self._ended: set[Key] = set()
+        self._trusts_ends = True
+        self._missed: set[str] = set()
+        self._clean: set[str] = set()
+        self._noted: set[tuple[str, int, int]] = set()
+
+    def take(self, raw: Raw, data: bytes, name: bytes | None, document: Any) -> list[Raw]:
+        """Take one event and return what may leave now. `document`: `data`, decoded; `None` if it is no JSON.
+
+        Cost for an ordinary event: about 3 us on top of what the scanner needs (bench/policy_stream.py).
+        """
+        texts = read_plain(data) if document is None else read_event(self._dialect, name, document)
+        item = Item(raw, data, document, len(data))
+        characters = 0
+        for text in texts.pieces:
+            characters += len(text.text)
+            self._feed(text, item)
+        for whole in texts.wholes:
+            characters += len(whole.text)
+            self._look_at(whole, item)
+        if characters:
+            self._scanner.saw(characters)
+        for path in texts.missed:
+            self.miss(place_of(path), "media")
+            item.is_withheld = self.error is not None
+        left = self.abandon() if texts.failed else []
+        for key in texts.ends:
+            self._end(key)
+        if self.error is not None:
+            return left + self._cut(item)
+        if not self._queue and not item.open:
+            left.append(self._finished(item))
+            return left
+        return left + self._queued(item)
+
+    def pass_by(self, raw: Raw, size: int) -> list[Raw]:
+        """Take what has no text to look at: it keeps its place. `size`: in bytes."""
+        return self._queued(Item(raw, b"", None, size)) if self._queue else [raw]
+
+    def end(self) -> list[Raw]:
+        """Return what was held: the stream has come to its end."""
+        self._end(ALL)
+        return self.abandon() if self.error is not None else self._release()
+
+    def abandon(self) -> list[Raw]:
+        """Return what is decided of what was held, and forget the rest: the stream has broken off."""
+        return self._left_of(len(self._queue))
+
+    def miss(self, place: str, reason: str) -> None:
+        """Put on record that something cannot be scanned; sets `error` where that is not allowed."""
+        if place not in self._missed and len(self._missed) < MOST_CHANNELS:
+            self._missed.add(place)
+            self._scanner.missed(place, reason)
+        if self._scanner.unscannable == "deny" and self.error is None:
+            self.error = not_scannable()
+
+    def _feed(self, text: Text, item: Item[Raw]) -> None:
+        """Show a piece to its channel; `item` waits for it unless it is decided at once, which it nearly always is."""
+        channel = self._channels.get(text.key) or self._opened(text)
+        if channel is None:
+            self._look_at(Whole(text.path, text.text, text.kind), item)
+            return
+        length = len(text.text)
+        pieces = channel.scanner.pieces(text.text)
+        channel.fed += length
+        if self._edits:
+            if len(pieces) == 1 and pieces[0].taken == length and not pieces[0].masked and channel.is_even:
+                channel.decided += length
+            else:
+                channel.wait_for(text, item)
+                self._place(channel, pieces)
+        self._note(channel)
+
+    def _opened(self, text: Text) -> Channel[Raw] | None:
+        key = text.key
+        if len(self._channels) >= MOST_CHANNELS:
+            self.miss("channels", "too_many")
+            return None
+        if key in self._ended:
+            self._trusts_ends = False  # this provider says of every piece that it is the last
+        channel: Channel[Raw] = Channel(place_of(key), self._scanner.channel(text.kind))
+        self._channels[key] = channel
+        return channel
+
+    def _place(self, channel: Channel[Raw], pieces: Iterable[Piece]) -> None:
+        """Hand out what was decided to the events that it came in."""
+        for piece in pieces:
+            for item in channel.place(piece):
+                if item.is_queued and not item.open:
+                    self._ready += 1
+
+    def _note(self, channel: Channel[Raw]) -> None:
+        """Put on record what a channel has found; end the answer if it was blocked."""
+        found = channel.scanner.findings
+        if len(found) > channel.noted:
+            new = found[channel.noted :]
+            channel.noted = len(found)
+            if len(self._noted) < MOST_CHANNELS:
+                self._noted.update((finding.rule_id, finding.start, finding.end) for finding in new)
+            self._scanner.found(channel.name, new)
+        if channel.scanner.blocked is not None and self.error is None:
+            self.error = forbidden(channel.name)
+
+    def _look_at(self, whole: Whole, item: Item[Raw]) -> None:
+        """Scan a text that came whole. What repeats a channel is found there a second time and put on record once."""
+        text = whole.text
+        if text in self._clean:
+            return
+        result = self._scanner.whole(text, whole.kind)
+        if not result.findings and result.blocked is None:
+            if len(text) <= _CLEAN_CHARACTERS and len(self._clean) < _MOST_CLEAN:
+                self._clean.add(text)
+            return
+        new = [found for found in result.findings if (found.rule_id, found.start, found.end) not in self._noted]
+        if new:
+            self._scanner.found(place_of(whole.path), new)
+        if result.blocked is not None and self.error is None:
+            self.error = forbidden(place_of(whole.path))
+            item.is_withheld = True
+        if result.text is not text and self._edits:
+            item.edits[whole.path] = result.text
+
+    def _end(self, prefix: Key) -> None:
+        """Decide what is open in all channels whose names begin with `prefix`."""
+        if not self._trusts_ends and prefix:
+            return
+        size = len(prefix)
+        for key in [key for key in self._channels if key[:size] == prefix]:
+            channel = self._channels.pop(key)
+            if prefix[:1] == ("choices",) and len(self._ended) < MOST_CHANNELS:
+                self._ended.add(key)
+            if channel.rest:
+                item = self._of_its_own(channel)
+                channel.adopt(item)
+                self._append(item)
+            self._place(channel, channel.scanner.pieces("", final=True))
+            self._note(channel)
+
+    def _of_its_own(self, channel: Channel[Raw]) -> Item[Raw]:
+        """Return an event that holds nothing but what is left of a channel that ends."""
+        model, path = channel.last
+        if model.document is None:
+            return Item(model.raw, model.data, None, model.size)
+        document, path = alone(model.document, path, channel.rest)
+        data = dump_exact(document)
+        item = Item(self._write(model.raw, data), data, document, len(data))
+        channel.last = item, path
+        return item
+
+    def _append(self, item: Item[Raw]) -> None:
+        item.is_queued, item.since = True, self._clock()
+        self._held_bytes += item.size
+        self._ready += not item.open
+        self._queue.append(item)
+
+    def _queued(self, item: Item[Raw]) -> list[Raw]:
+        self._append(item)
+        return self._release()
+
+    def _release(self) -> list[Raw]:
+        """Return what may leave, in order."""
+        queue, out = self._queue, []
+        while queue:
+            first = queue[0]
+            if first.open:
+                is_late = self._ready and self._clock() - first.since > _PATIENCE_S
+                if not is_late and self._held_bytes <= MOST_HELD_BYTES:
+                    break
+                for waiting in tuple(first.open):
+                    waiting.channel.pass_rest_on(waiting)
+                self._ready += 1
+            out.append(self._finished(self._unqueued()))
+        return out
+
+    def _unqueued(self) -> Item[Raw]:
+        item = self._queue.popleft()
+        self._held_bytes -= item.size
+        self._ready -= not item.open
+        return item
+
+    def _cut(self, last: Item[Raw]) -> list[Raw]:
+        """Return what stands before the place where the answer is blocked."""
+        self._append(last)
+        place = next((at for at, item in enumerate(self._queue) if item.holds_blocked), len(self._queue) - 1)
+        return self._left_of(place + 1)
+
+    def _left_of(self, count: int) -> list[Raw]:
+        """Return what is decided of the first events that wait; forget all of them."""
+        out = []
+        for _ in range(count):
+            item = self._unqueued()
+            if item.is_withheld or (item.open and not item.says_something):
+                continue
+            for waiting in item.open:
+                waiting.changed = True
+            out.append(self._finished(item))
+        self._queue.clear()
+        self._channels.clear()
+        self._held_bytes = self._ready = 0
+        return out
+
+    def _finished(self, item: Item[Raw]) -> Raw:
+        """Return an event as it leaves."""
+        if not item.waiting and not item.edits:
+            return item.raw
+        changed = {waiting.path: "".join(waiting.out) for waiting in item.waiting if waiting.changed} | item.edits
+        if not changed:
+            return item.raw
+        if item.document is None:
+            return self._write(item.raw, changed[()].encode("utf-8", "surrogateescape"))
+        return self._write(item.raw, with_texts(item.data, item.document, changed))
+
+
+def forbidden(place: str) -> PolicyViolation:
+    """Return what a client is told whose answer was blocked."""
+    return PolicyViolation("The answer was withheld: it holds what a policy does not allow.", param=place)
+
+
+def not_scannable() -> PolicyViolation:
+    """Return what a client is told whose answer could not be scanned, where that is not allowed."""
+    return PolicyViolation(
+        "The answer was withheld: a part of it cannot be scanned.", code="answer_not_scannable", status=502
+    )

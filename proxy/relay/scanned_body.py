@@ -1,0 +1,217 @@
+"""Relay of answers that are scanned as a whole: JSON documents, and texts that are small enough.
+
+They are held until complete, scanned, and leave as they came where nothing was masked; else only the masked strings are
+written anew. What the policy forbids becomes an error before anything was sent. White space that a provider drips to
+keep a long call alive passes while it is all there is.
+
+Failure mode: an answer larger than `limits.event_bytes`, or not true to its encoding, cannot be scanned; it passes or
+not as the policy says. Large ones are scanned on a thread, so that other requests go on.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from proxy.config.schema import Limits
+from proxy.errors import UpstreamFailed
+from proxy.exchange import Dialect, Downstream, Headers
+from proxy.openai.channels import Path, Texts, Whole, place_of, read_document
+from proxy.openai.decoding import Decoder
+from proxy.openai.documents import load_container
+from proxy.openai.masked_text import with_texts
+from proxy.openai.response import inspect_document
+from proxy.relay.answer import Answer
+from proxy.relay.buffered import send_on
+from proxy.relay.inspector import BodyInspector
+from proxy.relay.scanned import forbidden, not_scannable
+from proxy.relay.sse import DECODED_PIECE_BYTES
+from proxy.scanners import OutputScanner, ScannedText
+
+_BLANK: Final = b" \t\r\n"
+_MUCH_TEXT: Final = 262_144
+"""Characters from which on a scan takes longer than the event loop may stand still."""
+_TIED_TO_BYTES: Final = frozenset(
+    {b"content-encoding", b"etag", b"digest", b"content-digest", b"repr-digest", b"content-md5", b"accept-ranges"}
+)
+"""Headers that would be wrong for an answer that was changed."""
+
+
+async def relay_scanned_body(
+    answer: Answer, scanner: OutputScanner, downstream: Downstream, limits: Limits, *, hold_s: float
+) -> None:
+    """Hold one answer, scan it and pass it on.
+
+    Raises:
+        PolicyViolation: it is forbidden, or cannot be scanned where it must be.
+        UpstreamFailed: the provider broke off.
+        ClientDisconnected: the client left.
+    """
+    held = _Held(answer, downstream, limits.event_bytes)
+    body = await held.complete(hold_s)
+    plain = None if body is None else _plain(answer, body, limits.event_bytes)
+    if plain is None:
+        scanner.missed("body", "too_large" if body is None else "malformed")
+        if scanner.unscannable == "deny":
+            answer.attempt.meter.withheld = True
+            raise not_scannable()
+        inspector = BodyInspector(answer.dialect, answer.content_encoding, limits.inspect_bytes)
+        for piece in held.pieces:
+            held.capture(piece)
+            inspector.feed(piece)
+        await send_on(answer, downstream, inspector, held.pieces, is_started=held.is_started)
+        return
+    document = load_container(plain)
+    inspect_document(answer.dialect, document, answer.attempt.meter)
+    masked = await _scanned(answer, scanner, plain, document)
+    answer.seal()
+    if masked is None:
+        await held.send(answer.headers, body or b"")
+    else:
+        await held.send(_for_another_body(answer.headers), masked)
+
+
+class _Held:
+    """What has come of one answer."""
+
+    def __init__(self, answer: Answer, downstream: Downstream, limit: int) -> None:
+        self.pieces: list[bytes] = []
+        self.is_started = False
+        """The head has left, and blanks after it."""
+        self._answer = answer
+        self._downstream = downstream
+        self._limit = limit
+
+    async def complete(self, hold_s: float) -> bytes | None:
+        """Return the whole body, `None` if it is too large to be held."""
+        size = 0
+        async for piece in self._read(hold_s):
+            if self.is_started and not self.pieces and not piece.strip(_BLANK):
+                await self._write(piece)
+                continue
+            self.pieces.append(piece)
+            size += len(piece)
+            if size > self._limit and not self._answer.reply.complete:
+                return None
+        return b"".join(self.pieces)
+
+    async def send(self, headers: Headers, body: bytes) -> None:
+        """Send the answer, or what has not left of it."""
+        answer = self._answer
+        self.capture(body)
+        if self.is_started:
+            await self._downstream.write(body)
+            await self._downstream.finish()
+        else:
+            await self._downstream.send(answer.status, answer.reply.reason, headers, body)
+
+    def capture(self, piece: bytes) -> None:
+        """Keep a copy of what leaves, where that is wanted."""
+        if self._answer.capture is not None:
+            self._answer.capture.add(piece)
+
+    async def _read(self, hold_s: float) -> AsyncIterator[bytes]:
+        """Yield the pieces of the body; when `hold_s` is over, let blanks go that are all there is."""
+        meter, reply = self._answer.attempt.meter, self._answer.reply
+        give_up_at = asyncio.get_running_loop().time() + hold_s
+        is_patient = True
+        while True:
+            try:
+                async with asyncio.timeout_at(give_up_at if is_patient else None):
+                    piece = await reply.read()
+            except TimeoutError:
+                is_patient = False
+                await self._start()
+                continue
+            if not piece:
+                return
+            self._answer.note_first_byte()
+            meter.response_bytes += len(piece)
+            yield piece
+
+    async def _start(self) -> None:
+        blanks = b"".join(self.pieces)
+        if blanks.strip(_BLANK) or self._answer.content_encoding:
+            return
+        answer = self._answer
+        self.is_started = True
+        self.pieces.clear()
+        await self._downstream.start(answer.status, answer.reply.reason, answer.headers, None)
+        await self._write(blanks)
+
+    async def _write(self, blanks: bytes) -> None:
+        self.capture(blanks)
+        await self._downstream.write(blanks)
+
+
+def _plain(answer: Answer, body: bytes, limit: int) -> bytes | None:
+    """Return the body without its encoding; `None` if that cannot be undone, or hides too much."""
+    if not answer.content_encoding:
+        return body
+    decoder, pieces, size = Decoder(answer.content_encoding, DECODED_PIECE_BYTES), [], 0
+    try:
+        for piece in decoder.feed(body):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
+                return None
+    except UpstreamFailed:
+        return None
+    return b"".join(pieces) if decoder.complete else None
+
+
+async def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any) -> bytes | None:
+    """Return the body with masks, `None` if it may leave as it is; put on record what was found.
+
+    Raises:
+        PolicyViolation: it is forbidden.
+    """
+    texts = _texts(answer.dialect, plain, document)
+    characters = sum(len(whole.text) for whole in texts.wholes)
+    scanner.saw(characters)
+    if characters > _MUCH_TEXT:
+        results = await asyncio.to_thread(_looked_at, scanner, texts.wholes)
+    else:
+        results = _looked_at(scanner, texts.wholes)
+    masked: dict[Path, str] = {}
+    for whole, result in results:
+        place = place_of(whole.path) or "body"
+        if result.findings:
+            scanner.found(place, result.findings)
+        if result.blocked is not None:
+            answer.attempt.meter.withheld = True
+            raise forbidden(place)
+        masked[whole.path] = result.text
+    for path in texts.missed[:1]:
+        scanner.missed(place_of(path), "media")
+    if texts.missed and scanner.unscannable == "deny":
+        answer.attempt.meter.withheld = True
+        raise not_scannable()
+    if not scanner.edits or not masked:
+        return None
+    if document is None:
+        return masked[()].encode("utf-8", "surrogateescape")
+    return with_texts(plain, document, masked)
+
+
+def _looked_at(scanner: OutputScanner, wholes: list[Whole]) -> list[tuple[Whole, ScannedText]]:
+    """Scan texts one by one; return those in which something was found."""
+    found = []
+    for whole in wholes:
+        result = scanner.whole(whole.text, whole.kind)
+        if result.findings or result.blocked is not None:
+            found.append((whole, result))
+            if result.blocked is not None:
+                break
+    return found
+
+
+def _texts(dialect: Dialect, plain: bytes, document: Any) -> Texts:
+    if document is not None:
+        return read_document(dialect, document)
+    texts = Texts()
+    texts.wholes.append(Whole((), plain.decode("utf-8", "surrogateescape"), "text"))
+    return texts
+
+
+def _for_another_body(headers: Headers) -> Headers:
+    return tuple(header for header in headers if header[0].lower() not in _TIED_TO_BYTES)

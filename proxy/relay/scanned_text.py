@@ -1,0 +1,97 @@
+"""Relay of texts that are scanned while they pass: transcripts, subtitles, lines of JSON, pages.
+
+A piece leaves when it arrives, but for the few characters that a scanner has not decided. What is forbidden ends the
+answer before its first byte, visibly: there is no way to say why in such a text.
+
+Failure mode: bytes that are no UTF-8 pass as they are. Flat memory. Source: Python's `surrogateescape`, PEP 383.
+"""
+
+import codecs
+from collections.abc import Iterable
+
+from proxy.exchange import Downstream
+from proxy.openai.decoding import Decoder
+from proxy.relay.answer import Answer
+from proxy.relay.scanned import forbidden
+from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete, without_encoding
+from proxy.scanners import OutputScanner
+
+_PLACE = "body"
+
+
+async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream: Downstream) -> None:
+    """Pass a text on as it comes.
+
+    Raises:
+        PolicyViolation: the policy forbids what comes next.
+        UpstreamFailed: the provider broke off; the head is sent already.
+        ClientDisconnected: the client left.
+    """
+    meter, text = answer.attempt.meter, _ScannedText(scanner)
+    encoding = answer.content_encoding
+    decoder = Decoder(encoding, DECODED_PIECE_BYTES) if encoding else None
+    headers = without_encoding(answer.headers) if encoding else answer.headers
+    await downstream.start(answer.status, answer.reply.reason, headers, None)
+    while piece := await answer.reply.read():
+        answer.note_first_byte()
+        meter.response_bytes += len(piece)
+        for plain in (piece,) if decoder is None else decoder.feed(piece):
+            await _write(answer, downstream, text, text.feed(plain))
+    if decoder is not None:
+        check_complete(decoder, answer)
+    rest = text.feed(b"", final=True)
+    meter.terminated = not text.is_blocked
+    if meter.terminated:
+        answer.seal()
+    await _write(answer, downstream, text, rest)
+    await downstream.finish()
+
+
+async def _write(answer: Answer, downstream: Downstream, text: "_ScannedText", data: bytes) -> None:
+    if data and answer.capture is not None:
+        answer.capture.add(data)
+    if data:
+        await downstream.write(data)
+    if text.is_blocked:
+        answer.reply.close()
+        answer.attempt.meter.withheld = True
+        raise forbidden(_PLACE)
+
+
+class _ScannedText:
+    """One text, cut anywhere, also inside a character."""
+
+    def __init__(self, scanner: OutputScanner) -> None:
+        self._scanner = scanner
+        self._channel = scanner.channel()
+        self._edits = scanner.edits
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._held = ""
+        self._noted = 0
+
+    @property
+    def is_blocked(self) -> bool:
+        """True when nothing more may leave."""
+        return self._channel.blocked is not None
+
+    def feed(self, data: bytes, *, final: bool = False) -> bytes:
+        """Return what may leave now."""
+        text = self._decoder.decode(data, final)
+        self._scanner.saw(len(text))
+        out = "".join(self._decided(text, final=False)) if text else ""
+        out += "".join(self._decided("", final=True)) if final else ""
+        found = self._channel.findings
+        if len(found) > self._noted:
+            self._scanner.found(_PLACE, found[self._noted :])
+            self._noted = len(found)
+        return out.encode("utf-8", "surrogateescape")
+
+    def _decided(self, text: str, *, final: bool) -> Iterable[str]:
+        pieces = self._channel.pieces(text, final)
+        if not self._edits:
+            yield text
+            return
+        self._held += text
+        for piece in pieces:
+            yield piece.text if piece.masked else self._held[: piece.taken]
+            self._held = self._held[piece.taken :]

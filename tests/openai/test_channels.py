@@ -1,0 +1,389 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.openai.channels import ALL, PLAIN, place_of, read_document, read_event, read_plain
+
+AT = {"item_id": "i", "output_index": 2, "content_index": 1}
+AUDIO = ("choices", 0, "message", "audio")
+BASE64 = "QUJD" * 2000
+
+
+def chunk(*choices, **more):
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": list(choices), **more}
+
+
+def delta(index=0, /, **said):
+    return {"index": index, "delta": said, "logprobs": None, "finish_reason": None}
+
+
+def pieces(texts):
+    return [(piece.key, piece.path, piece.text, piece.kind) for piece in texts.pieces]
+
+
+def in_choice(name, text, *, index=0, place=0, kind="text"):
+    return (("choices", index, name), ("choices", place, "delta", name), text, kind)
+
+
+FUNCTION = ("choices", 0, "tool_calls", 3, "function", "arguments")
+PIECES = {
+    "content": ("chat", chunk(delta(role="assistant", content="a")), [in_choice("content", "a")]),
+    "several choices": (
+        "chat",
+        chunk(delta(1, content="b"), delta(0, refusal="r")),
+        [in_choice("content", "b", index=1), in_choice("refusal", "r", place=1)],
+    ),
+    "no index": (
+        "chat",
+        chunk({"delta": {"content": "a"}}, {"delta": {"content": "b"}}),
+        [in_choice("content", "a"), in_choice("content", "b", index=1, place=1)],
+    ),
+    "reasoning": (
+        "chat",
+        chunk(delta(reasoning_content="x", reasoning="y", thought="z")),
+        [in_choice("reasoning_content", "x"), in_choice("reasoning", "y"), in_choice("thought", "z")],
+    ),
+    "reasoning details": (
+        "chat",
+        chunk(
+            delta(
+                reasoning_details=[
+                    {"type": "reasoning.text", "index": 4, "text": "t", "signature": "s"},
+                    {"type": "reasoning.encrypted", "data": "QUJD"},
+                ]
+            )
+        ),
+        [
+            (
+                ("choices", 0, "reasoning_details", 4, "text"),
+                ("choices", 0, "delta", "reasoning_details", 0, "text"),
+                "t",
+                "text",
+            )
+        ],
+    ),
+    "parts": (
+        "chat",
+        chunk(delta(content=[{"type": "thinking", "thinking": [{"type": "text", "text": "t"}]}])),
+        [
+            (
+                ("choices", 0, "content", 0, "thinking", 0, "text"),
+                ("choices", 0, "delta", "content", 0, "thinking", 0, "text"),
+                "t",
+                "text",
+            )
+        ],
+    ),
+    "tool call": (
+        "chat",
+        chunk(delta(tool_calls=[{"index": 3, "id": "call_1", "type": "function", "function": {"arguments": "{"}}])),
+        [(FUNCTION, ("choices", 0, "delta", "tool_calls", 0, "function", "arguments"), "{", "json")],
+    ),
+    "custom tool": (
+        "chat",
+        chunk(delta(tool_calls=[{"index": 3, "custom": {"input": "ls"}}])),
+        [
+            (
+                ("choices", 0, "tool_calls", 3, "custom", "input"),
+                ("choices", 0, "delta", "tool_calls", 0, "custom", "input"),
+                "ls",
+                "text",
+            )
+        ],
+    ),
+    "function call": (
+        "chat",
+        chunk(delta(function_call={"arguments": "{"})),
+        [
+            (
+                ("choices", 0, "function_call", "arguments"),
+                ("choices", 0, "delta", "function_call", "arguments"),
+                "{",
+                "json",
+            )
+        ],
+    ),
+    "audio": (
+        "chat",
+        chunk(delta(audio={"id": "a", "transcript": "hi", "expires_at": 7})),
+        [(("choices", 0, "audio", "transcript"), ("choices", 0, "delta", "audio", "transcript"), "hi", "text")],
+    ),
+    "completion": (
+        "completions",
+        chunk({"index": 1, "text": "a", "logprobs": {"tokens": ["a"]}}),
+        [(("choices", 1, "text"), ("choices", 0, "text"), "a", "text")],
+    ),
+    "odd choices": ("chat", chunk(None, 3, {"delta": "x", "index": "0"}), None),
+    "output text": (
+        "responses",
+        {"type": "response.output_text.delta", **AT, "delta": "a", "logprobs": [], "obfuscation": "x"},
+        [(("output", 2, "content", 1, "response.output_text"), ("delta",), "a", "text")],
+    ),
+    "arguments": (
+        "responses",
+        {"type": "response.function_call_arguments.delta", "item_id": "i", "output_index": 0, "delta": "{"},
+        [(("output", 0, "response.function_call_arguments"), ("delta",), "{", "json")],
+    ),
+    "no output index": (
+        "responses",
+        {"type": "response.mcp_call_arguments.delta", "item_id": "i", "delta": "{"},
+        [(("output", "i", "response.mcp_call_arguments"), ("delta",), "{", "json")],
+    ),
+    "summary": (
+        "responses",
+        {"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 1, "delta": "s"},
+        [(("output", 0, "summary", 1, "response.reasoning_summary_text"), ("delta",), "s", "text")],
+    ),
+    "object delta": (
+        "responses",
+        {"type": "response.reasoning.delta", "delta": {"text": "s"}},
+        [(("output", "response.reasoning", "text"), ("delta", "text"), "s", "text")],
+    ),
+    "realtime": (
+        "realtime",
+        {"type": "response.output_text.delta", "response_id": "r", "output_index": 0, "delta": "a"},
+        [(("response", "r", "output", 0, "response.output_text"), ("delta",), "a", "text")],
+    ),
+    "transcript": (
+        "audio",
+        {"type": "transcript.text.delta", "delta": "a"},
+        [(("output", "transcript.text"), ("delta",), "a", "text")],
+    ),
+    "segment": (
+        "audio",
+        {"type": "transcript.text.segment", "text": "a", "start": 0.0},
+        [(("transcript", "segment"), ("text",), "a", "text")],
+    ),
+    "blocks": (
+        "generic",
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "a"}},
+        [(("block", 1, "text"), ("delta", "text"), "a", "text")],
+    ),
+    "block of json": (
+        "generic",
+        {"type": "content_block_delta", "delta": {"partial_json": "{"}},
+        [(("block", 0, "partial_json"), ("delta", "partial_json"), "{", "json")],
+    ),
+    "unknown": (
+        "generic",
+        {"id": "x", "token": {"text": "a", "id": 5}, "n": [1, 2], "e": [], "deep": [["b"]]},
+        [
+            (("token", "text"), ("token", "text"), "a", "text"),
+            (("deep", 0, 0), ("deep", 0, 0), "b", "text"),
+        ],
+    ),
+    "unknown in a known dialect": ("chat", {"response": "a"}, [(("response",), ("response",), "a", "text")]),
+    "list": ("chat", [{"text": "a"}], [((0, "text"), (0, "text"), "a", "text")]),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_event_when_it_holds_pieces_then_each_names_its_channel_and_place(name):
+    dialect, document, expected = PIECES[name]
+    texts = read_event(dialect, None, document)
+    if expected is None:
+        assert [piece.text for piece in texts.pieces] == ["x"]
+    else:
+        assert pieces(texts) == expected
+        assert texts.wholes == []
+    for piece in texts.pieces:
+        value = document
+        for step in piece.path:
+            value = value[step]
+        assert value == piece.text
+
+
+ENDS = {
+    "finish": ("chat", chunk({"index": 2, "delta": {}, "finish_reason": "stop"}), [("choices", 2)]),
+    "empty finish": ("chat", chunk({"index": 2, "delta": {}, "finish_reason": ""}), []),
+    "text done": (
+        "responses",
+        {"type": "response.output_text.done", **AT},
+        [("output", 2, "content", 1, "response.output_text")],
+    ),
+    "arguments done": (
+        "responses",
+        {"type": "response.function_call_arguments.done", "output_index": 2},
+        [("output", 2, "response.function_call_arguments")],
+    ),
+    "part done": ("responses", {"type": "response.content_part.done", **AT}, [("output", 2, "content", 1)]),
+    "item done": ("responses", {"type": "response.output_item.done", "output_index": 2}, [("output", 2)]),
+    "completed": ("responses", {"type": "response.completed", "response": {"id": "r", "object": "response"}}, [ALL]),
+    "failed": ("responses", {"type": "response.failed"}, [ALL]),
+    "realtime done": (
+        "realtime",
+        {"type": "response.done", "response": {"id": "r", "object": "realtime.response"}},
+        [("response", "r")],
+    ),
+    "realtime item done": (
+        "realtime",
+        {"type": "response.output_item.done", "response_id": "r", "output_index": 0},
+        [("response", "r", "output", 0)],
+    ),
+    "input transcribed": (
+        "realtime",
+        {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "content_index": 0},
+        [("output", "i", "content", 0, "conversation.item.input_audio_transcription")],
+    ),
+    "transcribed": ("audio", {"type": "transcript.text.done"}, [ALL]),
+    "block": ("generic", {"type": "content_block_stop", "index": 1}, [("block", 1)]),
+    "message": ("generic", {"type": "message_stop"}, [ALL]),
+    "other": ("responses", {"type": "response.in_progress"}, []),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_event_when_it_ends_channels_then_it_names_them(name):
+    dialect, document, expected = ENDS[name]
+    assert read_event(dialect, None, document).ends == expected
+
+
+def test_event_when_its_type_stands_beside_the_data_then_the_name_counts():
+    assert read_event("responses", b"response.completed", {"x": 1}).ends == [ALL]
+    assert read_event("responses", b"response.x.delta", {"delta": "a"}).pieces[0].key == ("output", "response.x")
+
+
+ITEM = {"id": "m", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "t"}]}
+CALL = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "c"}
+RESPONSE = {
+    "id": "r",
+    "object": "response",
+    "model": "m",
+    "instructions": "echo",
+    "tools": [{"description": "echo"}],
+    "metadata": {"k": "echo"},
+    "text": {"format": {"type": "text"}},
+    "output": [ITEM, CALL],
+    "usage": {"x": "y"},
+}
+WHOLES = {
+    "snapshot": ("responses", {"type": "response.output_text.done", "text": "t"}, {("text",): "t"}),
+    "arguments": (
+        "responses",
+        {"type": "response.function_call_arguments.done", "arguments": "{}"},
+        {("arguments",): "{}"},
+    ),
+    "item": ("responses", {"type": "response.output_item.done", "item": ITEM}, {("item", "content", 0, "text"): "t"}),
+    "response": (
+        "responses",
+        {"type": "response.completed", "response": RESPONSE},
+        {
+            ("response", "output", 0, "content", 0, "text"): "t",
+            ("response", "output", 1, "name"): "f",
+            ("response", "output", 1, "arguments"): "{}",
+        },
+    ),
+    "name": (
+        "chat",
+        chunk(delta(tool_calls=[{"index": 0, "function": {"name": "f"}}])),
+        {("choices", 0, "delta", "tool_calls", 0, "function", "name"): "f"},
+    ),
+    "message": ("chat", chunk({"index": 0, "message": {"content": "t"}}), {("choices", 0, "message", "content"): "t"}),
+    "beside choices": ("chat", chunk(provider="P", citations=["u"]), {("provider",): "P", ("citations", 0): "u"}),
+    "beside a delta": ("audio", {"type": "transcript.text.delta", "delta": "", "note": "n"}, {("note",): "n"}),
+    "error": ("generic", {"error": {"message": "no", "type": "x"}}, {("error", "message"): "no"}),
+    "error event": ("generic", {"type": "error", "message": "no"}, {("message",): "no"}),
+    "session": ("realtime", {"type": "session.created", "session": {"instructions": "echo"}}, {}),
+}
+
+
+@pytest.mark.parametrize("name", WHOLES)
+def test_event_when_it_holds_whole_texts_then_they_are_no_pieces(name):
+    dialect, document, expected = WHOLES[name]
+    texts = read_event(dialect, None, document)
+    assert texts.pieces == []
+    assert {whole.path: whole.text for whole in texts.wholes} == expected
+    assert all((whole.kind == "json") is (whole.path[-1] == "arguments") for whole in texts.wholes)
+    assert texts.failed is name.startswith("error")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "document", "expected"),
+    [
+        ("chat", chunk(error={"message": "no"}), [("error", "message")]),
+        ("embeddings", {"data": [{"embedding": "QUJD"}], "text": "x"}, []),
+        ("images", {"data": [{"url": "u", "revised_prompt": "p"}]}, [("data", 0, "revised_prompt")]),
+        ("none", {"object": "realtime.client_secret", "value": "ek"}, []),
+        ("none", {"object": "organization.admin_api_key", "value": "sk"}, []),
+        ("none", {"object": "list", "data": [{"id": "x", "content": "c"}]}, [("data", 0, "content")]),
+        ("none", {"object": 7, "name": "n"}, [("name",)]),
+        ("none", ["a", "", 3], [(0,)]),
+        ("generic", {"object": ["odd"], "type": ["odd"], "result": "short"}, [("result",)]),
+        ("chat", {"choices": [{"message": {"audio": {"data": "QUJD", "transcript": "t"}}}]}, [(*AUDIO, "transcript")]),
+        ("responses", {"output": [{"type": "image_generation_call", "result": BASE64}]}, []),
+        ("responses", {"output": [{"type": "input_image", "image_url": "data:image/png;base64," + BASE64}]}, []),
+        ("responses", {"output": [{"type": "x", "result": "a b " * 2000}]}, [("output", 0, "result")]),
+    ],
+)
+def test_document_when_it_is_whole_then_every_text_of_a_model_is_found(dialect, document, expected):
+    texts = read_document(dialect, document) if "created" not in document else read_event(dialect, None, document)
+    assert [whole.path for whole in texts.wholes] == expected
+
+
+def test_media_when_they_come_then_they_are_named_and_not_read():
+    image = {"type": "image_generation_call", "result": BASE64}
+    assert read_document("responses", {"output": [image]}).missed == [("output", 0, "result")]
+    assert read_document("images", {"data": [{"b64_json": "QUJD"}]}).missed == [("data", 0, "b64_json")]
+    audio = read_event("chat", None, chunk(delta(audio={"data": "QUJD"})))
+    assert audio.missed == [("choices", 0, "delta", "audio", "data")]
+    speech = read_event("audio", None, {"type": "speech.audio.delta", "audio": "QUJD"})
+    assert (speech.missed, speech.pieces, speech.wholes) == ([("speech.audio",)], [], [])
+
+
+def test_plain_data_when_it_comes_then_it_is_one_channel():
+    assert pieces(read_plain(b"a \xff")) == [(PLAIN, (), "a \udcff", "text")]
+    assert (read_plain(b"[DONE]").ends, read_plain(b"[DONE]").pieces) == ([ALL], [])
+    assert (read_plain(b"").ends, read_plain(b"").pieces) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("steps", "place"),
+    [
+        (("choices", 0, "content"), "choices[0].content"),
+        (("choices", 0, "tool_calls", 3, "function", "arguments"), "choices[0].tool_calls[3].function.arguments"),
+        (("output", 2, "content", 1, "response.output_text"), "output[2].content[1].response.output_text"),
+        (("output", "item-of-a-client", "response.x"), "output.*.response.x"),
+        (("metadata", "SECRET"), "*.*"),
+        ((0, "text"), "[0].text"),
+        ((), ""),
+    ],
+)
+def test_place_when_named_then_it_holds_nothing_that_a_client_could_choose(steps, place):
+    assert place_of(steps) == place
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["choices", "delta", "index", "content", "type", "object", "error", "response", "item_id", "x"]
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON, st.sampled_from(["chat", "completions", "responses", "realtime", "audio", "images", "generic", "none"]))
+def test_anything_when_read_then_nothing_raises_and_paths_lead_to_the_texts(document, dialect):
+    for texts in (read_event(dialect, b"x.delta", document), read_document(dialect, document)):
+        for piece in (*texts.pieces, *texts.wholes):
+            value = document
+            for step in piece.path:
+                value = value[step]
+            assert value == piece.text
+            assert json.dumps(place_of(piece.path)).isascii()
+
+
+def test_document_when_it_is_nested_deeply_then_it_is_read_all_the_same():
+    document: object = "t"
+    for _ in range(1020):
+        document = [document]
+    [whole] = read_document("none", document).wholes
+    assert (whole.text, len(whole.path)) == ("t", 1020)
