@@ -77,7 +77,6 @@ class App:
         )
         self.budget = ByteBudget(config.limits.buffered_bytes)
         self.tally = QuotaTally()
-        self.callers = Callers(config.quota)
         clock = time.monotonic
         self.outage = Outage(config.quota, self.tally, clock)
         self.projects = Directory(
@@ -86,6 +85,7 @@ class App:
             kept_in=Path(config.data_dir) / "projects.json",
             clock=clock,
         )
+        self.callers = Callers(config.quota, self.projects.quota_rules)
         book = LeaseBook(self.journal, self.writer.hurry)
         self.keeper = Keeper(
             config.quota,

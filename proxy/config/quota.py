@@ -70,7 +70,7 @@ class Quota(Section):
         2000, description="Longest wait of a request for PostgreSQL; then it counts as away."
     )
     max_wait_ms: Annotated[int, Field(ge=0, lt=1 << 31)] = Field(
-        5000, description="A request that fits only once others have settled waits this long for them; then 429."
+        10_000, description="A request that fits only once others have settled waits this long for them; then 429."
     )
     max_waiting: Count = Field(1024, description="Requests waiting so at the same time; above it 429 at once.")
     max_callers: Count = Field(

@@ -66,6 +66,13 @@ class Directory:
         """Return what counts for a project now: the same object until its document changes. Never waits."""
         return self._known.get(project_id, DEFAULT)
 
+    def quota_rules(self, project_id: str) -> str | None:
+        """Return a project's member `quota` as JSON, `None` if it has none. Decodes the document at every call."""
+        document = self._documents.get(project_id)
+        config = None if document is None else orjson.loads(document)
+        rules = config.get("quota") if isinstance(config, dict) else None
+        return None if rules is None else orjson.dumps(rules).decode()
+
     @property
     def is_ready(self) -> bool:
         """True once the projects were read, from PostgreSQL or from what was last known, or the wait is over."""

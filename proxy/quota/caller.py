@@ -36,6 +36,8 @@ class Waiter:
     """What it would be content with by now: `wanted`, or the same with a lower output maximum."""
     until: float
     """Monotonic seconds: how long it waits for others to settle."""
+    is_growth: bool
+    """The extension of a running request, which waits for nobody."""
     admitted: asyncio.Future[Admission]
 
 
@@ -138,5 +140,7 @@ def lowered_to(bound: Bound, room: tuple[int, int]) -> Bound | None:
     return lowered(bound, output)
 
 
+USEFUL_TOKENS = 256
+"""An answer without a maximum is not cut shorter than this while others may give something back."""
 LEAST_OUTPUT_TOKENS = 16
 """A shorter answer helps nobody; it is also the least maximum that the Responses API takes."""

@@ -1,4 +1,8 @@
-"""All callers of this replica, at most `max_callers`: the longest unused give way, never one with running requests."""
+"""All callers of this replica, at most `max_callers`: the longest unused give way, never one with running requests.
+
+A caller that is new here follows its project's rules as they were last known, so that they count while PostgreSQL is
+away too; what PostgreSQL says with its first answer then replaces them (`keeper`).
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -7,14 +11,15 @@ from proxy.config.quota import Quota
 from proxy.quota import limits
 from proxy.quota.caller import Caller
 from proxy.quota.lease import Account
+from proxy.quota.windows import ShortWindows
 
 
 class Callers:
-    """Finds the state of a caller; least recently used first."""
+    """Finds the state of a caller; least recently used first. `rules`: what is known of a project's rules, as JSON."""
 
-    def __init__(self, settings: Quota) -> None:
+    def __init__(self, settings: Quota, rules: Callable[[str], str | None] | None = None) -> None:
         self._settings = settings
-        self._default, _ = limits.parse(None, settings)
+        self._rules = rules or _know_nothing
         self._by_key: OrderedDict[tuple[str, str], Caller] = OrderedDict()
         self.forget: Callable[[Caller], None] = _keep_nothing
         """Called with each caller that gives way."""
@@ -31,7 +36,7 @@ class Callers:
         caller = self._by_key.get(key)
         if caller is None:
             self._make_room(now)
-            caller = self._by_key[key] = Caller(Account(user_id, project_id), self._default, now)
+            caller = self._by_key[key] = self._make(user_id, project_id, now)
         else:
             self._by_key.move_to_end(key)
         caller.used_at = now
@@ -45,6 +50,14 @@ class Callers:
         """Forget a caller of whom nothing is held."""
         self._by_key.pop(caller.key, None)
 
+    def _make(self, user_id: str, project_id: str, now: float) -> Caller:
+        policy, _ = limits.parse(self._rules(project_id), self._settings)
+        caller = Caller(Account(user_id, project_id), policy, now)
+        if policy.has_short_windows:
+            caller.windows = ShortWindows()
+            caller.windows.configure(policy, 1)
+        return caller
+
     def _make_room(self, now: float) -> None:
         if len(self._by_key) < self._settings.max_callers:
             return
@@ -53,6 +66,10 @@ class Callers:
                 self.forget(caller)
                 self.drop(caller)
                 return
+
+
+def _know_nothing(_: str) -> None:
+    """Know no project."""
 
 
 def _keep_nothing(_: Caller) -> None:

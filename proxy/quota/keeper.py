@@ -10,6 +10,7 @@ and what was to be given back is in the journal.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
@@ -62,10 +63,14 @@ class Keeper:
         callers.forget = self._give_all_back
 
     async def run(self) -> None:
-        """Renew until cancelled; until the first contact, try often."""
+        """Renew until cancelled. Until the first contact try often; later come back one by one, not all at once."""
         while True:
             await self.renew()
-            await asyncio.sleep(_FIRST_TRIES_S if self._outage.is_away else self._settings.renew_s)
+            if self._outage.was_reached:
+                part = random.uniform(0.25, 0.75) if self._outage.is_away else 1.0
+                await asyncio.sleep(self._settings.renew_s * part)
+            else:
+                await asyncio.sleep(_FIRST_TRIES_S)
 
     async def renew(self) -> None:
         """Ask once for all leases; then give back what is not needed."""

@@ -12,14 +12,19 @@ be spent too much stands in docs/quotas.md.
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from proxy.config.quota import Quota
 from proxy.errors import DatabaseUnavailable
 from proxy.holds import Bound
 from proxy.quota import refusals
-from proxy.quota.caller import Admission, Caller, Waiter, lowered_to
+from proxy.quota.caller import USEFUL_TOKENS, Admission, Caller, Waiter, fits, lowered, lowered_to
 from proxy.quota.reservation import Unleased
 from proxy.quota.tally import QuotaTally
+
+_ANY: Final = 1 << 62
+_CROWD: Final = 4
+"""An answer without a maximum gets no more than one part in so many of what is left: nobody can say when more comes."""
 
 
 class Outage:
@@ -77,32 +82,47 @@ class Outage:
                 waiter.admitted.set_exception(refusals.unavailable())
 
     def _from_spare(self, caller: Caller, waiter: Waiter, now: float) -> Admission | None:
-        if caller.policy.outage != "lease":
+        """Serve from what is held, with a lower maximum where the whole does not fit."""
+        if caller.policy.outage not in ("lease", "capped"):
             return None
-        level = lowered_to(waiter.wanted, caller.account.spare(now))
+        level = _fitting(waiter.wanted, caller.account.spare(now))
         parts = None if level is None else caller.account.take(level.tokens, level.cost_nanos, now)
         return None if level is None or parts is None else Admission(level, parts)
 
-    def _without_lease(self, caller: Caller, bound: Bound) -> Admission | None:
-        unleased = self._leave(caller, bound)
-        if unleased is None:
+    def _without_lease(self, caller: Caller, wanted: Bound) -> Admission | None:
+        """Serve from what the rule allows beyond it."""
+        unleased, room = self._leave(caller)
+        bound = _fitting(wanted, room)
+        if unleased is None or bound is None:
             return None
         caller.unleased_tokens += bound.tokens
         caller.unleased_nanos += bound.cost_nanos
         self._tally.admit_without_lease(unleased)
         return Admission(bound, [], unleased)
 
-    def _leave(self, caller: Caller, bound: Bound) -> Unleased | None:
-        """Return by which rule a request may go without a lease, `None` if it may not."""
+    def _leave(self, caller: Caller) -> tuple[Unleased | None, tuple[int, int]]:
+        """Return by which rule requests may go without a lease, and how many tokens and nano-dollars more."""
         policy, settings = caller.policy, self._settings
-        nanos = caller.unleased_nanos + bound.cost_nanos
         if policy.outage == "open":
-            return "open"
+            return "open", (_ANY, _ANY)
         if policy.outage == "capped":
-            return "capped" if nanos <= policy.cap_nanos else None
+            return "capped", (_ANY, policy.cap_nanos - caller.unleased_nanos)
         if policy.outage == "lease" and not self.was_reached:
-            tokens = caller.unleased_tokens + bound.tokens
-            most_nanos = int(settings.default_cost_daily * 1_000_000_000)
-            share = settings.cold_start_share
-            return "cold" if tokens <= settings.default_tokens_daily * share and nanos <= most_nanos * share else None
+            tokens = settings.default_tokens_daily * settings.cold_start_share
+            nanos = float(settings.default_cost_daily) * 1_000_000_000 * settings.cold_start_share
+            return "cold", (int(tokens) - caller.unleased_tokens, int(nanos) - caller.unleased_nanos)
+        return None, (0, 0)
+
+
+def _fitting(wanted: Bound, room: tuple[int, int]) -> Bound | None:
+    """Return `wanted` if it fits, else with a lower maximum that leaves something for others; `None`: not even that.
+
+    A stream gets a maximum too, and does not grow: nobody could let it have more.
+    """
+    if fits(wanted, room):
+        return wanted
+    most = lowered_to(wanted, room)
+    if most is None:
         return None
+    fair = lowered_to(wanted, (room[0] // _CROWD, room[1] // _CROWD))
+    return lowered(wanted, min(most.output_tokens, max(fair.output_tokens if fair else 0, USEFUL_TOKENS)))

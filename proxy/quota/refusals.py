@@ -2,6 +2,7 @@
 
     daily         429 insufficient_quota     the day's tokens or money: waiting is for tomorrow, no SDK tries again
     short         429 rate_limit_exceeded    a minute's requests or tokens, requests at once: SDKs wait and try again
+    held          429 rate_limit_exceeded    the day has room, but running requests hold it: SDKs wait and try again
     crowded       429 rate_limit_exceeded    too many requests of the caller wait for their quota already
     unavailable   503 quota_unavailable      PostgreSQL is away, and the project's rule does not serve this then
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:  # its module speaks to PostgreSQL, this one to nobody
 _NOT_SENT: Final = " The request was not sent to the provider, and nothing was charged for it."
 _CUT: Final = " The answer was ended here; what was generated before is charged."
 _CROWDED_RETRY_S: Final = 1.0
+_HELD_RETRY_S: Final = 5.0
+"""Nobody knows when running requests will end."""
 _OUTAGE_RETRY_S: Final = 2.0
 _SHORT_LIMITS: Final[dict[Dimension, str]] = {
     "requests": "requests per minute",
@@ -50,6 +53,17 @@ def daily(wanted: Bound, balance: "Balance | None", account: Account, now: float
         details=day.details(),
         reset_at=reset_at,
         retry_after_s=balance.window_s,
+    )
+
+
+def held(wanted: Bound, balance: "Balance", account: Account, now: float) -> RateLimited:
+    """Refuse what fits into the day, but not beside what running requests may still use. Arguments as of `daily`."""
+    tokens, cost = _days(wanted, balance, account, now)
+    day = tokens if tokens.is_short or not cost.is_short else cost
+    return RateLimited(
+        f"{day.sentence('limit reserved')} Try again in {duration(_HELD_RETRY_S)}.{_NOT_SENT}",
+        details={**day.details(), "reason": "reserved", "limitedBy": day.reason},
+        retry_after_s=_HELD_RETRY_S,
     )
 
 
@@ -125,10 +139,10 @@ class _Day:
     def is_short(self) -> bool:
         return self.requested > self.remaining
 
-    def sentence(self) -> str:
+    def sentence(self, state: str = "limit reached") -> str:
         name, show, unit = ("token", _count, " tokens") if self.reason == "tokens" else ("cost", _price, "")
         text = (
-            f"Daily {name} limit reached: {show(self.used)} of {show(self.limit)}{unit} are used, "
+            f"Daily {name} {state}: {show(self.used)} of {show(self.limit)}{unit} are used, "
             f"{show(self.reserved)} reserved by requests that still run, {show(self.remaining)} left; "
             f"this request may use up to {show(self.requested)}."
         )

@@ -6,7 +6,7 @@
                           |     v
                           |  lower the output maximum? --> what is left serves it: ask for that
                           |  others hold or run on it?  --> wait until something is settled or given back, some seconds
-                          '--  neither                  --> QuotaExceeded
+                          '--  neither                  --> QuotaExceeded; after that time and in vain, RateLimited
 
 A lease's id is journaled before PostgreSQL is asked, so that a grant whose answer got lost, or whose asker died, is
 given back by the journal. Failure mode: PostgreSQL does not answer in time: `outage` decides for everyone who waits.
@@ -20,10 +20,10 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 from proxy.config.quota import Quota
-from proxy.errors import DatabaseUnavailable, ProxyError
+from proxy.errors import DatabaseUnavailable, ProxyError, QuotaExceeded
 from proxy.holds import Bound
 from proxy.quota import refusals
-from proxy.quota.caller import Admission, Caller, Waiter, fits, lowered, lowered_to
+from proxy.quota.caller import USEFUL_TOKENS, Admission, Caller, Waiter, fits, lowered, lowered_to
 from proxy.quota.lease import Lease, Part
 from proxy.quota.ledger import Grant
 from proxy.quota.outage import Outage
@@ -34,8 +34,6 @@ _PAUSE_S = 0.1
 _RETRY_S = 0.05
 _FRESH_S = 1.0
 """A flood of hopeless requests asks PostgreSQL once in this time; it is also how late a raised limit may be noticed."""
-_USEFUL_TOKENS = 256
-"""An answer without a maximum is not cut shorter than this while others may give something back."""
 _CLOCK_SKEW = 1 - 5e-4
 _EDGE_S = 0.05
 """A lease is not used in the last moments of its window, and clocks may differ by the skew."""
@@ -89,12 +87,12 @@ class Supply:
         Awaiting it raises:
             QuotaExceeded, QuotaUnavailable, JournalUnavailable.
         """
-        return self._wait(caller, bound, self._clock() + self._settings.max_wait_ms / 1000)
+        return self._wait(caller, bound, self._clock() + self._settings.max_wait_ms / 1000, is_growth=False)
 
     async def more(self, caller: Caller, bound: Bound) -> list[Part]:
         """Return parts for the extension of a running request; never waits for others. Raises as `wait`."""
         parts = caller.account.take(bound.tokens, bound.cost_nanos, self._clock())
-        return parts if parts is not None else (await self._wait(caller, bound, self._clock())).parts
+        return parts if parts is not None else (await self._wait(caller, bound, self._clock(), is_growth=True)).parts
 
     def look_ahead(self, caller: Caller, now: float) -> None:
         """Ask for more before it is needed, while plenty is left."""
@@ -112,15 +110,14 @@ class Supply:
             self._serve(caller)
             caller.changed.set()
 
-    async def _wait(self, caller: Caller, bound: Bound, until: float) -> Admission:
+    async def _wait(self, caller: Caller, bound: Bound, until: float, *, is_growth: bool) -> Admission:
         now = self._clock()
-        is_hopeless = self._is_hopeless(caller, bound, now)
-        if is_hopeless:
+        if self._is_hopeless(caller, bound, now):
             raise self._refusal(caller, bound)
         if self._waiting >= self._settings.max_waiting:
             self._tally.deny("waiting")
             raise refusals.crowded()
-        waiter = Waiter(bound, bound, until, asyncio.get_running_loop().create_future())
+        waiter = Waiter(bound, bound, until, is_growth, asyncio.get_running_loop().create_future())
         caller.waiters.append(waiter)
         self._waiting += 1
         self._start(caller)
@@ -136,8 +133,7 @@ class Supply:
         """Tell whether PostgreSQL has said a moment ago that there is nothing for a request like this."""
         if caller.balance is None or caller.waiters or now >= caller.heard_at + min(_FRESH_S, caller.balance.window_s):
             return False
-        hope = caller.hope(now)
-        return not fits(_modest(bound, hope, 1), hope) and lowered_to(bound, hope) is None
+        return not _is_possible(bound, caller.hope(now))
 
     def _start(self, caller: Caller) -> None:
         if caller.supply is None:
@@ -257,15 +253,19 @@ class Supply:
                 continue
             else:
                 caller.waiters.remove(waiter)
-                self._refuse(caller, waiter)
+                self._refuse(caller, waiter, is_held=not waiter.is_growth and _is_possible(waiter.wanted, hope))
         return again
 
-    def _refuse(self, caller: Caller, waiter: Waiter) -> None:
+    def _refuse(self, caller: Caller, waiter: Waiter, *, is_held: bool) -> None:
         if not waiter.admitted.done():
-            waiter.admitted.set_exception(self._refusal(caller, waiter.wanted))
+            waiter.admitted.set_exception(self._refusal(caller, waiter.wanted, is_held=is_held))
 
-    def _refusal(self, caller: Caller, wanted: Bound) -> ProxyError:
-        error = refusals.daily(wanted, caller.balance, caller.account, self._clock())
+    def _refusal(self, caller: Caller, wanted: Bound, *, is_held: bool = False) -> ProxyError:
+        """Say that the day is used up, or, `is_held`, that others have the last of it just now."""
+        if is_held and caller.balance is not None:
+            error: QuotaExceeded = refusals.held(wanted, caller.balance, caller.account, self._clock())
+        else:
+            error = refusals.daily(wanted, caller.balance, caller.account, self._clock())
         self._tally.deny(str(error.details.get("reason", "unknown")))
         return error
 
@@ -294,13 +294,19 @@ class Supply:
 
 def _modest(bound: Bound, room: tuple[int, int], crowd: int) -> Bound:
     """Return what `bound` can be content with if its request names no maximum: a fair part of `room`, but enough."""
-    if bound.can_grow:
-        return replace(bound, output_tokens=bound.modest_output_tokens, is_capped=False)
-    if not bound.can_be_capped or bound.modest_output_tokens >= bound.output_tokens:
+    if not bound.can_grow and (not bound.can_be_capped or bound.modest_output_tokens >= bound.output_tokens):
         return bound
+    if not bound.can_be_capped:
+        return replace(bound, output_tokens=bound.modest_output_tokens, is_capped=False)
     fair = lowered_to(bound, (room[0] // crowd, room[1] // crowd))
     fair_tokens = 0 if fair is None else fair.output_tokens
-    return lowered(bound, min(max(fair_tokens, _USEFUL_TOKENS), bound.modest_output_tokens))
+    content = min(max(fair_tokens, USEFUL_TOKENS), bound.modest_output_tokens)
+    return replace(bound, output_tokens=content, is_capped=False) if bound.can_grow else lowered(bound, content)
+
+
+def _is_possible(bound: Bound, hope: tuple[int, int]) -> bool:
+    """Tell whether a request could be served if all that is held came back."""
+    return fits(_modest(bound, hope, 1), hope) or lowered_to(bound, hope) is not None
 
 
 def _admit(caller: Caller, waiter: Waiter, admission: Admission) -> None:

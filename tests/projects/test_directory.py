@@ -68,6 +68,13 @@ async def test_get_when_read_then_what_the_project_says_and_default_for_others(d
     assert len(directory) == 1
 
 
+async def test_quota_rules_when_a_project_has_some_then_they_are_its_json(directory, source):
+    source.projects = {"strict": {"quota": {"onDatabaseOutage": "closed"}}, "plain": NO_CACHE, "odd": [1]}
+    await directory.refresh()
+    assert directory.quota_rules("strict") == '{"onDatabaseOutage":"closed"}'
+    assert [directory.quota_rules(name) for name in ("plain", "odd", "unknown")] == [None] * 3
+
+
 async def test_get_when_nothing_changed_then_the_same_object(directory, source):
     await directory.refresh()
     before = directory.get("a")

@@ -1,7 +1,7 @@
 """One replica's quotas on a real ledger and a real journal, put together as `app` does, without a server around."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -47,7 +47,9 @@ def bound(tokens: int = 100, nanos: int = 0, *, modest: int | None = None, can_g
 class Replica:
     """The parts of `app.App` that quotas need."""
 
-    def __init__(self, url: str, directory: Path, name: str, **settings: object) -> None:
+    def __init__(
+        self, url: str, directory: Path, name: str, rules: Callable[[str], str | None] | None = None, **settings: object
+    ) -> None:
         self.url = url
         self.settings = Quota.model_validate(settings)
         self.database = Database(schema.Database(acquire_timeout_s=1.0))
@@ -61,7 +63,7 @@ class Replica:
             dead_letter=self.store.dead_letter,
             settings=schema.Journal(batch_delay_ms=10),
         )
-        self.tally, self.callers = QuotaTally(), Callers(self.settings)
+        self.tally, self.callers = QuotaTally(), Callers(self.settings, rules)
         self.outage = Outage(self.settings, self.tally, time.monotonic)
         book = LeaseBook(self.journal, self.writer.hurry)
         shared = {"ledger": self.ledger, "book": book, "outage": self.outage, "tally": self.tally}

@@ -1,5 +1,7 @@
 """What is served while PostgreSQL is away, rule by rule, and that its charge is booked afterwards."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,35 @@ async def test_charge_when_it_has_no_lease_then_it_is_booked_all_the_same(databa
         charge(one, hold, 70)
         assert await one.writer.flush(5)
         assert (await one.ledger.status(*_key())).tokens == 70
+
+
+async def test_request_without_a_maximum_when_the_cap_is_small_then_it_gets_a_part_of_it(tmp_path: Path) -> None:
+    one = Replica(AWAY, tmp_path, "a", on_database_outage="capped:0.001", cold_start_wait_s=0.0)
+    await one.start(keep=False)
+    one.outage.note_silence()
+    wide = replace(bound(100_000, 600_000_000), can_grow=True)
+    admitted = [await one.reserve(wide) for _ in range(4)]
+    assert all(held.is_lowered and held.bound.is_capped for held in admitted)
+    assert [held.bound.output_tokens for held in admitted] == [416, 312, 256, 256]
+    assert sum(held.bound.cost_nanos for held in admitted) <= 1_000_000
+    with pytest.raises(QuotaUnavailable):
+        for _ in range(5):
+            await one.reserve(wide)
+    await one.stop_without_database()
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("closed", 0), ("open", 40)])
+async def test_caller_when_it_is_new_while_postgresql_is_away_then_its_projects_rule_counts(
+    tmp_path: Path, rule: str, expected: int
+) -> None:
+    def rules(project_id: str) -> str | None:
+        return json.dumps({"onDatabaseOutage": rule}) if project_id == ALICE.project_id else None
+
+    one = Replica(AWAY, tmp_path, "a", rules=rules, on_database_outage="lease", cold_start_wait_s=0.0)
+    await one.start(keep=False)
+    one.outage.note_silence()
+    assert await served(one) == expected
+    await one.stop_without_database()
 
 
 def _key() -> tuple[str, str]:

@@ -151,3 +151,16 @@ def test_daily_when_costs_are_rendered_then_no_digit_is_lost(limit, wanted):
     read = json.loads(render(error)[2], parse_float=Decimal)["error"]["details"]
     if read["reason"] == "cost":
         assert read["limit"] * NANOS == read["remaining"] * NANOS == limit
+
+
+def test_held_when_running_requests_hold_the_rest_then_trying_again_soon_is_said():
+    error = refusals.held(bound(500), balance(), account(), 0.0)
+    assert (error.type, error.code, error.retryable) == ("rate_limit_exceeded", "rate_limit_exceeded", True)
+    assert (error.details["reason"], error.details["limitedBy"], error.details["window"]) == (
+        "reserved",
+        "tokens",
+        "day",
+    )
+    assert error.retry_after_s == 5.0
+    assert "Daily token limit reserved: " in error.message and "Try again in 5s." in error.message
+    assert (b"x-should-retry", b"false") not in render(error)[1]

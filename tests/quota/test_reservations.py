@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.errors import QuotaExceeded
+from proxy.errors import QuotaExceeded, RateLimited
 from tests.quota.replica import ALICE, Replica, bound, charge, replicas
 
 
@@ -90,3 +90,33 @@ async def test_reserve_on_four_replicas_at_once_then_exactly_what_fits_is_served
         assert row.tokens <= 1000
         assert (row.held_tokens, row.burned_tokens) == (0, 0)
         assert all(one.ledger.over_tokens == 0 for one in fleet)
+
+
+async def test_reserve_when_running_requests_hold_the_rest_for_long_then_it_may_be_tried_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with replicas(database_url, tmp_path, max_wait_ms=100) as (one,):
+        await limit(one, 100)
+        running = await one.reserve(bound(100))
+        with pytest.raises(RateLimited) as caught:
+            await one.reserve(bound(60))
+        assert caught.value.details["reason"] == "reserved"
+        hold = running.settle(100, 0)
+        charge(one, hold, 100)
+        assert await one.writer.flush(5)
+        with pytest.raises(QuotaExceeded) as final:
+            await one.reserve(bound(60))
+        assert final.value.code == "insufficient_quota"
+
+
+async def test_streams_without_a_maximum_when_little_is_left_then_they_share_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with replicas(database_url, tmp_path) as (one,):
+        await limit(one, 1200)
+        wide = bound(100_000, modest=1024, can_grow=True)
+        running = await asyncio.gather(*(one.reserve(wide) for _ in range(4)))
+        assert [held.bound.output_tokens for held in running] == [290, 290, 290, 290]
+        assert not any(held.bound.is_capped for held in running)
+        for held in running:
+            held.cancel()

@@ -77,6 +77,8 @@ class Peer:
     scheme: str = "http"
     heard: list[Heard] = field(default_factory=list)
     open: set[asyncio.StreamWriter] = field(default_factory=set)
+    closed: list[int] = field(default_factory=list)
+    """Numbers of the connections whose end was noticed here, in that order."""
 
     @property
     def url(self) -> str:
@@ -93,13 +95,15 @@ async def peer(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterat
         assert task is not None
         tasks.add(task)
         state.connections += 1
+        number = state.connections
         state.open.add(writer)
         try:
             # Cancelled: the test is over. asyncio.start_server would log it as an error.
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await script(Talk(state.connections, reader, writer))
+                await script(Talk(number, reader, writer))
         finally:
             state.open.discard(writer)
+            state.closed.append(number)
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls, limit=1 << 20)
