@@ -7,10 +7,10 @@ silently switch off the journal writer or the partition keeper.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 _log = logging.getLogger("sidegate.tasks")
 _RESTART_PAUSE_S = 1.0
+_CANCEL_AGAIN_S = 0.2
 
 
 class Background:
@@ -24,12 +24,16 @@ class Background:
         self._tasks.append(asyncio.create_task(_keep_running(name, loop), name=name))
 
     async def stop(self) -> None:
-        """Cancel all loops, last started first, and wait for each."""
+        """Cancel all loops, last started first, and wait for each.
+
+        Again and again: `asyncio.wait_for` up to Python 3.11, in which libraries wait, loses a cancellation that comes
+        in the moment in which the thing waited for is done.
+        """
         while self._tasks:
             task = self._tasks.pop()
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            while not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
 
 
 async def _keep_running(name: str, loop: Callable[[], Awaitable[None]]) -> None:

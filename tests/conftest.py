@@ -6,6 +6,7 @@ Nothing starts before a test asks for `database_url` or `empty_database_url`.
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import uuid
 from collections.abc import Coroutine, Iterator
@@ -26,6 +27,10 @@ T = TypeVar("T")
 # A machine under load must not fail a property.
 settings.register_profile("sidegate", deadline=None)
 settings.load_profile("sidegate")
+
+# A run in the background of a shell ignores SIGINT, and so would every child that is to be ended by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
 

@@ -39,6 +39,27 @@ async def test_background_when_a_loop_fails_then_it_is_started_again(monkeypatch
     assert "secret text" not in caplog.text
 
 
+async def test_stop_when_a_cancellation_gets_lost_then_it_comes_again():
+    background = Background()
+    begun = asyncio.Event()
+    lost = []
+
+    async def loop():
+        while True:
+            try:
+                begun.set()
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append(1)
+
+    background.start("loop", loop)
+    await begun.wait()
+    await asyncio.wait_for(background.stop(), 5)
+    assert lost == [1]
+
+
 async def test_every_when_cancelled_then_it_has_acted_at_once_and_again():
     seen = asyncio.Queue()
     task = asyncio.create_task(every(0.001, lambda: seen.put(1)))

@@ -33,6 +33,8 @@ def main(uid: int, gid: int, parent: int, directory: str, command: list[str]) ->
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
+    # Whoever is started in the background of a shell ignores it, and so would the program.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o077)
     os.chdir("/")
     if sys.platform == "linux":
