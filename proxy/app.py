@@ -20,6 +20,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
 from proxy.api.routes import Api
 from proxy.config.schema import Config
 from proxy.db.pool import Database
@@ -123,7 +125,13 @@ class App:
             recorded=self.writer.notify,
             budget=self.budget,
         )
-        api = Api(self.store, self.ledger, hashlib.sha256(admin_key.encode()).digest())
+        api = Api(
+            self.store,
+            self.ledger,
+            Analytics(self.database),
+            Rollup(self.database, config.database.retention_days),
+            hashlib.sha256(admin_key.encode()).digest(),
+        )
         self.ingress = Ingress(config, self.pipeline, api, self.metrics)
         self.ops = Ops(self.metrics, self.state)
         self.metrics.at_scrape(self._samples)

@@ -8,7 +8,7 @@ Source: ISO 8601 / RFC 3339 (times); RFC 3986 section 3.4 (query).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from typing import Any
@@ -97,6 +97,23 @@ def _time(value: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _day(value: str) -> date:
+    day = date.fromisoformat(value)
+    if not 1970 < day.year < 9000:
+        raise ValueError
+    return day
+
+
+def _edge(value: str) -> date | datetime:
+    """Return a calendar day as it is, and a moment as `_time` does; within what every database and zone can hold."""
+    if "T" not in value:
+        return _day(value)
+    moment = _time(value)
+    if not 1970 < moment.year < 9000:
+        raise ValueError
+    return moment
+
+
 def _amount(value: str) -> Decimal:
     try:
         amount = Decimal(value)
@@ -116,6 +133,8 @@ def _trace_id(value: str) -> UUID:
 
 
 TIME = Parameter(_time, "an ISO 8601 time such as 2026-11-23T07:00:00Z, or a date")
+DAY = Parameter(_day, "a day such as 2026-11-23")
+EDGE = Parameter(_edge, "a day such as 2026-11-23, or an ISO 8601 time such as 2026-11-23T07:00:00Z")
 AMOUNT = Parameter(_amount, "an amount of dollars such as 0.05")
 TRACE_ID = Parameter(_trace_id, "the id of a trace as `x-sidegate-trace-id` gave it (a UUID of version 7)")
 

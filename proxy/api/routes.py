@@ -15,7 +15,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
 from proxy.api.access import Access, Permission
+from proxy.api.analytics import AnalyticsApi
 from proxy.api.quotas import Quotas
 from proxy.api.traces import Traces
 from proxy.errors import DatabaseUnavailable, InvalidRequest
@@ -52,9 +55,12 @@ class Route:
 class Api:
     """Matches and answers requests to the API of our own."""
 
-    def __init__(self, traces: TraceStore, quotas: Ledger, admin_key_hash: bytes) -> None:
+    def __init__(
+        self, traces: TraceStore, quotas: Ledger, analytics: Analytics, rollup: Rollup, admin_key_hash: bytes
+    ) -> None:
         self._access = Access(admin_key_hash)
         of_traces, of_quotas = Traces(traces), Quotas(quotas)
+        of_analytics = AnalyticsApi(analytics, rollup)
         table = (
             Endpoint("GET", "/v1/traces", of_traces.search, "traces:read"),
             Endpoint("GET", "/v1/traces/{traceId}", of_traces.get, "traces:read"),
@@ -62,6 +68,14 @@ class Api:
             Endpoint("GET", "/v1/quota/top", of_quotas.top, "quota:read"),
             Endpoint("POST", "/v1/quota/update", of_quotas.update, "quota:write"),
             Endpoint("POST", "/v1/quota/reset", of_quotas.reset, "quota:write"),
+            Endpoint("GET", "/v1/analytics", of_analytics.usage, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/top-expensive", of_analytics.top_expensive, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/error-rate", of_analytics.error_rate, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/latency", of_analytics.latency, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/users", of_analytics.users, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/check", of_analytics.check, "analytics:rebuild"),
+            Endpoint("POST", "/v1/analytics/rebuild", of_analytics.rebuild, "analytics:rebuild"),
         )
         self._by_first_segment = _index(table)
 

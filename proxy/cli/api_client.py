@@ -21,6 +21,7 @@ _TIMEOUT_S: Final = 15.0
 _KEY_FILE: Final = "admin.key"
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _MAX_MESSAGE: Final = 500
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 class ApiClient:
@@ -37,20 +38,38 @@ class ApiClient:
         Raises:
             CommandFailed: the proxy cannot be reached, or it says no.
         """
+        return self.ask("GET", path, parameters)
+
+    def post(
+        self, path: str, document: Mapping[str, Any] | None = None, parameters: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Return the body of an answer with status 200 to a JSON document. Raises as `get`."""
+        return self.ask("POST", path, parameters, document)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        document: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """Return the body of an answer that says yes. Raises as `get`."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
+        headers = {"Authorization": f"Bearer {self._key}"}
+        body = None if document is None else json.dumps(document)
         connection = self._connection()
         try:
-            connection.request("GET", target, headers={"Authorization": f"Bearer {self._key}"})
+            connection.request(method, target, body, headers | ({} if body is None else _JSON))
             answer = connection.getresponse()
-            body = answer.read()
+            said = answer.read()
         except (OSError, http.client.HTTPException) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             raise CommandFailed(f"no answer from {self._url}: {reason}; is Sidegate running there? See --url") from None
         finally:
             connection.close()
-        if answer.status != 200:
-            raise CommandFailed(_refusal(answer.status, body))
-        return body
+        if not 200 <= answer.status < 300:
+            raise CommandFailed(_refusal(answer.status, said))
+        return said
 
     def get_json(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
         """Return the document of an answer with status 200."""

@@ -5,14 +5,13 @@ the API as it came, with letters outside ASCII escaped, so that no name can stee
 """
 
 import argparse
-import http.client
 import json
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from proxy.cli.api_client import ApiClient, _refusal, connect
+from proxy.cli.api_client import ApiClient, connect
 from proxy.cli.failure import CommandFailed, Exit
 from proxy.cli.options import add_config, add_data_dir, settings
 from proxy.config.names import shown
@@ -74,12 +73,12 @@ def _set(arguments: argparse.Namespace) -> int:
     if not given:
         arguments.complain("give --max-tokens, --max-cost or both")
     client, caller = _connect(arguments)
-    return _print_one(_post(client, "/v1/quota/update", {**caller, **given}), arguments.json)
+    return _print_one(client.post("/v1/quota/update", {**caller, **given}), arguments.json)
 
 
 def _reset(arguments: argparse.Namespace) -> int:
     client, caller = _connect(arguments)
-    return _print_one(_post(client, "/v1/quota/reset", caller), arguments.json)
+    return _print_one(client.post("/v1/quota/reset", caller), arguments.json)
 
 
 def _top(arguments: argparse.Namespace) -> int:
@@ -95,24 +94,6 @@ def _connect(arguments: argparse.Namespace) -> tuple[ApiClient, dict[str, str]]:
     loaded = settings(arguments)
     project = loaded.config.identity.default_project if arguments.project is None else arguments.project
     return connect(arguments.url, loaded), {"userId": arguments.user, "projectId": project}
-
-
-def _post(client: ApiClient, path: str, document: Mapping[str, Any]) -> bytes:
-    """Return the body of an answer with status 200 to a JSON document. Raises CommandFailed."""
-    headers = {"Authorization": f"Bearer {client._key}", "Content-Type": "application/json"}
-    connection = client._connection()
-    try:
-        connection.request("POST", path, json.dumps(document), headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-        raise CommandFailed(f"no answer from {client._url}: {reason}; is Sidegate running there? See --url") from None
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise CommandFailed(_refusal(answer.status, body))
-    return body
 
 
 def _print_one(body: bytes, as_json: bool) -> int:

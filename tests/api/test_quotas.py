@@ -14,6 +14,8 @@ from aiohttp.test_utils import RawTestServer, TestClient, make_mocked_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
 from proxy.api.quotas import _CALLER, _LIMITS, _body, _members
 from proxy.api.routes import Api
 from proxy.config import schema
@@ -55,7 +57,11 @@ async def serve() -> AsyncIterator[Serve]:
 
     async def start(database: Database) -> TestClient[web.BaseRequest, None]:
         api = Api(
-            TraceStore(database, SETTINGS), Ledger(database, DEFAULTS, "api"), hashlib.sha256(KEY.encode()).digest()
+            TraceStore(database, SETTINGS),
+            Ledger(database, DEFAULTS, "api"),
+            Analytics(database),
+            Rollup(database, 30),
+            hashlib.sha256(KEY.encode()).digest(),
         )
         client = TestClient(RawTestServer(_handler(api)))
         await client.start_server()

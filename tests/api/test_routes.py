@@ -2,6 +2,8 @@ import timeit
 
 import pytest
 
+from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
 from proxy.api.routes import Api
 from proxy.config import schema
 from proxy.config.quota import Quota
@@ -15,7 +17,13 @@ SETTINGS = schema.Database()
 @pytest.fixture(scope="module")
 def api() -> Api:
     database = Database(SETTINGS)
-    return Api(TraceStore(database, SETTINGS), Ledger(database, Quota(), "api"), b"\0" * 32)
+    return Api(
+        TraceStore(database, SETTINGS),
+        Ledger(database, Quota(), "api"),
+        Analytics(database),
+        Rollup(database, 30),
+        b"\0" * 32,
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
+from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
 from proxy.api.routes import Api
 from proxy.config import schema
 from proxy.db.pool import Database
@@ -54,6 +56,8 @@ async def serve() -> AsyncIterator[Serve]:
         api = Api(
             TraceStore(database, SETTINGS),
             Ledger(database, schema.Quota(), "api"),
+            Analytics(database),
+            Rollup(database, 30),
             hashlib.sha256(KEY.encode()).digest(),
         )
         client = TestClient(RawTestServer(_handler(api)))

@@ -60,6 +60,8 @@ class FakeApi:
                 self.end_headers()
                 self.wfile.write(body)
 
+            do_POST = do_GET
+
             def log_message(self, *_: Any) -> None:
                 """Keep the test's output clean."""
 

@@ -1,0 +1,121 @@
+"""Sums made anew from traces: all SQL that compares and replaces rows of `analytics_usage` and `analytics_latency`.
+
+The sums are kept by a trigger (migrations/003), so they agree with the traces by construction. They are made anew after
+somebody changed or deleted traces by hand, or moved a project to another time zone: a day is that of the zone at the
+time of the sum. Day by day, each in a transaction that keeps writers waiting, so that no trace is missed or counted
+twice.
+
+Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; what is not committed has
+changed nothing, and may be tried again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Final
+
+from proxy.db.pool import Database
+
+# Reads the traces whose local day may be $1, whatever their zone; the functions tell the day.
+_COMPARE = """
+WITH line AS (
+    SELECT is_kept, kind, project_id, user_id, quarter, layer, model, request_type,
+        ARRAY[sum(requests), sum(errors), sum(rejected), sum(aborted), sum(cache_hits), sum(input_tokens),
+            sum(cached_input_tokens), sum(output_tokens), sum(cost_nanos), sum(timed), sum(duration_us),
+            sum(layer_requests), sum(model_requests), sum(pair_requests), sum(calls), sum(call_errors),
+            sum(call_input_tokens), sum(call_cached_tokens), sum(call_output_tokens), sum(call_cost_nanos),
+            sum(call_timed), sum(call_duration_us)] AS figures
+    FROM (
+        SELECT true AS is_kept, u.* FROM analytics_usage u WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)
+        UNION ALL
+        SELECT false, u.* FROM sidegate_usage($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC',
+            ($1::date + 2)::timestamp AT TIME ZONE 'UTC') u WHERE day = $1
+    ) AS rows
+    GROUP BY is_kept, kind, project_id, user_id, quarter, layer, model, request_type
+), usage AS (
+    SELECT kind, project_id, (array_agg(figures) FILTER (WHERE is_kept)) AS kept,
+        (array_agg(figures) FILTER (WHERE NOT is_kept)) AS counted
+    FROM line GROUP BY kind, project_id, user_id, quarter, layer, model, request_type
+), latency AS (
+    SELECT project_id, sum(kept) <> sum(counted) AS differs
+    FROM (
+        SELECT project_id, layer, model, request_type, measure, bucket, number AS kept, 0 AS counted
+        FROM analytics_latency WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)
+        UNION ALL
+        SELECT project_id, layer, model, request_type, measure, bucket, 0, number
+        FROM sidegate_latency($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC',
+            ($1::date + 2)::timestamp AT TIME ZONE 'UTC') WHERE day = $1
+    ) AS sides GROUP BY project_id, layer, model, request_type, measure, bucket
+)
+SELECT project_id, sum(wrong)::bigint AS wrong,
+    coalesce(sum(kept[1][1]), 0)::bigint, coalesce(sum(counted[1][1]), 0)::bigint,
+    coalesce(sum(kept[1][6] + kept[1][8]), 0)::bigint, coalesce(sum(counted[1][6] + counted[1][8]), 0)::bigint,
+    coalesce(sum(kept[1][9]), 0) * 0.000000001, coalesce(sum(counted[1][9]), 0) * 0.000000001
+FROM (
+    SELECT project_id, 0 AS wrong, kept, counted FROM usage WHERE kind = 'd'
+    UNION ALL SELECT project_id, 1, NULL, NULL FROM usage WHERE kept IS DISTINCT FROM counted
+    UNION ALL SELECT project_id, differs::integer, NULL, NULL FROM latency
+) AS found
+GROUP BY project_id ORDER BY project_id
+"""
+
+_LOCK = "LOCK TABLE analytics_usage, analytics_latency IN SHARE ROW EXCLUSIVE MODE"
+_FORGET_USAGE = "DELETE FROM analytics_usage WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)"
+_FORGET_LATENCY = "DELETE FROM analytics_latency WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)"
+_COUNT_USAGE = """
+INSERT INTO analytics_usage
+SELECT * FROM sidegate_usage($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC', ($1::date + 2)::timestamp
+    AT TIME ZONE 'UTC') WHERE day = $1
+"""
+_COUNT_LATENCY = """
+INSERT INTO analytics_latency
+SELECT * FROM sidegate_latency($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC', ($1::date + 2)::timestamp
+    AT TIME ZONE 'UTC') WHERE day = $1
+"""
+
+_TIMEOUT_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class DayCheck:
+    """Sums of one project and day as they were kept, and as its traces say."""
+
+    project_id: str
+    wrong: int
+    """Rows that differ, or stand on one side only."""
+    kept_requests: int
+    counted_requests: int
+    kept_tokens: int
+    counted_tokens: int
+    kept_cost: Decimal
+    counted_cost: Decimal
+
+
+class Rollup:
+    """Compares sums with traces and makes them anew. `retention_days`: how long traces stay; 0 for ever."""
+
+    def __init__(self, database: Database, retention_days: int) -> None:
+        self._database = database
+        self._retention_days = retention_days
+
+    def has_traces_of(self, day: date) -> bool:
+        """Tell whether all traces of a day are still there, in every time zone."""
+        today = datetime.now(UTC).date()
+        return not self._retention_days or day > today - timedelta(days=self._retention_days - 1)
+
+    async def check(self, day: date, project_id: str | None) -> Sequence[DayCheck]:
+        """Compare one day, of one project or of all; change nothing. Raises DatabaseUnavailable."""
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(_COMPARE, day, project_id, timeout=_TIMEOUT_S)
+        return [DayCheck(*row.values()) for row in rows]
+
+    async def rebuild(self, day: date, project_id: str | None) -> Sequence[DayCheck]:
+        """Make the sums of one day anew; return what they were and are. Raises DatabaseUnavailable."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_LOCK, timeout=_TIMEOUT_S)
+            rows = await connection.fetch(_COMPARE, day, project_id, timeout=_TIMEOUT_S)
+            if any(row["wrong"] for row in rows):
+                for statement in (_FORGET_USAGE, _FORGET_LATENCY, _COUNT_USAGE, _COUNT_LATENCY):
+                    await connection.execute(statement, day, project_id, timeout=_TIMEOUT_S)
+        return [DayCheck(*row.values()) for row in rows]

@@ -1,0 +1,273 @@
+"""`sidegate analytics`: who spent what, where and why, and sums made anew, over the API of a running proxy.
+
+Rule of the file: amounts of money stay decimal from the proxy's digits to the terminal; names pass through `shown`.
+`rebuild` goes day by day, so that it can be watched, interrupted and begun again.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.failure import CommandFailed, Exit
+from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.config.names import shown
+
+_ENDING: Final = """\
+examples:
+  sidegate analytics usage --project shop --since 2026-11-01 --group-by week
+  sidegate analytics users --project shop
+  sidegate analytics errors --project shop
+  sidegate analytics rebuild --since 2026-11-01 --until 2026-11-07 --check
+
+Days are those of the project's time zone. Without dates the last 30 days, weeks or months are shown."""
+
+_QUESTIONS: Final = {
+    "usage": ("/v1/analytics", "requests, tokens and cost by layer, model and period"),
+    "errors": ("/v1/analytics/error-rate", "how many requests, and calls of each model, failed"),
+    "latency": ("/v1/analytics/latency", "percentiles of durations and of times to the first byte"),
+    "expensive": ("/v1/analytics/top-expensive", "the dearest requests"),
+    "users": ("/v1/analytics/users", "the users who spent most"),
+    "projects": ("/v1/analytics/projects", "the projects that spent most"),
+}
+_OPTIONS: Final = {
+    "--project": ("projectId", "ID", "of this project", frozenset(_QUESTIONS)),
+    "--user": ("userId", "ID", "of this user", frozenset({"usage", "errors", "latency", "expensive"})),
+    "--model": ("model", "NAME", "calls of this model", frozenset({"usage", "errors", "expensive"})),
+    "--layer": ("layer", "NAME", "calls of this layer", frozenset({"usage", "errors"})),
+    "--type": ("requestType", "TYPE", "of this kind: chat, responses, embeddings ...", frozenset(_QUESTIONS)),
+    "--since": ("startDate", "TIME", "from this day, or moment in ISO 8601", frozenset(_QUESTIONS)),
+    "--until": ("endDate", "TIME", "to this day, included, or before this moment", frozenset(_QUESTIONS)),
+    "--group-by": ("groupBy", "PERIOD", "day, week or month", frozenset({"usage", "errors"})),
+    "--limit": ("limit", "N", "how many", frozenset({"expensive", "users", "projects"})),
+}
+Row = tuple[str, ...]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of the command."""
+    parser.description, parser.epilog = "Ask who spent what, where and why.", _ENDING
+    actions = parser.add_subparsers(metavar="|".join((*_QUESTIONS, "rebuild")), required=True)
+    for name, (path, text) in _QUESTIONS.items():
+        action = actions.add_parser(name, help=text, description=f"Show {text}.", allow_abbrev=False)
+        for flag, (member, metavar, meaning, where) in _OPTIONS.items():
+            if name in where:
+                action.add_argument(flag, dest=member, metavar=metavar, help=meaning)
+        action.set_defaults(run=_ask, question=name, path=path)
+        _add_common(action)
+    rebuild = actions.add_parser(
+        "rebuild",
+        help="make the sums of days anew from their traces",
+        description="Make the sums of days anew from their traces, and show what was different. Exit code 1 says that\n"
+        "something differed under --check.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    rebuild.add_argument("--since", metavar="DAY", type=_day, help="first day (default: a week ago)")
+    rebuild.add_argument("--until", metavar="DAY", type=_day, help="last day (default: today)")
+    rebuild.add_argument("--project", metavar="ID", help="only of this project")
+    rebuild.add_argument("--check", action="store_true", help="compare only, change nothing")
+    rebuild.set_defaults(run=_rebuild)
+    _add_common(rebuild)
+
+
+def _add_common(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--json", action="store_true", help="print the answer of the API")
+    action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
+    add_config(action)
+    add_data_dir(action)
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    client = connect(arguments.url, settings(arguments))
+    members = {member for member, *_ in _OPTIONS.values()}
+    parameters = {name: value for name, value in vars(arguments).items() if name in members and value is not None}
+    answer = _document(client.get(arguments.path, parameters))
+    if arguments.json:
+        print(json.dumps(answer, default=_number))
+    else:
+        print("\n".join(_SHOW[arguments.question](answer)))
+    return Exit.OK
+
+
+def _rebuild(arguments: argparse.Namespace) -> int:
+    client = connect(arguments.url, settings(arguments))
+    until: date = arguments.until or date.today()
+    since: date = arguments.since or until - timedelta(days=7)
+    if since > until:
+        raise CommandFailed("--until must not be before --since")
+    days = [since + timedelta(days=number) for number in range((until - since).days + 1)]
+    differing = 0
+    for number, day in enumerate(days, 1):
+        _progress(f"{day}  ({number} of {len(days)})")
+        found = _one_day(client, day, arguments)
+        differing += sum(row["differences"] for row in found["projects"])
+        _progress("")
+        if arguments.json:
+            print(json.dumps(found, default=_number))
+        else:
+            print("\n".join(_checked(found)) or f"{day}  no traces")
+    if not arguments.json:
+        verb = "differ" if arguments.check else "differed and were made anew"
+        print(f"{differing} sums {verb}" if differing else "every sum is that of its traces")
+    return Exit.FAILED if arguments.check and differing else Exit.OK
+
+
+def _one_day(client: ApiClient, day: date, arguments: argparse.Namespace) -> Any:
+    parameters = {"day": day.isoformat(), **({} if arguments.project is None else {"projectId": arguments.project})}
+    if arguments.check:
+        return _document(client.get("/v1/analytics/check", parameters))
+    return _document(client.post("/v1/analytics/rebuild", parameters=parameters))
+
+
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{text:<40}\r", end="", file=sys.stderr, flush=True)
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_float=Decimal)
+    except ValueError:
+        raise CommandFailed("the proxy does not answer with JSON; is it Sidegate?") from None
+
+
+def _number(value: object) -> float:
+    if isinstance(value, Decimal):
+        return float(value)
+    raise TypeError
+
+
+def _usage(answer: Mapping[str, Any]) -> Iterator[str]:
+    tokens, parts = answer["totalTokens"], answer["breakdown"]
+    yield _range(answer)
+    yield (
+        f"{answer['totalRequests']} requests, {tokens['input']} input and {tokens['output']} output tokens, "
+        f"${answer['totalCost']:f}"
+    )
+    heading = ("REQUESTS", "TOKENS", "COST $", "AVG MS")
+    for title, rows in (
+        ("DAY", [(row["date"], row["requests"], row["tokens"], row) for row in parts["byDay"]]),
+        ("LAYER", [(name, row["requests"], row["tokens"], row) for name, row in parts["byLayer"].items()]),
+        ("MODEL", [(name, row["requests"], row["tokens"]["total"], row) for name, row in parts["byModel"].items()]),
+    ):
+        yield ""
+        yield from _table(
+            (title, *heading),
+            [
+                (shown(name), str(requests), str(total), f"{row['cost']:.6f}", f"{row['avgDurationMs']:.0f}")
+                for name, requests, total, row in rows
+            ],
+        )
+
+
+def _errors(answer: Mapping[str, Any]) -> Iterator[str]:
+    yield _range(answer)
+    yield (
+        f"{answer['errors']} of {answer['totalRequests']} requests failed ({_percent(answer['errorRate'])}); "
+        f"{answer['rejected']} of these were refused, {answer['aborted']} others were left by the client"
+    )
+    yield ""
+    rows = [
+        (shown(name), str(row["calls"]), str(row["errors"]), _percent(row["errorRate"]))
+        for name, row in answer["byModel"].items()
+    ]
+    yield from _table(("MODEL", "CALLS", "FAILED", "RATE"), rows)
+
+
+def _latency(answer: Mapping[str, Any]) -> Iterator[str]:
+    yield _range(answer)
+    named = [("requests", answer), *answer["byModel"].items()]
+    rows = [
+        (
+            shown(name),
+            *(_ms(found[member][rank]) for member in ("durationMs", "firstByteMs") for rank in ("p50", "p95")),
+        )
+        for name, found in named
+    ]
+    yield from _table(("", "P50 MS", "P95 MS", "FIRST P50", "FIRST P95"), rows)
+
+
+def _expensive(answer: Mapping[str, Any]) -> Iterator[str]:
+    yield _range(answer)
+    rows = [
+        (
+            row["traceId"],
+            f"{row['cost']:.6f}",
+            str(row["tokens"]["total"]),
+            str(row["calls"]),
+            shown(row["userId"] or "-"),
+            shown(row["model"] or "-"),
+        )
+        for row in answer["requests"]
+    ]
+    yield from _table(("TRACE", "COST $", "TOKENS", "CALLS", "USER", "MODEL"), rows)
+
+
+def _shares(answer: Mapping[str, Any]) -> Iterator[str]:
+    member, title = ("userId", "USER") if "users" in answer else ("projectId", "PROJECT")
+    yield _range(answer)
+    rows = [
+        (
+            shown(row[member] or "-"),
+            str(row["requests"]),
+            str(row["errors"]),
+            str(row["tokens"]["total"]),
+            f"{row['cost']:.6f}",
+        )
+        for row in answer.get("users", answer.get("projects"))
+    ]
+    yield from _table((title, "REQUESTS", "ERRORS", "TOKENS", "COST $"), rows)
+
+
+_SHOW: Final = {
+    "usage": _usage,
+    "errors": _errors,
+    "latency": _latency,
+    "expensive": _expensive,
+    "users": _shares,
+    "projects": _shares,
+}
+
+
+def _checked(found: Mapping[str, Any]) -> Iterator[str]:
+    for row in found["projects"]:
+        kept, counted = row["kept"], row["counted"]
+        state = f"{row['differences']} sums differ" if row["differences"] else "right"
+        yield (
+            f"{found['day']}  {shown(row['projectId'] or '-'):24} {state}; requests {kept['requests']} of "
+            f"{counted['requests']}, tokens {kept['tokens']} of {counted['tokens']}, "
+            f"${kept['cost']:f} of ${counted['cost']:f}"
+        )
+
+
+def _table(heading: Row, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield aligned lines: the first column to the left, the others to the right."""
+    widths = [min(max(len(line[at]) for line in (heading, *rows)), 40) for at in range(len(heading))]
+    for line in (heading, *rows):
+        first, *others = line
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        yield f"{first[: widths[0]]:<{widths[0]}}  {'  '.join(cells)}".rstrip()
+
+
+def _range(answer: Mapping[str, Any]) -> str:
+    return f"from {answer['timeRange']['start']} to {answer['timeRange']['end']}"
+
+
+def _percent(rate: Decimal | float) -> str:
+    return f"{100 * rate:.2f}%"
+
+
+def _ms(value: Decimal | float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a day such as 2026-11-23") from None

@@ -1,0 +1,109 @@
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from proxy.analytics.figures import Question
+from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
+from proxy.config import schema
+from proxy.db.pool import Database
+from proxy.trace.store import TraceStore
+from tests.analytics.history import generate
+
+SETTINGS = schema.Database()
+DAY = date(2026, 10, 7)
+HISTORY = [request for request in generate(250, DAY - timedelta(days=1), 3) if request.project == "unknown"]
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(SETTINGS)
+    await database.connect(database_url)
+    async with database.transaction() as connection:
+        await TraceStore(database, SETTINGS).apply(connection, [request.record() for request in HISTORY])
+    yield database
+    await database.close()
+
+
+async def _change(database: Database, statement: str) -> None:
+    async with database.transaction() as connection:
+        await connection.execute(statement)
+
+
+async def _total(database: Database):
+    return (await Analytics(database).usage(Question(since=DAY, until=DAY))).total
+
+
+async def test_sums_kept_by_the_trigger_are_those_of_the_traces(database: Database) -> None:
+    [row] = await Rollup(database, 0).check(DAY, None)
+    requests = [request for request in HISTORY if request.day == DAY]
+    assert (row.project_id, row.wrong) == ("unknown", 0)
+    assert row.kept_requests == row.counted_requests == len(requests) > 0
+    nanos = sum(call.nanos for request in requests for call in request.calls)
+    assert row.kept_cost == row.counted_cost == Decimal(nanos) / 10**9
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE request_traces SET input_tokens = input_tokens + 1",
+        "DELETE FROM request_traces WHERE outcome = 'ok'",
+        "UPDATE analytics_usage SET call_errors = call_errors + 1 WHERE kind = 'q'",
+        "DELETE FROM analytics_usage",
+        "DELETE FROM analytics_latency",
+        "INSERT INTO analytics_latency VALUES ('unknown', '2026-10-07', 'x', 'y', 'z', 'duration', 3, 2, 1)",
+    ],
+)
+async def test_damage_is_found_and_mended(damage: str, database: Database) -> None:
+    rollup = Rollup(database, 0)
+    await _change(database, damage)
+    [found] = await rollup.check(DAY, "unknown")
+    assert found.wrong > 0
+    assert await rollup.check(DAY, "unknown") == [found]
+    assert await rollup.rebuild(DAY, "unknown") == [found]
+    [now] = await rollup.check(DAY, None)
+    assert now.wrong == 0
+    assert now.kept_requests == now.counted_requests == found.counted_requests
+    assert (await _total(database)).requests == now.counted_requests
+
+
+async def test_sums_by_another_zone_follow_the_projects_zone(database: Database) -> None:
+    await _change(
+        database,
+        "INSERT INTO projects (id, organization_id, name, config) VALUES"
+        """ ('unknown', 'default-org', 'x', '{"timeZone": "Pacific/Auckland"}')""",
+    )
+    rollup = Rollup(database, 0)
+    for day in range(-2, 4):
+        await rollup.rebuild(DAY + timedelta(days=day), "unknown")
+    found = (await Analytics(database).usage(Question(project_id="unknown", since=DAY, until=DAY))).total
+    zone = timedelta(hours=13)
+    assert found.requests == sum((request.at + zone).date() == DAY for request in HISTORY)
+
+
+async def test_odd_figures_in_a_trace_count_nothing_and_stop_nothing(database: Database) -> None:
+    before = await _total(database)
+    calls = (
+        '[{"inputTokens": "x", "cost": "NaN", "durationMs": "1", "status": []}, 7, null, {"cost": 1e300, '
+        '"outputTokens": -5, "inputTokens": 1e40, "status": 200, "durationMs": 1e300, "model": {"a": 1}}]'
+    )
+    await _change(
+        database,
+        "INSERT INTO request_traces (id, created_at, total_duration_ms, input_tokens, llm_calls) VALUES"
+        f" (gen_random_uuid(), '2026-10-07T12:00Z', 'NaN', 9223372036854775807, '{calls}')",
+    )
+    after = await _total(database)
+    assert (after.requests - before.requests, after.calls - before.calls) == (1, 4)
+    assert after.input_tokens - before.input_tokens == 10**15
+    [_, unknown] = sorted(await Rollup(database, 0).check(DAY, None), key=lambda row: row.project_id)
+    assert unknown.wrong == 0
+
+
+def test_days_past_retention_cannot_be_made_anew() -> None:
+    today = datetime.now(UTC).date()
+    rollup = Rollup(Database(SETTINGS), 30)
+    assert rollup.has_traces_of(today - timedelta(days=28))
+    assert not rollup.has_traces_of(today - timedelta(days=29))
+    assert Rollup(Database(SETTINGS), 0).has_traces_of(date(2000, 1, 1))

@@ -1,0 +1,149 @@
+import json
+
+import pytest
+
+from proxy.cli.main import main
+from tests.cli.conftest import FakeApi
+
+RANGE = {"start": "2026-11-01T00:00:00Z", "end": "2026-11-03T00:00:00Z"}
+USAGE = {
+    "timeRange": RANGE,
+    "totalRequests": 3,
+    "totalTokens": {"input": 100, "output": 20, "total": 120},
+    "totalCost": 0.123456789,
+    "breakdown": {
+        "byLayer": {"L0": {"requests": 3, "tokens": 120, "cost": 0.1, "avgDurationMs": 12.4, "successRate": 1.0}},
+        "byModel": {
+            "gpt\u001b[31m": {
+                "requests": 3,
+                "tokens": {"input": 100, "output": 20, "total": 120},
+                "cost": 0.1,
+                "avgDurationMs": 5,
+                "errors": 0,
+            }
+        },
+        "byDay": [{"date": "2026-11-01", "requests": 3, "tokens": 120, "cost": 0.1, "avgDurationMs": 9}],
+    },
+}
+PERCENTILES = {"count": 1, "p50": 10.4, "p95": None, "p99": None}
+ANSWERS = {
+    "usage": ("/v1/analytics", USAGE, "3 requests, 100 input and 20 output tokens, $0.123456789"),
+    "errors": (
+        "/v1/analytics/error-rate",
+        {
+            "timeRange": RANGE,
+            "totalRequests": 8,
+            "errors": 2,
+            "rejected": 1,
+            "aborted": 1,
+            "errorRate": 0.25,
+            "byModel": {"m": {"requests": 1, "calls": 2, "errors": 1, "errorRate": 0.5}},
+            "byDay": [],
+        },
+        "2 of 8 requests failed (25.00%)",
+    ),
+    "latency": (
+        "/v1/analytics/latency",
+        {
+            "timeRange": RANGE,
+            "durationMs": PERCENTILES,
+            "firstByteMs": PERCENTILES,
+            "byLayer": {},
+            "byModel": {"m": {"durationMs": PERCENTILES, "firstByteMs": PERCENTILES}},
+        },
+        "requests      10       -",
+    ),
+    "expensive": (
+        "/v1/analytics/top-expensive",
+        {
+            "timeRange": RANGE,
+            "requests": [
+                {"traceId": "t1", "cost": 0.5, "tokens": {"total": 9}, "calls": 2, "userId": None, "model": "m"}
+            ],
+        },
+        "t1     0.500000       9      2     -      m",
+    ),
+    "users": (
+        "/v1/analytics/users",
+        {
+            "timeRange": RANGE,
+            "users": [{"userId": "alice", "requests": 1, "errors": 0, "tokens": {"total": 5}, "cost": 1}],
+        },
+        "alice         1       0       5  1.000000",
+    ),
+    "projects": (
+        "/v1/analytics/projects",
+        {
+            "timeRange": RANGE,
+            "projects": [{"projectId": "", "requests": 1, "errors": 0, "tokens": {"total": 5}, "cost": 1}],
+        },
+        "-               1       0       5  1.000000",
+    ),
+}
+
+
+class AnalyticsApi(FakeApi):
+    differences = 0
+
+    def answer(self, path: str, query: dict[str, str]):
+        if path.endswith(("/check", "/rebuild")):
+            side = {"requests": 2, "tokens": 30, "cost": 0.5}
+            return {
+                "day": query["day"],
+                "projects": [
+                    {
+                        "projectId": "shop",
+                        "differences": self.differences,
+                        "kept": side,
+                        "counted": {**side, "tokens": 31},
+                    }
+                ],
+            }
+        return next(answer for known, answer, _ in ANSWERS.values() if known == path)
+
+
+@pytest.fixture
+def analytics_api(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SIDEGATE_ADMIN_KEY", "k")
+    fake = AnalyticsApi()
+    yield fake
+    fake.close()
+
+
+@pytest.mark.parametrize("question", ANSWERS)
+def test_each_question_has_a_table_and_json(question: str, analytics_api: AnalyticsApi, capsys) -> None:
+    path, answer, said = ANSWERS[question]
+    assert main(["analytics", question, "--project", "shop", "--since", "2026-11-01", "--url", analytics_api.url]) == 0
+    printed = capsys.readouterr().out
+    assert said in printed and "\x1b" not in printed
+    assert analytics_api.asked == [(path, {"projectId": "shop", "startDate": "2026-11-01"}, "Bearer k")]
+    assert main(["analytics", question, "--json", "--url", analytics_api.url]) == 0
+    assert json.loads(capsys.readouterr().out) == answer
+
+
+def test_rebuild_goes_day_by_day_and_tells_what_differed(analytics_api: AnalyticsApi, capsys) -> None:
+    words = ["analytics", "rebuild", "--since", "2026-11-01", "--until", "2026-11-03", "--url", analytics_api.url]
+    assert main([*words, "--check"]) == 0
+    assert "every sum is that of its traces" in capsys.readouterr().out
+    analytics_api.differences = 4
+    assert main([*words, "--check"]) == 1
+    assert "12 sums differ" in capsys.readouterr().out
+    assert [query["day"] for _, query, _ in analytics_api.asked[:3]] == ["2026-11-01", "2026-11-02", "2026-11-03"]
+    assert main([*words, "--project", "shop"]) == 0
+    printed = capsys.readouterr().out
+    assert "shop                     4 sums differ; requests 2 of 2, tokens 30 of 31" in printed
+    assert "12 sums differed and were made anew" in printed
+    assert analytics_api.asked[-1][:2] == ("/v1/analytics/rebuild", {"day": "2026-11-03", "projectId": "shop"})
+    assert main([*words, "--json"]) == 0
+    assert [json.loads(line)["day"] for line in capsys.readouterr().out.splitlines()][-1] == "2026-11-03"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["--since", "x"], 2), (["--since", "2026-11-03", "--until", "2026-11-01"], 1)],
+)
+def test_rebuild_refuses_days_that_are_none(words: list[str], code: int, analytics_api: AnalyticsApi) -> None:
+    try:
+        assert main(["analytics", "rebuild", *words, "--url", analytics_api.url]) == code
+    except SystemExit as end:
+        assert end.code == code
