@@ -65,6 +65,11 @@ class Server(Section):
     """Listeners and the life of the process."""
 
     listen: Listen = Field(Listen(port=8080), description="Data plane (/v1/*) and the API of our own.")
+    surfaces: Literal["all", "data", "api"] = Field(
+        "all",
+        description="What `listen` serves: the data plane and the API of our own, or one of them. In a pod the sidecar "
+        "serves `data`, one hub for all serves `api`.",
+    )
     ops_listen: Listen = Field(Listen(port=9090), description="/metrics, /livez and /readyz.")
     drain_s: Seconds = Field(
         120.0, description="After SIGTERM running streams may finish for this long; then they end with an error event."

@@ -62,6 +62,7 @@ class Ingress:
             self._admit()
             path = _check_head(request)
             route = self._api.match(request.method, path)
+            self._check_surface(route)
             if route is not None:
                 return with_reference(await self._api.handle(request, route))
             if not path.startswith("/v1/"):
@@ -85,6 +86,17 @@ class Ingress:
                 f"Too many requests at once: the limit is {self._config.limits.concurrent_requests}.",
                 code="too_many_requests_in_flight",
                 retry_after_s=1.0,
+            )
+
+    def _check_surface(self, route: Any | None) -> None:
+        served = self._config.server.surfaces
+        if served != "all" and served != ("data" if route is None else "api"):
+            raise InvalidRequest(
+                "This listener serves only the data plane; the API of Sidegate is served by its hub."
+                if served == "data"
+                else "This listener serves only the API of Sidegate; models are called through a sidecar.",
+                status=404,
+                code="surface_not_served",
             )
 
     def _refuse(self, error: ProxyError) -> web.Response:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from proxy.config import schema
 from proxy.config.schema import Config, Limits
 from proxy.errors import InvalidRequest, PermissionDenied
 from proxy.exchange import Exchange
@@ -59,9 +60,10 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def data_port(pipeline=None, **limits):
+async def data_port(pipeline=None, surfaces="all", **limits):
     metrics = Metrics(10)
-    ingress = Ingress(Config(limits=Limits(**limits)), pipeline or Pipeline(), Api(), metrics)
+    config = Config(limits=Limits(**limits), server=schema.Server(surfaces=surfaces))
+    ingress = Ingress(config, pipeline or Pipeline(), Api(), metrics)
     async with serving(ingress.handle) as server:
         yield server, ingress, metrics
 
@@ -91,6 +93,19 @@ async def test_request_when_admitted_then_the_exchange_says_what_came():
     assert (b"X-A", b"1") in inbound.headers
     assert inbound.fields[b"x-a"] == b"1"
     assert x.outcome is None
+
+
+@pytest.mark.parametrize(
+    ("surfaces", "own", "relayed"),
+    [("all", 200, 200), ("data", 404, 200), ("api", 200, 404)],
+)
+async def test_request_when_its_surface_is_not_served_here_then_404_and_nothing_is_relayed(surfaces, own, relayed):
+    pipeline = Pipeline()
+    async with data_port(pipeline, surfaces) as (server, _, _):
+        answers = [await server.ask(request(path)) for path in ("/v1/traces", "/v1/models")]
+    assert [answer.status for answer in answers] == [own, relayed]
+    assert len(pipeline.seen) == (relayed == 200)
+    assert all(code(answer) == "surface_not_served" for answer in answers if answer.status == 404)
 
 
 @pytest.mark.parametrize(
