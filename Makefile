@@ -5,6 +5,7 @@ venv := .venv
 bin := $(venv)/bin
 # Scripts and the editable install hold the path of the checkout: a moved one finds no stamp and is built anew.
 stamp := $(venv)/installed-for$(subst $() ,_,$(subst /,-,$(CURDIR)))
+wheels := $(venv)/wheels
 lock_tools := .venv-lock
 prices_tools := .venv-prices
 genai_prices := 0.2.3
@@ -36,7 +37,14 @@ $(stamp): requirements-dev.lock pyproject.toml scripts/install.py
 run: $(stamp)  ## Start Sidegate on 127.0.0.1:8080; stop it with Ctrl-C
 	@exec $(bin)/sidegate serve --welcome $(args)
 
-test: check  ## Run every check and every test; args="-k name" narrows the tests
+# What the image is made of; a test builds its tree from these without the network.
+$(wheels): requirements.lock $(stamp)
+	@rm -rf $(wheels) && mkdir $(wheels)
+	@$(bin)/python -m pip download -qq --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+		--dest $(wheels) --requirement requirements.lock
+	@touch $(wheels)
+
+test: check $(wheels)  ## Run every check and every test; args="-k name" narrows the tests
 	@$(bin)/python -m pytest -n 2 --dist loadfile $(args)
 
 check: $(stamp)  ## Check format, lint, types, imports, layout and locks
@@ -47,7 +55,7 @@ check: $(stamp)  ## Check format, lint, types, imports, layout and locks
 	@$(bin)/python scripts/check_layout.py
 	@echo "check: format, lint, types, imports, layout and locks are fine"
 
-coverage: $(stamp)  ## Run the tests and show which branches they miss
+coverage: $(stamp) $(wheels)  ## Run the tests and show which branches they miss
 	@$(bin)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered $(args)
 
 bench: $(stamp)  ## Measure Sidegate beside a bare pass-through

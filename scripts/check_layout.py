@@ -59,7 +59,7 @@ TESTED_ELSEWHERE = {
 """Modules that decide nothing alone, and what below tests/ exercises them: wiring, signals, nouns, and the inner parts
 of the journal and of the two HTTP clients, which are tested through their one entrance."""
 
-THEMATIC = {"clients", "fakes", "flow", "postgres"}
+THEMATIC = {"clients", "deploy", "fakes", "flow", "postgres"}
 """Directories of tests that cross modules."""
 TESTS_ACROSS_MODULES = {"journal/test_crash", "quota/test_fleet", "test_layout", "upstream/test_tls"}
 """Test files of a behaviour that several modules make together."""
