@@ -90,7 +90,7 @@ class Ingress:
 
     def _check_surface(self, route: Any | None) -> None:
         served = self._config.server.surfaces
-        if served != "all" and served != ("data" if route is None else "api"):
+        if served not in ("all", "data" if route is None else "api"):
             raise InvalidRequest(
                 "This listener serves only the data plane; the API of Sidegate is served by its hub."
                 if served == "data"
