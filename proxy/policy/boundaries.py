@@ -11,9 +11,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-REACH: Final = 8
+REACH: Final = 16
 _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 _DIGITS: Final = frozenset(b"0123456789")
+_OTHER_WORDS: Final = (
+    "public primary foreign cache sort partition publishable idempotency dedup lookup row max min total prompt completion "
+    "input output num count page next continuation cancel cancellation eos bos pad unk csrf xsrf n by com sur over under tres"
+).split()
+_OTHER: Final = re.compile(
+    rf"(?:(?<![A-Za-z])(?i:{'|'.join(_OTHER_WORDS)})|(?:{'|'.join(map(str.title, _OTHER_WORDS))}))[_.-]?\Z".encode()
+)
+"""What before `key`, `token` or `pass` says that it is none of a secret."""
 ESCAPES: Final = (
     r"(?:\\[nrtbfv0]|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|%(?:25)?[0-9a-fA-F]{2}|%5[Cc](?:[nrtbfv0]|u[0-9a-fA-F]{4})"
     r"|\[[0-9;]{0,4}m|%5[Bb][0-9;]{0,4}m)"
@@ -37,13 +45,16 @@ def alone(data: bytes, at: int) -> bool:
     return word(data, at) and (at == 0 or data[at - 1] not in b"-.")
 
 
+def named(data: bytes, at: int) -> bool:
+    """Tell whether the name of a secret begins at `at`: in the middle of a longer name too, if that is of no other thing."""
+    return _OTHER.search(data, max(0, at - REACH), at) is None
+
+
 def base64(data: bytes, at: int) -> bool:
-    """Tell whether a run of base64 begins at `at`. A plus at the head of a line is that of a diff."""
-    if not word(data, at):
-        return False
-    return (
-        at == 0 or data[at - 1] not in b"+/" or (data[at - 1 : at] == b"+" and data[max(0, at - 2) : at - 1] in b"\n")
-    )
+    """Tell whether a run of base64 begins at `at`. A plus or slash that begins one itself may be that of a diff or path."""
+    if at == 0 or data[at - 1] not in b"+/":
+        return word(data, at)
+    return word(data, at - 1) and (at == 1 or data[at - 2] not in b"+/")
 
 
 def number(data: bytes, at: int) -> bool:
@@ -57,10 +68,13 @@ BOUNDARIES: Final[Mapping[str, Callable[[bytes, int], bool]]] = {
     "alone": alone,
     "anywhere": anywhere,
     "base64": base64,
+    "named": named,
     "number": number,
     "word": word,
 }
-"""By the names that rules use. All but `anywhere` are narrower than `word`."""
+"""By the names that rules use."""
+INSIDE_WORDS: Final = frozenset({"anywhere", "named"})
+"""Those that accept places where no word begins; all others are narrower than `word`."""
 
 
 def _after_escape(data: bytes, at: int) -> bool:

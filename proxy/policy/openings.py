@@ -77,7 +77,7 @@ def least_secret(rule: Rule) -> int:
 
 
 def _opening(rule: Rule, tree: Group) -> str:
-    left = _LEFT if rule.boundary != "anywhere" and prefixes.begins_with_word(tree) else ""
+    left = _LEFT if rule.boundary not in boundaries.INSIDE_WORDS and prefixes.begins_with_word(tree) else ""
     return left + prefixes.closure(prefixes.loosened(tree))
 
 

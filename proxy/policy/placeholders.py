@@ -29,7 +29,7 @@ _WORDS: Final = re.compile(
 _TEMPLATE: Final = re.compile(r"\$\{|\{\{|\}\}|<[^<>]*>|\*{3}|\.\.\.|…|%\(\w+\)s|\$\(")
 _REFERENCE: Final = re.compile(
     r"\$[A-Za-z_{(]|%[A-Za-z_]+%$|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?://|file:|env[.:]"
-    r"|process\.env|os\.(?:environ|getenv)|System\.getenv|ENV\[|/[A-Za-z]|\.{1,2}/|~/"
+    r"|process\.env|os\.(?:environ|getenv)|System\.getenv|ENV\["
 )
 _SEQUENCES: Final = "abcdefghijklmnopqrstuvwxyz0123456789 1234567890abcdef 9876543210 zyxwvutsrqponmlkjihgfedcba"
 _SEQUENCE: Final = 9

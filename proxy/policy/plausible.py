@@ -1,7 +1,8 @@
 """Whether a value looks like what it would be: values without a mark of their own, known only by the name before them.
 
-A machine-made value mixes digits and letters many times or has a length of hexadecimal digits; a word, a reference in
-code, a path, a version does not. Entropy is no measure here: short values never have much of it, identifiers often do.
+A machine-made value changes between capitals, small letters and digits all the time, or is a number in hexadecimal; a
+word, a reference in code, a path, a version does not. Entropy is no measure here: short values never have much of it,
+identifiers often do.
 
 Rule of the file: facts about one text, no context.
 """
@@ -13,8 +14,14 @@ from proxy.policy.placeholders import is_reference
 
 _HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _CHANGE: Final = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
+_ODD: Final = re.compile(r"(?<=[A-Z]{2})(?=[a-z])|(?i:[bcdfghjklmnpqrstvwxz]{4})(?<=[a-z]{3})")
+"""What words in code hardly ever have: a run of capitals that ends inside a word, four consonants in a row."""
+_WORD: Final = re.compile(r"[A-Z]?[a-z]{3,}")
+_VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
+_VERSION: Final = re.compile(r"[0-9]+[:.][0-9]+[.:]")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:\.[A-Za-z_$][A-Za-z0-9_$]*)+")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:(?:\.|::|->)[A-Za-z_$][A-Za-z0-9_$]*)+(?:\(\))?")
+_PATH: Final = re.compile(r"(?:\.{1,2}|~)?/")
 _DIGEST: Final = re.compile(r"(?:sha(?:1|256|384|512)|md5)[-:]", re.IGNORECASE)
 _SPECIAL: Final = re.compile(r"[!@#$%^*?&+~=]")
 _MAIL_HOSTS: Final = re.compile(
@@ -30,21 +37,28 @@ _NO_PEOPLE: Final = frozenset({"git", "hg", "svn"})
 
 
 def machine_made(secret: str) -> bool:
-    """Tell whether a value is as mixed as keys are: at least ten characters, letters and digits."""
-    if len(secret) < 10 or not _has_both(secret) or is_reference(secret) or _is_named_thing(secret):
+    """Tell whether a value is as mixed as keys are: at least ten characters, letters and, but for padded base64, digits."""
+    if len(secret) < 10 or is_reference(secret) or _is_named_thing(secret):
         return False
     if _HEX.fullmatch(secret):
-        return len(secret) >= 16
+        return len(secret) >= 16 and _has_both(secret)
     changes = len(_CHANGE.findall(secret))
-    return changes >= 3 and changes * 9 >= len(secret)
+    mixed = changes + len(_ODD.findall(secret))
+    if not _has_both(secret):
+        return len(secret) >= 20 and secret.endswith("=") and mixed * 4 >= len(secret)
+    if not secret.islower() and 20 * sum(map(len, filter(_is_word, _WORD.findall(secret)))) > 13 * len(secret):
+        return False
+    return (changes >= 3 or mixed >= 4 or mixed * 4 >= len(secret)) and mixed * 9 >= len(secret)
 
 
 def password(secret: str) -> bool:
     """Tell whether a value can be a password that a person chose: letters and digits and one thing more."""
-    if not 8 <= len(secret) <= 128 or not _has_both(secret) or is_reference(secret) or _is_named_thing(secret):
-        return False
     if machine_made(secret):
         return True
+    if not 8 <= len(secret) <= 128 or not _has_both(secret) or is_reference(secret) or _is_named_thing(secret):
+        return False
+    if "=" in secret.rstrip("="):
+        return False
     upper = secret.lower() != secret and secret.upper() != secret
     return _SPECIAL.search(secret) is not None or (upper and len(_CHANGE.findall(secret)) >= 2)
 
@@ -61,12 +75,22 @@ def key_of_aws(secret: str) -> bool:
     return len(_CHANGE.findall(secret)) >= 6 and secret.count("/") <= 6
 
 
+def key_material(secret: str) -> bool:
+    """Tell whether what follows the head line of a key is one: twenty characters differ. A sample repeats a few."""
+    return len(set(secret.partition("KEY")[2])) >= 20
+
+
 def email(secret: str) -> bool:
     """Tell whether a mail address can be a person's: no reserved domain, no file name, no login of a repository."""
-    user, _, host = secret.rpartition("@")
+    user, _, host = secret.replace("%40", "@").rpartition("@")
     if user.lower() in _NO_PEOPLE or _MAIL_HOSTS.search(host) or ".." in secret:
         return False
     return host.rpartition(".")[2].lower() not in _FILES
+
+
+def _is_word(letters: str) -> bool:
+    """Tell whether letters can be said: a vowel, no four consonants in a row."""
+    return _VOWEL.search(letters) is not None and _ODD.search(letters) is None
 
 
 def _has_both(secret: str) -> bool:
@@ -74,5 +98,9 @@ def _has_both(secret: str) -> bool:
 
 
 def _is_named_thing(secret: str) -> bool:
-    """Tell whether it is an id, an expression in code, a digest: things that stand behind such names as well."""
-    return bool(_UUID.fullmatch(secret) or _IDENTIFIER.fullmatch(secret) or _DIGEST.match(secret))
+    """Tell whether it is an id, an expression in code, a path, a digest: what stands behind such names as well."""
+    if _UUID.fullmatch(secret) or _DIGEST.match(secret) or _VERSION.match(secret):
+        return True
+    if _PATH.match(secret):
+        return secret.count("/") >= 3 or len(_CHANGE.findall(secret)) < 5
+    return _IDENTIFIER.fullmatch(secret) is not None and len(_CHANGE.findall(secret)) * 5 < len(secret)

@@ -21,10 +21,12 @@ Source: https://github.com/google/re2/wiki/Syntax
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, get_args
 
 import re2
@@ -37,6 +39,9 @@ from proxy.policy import boundaries, patterns, validators
 SECRET_GROUP: Final = "secret"
 NAME_GROUP: Final = "name"
 DEFAULT_MAX_LENGTH: Final = 512
+NO_PARTS: Final[Mapping[str, str]] = MappingProxyType({})
+_PART: Final = re.compile(r"\{\{([a-z][a-z0-9_]*)\}\}")
+_PATTERNS: Final = ("pattern", "gate")
 
 
 class RuleError(Exception):
@@ -129,11 +134,11 @@ def load(path: Path | None = None) -> RuleSet:
     entries = document.get("rules") if isinstance(document, Mapping) else None
     if not isinstance(entries, list):
         raise RuleError([f"{source}: must hold a list of rules under `rules`"])
-    return RuleSet(tuple(read_rules(entries)))
+    return RuleSet(tuple(read_rules(entries, document.get("parts") or {})))
 
 
-def read_rules(entries: Iterable[object]) -> list[Rule]:
-    """Return the rules that `entries` describe, as YAML or JSON holds them.
+def read_rules(entries: Iterable[object], parts: Mapping[str, str] = NO_PARTS) -> list[Rule]:
+    """Return the rules that `entries` describe, as YAML or JSON holds them. `parts`: name -> piece of a pattern.
 
     Raises:
         RuleError: one or more are wrong; all mistakes are in it.
@@ -145,6 +150,7 @@ def read_rules(entries: Iterable[object]) -> list[Rule]:
         if not isinstance(entry, Mapping):
             problems.append(f"rule {number}: must be a mapping")
             continue
+        entry = {key: _whole(value, parts) if key in _PATTERNS else value for key, value in entry.items()}
         name = str(entry.get("id") or f"rule {number}")
         found = [f"{name}: {problem}" for problem in _problems(entry)]
         if name in seen:
@@ -163,6 +169,11 @@ def keyword_rule(words: str) -> Rule:
     digest = hashlib.sha256(words.encode()).hexdigest()[:8]
     pattern = patterns.keyword(words)
     return read_rules([{"id": f"keyword-{digest}", "category": "keyword", "severity": "high", "pattern": pattern}])[0]
+
+
+def _whole(value: Any, parts: Mapping[str, str]) -> Any:
+    """Return a pattern with its `{{name}}` replaced; a name that no part has stays, and is found as a mistake."""
+    return _PART.sub(lambda part: parts.get(part[1], part[0]), value) if isinstance(value, str) else value
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:

@@ -21,12 +21,13 @@ _BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _BECH32_GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _CARD: Final = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
     r"|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}|6(?:011|5\d\d|4[4-9]\d)\d{12}|62\d{14,17}"
 )
 _SSN: Final = re.compile(r"(?!000|666|9)\d{3}[- ]?(?!00)\d\d[- ]?(?!0000)\d{4}")
-_SSN_PUBLISHED: Final = {"078051120", "219099999", "457555462"}
+_SSN_PUBLISHED: Final = {"078051120", "219099999", "457555462", "111223333"}
 _IBAN_LENGTHS: Final = {
     **{"AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28},
     **{"CH": 21, "CR": 22, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "DO": 28, "EE": 20, "EG": 29, "ES": 24, "FI": 18},
@@ -40,14 +41,17 @@ _IBAN_LENGTHS: Final = {
 
 
 def card(secret: str) -> bool:
-    """Tell whether the digits are a card number: a range that is issued, and the check digit."""
-    digits = re.sub(r"[ -]", "", secret)
+    """Tell whether the digits are a card number: a range that is issued, the check digit, no list of numbers."""
+    groups = re.split(r"%20|[ -]", secret)
+    if len(groups) > 3 and 0 < max(map(int, groups)) - min(map(int, groups)) < 100:
+        return False
+    digits = "".join(groups)
     return _CARD.fullmatch(digits) is not None and _luhn(digits)
 
 
 def iban(secret: str) -> bool:
     """Tell whether it is an account number of a known country, of the right length and check digits."""
-    compact = secret.replace(" ", "")
+    compact = re.sub(r"%20|[ -]", "", secret)
     if _IBAN_LENGTHS.get(compact[:2]) != len(compact) or not compact.isalnum():
         return False
     return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
@@ -55,12 +59,13 @@ def iban(secret: str) -> bool:
 
 def ssn(secret: str) -> bool:
     """Tell whether such a social security number can have been issued and is none of those in advertisements."""
+    secret = secret.replace("%20", " ")
     return _SSN.fullmatch(secret) is not None and re.sub(r"\D", "", secret) not in _SSN_PUBLISHED
 
 
 def phone(secret: str) -> bool:
     """Tell whether a telephone number has a possible length, groups of digits, and is not one for films."""
-    digits = re.sub(r"\D", "", secret)
+    digits = re.sub(r"\D", "", re.sub(r"%[0-9A-Fa-f]{2}", " ", secret))
     if not 9 <= len(digits) <= 15 or len(set(digits)) < 4:
         return False
     return re.search(r"555\D?01\d\d$", secret) is None
@@ -115,7 +120,8 @@ def jwt(secret: str) -> bool:
 
 def user_and_password(secret: str) -> bool:
     """Tell whether it is the base64 of `user:password`."""
-    plain = _decoded(secret)
+    token = _BASE64.match(secret.replace("%3D", "=").replace("%2B", "+").replace("%2F", "/"))
+    plain = _decoded(token[0]) if token else b""
     return re.fullmatch(rb"[\x21-\x7e]{1,100}:[\x20-\x7e]{3,200}", plain) is not None
 
 
@@ -133,6 +139,7 @@ VALIDATORS: Final[Mapping[str, Callable[[str], bool]]] = {
     "iban": iban,
     "jwt": jwt,
     "key_of_aws": plausible.key_of_aws,
+    "key_material": plausible.key_material,
     "machine_made": plausible.machine_made,
     "mixed_case": plausible.mixed_case,
     "password": plausible.password,
