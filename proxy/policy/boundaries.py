@@ -15,8 +15,9 @@ REACH: Final = 16
 _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 _DIGITS: Final = frozenset(b"0123456789")
 _OTHER_WORDS: Final = (
-    "public primary foreign cache sort partition publishable idempotency dedup lookup row max min total prompt completion "
-    "input output num count page next continuation cancel cancellation eos bos pad unk csrf xsrf n by com sur over under tres"
+    "public primary foreign cache sort partition publishable idempotency dedup lookup row max min total prompt num"
+    " count completion input output page next continuation cancel cancellation eos bos pad unk csrf xsrf n by com sur"
+    " over tres"
 ).split()
 _OTHER: Final = re.compile(
     rf"(?:(?<![A-Za-z])(?i:{'|'.join(_OTHER_WORDS)})|(?:{'|'.join(map(str.title, _OTHER_WORDS))}))[_.-]?\Z".encode()
@@ -46,12 +47,12 @@ def alone(data: bytes, at: int) -> bool:
 
 
 def named(data: bytes, at: int) -> bool:
-    """Tell whether the name of a secret begins at `at`: in the middle of a longer name too, if that is of no other thing."""
+    """Tell whether the name of a secret begins at `at`, inside a longer one too if that means nothing else."""
     return _OTHER.search(data, max(0, at - REACH), at) is None
 
 
 def base64(data: bytes, at: int) -> bool:
-    """Tell whether a run of base64 begins at `at`. A plus or slash that begins one itself may be that of a diff or path."""
+    """Tell whether a run of base64 begins at `at`. One plus or slash before it may be that of a diff or a path."""
     if at == 0 or data[at - 1] not in b"+/":
         return word(data, at)
     return word(data, at - 1) and (at == 1 or data[at - 2] not in b"+/")

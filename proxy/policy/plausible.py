@@ -37,7 +37,7 @@ _NO_PEOPLE: Final = frozenset({"git", "hg", "svn"})
 
 
 def machine_made(secret: str) -> bool:
-    """Tell whether a value is as mixed as keys are: at least ten characters, letters and, but for padded base64, digits."""
+    """Tell whether a value is as mixed as keys are: ten characters or more, letters and digits (or padded base64)."""
     if len(secret) < 10 or is_reference(secret) or _is_named_thing(secret):
         return False
     if _HEX.fullmatch(secret):

@@ -11,6 +11,8 @@ A rule is a pattern in RE2's syntax, so that no rule can cost more than linear t
     validators       functions that all must accept the secret; `checksum`: one that lowers the severity when it fails
     examples         texts that must match and texts that must not; they are part of the file and tested with it
 
+`{{name}}` in a pattern or a gate stands for a piece of pattern under `parts`.
+
 Repeats without an upper bound are bounded when a rule is read, so a match is decided within a known number of
 characters; the run of the alphabet may be endless, as it only has to be followed.
 
@@ -22,26 +24,26 @@ Source: https://github.com/google/re2/wiki/Syntax
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import re2
 import yaml
 
 from proxy import resources
 from proxy.findings import Category, Severity
-from proxy.policy import boundaries, patterns, validators
+from proxy.policy import patterns, rule_checks
 
 SECRET_GROUP: Final = "secret"
 NAME_GROUP: Final = "name"
 DEFAULT_MAX_LENGTH: Final = 512
 NO_PARTS: Final[Mapping[str, str]] = MappingProxyType({})
+SHIPPED: Final = resources.ROOT / "config" / "policy.yaml"
 _PART: Final = re.compile(r"\{\{([a-z][a-z0-9_]*)\}\}")
-_PATTERNS: Final = ("pattern", "gate")
 
 
 class RuleError(Exception):
@@ -85,11 +87,6 @@ class Rule:
     no_match: tuple[str, ...] = ()
 
 
-_FIELDS: Final = set(Rule.__dataclass_fields__)
-_LISTS: Final = ("validators", "allow", "not_named", "match", "no_match")
-_CHOICES: Final = {"category": get_args(Category), "severity": get_args(Severity)}
-
-
 @dataclass(frozen=True)
 class RuleSet:
     """Rules in the order of their file, and the gate that tells which of them can match a text at all."""
@@ -118,23 +115,36 @@ class RuleSet:
 
 
 def load(path: Path | None = None) -> RuleSet:
-    """Read the rules at `path`, or the shipped ones.
+    """Read the rules at `path`, or the shipped ones, which the tests have checked.
 
     Raises:
         RuleError: the file cannot be read or a rule in it is wrong.
     """
-    source = path or resources.ROOT / "config" / "policy.yaml"
+    document = read_document(path or SHIPPED)
+    if path is None:
+        return RuleSet(tuple(map(_rule, _expanded(document["rules"], document["parts"]))))
+    return RuleSet(tuple(read_rules(document["rules"], document.get("parts") or {})))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return the file at `path`: `rules`, a list, and perhaps `parts`.
+
+    Raises:
+        RuleError: the file cannot be read.
+    """
     try:
-        with source.open("rb") as file:
+        with path.open("rb") as file:
             document = yaml.load(file, Loader=yaml.CSafeLoader)
     except OSError as error:
-        raise RuleError([f"{source}: {error.strerror}"]) from error
+        raise RuleError([f"{path}: {error.strerror}"]) from error
     except yaml.YAMLError as error:
-        raise RuleError([f"{source}: not YAML: {error}"]) from error
-    entries = document.get("rules") if isinstance(document, Mapping) else None
-    if not isinstance(entries, list):
-        raise RuleError([f"{source}: must hold a list of rules under `rules`"])
-    return RuleSet(tuple(read_rules(entries, document.get("parts") or {})))
+        raise RuleError([f"{path}: not YAML: {error}"]) from error
+    if not isinstance(document, dict) or not isinstance(document.get("rules"), list):
+        raise RuleError([f"{path}: must hold a list of rules under `rules`"])
+    parts = document.get("parts") or {}
+    if not isinstance(parts, dict) or not all(isinstance(item, str) for pair in parts.items() for item in pair):
+        raise RuleError([f"{path}: `parts` must map names to pieces of patterns"])
+    return document
 
 
 def read_rules(entries: Iterable[object], parts: Mapping[str, str] = NO_PARTS) -> list[Rule]:
@@ -146,13 +156,12 @@ def read_rules(entries: Iterable[object], parts: Mapping[str, str] = NO_PARTS) -
     rules: list[Rule] = []
     problems: list[str] = []
     seen: set[str] = set()
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(_expanded(entries, parts), 1):
         if not isinstance(entry, Mapping):
             problems.append(f"rule {number}: must be a mapping")
             continue
-        entry = {key: _whole(value, parts) if key in _PATTERNS else value for key, value in entry.items()}
         name = str(entry.get("id") or f"rule {number}")
-        found = [f"{name}: {problem}" for problem in _problems(entry)]
+        found = [f"{name}: {problem}" for problem in rule_checks.problems(entry)]
         if name in seen:
             found.append(f"{name}: the id is taken")
         seen.add(name)
@@ -171,70 +180,18 @@ def keyword_rule(words: str) -> Rule:
     return read_rules([{"id": f"keyword-{digest}", "category": "keyword", "severity": "high", "pattern": pattern}])[0]
 
 
-def _whole(value: Any, parts: Mapping[str, str]) -> Any:
-    """Return a pattern with its `{{name}}` replaced; a name that no part has stays, and is found as a mistake."""
-    return _PART.sub(lambda part: parts.get(part[1], part[0]), value) if isinstance(value, str) else value
+def _expanded(entries: Iterable[Any], parts: Mapping[str, str]) -> Iterator[Any]:
+    """Put the parts in place of their `{{name}}`. A name that is no part stays, and is found as a mistake."""
+    for entry in entries:
+        if parts and isinstance(entry, Mapping):
+            given = {key: entry[key] for key in ("pattern", "gate") if isinstance(entry.get(key), str)}
+            entry = {**entry, **{key: _PART.sub(lambda name: parts.get(name[1], name[0]), given[key]) for key in given}}
+        yield entry
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:
-    given: dict[str, Any] = {key: tuple(value) if key in _LISTS else value for key, value in entry.items()}
+    given: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items() if value is not None
+    }
     pattern = patterns.bounded(given["pattern"])
-    return Rule(**{**given, "pattern": pattern, "gate": patterns.opened(given.get("gate", pattern))})
-
-
-def _problems(entry: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with one entry."""
-    problems = [f"unknown key `{key}`" for key in entry if key not in _FIELDS]
-    problems += [f"`{key}` is missing" for key in ("id", "category", "severity", "pattern") if not entry.get(key)]
-    for key, value in entry.items():
-        if key in _FIELDS and (wrong := _wrong_value(key, value)):
-            problems.append(f"`{key}` {wrong}")
-    return problems
-
-
-def _wrong_value(key: str, value: object) -> str | None:
-    """Return what is wrong with the value of one key, or nothing."""
-    if key in ("exact", "placeholders"):
-        return None if isinstance(value, bool) else "must be true or false"
-    if key == "max_length":
-        return None if isinstance(value, int) and 0 < value <= 65536 else "must be between 1 and 65536"
-    if key in _LISTS:
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            return "must be a list of texts"
-        return (
-            _wrong_names(value)
-            if key == "validators"
-            else _wrong_patterns(value)
-            if key in ("allow", "not_named")
-            else None
-        )
-    if not isinstance(value, str):
-        return "must be text"
-    return _wrong_text(key, value)
-
-
-def _wrong_text(key: str, value: str) -> str | None:
-    match key:
-        case "category" | "severity":
-            return None if value in _CHOICES[key] else f"must be one of {', '.join(_CHOICES[key])}"
-        case "boundary":
-            return None if value in boundaries.BOUNDARIES else f"must be one of {', '.join(boundaries.BOUNDARIES)}"
-        case "checksum":
-            return _wrong_names([value])
-        case "alphabet":
-            return patterns.wrong_alphabet(value)
-        case "pattern":
-            return patterns.wrong_pattern(value) or patterns.wrong_pattern(patterns.bounded(value))
-        case "gate" | "until":
-            return patterns.wrong_pattern(value)
-        case _:
-            return None
-
-
-def _wrong_names(names: list[str]) -> str | None:
-    unknown = [name for name in names if name not in validators.VALIDATORS]
-    return f"names no validator: {', '.join(unknown)}" if unknown else None
-
-
-def _wrong_patterns(values: list[str]) -> str | None:
-    return next((wrong for value in values if (wrong := patterns.wrong_pattern(value))), None)
+    return Rule(**{**given, "pattern": pattern, "gate": patterns.opened(given.get("gate") or pattern)})
