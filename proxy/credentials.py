@@ -22,8 +22,14 @@ _CLIENT_FIELDS: Final = (b"authorization", b"api-key", b"x-api-key")
 
 def secrets_in(values: Iterable[bytes]) -> tuple[bytes, ...]:
     """Return the secrets in values of header fields (`Bearer <secret>`, or the secret alone), the longest first."""
-    found = {word for value in values for word in value.split()[-1:] if len(word) >= MIN_SECRET_BYTES}
-    return tuple(found if len(found) < 2 else sorted(found, key=len, reverse=True))
+    found: list[bytes] = []
+    for value in values:
+        words = value.split()
+        if words and len(words[-1]) >= MIN_SECRET_BYTES and words[-1] not in found:
+            found.append(words[-1])
+    if len(found) > 1:
+        found.sort(key=len, reverse=True)
+    return tuple(found)
 
 
 def client_secrets(fields: Mapping[bytes, bytes]) -> tuple[bytes, ...]:

@@ -135,10 +135,13 @@ class Settling:
         x.ended = now
         x.outcome = outcome_of(x)
         held, bound = self.reservation, self.bound
-        x.charges = tuple(charge(a, x.inbound.operation, x.request, self._with.prices, bound) for a in x.attempts)
+        x.charges = tuple([charge(a, x.inbound.operation, x.request, self._with.prices, bound) for a in x.attempts])
         if held is not None:
-            tokens = sum(c.usage.input_tokens + c.usage.output_tokens for c in x.charges)
-            x.hold = held.settle(tokens, sum(c.cost_nanos for c in x.charges))
+            tokens = nanos = 0
+            for one in x.charges:
+                tokens += one.usage.input_tokens + one.usage.output_tokens
+                nanos += one.cost_nanos
+            x.hold = held.settle(tokens, nanos)
 
     def _learn(self, request: ParsedRequest) -> None:
         """Add what an upload said while it passed: its model has the price, its user is the caller."""

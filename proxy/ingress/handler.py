@@ -54,7 +54,7 @@ class Ingress:
         self._running: dict[HttpDownstream, asyncio.Task[Any]] = {}
         self._draining = False
         self._idle = asyncio.Event()
-        self._idle.set()
+        """The last request has ended. Set while draining only."""
 
     async def handle(self, request: RawRequest) -> Any:
         """Answer one request; returns what aiohttp treats as its response."""
@@ -117,10 +117,7 @@ class Ingress:
         downstream = HttpDownstream(request, x.delivery, self._config.timeouts.write_stall_s)
         if request.ends_connection:
             downstream.refuse_more()
-        task = asyncio.current_task()
-        assert task is not None
-        self._running[downstream] = task
-        self._idle.clear()
+        self._running[downstream] = request.task
         self._metrics.in_flight += 1
         try:
             if x.inbound.operation.body == "websocket":
@@ -136,7 +133,7 @@ class Ingress:
             return downstream
         finally:
             del self._running[downstream]
-            if not self._running:
+            if self._draining and not self._running:
                 self._idle.set()
             self._metrics.in_flight -= 1
 
@@ -152,7 +149,9 @@ class Ingress:
             downstream.refuse_more()
 
     async def until_idle(self, limit_s: float) -> None:
-        """Wait until no request runs, at most `limit_s`."""
+        """Wait until no request runs, at most `limit_s`. To be called after `begin_drain`."""
+        if not self._running:
+            return
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 await self._idle.wait()

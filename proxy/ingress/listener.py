@@ -85,6 +85,11 @@ class SafeHandler(RequestHandler):
             cast(asyncio.Transport, transport).write(_raw_answer(error))
             self.force_close()
 
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """The task that serves this connection, and so every request of it."""
+        return self._task_handler
+
     async def start(self) -> None:
         """Serve the requests of this connection, one after another, in this one task.
 
@@ -213,7 +218,7 @@ class SafeServer(web.Server):
     def make_request(self, message: Any, payload: Any, protocol: SafeHandler) -> RawRequest:
         """Return the request that `message` announced; a placeholder if it could not be parsed."""
         self.requests_count += 1
-        task = asyncio.current_task()
+        task = protocol.task or asyncio.current_task()
         assert task is not None
         head = _UNREADABLE if isinstance(message, _ErrInfo) else message
         return RawRequest(head, payload, protocol, StreamWriter(protocol, self._loop), task, self._loop)

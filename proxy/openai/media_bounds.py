@@ -57,7 +57,6 @@ _SIGN: Final = re.compile(
     rb'|video_url|input_video)"'
 )
 _HELD_BY_PROVIDER: Final = re.compile(rb'"(?:file_id|file_url)":"|"type":"item_reference"|"audio":\{[^{}]*"id":')
-_REFERENCES: Final = ("previous_response_id", "conversation", "web_search_options")
 _OWN_TOOLS: Final = ("function", "custom")
 
 
@@ -102,7 +101,10 @@ def find_media(document: Mapping[str, Any], written: bytes, model: str | None) -
 
 def is_unseen(document: Mapping[str, Any], written: bytes) -> bool:
     """Tell whether the model will also read what only the provider knows, or what its own tools find."""
-    if any(document.get(name) is not None for name in _REFERENCES) or type(document.get("prompt")) is dict:
+    get = document.get
+    if get("previous_response_id") is not None or get("conversation") is not None:
+        return True
+    if get("web_search_options") is not None or type(get("prompt")) is dict:
         return True
     tools = document.get("tools")
     if type(tools) is list and any(type(tool) is dict and tool.get("type") not in _OWN_TOOLS for tool in tools):

@@ -13,8 +13,9 @@ Source: OpenAI API reference, "Rate limits in headers"; Go, `time.Duration.Strin
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from proxy.exchange import Header, Headers
@@ -34,6 +35,7 @@ _REQUESTS, _TOKENS, _COST = _names("requests"), _names("tokens"), _names("cost")
 _SHARED: Final = (_REQUESTS, _TOKENS)
 """The dimensions of which a provider speaks too."""
 _SHARED_NAMES: Final = frozenset(name for names in _SHARED for name in names)
+_REMEMBERED: Final = 256
 _COUNT: Final = re.compile(rb"[0-9]{1,18}")
 
 
@@ -56,20 +58,37 @@ def render(requests: Standing | None, tokens: Standing | None, cost: Standing | 
     """Return the three fields of each dimension that has a limit. `cost`: in nano-dollars."""
     fields: list[Header] = []
     if requests is not None:
-        fields += _triple(_REQUESTS, requests, str)
+        fields += _counted(_REQUESTS, requests)
     if tokens is not None:
-        fields += _triple(_TOKENS, tokens, str)
+        fields += _counted(_TOKENS, tokens)
     if cost is not None:
-        fields += _triple(_COST, cost, dollars)
+        left = cost.remaining if cost.remaining > 0 else 0
+        fields += (
+            (_COST[0], _limit_in_dollars(cost.limit)),
+            (_COST[1], dollars(left).encode()),
+            (_COST[2], _reset(cost.reset_s)),
+        )
     return fields
 
 
-def _triple(names: _Triple, standing: Standing, amount: Callable[[int], str]) -> tuple[Header, Header, Header]:
-    return (
-        (names[0], amount(standing.limit).encode()),
-        (names[1], amount(max(standing.remaining, 0)).encode()),
-        (names[2], duration(standing.reset_s).encode()),
-    )
+def _counted(names: _Triple, standing: Standing) -> tuple[Header, Header, Header]:
+    left = standing.remaining if standing.remaining > 0 else 0
+    return (names[0], b"%d" % standing.limit), (names[1], b"%d" % left), (names[2], _reset(standing.reset_s))
+
+
+def _reset(seconds: float) -> bytes:
+    """Return `duration` in bytes. Of a day the same second is told to many answers, so it is written once."""
+    return _whole_seconds(math.ceil(seconds)) if seconds >= 1 else duration(seconds).encode()
+
+
+@lru_cache(_REMEMBERED)
+def _whole_seconds(seconds: int) -> bytes:
+    return duration(seconds).encode()
+
+
+@lru_cache(_REMEMBERED)
+def _limit_in_dollars(nanos: int) -> bytes:
+    return dollars(nanos).encode()
 
 
 def merge(provider_headers: Headers, ours: Headers) -> Headers:

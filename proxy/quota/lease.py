@@ -54,10 +54,15 @@ class Account:
     @property
     def reserved(self) -> tuple[int, int]:
         """Tokens and nano-dollars that running requests hold."""
+        if len(self.leases) == 1:  # nearly always: a sum over a generator costs five times as much (timeit)
+            return self.leases[0].reserved_tokens, self.leases[0].reserved_nanos
         return sum(x.reserved_tokens for x in self.leases), sum(x.reserved_nanos for x in self.leases)
 
     def spare(self, now: float) -> tuple[int, int]:
         """Tokens and nano-dollars that a new request could have."""
+        if len(self.leases) == 1:
+            only = self.leases[0]
+            return (only.spare_tokens, only.spare_nanos) if now < only.usable_until else (0, 0)
         usable = [lease for lease in self.leases if now < lease.usable_until]
         return sum(x.spare_tokens for x in usable), sum(x.spare_nanos for x in usable)
 

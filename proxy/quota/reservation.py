@@ -54,7 +54,7 @@ class Reservation:
 
     def held(self) -> Hold:
         """Return what is reserved, for the intent."""
-        shares = tuple(Share(part.lease.id, part.tokens, part.nanos) for part in self.parts)
+        shares = tuple([Share(part.lease.id, part.tokens, part.nanos) for part in self.parts])
         return Hold(self.window, shares, self.unleased)
 
     def settle(self, tokens: int, nanos: int) -> Hold:

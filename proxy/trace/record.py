@@ -227,7 +227,7 @@ def _phases(x: Exchange) -> dict[str, float]:
     phases: dict[str, float] = {}
     before = x.started
     for name, at in x.marks.items():
-        phases[name] = milliseconds(at - before)
+        phases[name] = int((at - before) * 1_000_000.0 + 0.5) / 1000.0  # `milliseconds`, without its call
         before = at
     return phases
 

@@ -186,20 +186,30 @@ class AnswerParser:
             self._refuse("switches protocols unasked")
         if self._parser.get_http_version() not in ("1.1", "1.0"):
             self._refuse("unsupported HTTP version")
-        sizes = [len(name) + len(value) for name, value in self._headers]
-        if max(len(self._reason), max(sizes, default=0)) > self._line_bytes:
+        longest = len(self._reason)
+        total = 0
+        for name, value in self._headers:
+            size = len(name) + len(value)
+            total += size
+            longest = max(longest, size)
+        if longest > self._line_bytes:
             self._refuse("header line too long")
-        if sum(sizes) > self._head_bytes:
+        if total > self._head_bytes:
             self._refuse("head too long")
         if self._reason.translate(None, _CONTROLS) != self._reason:
             self._refuse("control character in the reason phrase")
 
     def _check_framing(self) -> None:
-        codings = [value for name, value in self._headers if len(name) == 17 and name.lower() == b"transfer-encoding"]
+        codings: list[bytes] = []
+        sized = False
+        for name, value in self._headers:
+            if len(name) == 14:
+                sized = sized or name.lower() == b"content-length"
+            elif len(name) == 17 and name.lower() == b"transfer-encoding":
+                codings.append(value)
         if codings:
             if len(codings) > 1 or codings[0].lower() != b"chunked" or self._parser.get_http_version() == "1.0":
                 self._refuse("unknown Transfer-Encoding")
             self._chunked = True
             return
-        sized = any(len(name) == 14 and name.lower() == b"content-length" for name, _ in self._headers)
         self.until_eof = not sized and self._parser.get_status_code() not in _BODILESS_STATUSES

@@ -1,4 +1,4 @@
-"""How pieces pass from the connection to a taker: at once, in order, and never lost when it stops, fails or is cancelled."""
+"""How pieces pass from the connection to a taker: at once, in order, and none lost when it stops or fails."""
 
 import asyncio
 
