@@ -34,6 +34,7 @@ from proxy.journal.writer import Writer
 from proxy.metrics import Metrics, Sample
 from proxy.openai.estimate import estimate_usage
 from proxy.pipeline import Pipeline
+from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.projects.store import ProjectStore
 from proxy.quota.callers import Callers
@@ -107,11 +108,13 @@ class App:
             heard=self.keeper.heard,
             clock=clock,
         )
+        self.policies = Policies(config.policy)
         self.pipeline = Pipeline(
             config,
             provider=self.provider,
             prices=self.prices,
             projects=self.projects,
+            policies=self.policies,
             quotas=Reservations(
                 config.quota,
                 callers=self.callers,

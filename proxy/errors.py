@@ -7,7 +7,7 @@ credential, a prompt or an answer. `openai.error_body` renders a leaf in OpenAI'
 Source: OpenAI API reference, "Error codes"; RFC 9110 section 15.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 Source = Literal["client", "policy", "sidegate", "upstream"]
@@ -66,12 +66,24 @@ class PermissionDenied(ProxyError):
 
 
 class PolicyViolation(ProxyError):
-    """Policy forbids what a prompt or an answer says. `param` names the place, never the text."""
+    """Policy forbids what a prompt or an answer says. `param` names the place, never the text; `rules` the rules."""
 
     status = 400
     type = "invalid_request_error"
     default_code = "policy_violation"
     source = "policy"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        rules: Sequence[str] = (),
+        code: str | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param, status=status)
+        self.rules = tuple(rules)
 
 
 class QuotaExceeded(ProxyError):
@@ -125,6 +137,12 @@ class InternalError(ProxyError):
 
     status = 500
     default_code = "internal_error"
+
+
+class PolicyUnavailable(InternalError):
+    """Scanning failed or is not ready, and what is not scanned does not pass. Names no rule."""
+
+    default_code = "policy_unavailable"
 
 
 class UpstreamFailed(ProxyError):

@@ -213,6 +213,8 @@ class Attempt:
     index: int
     candidate: Candidate
     started: float
+    withdrawn: bool = False
+    """We broke the request off before its body was whole: no provider acts on that."""
     sent: bool = False
     """Some byte of the request may have reached the provider."""
     headers_at: float | None = None

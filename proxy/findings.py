@@ -41,7 +41,7 @@ class Unscanned(NamedTuple):
     direction: Direction
     place: str
     reason: str
-    """One of a closed set: `media`, `binary`, `compressed`, `malformed`, `too_large` ..."""
+    """One of a closed set: `media`, `binary`, `compressed`, `malformed`, `nested`, `too_large` ..."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,8 @@ class Verdict:
     unscanned: list[Unscanned] = field(default_factory=list)
     counts: Counter[tuple[Direction, str, Action]] = field(default_factory=Counter)
     """How often, by direction, rule and action."""
-    unscanned_count: int = 0
+    missed: Counter[tuple[Direction, str]] = field(default_factory=Counter)
+    """How many parts could not be scanned, by direction and reason."""
     scanned_characters: dict[Direction, int] = field(default_factory=dict)
     """Characters looked at; a direction that is not there was not scanned."""
     faults: int = 0
@@ -72,7 +73,7 @@ class Verdict:
 
     def miss(self, unscanned: Unscanned) -> None:
         """Note a part that could not be scanned."""
-        self.unscanned_count += 1
+        self.missed[unscanned.direction, unscanned.reason] += 1
         if len(self.unscanned) < self.max_kept:
             self.unscanned.append(unscanned)
 

@@ -31,6 +31,20 @@ class RequestBody(Protocol):
         """Yield it as it arrives. Raises as `read`."""
 
 
+class Screen(Protocol):
+    """Looks at a body while it passes. The bytes that come out are as many as went in.
+
+    Raises:
+        PolicyViolation, PolicyUnavailable: the body must not be sent any further.
+    """
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return what may be sent once `piece` has come."""
+
+    def finish(self) -> bytes:
+        """Return the rest: the body ends here."""
+
+
 class ByteBudget:
     """Bytes that JSON bodies of all running requests may hold together."""
 
@@ -62,7 +76,10 @@ class Intake:
         self._limits = limits
         self._budget = budget
         self._held = 0
-        self._observer: MultipartObserver | None = None
+        self.observer: MultipartObserver | None = None
+        """Reads a form while it passes."""
+        self.screen: Screen | None = None
+        """Set by phase 3: what looks at a streamed body, and may change or end it."""
         self.streamed_bytes = 0
 
     async def parse(self, *, force_usage: bool) -> ParsedRequest:
@@ -84,10 +101,9 @@ class Intake:
             raise too_large(limit_bytes)
         if kind == "json":
             raw = await self._read_json()
-            request = parse_json(raw, inbound.operation, limits=self._limits, force_stream_usage=force_usage)
-            return request if len(raw) <= _LARGE_BYTES else _without_document(request)
+            return parse_json(raw, inbound.operation, limits=self._limits, force_stream_usage=force_usage)
         if kind == "multipart":
-            self._observer = MultipartObserver(content_type)
+            self.observer = MultipartObserver(content_type)
         return parse_empty(inbound.content_length or 0)
 
     async def _read_json(self) -> bytes:
@@ -110,9 +126,9 @@ class Intake:
 
     def learned(self, request: ParsedRequest) -> ParsedRequest:
         """Return `request` with what an upload has shown while it passed."""
-        if self._observer is None:
+        if self.observer is None:
             return replace(request, request_bytes=self.streamed_bytes)
-        form = parse_multipart(self._observer.facts(), self.streamed_bytes)
+        form = parse_multipart(self.observer.facts(), self.streamed_bytes)
         return replace(form, conversation=request.conversation)
 
     def close(self) -> None:
@@ -125,11 +141,17 @@ class Intake:
         self._held += size
 
     async def _pass(self) -> AsyncIterator[bytes]:
+        screen = self.screen
         async for piece in self._body.stream(self._limits.upload_body_bytes):
             self.streamed_bytes += len(piece)
-            if self._observer is not None:
-                self._observer.feed(piece)
-            yield piece
+            if self.observer is not None:
+                self.observer.feed(piece)
+            if screen is None:
+                yield piece
+            elif passed := screen.feed(piece):
+                yield passed
+        if screen is not None and (rest := screen.finish()):
+            yield rest
 
 
 def too_large(limit_bytes: int) -> InvalidRequest:
@@ -137,11 +159,13 @@ def too_large(limit_bytes: int) -> InvalidRequest:
     return InvalidRequest(f"The request body is larger than {limit_bytes} bytes.", status=413, code="request_too_large")
 
 
-def _without_document(request: ParsedRequest) -> ParsedRequest:
-    """Forget the decoded body, which takes up to 27 times the memory of its bytes (`{},{},..`) that the budget counts.
+def slim(request: ParsedRequest) -> ParsedRequest:
+    """Forget a large decoded body: it takes up to 27 times the memory (`{},{},..`) of its bytes, which are budgeted.
 
     A provider may take minutes to answer. The text is counted now: the intent of a large request needs it anyway.
     """
+    if request.request_bytes <= _LARGE_BYTES or request.document is None:
+        return request
     text_bytes = request.input_text_bytes()
     return replace(request, document=None, input_text_bytes=lambda: text_bytes)
 

@@ -9,6 +9,7 @@ lock and a label look-up each time, which was an eighth of a request's CPU (`mak
 Source: prometheus_client, "Custom Collectors"; OpenTelemetry GenAI metrics for the choice of figures.
 """
 
+import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -21,12 +22,14 @@ from prometheus_client.registry import Collector
 from proxy.credentials import resembles_credential
 from proxy.errors import ProxyError
 from proxy.exchange import Attempt, Charge, Exchange
+from proxy.findings import Verdict
 
 _DURATION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2)
 _USUAL = (101, 200, 201, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
 _USUAL_STATUSES: dict[int | None, str] = {status: str(status) for status in _USUAL}
 _CLASSES = ("none", *(f"{hundred}xx" for hundred in range(1, 10)))
+_RULE_OF_PROJECT = re.compile(r"(?:keyword|pattern)-[0-9a-f]{8}")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Labels = tuple[object, ...]
@@ -144,6 +147,17 @@ class Metrics:
             "code",
             "source",
         )
+        self._findings = Tally(
+            "sidegate_policy_findings",
+            "What the policy found; `rule` is `project` for the rules of a project.",
+            "direction",
+            "rule",
+            "action",
+        )
+        self._unscanned = Tally(
+            "sidegate_policy_unscanned", "Parts that no text could be read from.", "direction", "reason"
+        )
+        self._faults = Tally("sidegate_policy_faults", "Scans that failed.")
         self.registry.register(_AtScrape(self._collect))
 
     def at_scrape(self, read: Callable[[], Iterable[Sample]]) -> None:
@@ -172,10 +186,21 @@ class Metrics:
             self.count_error(x.error)
         for attempt, charge in zip(x.attempts, x.charges, strict=False):
             self._observe_attempt(attempt, charge)
+        if x.verdict is not None:
+            self._observe_verdict(x.verdict)
 
     def count_error(self, error: ProxyError) -> None:
         """Count an error by its code; codes are a closed set."""
         self._errors.values[error.code or "none", error.source] += 1
+
+    def _observe_verdict(self, verdict: Verdict) -> None:
+        for (direction, rule_id, action), count in verdict.counts.items():
+            rule = "project" if _RULE_OF_PROJECT.fullmatch(rule_id) else rule_id
+            self._findings.values[direction, rule, action] += count
+        for labels, count in verdict.missed.items():
+            self._unscanned.values[labels] += count
+        if verdict.faults:
+            self._faults.values[()] += verdict.faults
 
     def _observe_attempt(self, attempt: Attempt, charge: Charge) -> None:
         status = _CLASSES[(attempt.status or 0) // 100]
@@ -202,7 +227,7 @@ class Metrics:
     def _collect(self) -> Iterator[Metric]:
         for family in (
             self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
-            self._unpriced, self._errors,
+            self._unpriced, self._errors, self._findings, self._unscanned, self._faults,
         ):  # fmt: skip
             yield family.collect()
         yield GaugeMetricFamily("sidegate_requests_in_flight", "Requests being handled.", self.in_flight)

@@ -1,6 +1,7 @@
 """The life of a request: its phases in order, nothing else. Only this file and `settling` assign to the Exchange.
 
-    identify -> parse -> plan_route -> reserve -> intent -> dispatch -> [commit point] -> relay -> settle -> record
+    identify -> parse -> scan_prompt -> plan_route -> reserve -> intent -> dispatch -> [commit point] -> relay
+    always: settle -> record
 
 Before the intent is journaled nothing has left the process. Up to the commit point (first byte sent downstream) every
 failure becomes an answer of OpenAI's shape; after it, an error event or a visible cut. `seal` settles and records
@@ -21,7 +22,15 @@ from typing import Protocol
 from proxy.auth.identify import conversation_hint, identify, with_body_hint
 from proxy.config import project
 from proxy.config.schema import Config
-from proxy.errors import ClientDisconnected, InternalError, InvalidRequest, ProxyError, ShuttingDown
+from proxy.errors import (
+    ClientDisconnected,
+    InternalError,
+    InvalidRequest,
+    PolicyUnavailable,
+    PolicyViolation,
+    ProxyError,
+    ShuttingDown,
+)
 from proxy.exchange import (
     Attempt,
     Capture,
@@ -32,13 +41,14 @@ from proxy.exchange import (
     UpstreamReply,
     WebsocketPeer,
 )
-from proxy.intake import ByteBudget, Intake, RequestBody
+from proxy.intake import ByteBudget, Intake, RequestBody, slim
 from proxy.journal.segments import Journal
 from proxy.metrics import Metrics
 from proxy.openai import error_body
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.output_maximum import capped
 from proxy.openai.request import parse_handshake
+from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.quota.estimate import bound as bound_of
 from proxy.quota.headers import merge
@@ -49,6 +59,7 @@ from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, relay_websocket
 from proxy.routing.dispatch import dispatch
 from proxy.routing.plan import plan_route
+from proxy.screening import ScreenedClient, Screening
 from proxy.settling import Settling
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.provider import Provider
@@ -75,6 +86,7 @@ class Pipeline:
     provider: Provider
     prices: PriceTable
     projects: Directory
+    policies: Policies
     quotas: Reservations
     journal: Journal
     metrics: Metrics
@@ -98,7 +110,10 @@ class Pipeline:
 class _Run:
     """One exchange on its way through the phases."""
 
-    __slots__ = ("_answer", "_downstream", "_intake", "_own", "_project", "_request_id", "_settling", "_with", "_x")
+    __slots__ = (
+        "_answer", "_downstream", "_intake", "_own", "_project", "_request_id", "_screening", "_settling", "_with",
+        "_x",
+    )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
         self._with = pipeline
@@ -107,6 +122,7 @@ class _Run:
         self._intake = intake
         self._answer: Answer | None = None
         self._project = project.DEFAULT
+        self._screening: Screening | None = None
         self._settling = Settling(x, pipeline, intake)
         trace_id = x.trace_id.encode()
         self._own: Headers = ((b"x-sidegate-trace-id", trace_id),)
@@ -120,6 +136,8 @@ class _Run:
         x.request = await intake.parse(force_usage=provider.force_stream_usage)
         self._complete(x.request)
         self._mark("parse")
+        x.request = slim(await self._screen(x.request, intake))
+        self._mark("scan")
         x.plan = plan_route(x.request, provider.name)
         self._mark("plan")
         await self._reserve()
@@ -140,6 +158,7 @@ class _Run:
         await self._identify()
         x.request = parse_handshake(x.inbound.target)
         self._complete(x.request)
+        x.request = await self._screen(x.request, None)
         x.plan = plan_route(x.request, provider.name)
         self._mark("plan")
         await self._reserve()
@@ -160,7 +179,9 @@ class _Run:
             allowance = self._allowance()
             limit = None if allowance is None else SessionLimit(attempt.meter, allowance, self._settling.seal)
             end = partial(self._settling.end_session, attempt)
-            await relay_websocket(client, reply.socket, observer.observe_message, end, limit)
+            assert self._screening is not None
+            screened = ScreenedClient(client, self._screening)
+            await relay_websocket(screened, reply.socket, observer.observe_message, end, limit)
             await client.finish()
         finally:
             reply.close()
@@ -191,6 +212,8 @@ class _Run:
         """Tell the client as much as it can still be told."""
         x, answer, downstream = self._x, self._answer, self._downstream
         x.error = x.error or error
+        if isinstance(error, PolicyViolation | PolicyUnavailable) and x.attempts and x.attempts[-1].headers_at is None:
+            x.attempts[-1].withdrawn = True
         try:
             if isinstance(error, ClientDisconnected):
                 downstream.cut()
@@ -198,7 +221,7 @@ class _Run:
                 status, headers, body = error_body.render(error)
                 x.delivery.status = status
                 self._settling.seal()
-                more = (*self._own, self._request_id, *self._rate_limits())
+                more = (*self._own, self._request_id, *self._rate_limits(), *self._told())
                 await downstream.send(status, HTTPStatus(status).phrase, (*headers, *more), body)
             else:
                 self._settling.seal()
@@ -233,6 +256,19 @@ class _Run:
                 param="model",
             )
 
+    async def _screen(self, request: ParsedRequest, intake: Intake | None) -> ParsedRequest:
+        """Phase 3: look at every text of the request; what passes as a stream is looked at while it passes."""
+        x, settings, policies = self._x, self._with.config, self._with.policies
+        policy = policies.get_now(self._project.security) or await policies.get(self._project.security)
+        x.verdict = policy.verdict(settings.policy.max_findings)
+        self._screening = Screening(policy, settings.policy, settings.limits, x.verdict)
+        if intake is None or not x.inbound.has_body:
+            return request
+        if request.body is None:
+            intake.screen = self._screening.upload(intake.observer)
+            return request
+        return await self._screening.request(request, x.inbound, x.capture)
+
     async def _reserve(self) -> None:
         """Phase 5: hold what the request may cost at most; lower its maximum where no more is left."""
         x, settings = self._x, self._with.config.quota
@@ -260,6 +296,11 @@ class _Run:
             return None
         return held
 
+    def _told(self) -> Headers:
+        """Return what the client is told about its request's policy."""
+        header = None if self._screening is None else self._screening.header()
+        return () if header is None else (header,)
+
     def _rate_limits(self) -> Headers:
         return () if self._x.principal is None else self._with.quotas.headers(self._x.principal)
 
@@ -270,7 +311,7 @@ class _Run:
         own = self._own if attempt.request_id is not None else (*self._own, self._request_id)
         return Answer(
             reply,
-            (*merge(headers, self._rate_limits()), *own),
+            (*merge(headers, self._rate_limits()), *own, *self._told()),
             attempt,
             dialect=x.inbound.operation.dialect,
             strip_usage=x.request.strip_usage,

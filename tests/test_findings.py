@@ -15,7 +15,7 @@ def test_verdict_when_more_is_found_than_kept_then_everything_is_counted():
     verdict.add(sighting("block"))
     assert (len(verdict.sightings), len(verdict.unscanned)) == (2, 2)
     assert verdict.counts == {("prompt", "r", "flag"): 3, ("prompt", "r", "block"): 1}
-    assert verdict.unscanned_count == 3
+    assert verdict.missed == {("prompt", "binary"): 3}
 
 
 def test_verdict_when_a_finding_is_allowed_then_it_leaves_no_mark():

@@ -8,10 +8,12 @@ import asyncio
 import gc
 import json
 from dataclasses import dataclass, field
+from functools import cache
 
 import pytest
 
 from proxy import errors
+from proxy.config.policy import Policy as PolicySettings
 from proxy.config.quota import Quota
 from proxy.config.schema import Config, Prices, Tracing
 from proxy.exchange import Exchange, Inbound, Message, ToolCall, Usage, first_values
@@ -19,6 +21,7 @@ from proxy.intake import ByteBudget
 from proxy.metrics import Metrics
 from proxy.openai.operations import match
 from proxy.pipeline import Pipeline
+from proxy.policy.ready import Policies
 from proxy.quota.reservations import Reservations
 from proxy.trace.record import trace_id
 from tests.fakes.projects import Projects
@@ -59,6 +62,16 @@ class PricesOf:
 class BrokenMetrics(Metrics):
     def observe(self, x):
         raise KeyError("sk-canary")
+
+
+@cache
+def shipped_policies() -> Policies:
+    return Policies(PolicySettings())
+
+
+def policies_of(settings: PolicySettings) -> Policies:
+    """Compiling the rules takes long; most tests have nothing to do with them."""
+    return shipped_policies() if settings == PolicySettings() else Policies(settings)
 
 
 @dataclass
@@ -142,6 +155,7 @@ class Scene:
             self,
             self.prices,
             self.projects,
+            policies_of(config.policy),
             without_limits(config.quota),
             self,
             self.metrics,
@@ -212,7 +226,7 @@ async def test_request_when_all_goes_well_then_intent_provider_record_and_answer
     assert (scene.client.status, scene.client.body, scene.asked) == (200, ANSWER, [CHAT])
     assert (final["outcome"], final["status"], final["input_tokens"], final["output_tokens"]) == ("ok", 200, 7, 3)
     assert (final["usage_source"], final["total_cost"]) == ("provider", "0.000000010")
-    assert list(scene.x.marks) == ["parse", "plan", "intent", "dispatch", "relay"]
+    assert list(scene.x.marks) == ["parse", "scan", "plan", "intent", "dispatch", "relay"]
     assert scene.x.plan.candidates[0].model == "gpt-4o"
 
 

@@ -38,6 +38,9 @@ VARIABLES: Final[Mapping[str, KeyPath]] = MappingProxyType(
         "ENABLE_REQUEST_TRACING": ("tracing", "enabled"),
         "DEFAULT_QUOTA_TOKENS_DAILY": ("quota", "default_tokens_daily"),
         "DEFAULT_QUOTA_COST_DAILY": ("quota", "default_cost_daily"),
+        "ENABLE_PROMPT_SCANNING": ("policy", "scan_prompts"),
+        "ENABLE_OUTPUT_SCANNING": ("policy", "scan_outputs"),
+        "REDACT_SECRETS": ("policy", "redact_secrets"),
     }
 )
 FLAGS: Final[Mapping[str, KeyPath]] = MappingProxyType(

@@ -1,7 +1,9 @@
 """What a project decides for itself, in `projects.config`, over the configuration of the process.
 
     {"routing": {"defaultLayer": "L1", "maxLayer": "L2", "maxCostPerRequest": 0.05, "allowedModels": ["gpt-4o*"]},
-     "security": {"scanPrompts": true, "scanOutputs": true, "redactSecrets": true, "blockedKeywords": ["project zeus"]},
+     "security": {"scanPrompts": true, "scanOutputs": true, "redactSecrets": true, "blockedKeywords": ["project zeus"],
+                  "secretPatterns": ["ZEUS-[0-9]{8}"], "allowList": ["AKIA2TESTTESTTESTTES"],
+                  "promptActions": {"pii": "redact"}, "outputActions": {"command": "block"}},
      "features": {"enableCrossCheck": false, "enableAutoEscalate": false, "enableCache": false},
      "quota": {...}, "timeZone": "Europe/Berlin"}
 
@@ -18,7 +20,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
+from proxy.config.expressions import Expression
 from proxy.config.names import did_you_mean, nearest, shown
+from proxy.config.policy import Actions
 from proxy.config.units import Dollars
 
 LayerName = Literal["L0", "L1", "L2", "L3"]
@@ -53,6 +57,12 @@ class SecuritySettings(Part):
     scan_outputs: bool | None = None
     redact_secrets: bool | None = None
     blocked_keywords: Annotated[tuple[Name, ...], Field(max_length=500)] = ()
+    secret_patterns: Annotated[tuple[Expression, ...], Field(max_length=100)] = ()
+    """What counts as a secret besides the rules. RE2 syntax."""
+    allow_list: Annotated[tuple[Name, ...], Field(max_length=500)] = ()
+    """Texts that are no finding, whichever rule found them; they have to be all of it."""
+    prompt_actions: Actions = Field(default_factory=dict)
+    output_actions: Actions = Field(default_factory=dict)
 
 
 class FeatureSettings(Part):

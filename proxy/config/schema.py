@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from proxy.config.names import did_you_mean, nearest
+from proxy.config.policy import Policy as Policy
 from proxy.config.projects import Projects as Projects
 from proxy.config.quota import Quota as Quota
 from proxy.config.units import Bytes, Count, Credential, Dollars, Port, Seconds, Section
@@ -356,5 +357,6 @@ class Config(Section):
     prices: Prices = Prices()
     projects: Projects = Projects()
     quota: Quota = Quota()
+    policy: Policy = Policy()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()

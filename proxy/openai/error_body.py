@@ -10,7 +10,8 @@ else sends a 429 or a 5xx again, after `retry-after-ms`, or `Retry-After`, if th
     short window                      Retry-After, retry-after-ms, which is exact
     a wait that the SDKs do not obey  Retry-After, x-should-retry: false: they would come back far too early
 
-Rule of the file: nothing but the error's own message, type, code and param is told, and figures of a quota.
+Rule of the file: nothing but the error's own message, type, code and param is told, figures of a quota, and the rules
+of a policy that a text broke.
 Source: openapi.yaml `ErrorResponse`, `ResponseErrorEvent`; the official SDKs (`_should_retry`,
 `_calculate_retry_timeout`, `Stream.__stream__`).
 """
@@ -18,7 +19,7 @@ Source: openapi.yaml `ErrorResponse`, `ResponseErrorEvent`; the official SDKs (`
 import json
 import math
 
-from proxy.errors import ProxyError, QuotaExceeded
+from proxy.errors import PolicyViolation, ProxyError, QuotaExceeded
 from proxy.exchange import Dialect, Header
 
 _PATIENCE_S = 60
@@ -79,6 +80,8 @@ def _described(error: ProxyError) -> dict[str, object]:
         "param": error.param,
         "code": error.code,
     }
+    if isinstance(error, PolicyViolation) and error.rules:
+        described["details"] = {"rules": list(error.rules)}
     if isinstance(error, QuotaExceeded):
         if error.details:
             described["details"] = dict(error.details)

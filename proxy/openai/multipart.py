@@ -14,6 +14,7 @@ Source: RFC 7578 (multipart/form-data), RFC 2046 section 5.1.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 MAX_PARTS = 64
 """Fields kept, and files kept; more pass by uncounted."""
@@ -51,6 +52,18 @@ class FormFacts:
     """Not a form, or cut off: the facts may be incomplete."""
 
 
+class Span(NamedTuple):
+    """Bytes of the form that belong to the content of one part; what lies between spans is framing."""
+
+    start: int
+    """Offset in the whole form."""
+    stop: int
+    part: str
+    """The name of the part."""
+    is_last: bool
+    """The part ends here."""
+
+
 @dataclass(slots=True)
 class _Part:
     name: str
@@ -74,12 +87,41 @@ class MultipartObserver:
         self._fields: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
         self._files: list[FilePart] = []
+        self._spans: list[Span] | None = None
+        self._read = 0
+        """Bytes fed."""
+        self._base = 0
+        """Offset in the form of what is being read."""
+
+    def follow(self) -> None:
+        """From now on note where the contents of parts stand: ask `spans` after each `feed`."""
+        self._spans = []
+
+    def spans(self) -> tuple[list[Span], int]:
+        """Return the spans found since the last call, and up to which offset everything is known.
+
+        Of a form that is broken everything is known, and no span tells what the rest belongs to.
+        """
+        found, self._spans = self._spans or [], []
+        return found, self._read if self.is_over else self._read - len(self._pending)
+
+    @property
+    def is_broken(self) -> bool:
+        """The form is malformed: the rest is not looked at."""
+        return self._broken
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will be read: the form has ended, or is malformed."""
+        return self._broken or self._ended
 
     def feed(self, chunk: bytes) -> None:
         """Look at the next bytes of the body. Cost O(chunk)."""
+        self._read += len(chunk)
         if self._broken or self._ended:
             return
         data = self._pending + chunk
+        self._base = self._read - len(data)
         position: int | None = 0
         while position is not None:
             position = self._read_head(data, position) if self._in_head else self._read_content(data, position)
@@ -131,6 +173,8 @@ class MultipartObserver:
         if part is None:
             return
         part.size += stop - start
+        if self._spans is not None and stop > start:
+            self._spans.append(Span(self._base + start, self._base + stop, part.name, is_last=False))
         if part.filename_length is None and len(part.value) < MAX_VALUE_BYTES:
             part.value += data[start : min(stop, start + MAX_VALUE_BYTES - len(part.value))]
 
@@ -139,6 +183,8 @@ class MultipartObserver:
         part, self._part = self._part, None
         if part is None:
             return
+        if self._spans is not None:
+            self._spans.append(Span(self._base + stop, self._base + stop, part.name, is_last=True))
         if part.filename_length is not None:
             if len(self._files) < MAX_PARTS:
                 self._files.append(FilePart(part.name, part.filename_length, part.size))

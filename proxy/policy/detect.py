@@ -19,12 +19,17 @@ Rule of the file: offsets inside are bytes; only `Detector.find` turns them into
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
 import re2
 
 from proxy.findings import Finding, Severity
 from proxy.policy import boundaries, patterns, placeholders, prefixes, validators
 from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
+
+_OPAQUE: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\[^Az]")
+_ANCHOR: Final = re.compile(r"[$^]|\\[Az]")
+"""What a pattern says of the ends of its text, classes and other escapes taken out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,16 @@ class Matcher:
         self._run = re.compile(rule.alphabet.encode() + b"*") if rule.alphabet else None
         self._until = re2.compile(patterns.bounded(rule.until).encode(), patterns.options()) if rule.until else None
         self._until_open = _closure(patterns.bounded(rule.until)) if rule.until else None
+        self._is_anchored = _ANCHOR.search(_OPAQUE.sub("", rule.pattern)) is not None
         self._begins = boundaries.BOUNDARIES[rule.boundary]
         self._validators = tuple(validators.VALIDATORS[name] for name in rule.validators)
         self._checksum = validators.VALIDATORS[rule.checksum] if rule.checksum else None
         self._allow = tuple(re2.compile(pattern, patterns.options()) for pattern in rule.allow)
         self._not_named = tuple(re2.compile(pattern.encode(), patterns.options()) for pattern in rule.not_named)
+
+    def may_match(self, data: bytes) -> bool:
+        """Tell whether there is anything to judge in `data`, or in a part of it between two line ends."""
+        return self._is_anchored or self._pattern.search(data) is not None
 
     def matches(self, data: bytes, at: int = 0) -> Iterator[Finding]:
         """Yield the findings in `data` that begin at `at` or later, in order, without overlap. Offsets in bytes."""
@@ -135,6 +145,14 @@ class Detector:
         self.rules = rules
         self.matchers = tuple(Matcher(rule) for rule in rules.rules)
         self._gate = rules.gate
+
+    def may_find(self, data: bytes) -> bool:
+        """Tell whether a rule could match anywhere in UTF-8 text, or in a part of it between two line ends.
+
+        False is certain. Cost: one pass, and one more for each rule that the gate suspects.
+        """
+        hits = self._gate.Match(data)
+        return bool(hits) and any(self.matchers[index].may_match(data) for index in hits)
 
     def find(self, text: str) -> list[Finding]:
         """Return what is in `text`, by place. Findings of several rules may overlap. Offsets in characters.

@@ -48,7 +48,9 @@ def charge(
     if meter.usage is not None:
         cost_nanos, priced = prices.price(model, meter.usage)
         return Charge(meter.usage, "provider", cost_nanos, priced)
-    if not operation.billable or not attempt.sent or (attempt.status or 0) >= 400 or _is_idle(operation, meter):
+    if not operation.billable or not attempt.sent or attempt.withdrawn:
+        return _NOTHING
+    if (attempt.status or 0) >= 400 or _is_idle(operation, meter):
         return _NOTHING
     if bound is None:
         usage = estimate_usage(request.input_text_bytes() if request else 0, meter.output_text_bytes)

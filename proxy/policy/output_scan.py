@@ -1,0 +1,52 @@
+"""Phase 7, scanOutput: what the policy says about one answer. Relays drive it, through `proxy.scanners.OutputScanner`.
+
+A text that came whole and one that came in pieces get the same result: both are found by the same rules, decided by the
+same actions and masked by the same masks.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from proxy.findings import Finding, Sighting, Unscanned, Verdict
+from proxy.policy import mask
+from proxy.policy.policy import Policy
+from proxy.policy.stream_scan import StreamScanner
+from proxy.scanners import ScannedText, TextKind
+
+
+class OutputScan:
+    """One answer. What is found is added to `verdict`."""
+
+    def __init__(self, policy: Policy, verdict: Verdict, unscannable: Literal["allow", "deny"]) -> None:
+        self._policy = policy
+        self._verdict = verdict
+        self.unscannable = unscannable
+        self.edits = bool(policy.output_plan.held.watches)
+        verdict.saw("output", 0)
+
+    def channel(self, kind: TextKind = "text") -> StreamScanner:
+        """Return what follows a new channel. Masks are letters, digits and stars, so JSON stays JSON."""
+        return self._policy.output_plan.scanner()
+
+    def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
+        """Scan a text that came whole."""
+        found = self._policy.detector.find(text)
+        if not found:
+            return ScannedText(text)
+        decided = [(finding, self._policy.output(finding)) for finding in found]
+        hidden = [finding for finding, action in decided if action == "redact"]
+        blocked = next((finding for finding, action in decided if action == "block"), None)
+        return ScannedText(mask.redact(text, hidden) if hidden else text, found, blocked)
+
+    def found(self, place: str, findings: Sequence[Finding]) -> None:
+        """Put findings on record."""
+        for finding in findings:
+            self._verdict.add(Sighting(finding, self._policy.output(finding), "output", place))
+
+    def missed(self, place: str, reason: str) -> None:
+        """Put on record that no text could be read."""
+        self._verdict.miss(Unscanned("output", place, reason))
+
+    def saw(self, characters: int) -> None:
+        """Put on record how much text was looked at."""
+        self._verdict.saw("output", characters)

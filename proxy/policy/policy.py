@@ -1,0 +1,131 @@
+"""One policy, ready to be used: rules compiled, actions decided, a name for the whole. Of a project, or of all others.
+
+    configuration + rules files  ------------------------------>  Policy of every project that decides nothing
+              '-- + projects.config.security of one project -->  Policy of that project
+
+A project's own patterns and keywords are rules like any other, laid over the files'. Their ids hold a hash of what they
+say (`keyword-1f00c2d4`), so a trace tells which one it was without quoting it. A keyword that a project blocks is
+blocked in prompts, as its name says, and flagged in answers.
+
+Building one costs tens of milliseconds; it is done in a thread (see `ready`).
+"""
+
+import hashlib
+import re
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from proxy.config.policy import Policy as Settings
+from proxy.config.project import DEFAULT, SecuritySettings
+from proxy.findings import Action, Verdict
+from proxy.policy import rules
+from proxy.policy.actions import DEFAULTS, Actions
+from proxy.policy.detect import Detector
+from proxy.policy.rules import Rule, RuleError, RuleSet, keyword_rule, read_rules
+from proxy.policy.stream_scan import StreamPlan
+
+NO_SECURITY: Final = DEFAULT.security
+
+
+class Policy:
+    """What is scanned, for what, and what follows. Immutable once built, so any thread may use it."""
+
+    def __init__(self, settings: Settings, security: SecuritySettings, detector: Detector, own: frozenset[str]) -> None:
+        self.scan_prompts = _decided(security.scan_prompts, settings.scan_prompts)
+        self.scan_outputs = _decided(security.scan_outputs, settings.scan_outputs)
+        self.redacts = _decided(security.redact_secrets, settings.redact_secrets)
+        self.detector = detector
+        self.own = own
+        """Ids of the project's own rules: too many to be labels of metrics."""
+        blocked: dict[str, Action] = {rule_id: "block" for rule_id in own if rule_id.startswith("keyword-")}
+        in_prompts = ({**blocked, **security.prompt_actions}, settings.prompt_actions, DEFAULTS["prompt"])
+        in_outputs = (security.output_actions, settings.output_actions, DEFAULTS["output"])
+        self.prompt = Actions(in_prompts, redacts=self.redacts)
+        self.output = Actions(in_outputs, redacts=self.redacts)
+        self.version = _version(settings, security, detector.rules)
+
+    @cached_property
+    def prompt_plan(self) -> StreamPlan:
+        """The policy made ready for texts of a request that pass in pieces."""
+        return StreamPlan(self.detector, self.prompt)
+
+    @cached_property
+    def output_plan(self) -> StreamPlan:
+        """The policy made ready for generated text."""
+        return StreamPlan(self.detector, self.output)
+
+    def prepare(self) -> None:
+        """Build now what would otherwise be built by the first request."""
+        self.detector.find("")
+        _ = self.prompt_plan, self.output_plan
+
+    def verdict(self, max_kept: int) -> Verdict:
+        """Return a verdict in which nothing has been found yet."""
+        return Verdict(self.version, max_kept)
+
+
+def load_rules(rules_file: str | None) -> RuleSet:
+    """Return the shipped rules with those of `rules_file` laid over them.
+
+    Raises:
+        RuleError: a file cannot be read or a rule in it is wrong; names every mistake.
+    """
+    shipped = rules.load()
+    return shipped if rules_file is None else shipped.with_extra(rules.load(Path(rules_file)).rules)
+
+
+def own_rules(security: SecuritySettings) -> tuple[list[Rule], list[str]]:
+    """Return the rules that a project adds, and what is wrong with those that cannot be used; no pattern is quoted."""
+    made: dict[str, Rule] = {}
+    problems: list[str] = []
+    sources = (
+        ("blockedKeywords", security.blocked_keywords, keyword_rule),
+        ("secretPatterns", security.secret_patterns, _pattern_rule),
+    )
+    for member, texts, make in sources:
+        for index, text in enumerate(texts):
+            try:
+                rule = make(text)
+            except RuleError as error:
+                problems.append(f"security.{member}[{index}]: {error.problems[0].partition(': ')[2]}")
+            else:
+                made[rule.id] = rule
+    return list(made.values()), problems
+
+
+def detector_of(base: RuleSet, security: SecuritySettings) -> tuple[Detector, frozenset[str]]:
+    """Return the rules of `base` and of a project, compiled, and the ids of the project's own."""
+    own, _ = own_rules(security)
+    rule_set = base.with_extra(own)
+    if security.allow_list:
+        allowed = tuple(re.escape(text) for text in security.allow_list)
+        rule_set = RuleSet(tuple(replace(rule, allow=(*rule.allow, *allowed)) for rule in rule_set.rules))
+    return Detector(rule_set), frozenset(rule.id for rule in own)
+
+
+def _pattern_rule(pattern: str) -> Rule:
+    entry = {
+        "id": f"pattern-{_digest(pattern.encode())}",
+        "category": "secret",
+        "severity": "high",
+        "pattern": pattern,
+        "boundary": "anywhere",
+        "placeholders": False,
+    }
+    return read_rules([entry])[0]
+
+
+def _decided(of_project: bool | None, of_process: bool) -> bool:
+    return of_process if of_project is None else of_project
+
+
+def _version(settings: Settings, security: SecuritySettings, rule_set: RuleSet) -> str:
+    """Name everything that decides what is found and what follows."""
+    parts = (rule_set.version, security.model_dump_json(), settings.model_dump_json())
+    return _digest("\0".join(parts).encode(), 12)
+
+
+def _digest(data: bytes, length: int = 8) -> str:
+    return hashlib.sha256(data).hexdigest()[:length]

@@ -1,0 +1,155 @@
+"""Phase 3 for bodies that pass as a stream: text in forms and raw bodies, scanned while it goes by.
+
+    piece of the body -> spans of its parts -> one StreamScanner per part -> bytes that may be sent now
+
+A byte is a character here (Latin-1), so any encoding of ASCII is read and every byte can be given back. What leaves has
+the length of what came, as the request has announced it: a mask is filled up with stars to the size of the secret. A
+finding to be blocked ends the upload before any byte of it was sent.
+
+Parts that begin like media, archives or documents, or hold a NUL, are no text: they pass and are named (`binary`). What
+is called a form and is none is read as one text.
+
+Rule of the file: bytes in, bytes out, no I/O. Memory is bounded by what the scanners hold back.
+Source: RFC 7578.
+"""
+
+from typing import Final
+
+from proxy.findings import Sighting, Unscanned, Verdict
+from proxy.openai.multipart import MultipartObserver
+from proxy.policy import places
+from proxy.policy.policy import Policy
+from proxy.policy.refusal import denied, violation
+from proxy.policy.stream_scan import StreamScanner
+
+_MAGIC: Final = (
+    b"%PDF", b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd",
+    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"OggS", b"ID3", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\x1aE\xdf\xa3",
+)  # fmt: skip
+_CONTROL: Final = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1b")
+_MASK_FILL: Final = "*"
+
+
+class UploadScan:
+    """One body on its way. `observer`: reads the form, `None` for a raw body; it must `follow` already."""
+
+    def __init__(
+        self, policy: Policy, verdict: Verdict, observer: MultipartObserver | None, *, denies_unscannable: bool
+    ) -> None:
+        self._policy = policy
+        self._verdict = verdict
+        self._observer = observer
+        self._denies = denies_unscannable
+        self._held = b""
+        self._at = 0
+        self._part: _PartScan | None = None
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take the next bytes, which the observer has seen already, and return those that may be sent.
+
+        Raises PolicyViolation.
+        """
+        if self._observer is None:
+            return self._content("body", piece)
+        self._held += piece
+        spans, known = self._observer.spans()
+        out: list[bytes] = []
+        for span in spans:
+            out += (self._framing(span.start), self._content(span.part, self._take(span.stop)))
+            if span.is_last:
+                out.append(self._end_part())
+        if self._observer.is_broken:
+            if self._held:
+                self._miss("", "malformed")
+                self._observer = None
+                out.append(self._content("body", self._take(self._at + len(self._held))))
+        else:
+            out.append(self._framing(known))
+        return b"".join(out)
+
+    def finish(self) -> bytes:
+        """Return what was held back: the body ends here. Raises PolicyViolation."""
+        rest = self._content("body", self._take(self._at + len(self._held)))
+        return rest + self._end_part()
+
+    def _take(self, stop: int) -> bytes:
+        size = max(stop - self._at, 0)
+        taken, self._held = self._held[:size], self._held[size:]
+        self._at += len(taken)
+        return taken
+
+    def _framing(self, stop: int) -> bytes:
+        """Return what stands between two contents; inside a part that goes on there is none."""
+        return self._take(stop)
+
+    def _content(self, name: str, data: bytes) -> bytes:
+        if not data:
+            return b""
+        if self._part is None:
+            self._part = _PartScan(self._policy, self._verdict, places.name((name,)))
+        sent = self._part.feed(data)
+        if self._part.is_binary and not self._part.is_named:
+            self._part.is_named = True
+            self._miss(self._part.place, "binary")
+        return sent
+
+    def _end_part(self) -> bytes:
+        part, self._part = self._part, None
+        return b"" if part is None else part.finish()
+
+    def _miss(self, place: str, reason: str) -> None:
+        self._verdict.miss(Unscanned("prompt", place, reason))
+        if self._denies:
+            raise denied(place, reason)
+
+
+class _PartScan:
+    """The content of one part."""
+
+    def __init__(self, policy: Policy, verdict: Verdict, place: str) -> None:
+        self.place = place
+        self.is_binary = False
+        self.is_named = False
+        self._policy = policy
+        self._verdict = verdict
+        self._scanner: StreamScanner | None = None
+        self._entered = 0
+
+    def feed(self, data: bytes) -> bytes:
+        if self.is_binary:
+            return data
+        if (self._scanner is None and _begins_as_binary(data)) or b"\0" in data:
+            self.is_binary = True
+            return self.finish() + data
+        if self._scanner is None:
+            self._scanner = self._policy.prompt_plan.scanner()
+        self._verdict.saw("prompt", len(data))
+        return self._pass(data.decode("latin-1"), final=False)
+
+    def finish(self) -> bytes:
+        """Return what was held back."""
+        left = b"" if self._scanner is None else self._pass("", final=True)
+        self._scanner = None
+        return left
+
+    def _pass(self, text: str, *, final: bool) -> bytes:
+        scanner = self._scanner
+        assert scanner is not None
+        sent = [
+            piece.text[: piece.taken].ljust(piece.taken, _MASK_FILL) if piece.masked else piece.text
+            for piece in scanner.pieces(text, final)
+        ]
+        for finding in scanner.findings[self._entered :]:
+            self._verdict.add(Sighting(finding, self._policy.prompt(finding), "prompt", self.place))
+        self._entered = len(scanner.findings)
+        if scanner.blocked is not None:
+            raise violation(Sighting(scanner.blocked, "block", "prompt", self.place), (scanner.blocked.rule_id,))
+        return "".join(sent).encode("latin-1")
+
+
+def _begins_as_binary(data: bytes) -> bool:
+    """Tell by its beginning whether a content is no text."""
+    head = data[:512]
+    if head.startswith(_MAGIC) or head[4:8] == b"ftyp":
+        return True
+    return len(head.translate(None, _CONTROL)) < 0.9 * len(head)

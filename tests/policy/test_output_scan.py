@@ -1,0 +1,54 @@
+"""One answer: a whole text and a channel say the same, and what is put on record has its action."""
+
+import pytest
+
+from proxy.findings import Verdict
+from proxy.policy.output_scan import OutputScan
+from tests.policy.policies import policy_of
+from tests.policy.secrets import EMAIL, HIGH, SSN
+
+TEXT = f"The key is {HIGH}, mail {EMAIL}, number {SSN}."
+
+
+def scan(**settings):
+    verdict = Verdict("v", 50)
+    return OutputScan(policy_of(**settings), verdict, "allow"), verdict
+
+
+@pytest.mark.parametrize("settings", [{}, {"output_actions": {"pii": "redact"}}, {"redact_secrets": False}], ids=str)
+def test_whole_and_channel_when_given_the_same_text_then_they_say_the_same(settings):
+    scanner, _ = scan(**settings)
+    channel = scanner.channel()
+    pieces = [piece.text for at in range(0, len(TEXT), 3) for piece in channel.pieces(TEXT[at : at + 3])]
+    pieces += [piece.text for piece in channel.pieces("", final=True)]
+    whole = scanner.whole(TEXT)
+    assert "".join(pieces) == whole.text
+    assert sorted(f.rule_id for f in channel.findings) == sorted(f.rule_id for f in whole.findings)
+    assert (HIGH in whole.text) == (settings == {"redact_secrets": False})
+
+
+def test_whole_when_clean_then_it_is_the_same_object():
+    scanner, _ = scan()
+    assert scanner.whole("nothing here").text == "nothing here"
+
+
+def test_whole_when_a_rule_blocks_then_it_says_so():
+    scanner, _ = scan(output_actions={"secret": "block"})
+    blocked = scanner.whole(TEXT).blocked
+    assert blocked is not None and blocked.rule_id == "github-token"
+
+
+def test_edits_when_everything_is_only_flagged_then_nothing_waits():
+    assert scan()[0].edits is True
+    assert scan(redact_secrets=False)[0].edits is False
+
+
+def test_found_missed_and_saw_when_told_then_the_verdict_has_them():
+    scanner, verdict = scan()
+    assert verdict.scanned_characters == {"output": 0}
+    scanner.found("choices[0].content", scanner.whole(TEXT).findings)
+    scanner.missed("audio", "media")
+    scanner.saw(7)
+    assert verdict.counts["output", "github-token", "redact"] == 1
+    assert verdict.missed == {("output", "media"): 1}
+    assert verdict.scanned_characters == {"output": 7}

@@ -1,0 +1,68 @@
+"""A project's policy is built once per version of its settings, off the event loop, and waited for within a bound."""
+
+import asyncio
+import threading
+
+import pytest
+
+from proxy.config.policy import Policy as Settings
+from proxy.config.project import SecuritySettings
+from proxy.errors import PolicyUnavailable
+from proxy.policy.policy import NO_SECURITY
+from proxy.policy.ready import Policies
+
+
+def own(word: str) -> SecuritySettings:
+    return SecuritySettings(blocked_keywords=(word,))
+
+
+@pytest.fixture(scope="module")
+def shared() -> Policies:
+    return Policies(Settings(max_projects=2))
+
+
+async def test_policy_when_a_project_decides_nothing_then_it_is_that_of_the_process(shared):
+    assert shared.get_now(NO_SECURITY) is shared.default
+    assert await shared.get(SecuritySettings()) is shared.default
+
+
+async def test_policy_when_asked_for_at_once_then_it_is_built_once_in_a_thread(shared, monkeypatch):
+    built, build = [], Policies._build
+
+    def watched(self, security):
+        built.append(threading.current_thread() is threading.main_thread())
+        return build(self, security)
+
+    monkeypatch.setattr(Policies, "_build", watched)
+    security = own("once")
+    assert shared.get_now(security) is None
+    first, second = await asyncio.gather(shared.get(security), shared.get(security))
+    assert first is second is shared.get_now(security)
+    assert await shared.get(own("once")) is first
+    assert built == [False]
+
+
+async def test_policies_when_there_are_too_many_then_the_longest_unused_is_made_anew(shared):
+    settings = [own(word) for word in ("a1", "b1", "c1")]
+    for security in settings[:2]:
+        await shared.get(security)
+    assert shared.get_now(settings[0]) is not None
+    await shared.get(settings[2])
+    assert [shared.get_now(security) is not None for security in settings] == [True, False, True]
+
+
+async def test_policy_when_it_is_not_ready_in_time_then_it_is_unavailable_and_ready_later(monkeypatch):
+    policies = Policies(Settings(compile_wait_s=0.01))
+    gate, build = threading.Event(), Policies._build
+
+    def slow(self, security):
+        gate.wait(10)
+        return build(self, security)
+
+    monkeypatch.setattr(Policies, "_build", slow)
+    security = own("slow")
+    with pytest.raises(PolicyUnavailable):
+        await policies.get(security)
+    (task,) = policies._building.values()
+    gate.set()
+    assert await task is policies.get_now(security)

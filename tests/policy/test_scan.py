@@ -1,0 +1,186 @@
+"""Everything a request says is looked at: plain, under a name, inside JSON inside a string, in base64, in a key."""
+
+import base64
+import json
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.findings import Verdict
+from proxy.policy import places
+from proxy.policy.places import OfKey
+from proxy.policy.scan import scan
+from tests.policy.policies import policy_of
+from tests.policy.secrets import EMAIL, HIGH, MEDIUM, SSN
+
+BOUND = 1 << 20
+REDACT = {"prompt_actions": {"secret": "redact", "pii": "redact"}}
+
+
+def found(document, **policy_settings):
+    scanned = scan(policy_of(**policy_settings), document, BOUND)
+    return [(s.place, s.finding.rule_id, s.action) for s in scanned.sightings]
+
+
+def chat(content):
+    return {"model": "m", "messages": [{"role": "system", "content": "x"}, {"role": "user", "content": content}]}
+
+
+def test_scan_when_nothing_is_found_then_nothing_is_changed():
+    scanned = scan(policy_of(), chat("How do I truncate a string in C?"), BOUND)
+    assert (scanned.sightings, scanned.sent, scanned.kept, scanned.blocked) == ([], {}, {}, None)
+    assert scanned.characters > 30
+
+
+def test_scan_when_a_secret_is_of_high_severity_then_it_blocks_and_names_its_place():
+    scanned = scan(policy_of(), chat(f"my key: {HIGH}"), BOUND)
+    assert scanned.blocked is not None
+    assert scanned.blocked.place == "messages[1].content"
+    assert (scanned.blocked.finding.start, scanned.blocked.finding.end) == (8, 8 + len(HIGH))
+    assert scanned.sent == {}
+    assert scanned.kept == {("messages", 1, "content"): "my key: ghp_********"}
+
+
+def test_scan_when_a_secret_is_probable_then_it_is_masked():
+    scanned = scan(policy_of(), chat(f"my key: {MEDIUM}"), BOUND)
+    assert scanned.sent == {("messages", 1, "content"): "my key: ghp_********"} == scanned.kept
+
+
+def test_scan_when_personal_data_is_only_flagged_then_it_is_sent_and_not_kept():
+    scanned = scan(policy_of(), chat(f"write to {EMAIL}"), BOUND)
+    assert [s.action for s in scanned.sightings] == ["flag"]
+    assert scanned.sent == {}
+    assert EMAIL not in scanned.kept["messages", 1, "content"]
+
+
+def test_scan_when_a_command_is_flagged_then_a_trace_may_keep_it():
+    scanned = scan(policy_of(), chat("rm -rf / --no-preserve-root"), BOUND)
+    assert {s.action for s in scanned.sightings} == {"flag"}
+    assert scanned.kept == {}
+
+
+ARGUMENTS = json.dumps({"path": "a\tb", "deep": [{"value": HIGH}]})
+ENCODED = base64.b64encode(f"the key is {HIGH}, keep it".encode()).decode()
+PLACES = {
+    "content": (chat(HIGH), "messages[1].content"),
+    "part": (chat([{"type": "text", "text": f"see {HIGH}"}]), "messages[1].content[0].text"),
+    "tool result": ({"messages": [{"role": "tool", "content": HIGH}]}, "messages[0].content"),
+    "arguments": (
+        {"messages": [{"tool_calls": [{"function": {"arguments": json.dumps({"k": HIGH})}}]}]},
+        "messages[0].tool_calls[0].function.arguments",
+    ),
+    "arguments with escapes": (
+        {"messages": [{"tool_calls": [{"function": {"arguments": ARGUMENTS}}]}]},
+        "messages[0].tool_calls[0].function.arguments.deep[0].value",
+    ),
+    "escaped arguments": (
+        {"input": json.dumps({"a": HIGH}).replace("ghp", "\\u0067hp")},
+        "input.a",
+    ),
+    "tool definition": ({"tools": [{"function": {"description": f"uses {HIGH}"}}]}, "tools[0].function.description"),
+    "schema": (
+        {"tools": [{"parameters": {"properties": {"a": {"enum": [HIGH]}}}}]},
+        "tools[0].parameters.properties.a.enum[0]",
+    ),
+    "instructions": ({"instructions": HIGH, "input": "x"}, "instructions"),
+    "responses item": (
+        {"input": [{"type": "function_call_output", "output": f"X={HIGH}"}]},
+        "input[0].output",
+    ),
+    "metadata": ({"metadata": {"note": HIGH}}, "metadata.note"),
+    "key": ({"metadata": {HIGH: "x"}}, "metadata"),
+    "key above": ({"metadata": {"a b": {"c": HIGH}}}, "metadata.*.c"),
+    "base64": (chat(f"decode {ENCODED} for me"), "messages[1].content"),
+    "list": ([["a", HIGH]], "[0][1]"),
+    "text": (HIGH, ""),
+    "text data URL": (
+        {"file_data": f"data:text/plain;base64,{ENCODED}"},
+        "file_data",
+    ),
+}
+
+
+@pytest.mark.parametrize(("document", "place"), PLACES.values(), ids=PLACES.keys())
+def test_scan_when_a_secret_stands_anywhere_then_it_is_found_there_once(document, place):
+    assert found(document) == [(place, "github-token", "block")]
+
+
+@pytest.mark.parametrize(("document", "place"), PLACES.values(), ids=PLACES.keys())
+def test_scan_when_it_redacts_then_nothing_of_the_secret_is_left(document, place):
+    scanned = scan(policy_of(**REDACT), document, BOUND)
+    after = places.changed(document, scanned.sent)
+    assert found(after) == []
+    assert HIGH not in json.dumps(after)
+    assert ENCODED not in json.dumps(after)
+
+
+def test_scan_when_a_value_is_a_secret_by_its_name_then_the_name_counts():
+    document = {"metadata": {"db_password": "kX72" + "jfhQ91zz"}, "messages": []}
+    assert [place for place, _, _ in found(document)] == ["metadata.db_password"]
+    assert found({"metadata": {"db_note": "kX72" + "jfhQ91zz"}, "messages": []}) == []
+
+
+def test_scan_when_arguments_are_masked_then_they_stay_json_and_equal_but_for_it():
+    arguments = f'{{"n": 12345678901234567890123, "token": "{MEDIUM}", "s": "a\\\\nb", "f": 1.10}}'
+    scanned = scan(policy_of(), {"messages": [{"arguments": arguments}]}, BOUND)
+    (written,) = scanned.sent.values()
+    assert json.loads(written) == {**json.loads(arguments), "token": "ghp_********"}
+
+
+def test_scan_when_a_place_is_named_by_a_secret_then_the_name_hides_it():
+    scanned = scan(policy_of(), {"metadata": {HIGH: {"x": HIGH}}}, BOUND)
+    assert [s.place for s in scanned.sightings] == ["metadata", "metadata.ghp_********.x"]
+    assert set(scanned.kept) == {("metadata", OfKey(HIGH)), ("metadata", HIGH, "x")}
+
+
+def test_scan_when_there_are_media_then_they_are_named_and_not_read():
+    image = "data:image/png;base64," + base64.b64encode(f"{HIGH} {HIGH}".encode()).decode()
+    scanned = scan(policy_of(), chat([{"type": "image_url", "image_url": {"url": image}}]), BOUND)
+    assert [(part.place, part.reason) for part in scanned.unscanned] == [
+        ("messages[1].content[0].image_url.url", "media")
+    ]
+    assert scanned.sightings == []
+
+
+def test_scan_when_nested_text_is_beyond_its_bound_then_that_is_named_and_the_rest_is_scanned():
+    document = {"a": [ARGUMENTS] * 4, "b": HIGH}
+    scanned = scan(policy_of(), document, len(ARGUMENTS) * 2)
+    assert [part.reason for part in scanned.unscanned] == ["nested"]
+    assert {s.place.partition("[")[0] for s in scanned.sightings} == {"a", "b"}
+
+
+def test_scan_when_entered_then_the_verdict_has_everything():
+    verdict = Verdict("v", 10)
+    scan(policy_of(), chat(f"{HIGH} {SSN}"), BOUND).enter(verdict)
+    assert sorted(verdict.counts.values()) == [1, 1]
+    assert verdict.scanned_characters["prompt"] > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(alphabet='ab \n\\"{}[]é😀\ud83d', max_size=12), min_size=1, max_size=6), st.data())
+def test_scan_when_a_secret_is_put_anywhere_then_it_never_passes(texts, data):
+    index = data.draw(st.integers(0, len(texts) - 1))
+    texts[index] += f" {MEDIUM} "
+    document = {"input": texts, "x": {"y": texts[index]}}
+    after = places.changed(document, scan(policy_of(), document, BOUND).sent)
+    assert MEDIUM not in json.dumps(after)
+    assert [text.replace("ghp_********", MEDIUM) for text in after["input"]] == texts
+
+
+def test_scan_when_base64_is_binary_or_an_odd_length_then_it_is_let_alone():
+    noise = base64.b64encode(bytes(range(256)) * 40).decode()
+    assert found(chat(f"{noise} {noise[:41]} {'A' * 45}")) == []
+    assert found(chat(base64.b64encode(("ключ " * 8 + HIGH).encode()).decode()))
+
+
+def test_scan_when_a_text_is_large_then_its_cost_is_linear():
+    def cost(size: int) -> float:
+        document = chat(("ab.c-d " * 2 + "x" * 50 + " {") * (size // 66))
+        began = time.thread_time()
+        scan(policy_of(), document, BOUND)
+        return time.thread_time() - began
+
+    cost(10_000)
+    assert min(cost(800_000) for _ in range(3)) < 16 * min(cost(100_000) for _ in range(3)) + 0.005

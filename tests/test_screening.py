@@ -1,0 +1,210 @@
+"""The policy at work in one exchange: each kind of body, large texts in a thread, faults as configured."""
+
+import base64
+import json
+import logging
+import threading
+
+import pytest
+
+from proxy import screening as module
+from proxy.config.policy import Policy as Settings
+from proxy.config.schema import Limits
+from proxy.errors import PolicyUnavailable, PolicyViolation
+from proxy.exchange import Capture, Inbound, Message, ParsedRequest, first_values
+from proxy.findings import Verdict
+from proxy.openai.operations import match
+from proxy.openai.request import parse_json
+from proxy.screening import ScreenedClient, Screening
+from tests.policy.policies import policy_of
+from tests.policy.secrets import EMAIL, HIGH, MEDIUM
+
+JSON = ((b"Content-Type", b"application/json"),)
+IMAGE = "data:image/png;base64," + base64.b64encode(b"\x89PNG" * 20).decode()
+
+
+def screening(**settings) -> Screening:
+    return Screening(policy_of(**settings), Settings(**settings), Limits(), Verdict("v", 50))
+
+
+def inbound(path="/v1/chat/completions", headers=JSON) -> Inbound:
+    operation = match("POST", path, False)
+    return Inbound("POST", path, path, headers, first_values(headers), operation, None, None, True)
+
+
+def chat(content: str, **more) -> bytes:
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": content}], **more}).encode()
+
+
+def parsed(body: bytes, path="/v1/chat/completions") -> ParsedRequest:
+    return parse_json(body, match("POST", path, False), limits=Limits(), force_stream_usage=True)
+
+
+async def test_request_when_clean_then_it_is_the_same_object():
+    request = parsed(chat("hello"))
+    assert await screening().request(request, inbound(), None) is request
+
+
+async def test_request_when_masked_then_numbers_and_what_was_added_stay_and_the_document_follows():
+    body = chat(f"k {MEDIUM}", stream=True, n=1).replace(b'"n": 1', b'"n": 12345678901234567890123')
+    request = await screening().request(parsed(body), inbound(), None)
+    sent = json.loads(request.body or b"")
+    assert sent["n"] == 12345678901234567890123
+    assert sent["stream_options"] == {"include_usage": True}
+    assert request.document is not None
+    assert request.document["messages"] == sent["messages"] == [{"role": "user", "content": "k ghp_********"}]
+    assert request.input_text_bytes() < parsed(body).input_text_bytes()
+
+
+@pytest.mark.parametrize("body", [b'["%b"]', b'{"a": "%b"', b'"%b"', b"\xff %b"], ids=["list", "torn", "text", "latin"])
+async def test_request_when_its_json_is_no_object_then_it_is_scanned_all_the_same(body):
+    request = parsed(body % MEDIUM.encode(), "/v1/new")
+    changed = await screening().request(request, inbound("/v1/new"), None)
+    assert changed.body == (body % b"ghp_********").replace(b'["ghp', b'["ghp')
+
+
+async def test_request_when_prompts_are_not_scanned_then_everything_passes():
+    request = parsed(chat(HIGH))
+    off = screening(scan_prompts=False)
+    assert await off.request(request, inbound(), None) is request
+    assert await off.message(HIGH) == HIGH
+    assert off.upload(None) is None
+    off.missed("message", "binary")
+    assert off.verdict.missed == {}
+
+
+async def test_request_when_large_then_it_is_scanned_in_a_thread(monkeypatch):
+    threads = []
+
+    def watched(*arguments):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return scan(*arguments)
+
+    scan = module.scan
+    monkeypatch.setattr(module, "scan", watched)
+    small = screening()
+    await small.request(parsed(chat("x")), inbound(), None)
+    await small.request(parsed(chat("x" * 300_000)), inbound(), None)
+    assert threads == [True, False]
+
+
+async def test_request_when_captured_then_what_was_found_is_masked_in_what_is_kept():
+    body = chat(f"{HIGH} {EMAIL}")
+    capture = Capture(1000, request=body)
+    with pytest.raises(PolicyViolation):
+        await screening().request(parsed(body), inbound(), capture)
+    assert capture.request is not None and json.loads(capture.request)["model"] == "m"
+    assert HIGH.encode() not in capture.request and EMAIL.encode() not in capture.request
+
+
+async def test_request_when_media_are_denied_then_it_is_refused_by_their_place():
+    request = parsed(chat("x", image=IMAGE))
+    assert await screening().request(request, inbound(), None) is request
+    with pytest.raises(PolicyViolation) as caught:
+        await screening(unscannable="deny").request(request, inbound(), None)
+    assert caught.value.param == "image"
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    def scan(*_):
+        raise ValueError(f"something about {HIGH}")
+
+    monkeypatch.setattr(module, "scan", scan)
+
+
+async def test_fault_when_closed_then_the_request_is_refused_and_nothing_is_quoted(broken, caplog):
+    caplog.set_level(logging.ERROR)
+    closed, capture = screening(), Capture(1000, request=b"x")
+    with pytest.raises(PolicyUnavailable) as caught:
+        await closed.request(parsed(chat(HIGH)), inbound(), capture)
+    assert (caught.value.http_status, caught.value.code) == (500, "policy_unavailable")
+    assert closed.verdict.faults == 1
+    assert capture.request is None
+    assert HIGH not in caplog.text and HIGH not in repr(caplog.records[0].__dict__)
+    with pytest.raises(PolicyUnavailable):
+        await closed.message(HIGH)
+
+
+async def test_fault_when_open_then_the_request_passes_and_is_counted(broken):
+    opened, request = screening(on_fault="open"), parsed(chat(HIGH))
+    assert await opened.request(request, inbound(), None) is request
+    assert await opened.message(HIGH) == HIGH
+    assert opened.verdict.faults == 2
+
+
+def test_upload_when_its_scan_fails_then_it_ends_even_if_faults_pass(monkeypatch):
+    def fail(*_):
+        raise ValueError
+
+    upload = screening(on_fault="open").upload(None)
+    assert upload is not None
+    monkeypatch.setattr(module.UploadScan, "feed", fail)
+    with pytest.raises(PolicyUnavailable):
+        upload.feed(b"x")
+
+
+def test_upload_when_fed_then_what_may_be_sent_comes_back():
+    upload = screening().upload(None)
+    assert upload is not None
+    assert upload.feed(f"key {MEDIUM} ".encode()) + upload.finish() == f"key {'ghp_'.ljust(len(MEDIUM), '*')} ".encode()
+    with pytest.raises(PolicyViolation):
+        upload.feed(f"key {HIGH} ".encode())
+
+
+MESSAGES = {
+    "clean": ('{"type": "x",  "n": 1e3}', '{"type": "x",  "n": 1e3}'),
+    "masked": (f'{{"item": {{"text": "{MEDIUM}"}}, "n": 1.10}}', '{"item":{"text":"ghp_********"},"n":1.1}'),
+    "twice": ('{"a": "x", "a": "y"}', '{"a":"y"}'),
+    "no JSON": (f"no {MEDIUM} json", "no ghp_******** json"),
+    "half a pair": ("cut \ud83d", "cut \ud83d"),
+    "one text": (f'"{MEDIUM}"', '"ghp_********"'),
+}
+
+
+@pytest.mark.parametrize(("text", "sent"), MESSAGES.values(), ids=MESSAGES.keys())
+async def test_message_when_scanned_then_it_passes_or_is_masked(text, sent):
+    assert await screening().message(text) == sent
+
+
+class Client:
+    def __init__(self, *messages: Message) -> None:
+        self.messages, self.sent = list(messages), []
+
+    async def receive(self) -> Message:
+        return self.messages.pop(0)
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+
+async def test_client_when_a_message_is_blocked_then_it_hears_why_and_the_next_one_passes():
+    clean, binary, close = Message("text", "{}"), Message("binary", b"x"), Message("close", "", 1000)
+    client = Client(Message("text", json.dumps({"item": {"text": HIGH}})), clean, binary, close)
+    screened, seen = ScreenedClient(client, screening()), screening()
+    screened = ScreenedClient(client, seen)
+    assert [await screened.receive() for _ in range(3)] == [clean, binary, close]
+    (told,) = client.sent
+    error = json.loads(told.data)["error"]
+    assert (error["code"], error["param"]) == ("policy_violation", "item.text")
+    assert HIGH not in told.data
+    assert seen.verdict.missed == {("prompt", "binary"): 1}
+    await screened.send(close)
+    assert client.sent[-1] is close
+
+
+async def test_client_when_binary_messages_are_denied_then_they_do_not_pass():
+    close = Message("close", "", 1000)
+    client = Client(Message("binary", b"x"), close)
+    assert await ScreenedClient(client, screening(unscannable="deny")).receive() is close
+    assert len(client.sent) == 1
+
+
+async def test_header_when_something_was_found_then_it_names_action_rules_and_version():
+    one = screening()
+    assert one.header() is None
+    await one.request(parsed(chat(f"{MEDIUM} {EMAIL}")), inbound(), None)
+    assert one.header() == (b"x-sidegate-policy", b"redact; rules=github-token; version=v")
+    hidden = screening(header=False)
+    await hidden.request(parsed(chat(EMAIL)), inbound(), None)
+    assert hidden.header() is None
