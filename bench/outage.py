@@ -39,8 +39,6 @@ from tests.db.faulty_link import FaultyLink
 
 MODES = ("closed", "lease", "capped:0.002", "open")
 KINDS = ("stop", "freeze", "silent")
-NOTICED_S = 5.0
-"""So long after PostgreSQL went, and after it came back, replicas may still be finding out: two timeouts of 2 s."""
 MAXIMUM = 40
 MOST = INPUT_TOKENS + 80 + MAXIMUM
 """Above the reservation of any request here."""
@@ -72,7 +70,7 @@ class Outage:
         await start()
         self.away = gone_at, time.monotonic()
         self.note("PostgreSQL is back")
-        await asyncio.sleep(NOTICED_S + self.options.before)
+        await asyncio.sleep(self.options.noticed + self.options.before)
         load.cancel()
         await asyncio.gather(load, return_exceptions=True)
         await self.fleet.settle()
@@ -127,7 +125,7 @@ class Outage:
     def _is_known(self, ask: Ask) -> bool:
         """Tell whether an answer is one that the documentation names for the time when it came."""
         if ask.status == 503:
-            is_timely = self.away[0] <= ask.ended_at and ask.sent_at <= self.away[1] + NOTICED_S
+            is_timely = self.away[0] <= ask.ended_at and ask.sent_at <= self.away[1] + self.options.noticed
             return ask.code == "quota_unavailable" and ask.retry_after is not None and is_timely
         return ask.status == 200 or (ask.status == 429 and ask.code == "insufficient_quota")
 
@@ -136,7 +134,7 @@ class Outage:
         if ask.status == 429:
             return True
         is_open = _rule(ask.project) == "open"
-        is_over = ask.sent_at > self.away[1] + NOTICED_S
+        is_over = ask.sent_at > self.away[1] + self.options.noticed
         return ask.status == 503 and (is_open or is_over)
 
     def table(self, accounts: Accounts) -> None:
@@ -146,7 +144,7 @@ class Outage:
                 for ask in self.asks
                 if (ask.user, ask.project) == caller
                 and ask.status
-                and self.away[0] + NOTICED_S < ask.sent_at < self.away[1]
+                and self.away[0] + self.options.noticed < ask.sent_at < self.away[1]
             )
             print(f"  {accounts.line(caller)}; limit {limit}; while away {dict(during)}")
 
@@ -168,7 +166,7 @@ async def main(options: argparse.Namespace) -> int:
         stack.callback(provider.stop)
         async with _connected(postgres.url) as connection:
             await migrate.up(connection)
-            callers = await _callers(connection, options)
+            callers = await callers_of(connection, options)
         fleet = Fleet(directory, provider, url, options.replicas)
         stack.push_async_callback(fleet.stop)
         await fleet.start()
@@ -198,7 +196,7 @@ class _connected:
         await self._connection.close()
 
 
-async def _callers(connection: "asyncpg.Connection[Any]", options: argparse.Namespace) -> dict[Caller, int]:
+async def callers_of(connection: "asyncpg.Connection[Any]", options: argparse.Namespace) -> dict[Caller, int]:
     """Make two callers of each rule. The tight one's limit is for about the middle of the outage."""
     modes: Sequence[str] = MODES if options.mode == "all" else (options.mode,)
     each = options.rate / (2 * len(modes))
@@ -236,6 +234,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--kind", choices=KINDS, default="stop", help="how PostgreSQL goes away (%(default)s)")
     made.add_argument("--seconds", type=float, default=120.0, help="without PostgreSQL (%(default)s)")
     made.add_argument("--before", type=float, default=5.0, help="seconds of load before, and after (%(default)s)")
+    text = (
+        "so long after PostgreSQL went, and came back, replicas may be finding out: two timeouts of 2 s (%(default)s)"
+    )
+    made.add_argument("--noticed", type=float, default=5.0, help=text)
     made.add_argument("--replicas", type=int, default=2, help="proxies (%(default)s)")
     made.add_argument("--rate", type=float, default=30.0, help="requests per second, of all together (%(default)s)")
     made.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the callers' decisions")

@@ -4,14 +4,14 @@ What PostgreSQL says of a caller (its limits, what is left, who else holds some,
 here, whether it came with a grant or with a renewal. What then lies idle while others want it, or the limit was
 lowered, is given back at once; what lies idle for `idle_s`, then; the rest at the end of window and process.
 
-Failure mode: PostgreSQL does not answer: leases stay usable until their window ends (PostgreSQL counts them as burned),
-and what was to be given back is in the journal.
+Failure mode: a lease that PostgreSQL has lost is not used any more. Where it does not answer, leases stay usable until
+their window ends (PostgreSQL counts them as burned), and what was to be given back is in the journal.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 from uuid import UUID
 
@@ -28,6 +28,8 @@ from proxy.quota.tally import QuotaTally
 from proxy.quota.windows import ShortWindows
 
 _FIRST_TRIES_S = 0.1
+_LOOK_S = 15.0
+"""How often it is asked whether PostgreSQL still knows all leases."""
 _WARN_PERCENT = (100, 80)
 _log = logging.getLogger("sidegate.quota")
 
@@ -37,6 +39,9 @@ class RenewalSource(Protocol):
 
     async def renew(self, lease_ids: Sequence[UUID]) -> Mapping[tuple[str, str], Balance]:
         """Extend the leases; return how their callers stand. Raises DatabaseUnavailable."""
+
+    async def missing(self, lease_ids: Sequence[UUID]) -> Collection[UUID]:
+        """Return those that PostgreSQL does not know. Raises DatabaseUnavailable."""
 
 
 class Keeper:
@@ -60,6 +65,7 @@ class Keeper:
         self._outage = outage
         self._tally = tally
         self._clock = clock
+        self._look_at = 0.0
         callers.forget = self._give_all_back
 
     async def run(self) -> None:
@@ -78,14 +84,37 @@ class Keeper:
         try:
             async with asyncio.timeout(self._settings.database_timeout_ms / 1000):
                 balances = await self._ledger.renew(ids)
+                missing = await self._ledger.missing(ids) if ids and self._is_time_to_look() else ()
         except (DatabaseUnavailable, TimeoutError):
             self._outage.note_silence()
         else:
             self._outage.note_answer()
+            self._stop_using(missing)
             for key, balance in balances.items():
                 if (caller := self._callers.known(*key)) is not None:
                     self._take_over(caller, balance)
         self.tidy()
+
+    def _is_time_to_look(self) -> bool:
+        """Tell whether to ask which leases are missing: seldom, and after every silence."""
+        now = self._clock()
+        if self._outage.is_away or now >= self._look_at:
+            self._look_at = now + _LOOK_S
+            return True
+        return False
+
+    def _stop_using(self, lease_ids: Collection[UUID]) -> None:
+        """Give out nothing more of leases that PostgreSQL has lost: it may give their units to others.
+
+        That happens where an older copy of the database took over, or a quota was deleted. What runs on them goes on
+        and is charged to the window of its time.
+        """
+        if lease_ids:
+            _log.warning("PostgreSQL does not know leases that it granted", extra={"count": len(lease_ids)})
+            for caller in self._callers:
+                for lease in caller.account.leases:
+                    if UUID(lease.id) in lease_ids:
+                        lease.usable_until = 0.0
 
     def heard(self, caller: Caller, grant: Grant) -> None:
         """Take over what came with an answer to the wish for a lease."""

@@ -9,7 +9,7 @@ stored them, and then lets go what leases gave back: a record of a lease was jou
 Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; whoever asks decides.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -31,6 +31,8 @@ SELECT user_id, project_id, window_no, window_ms, reset_at, max_tokens, max_nano
     available_tokens, available_nanos, elsewhere_tokens, elsewhere_nanos, holders, starved, project_quota
 FROM sidegate_renew($1, $2)
 """
+
+_MISSING = "SELECT id FROM unnest($1::uuid[]) AS id WHERE NOT EXISTS (SELECT FROM quota_leases WHERE lease_id = id)"
 
 _SETTLE = """
 SELECT over_tokens, over_nanos, unknown FROM sidegate_settle(convert_from($1::bytea, 'UTF8')::jsonb, $2, $3)
@@ -163,6 +165,11 @@ class Ledger:
         assert row is not None
         tokens, nanos, ttl_ms, *balance = row.values()
         return Grant(tokens, nanos, ttl_ms / 1000, _balance(balance))
+
+    async def missing(self, lease_ids: Sequence[UUID]) -> Collection[UUID]:
+        """Return the leases that PostgreSQL does not know (any more). Raises DatabaseUnavailable."""
+        async with self._database.acquire() as connection:
+            return {row["id"] for row in await connection.fetch(_MISSING, lease_ids)}
 
     async def renew(self, lease_ids: Sequence[UUID]) -> Mapping[tuple[str, str], Balance]:
         """Keep leases alive; return how their callers stand. Raises DatabaseUnavailable."""

@@ -64,6 +64,27 @@ async def test_limit_when_it_is_lowered_then_what_is_spare_goes_back_at_the_next
         assert one.quotas.reserve_now(ALICE, bound(100)) is None
 
 
+async def test_lease_when_postgresql_has_lost_it_then_nothing_more_is_given_out_of_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with replicas(database_url, tmp_path, 1, renew_s=3600.0) as (one,):
+        running = await one.reserve(bound(100))
+        async with one.database.transaction() as connection:
+            await connection.execute("DELETE FROM quota_leases")
+            await connection.execute("UPDATE user_quotas SET held_tokens = 0, held_nanos = 0")
+        one.keeper._look_at = 0.0
+        await one.keeper.renew()
+        assert one.callers.get(*KEY, 0.0).account.spare(0.0) == (0, 0)
+        assert one.quotas.reserve_now(ALICE, bound(100)) is None
+        charge(one, running.settle(30, 0), 30)
+        one.keeper.tidy()
+        assert await one.writer.flush(5)
+        assert one.callers.get(*KEY, 0.0).account.leases == []
+        row = await one.ledger.status(*KEY)
+        assert (row.tokens, row.held_tokens, one.ledger.unknown) == (30, 0, 1)
+        assert (await one.reserve(bound(100))).bound.tokens == 100
+
+
 async def test_warning_when_a_limit_is_nearly_used_then_it_comes_once_per_step(
     database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
