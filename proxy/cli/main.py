@@ -30,6 +30,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "quota": ("proxy.cli.quota:configure", "look at the quotas of callers and change them"),
         "analytics": ("proxy.cli.analytics:configure", "ask who spent what, where and why"),
         "traces": ("proxy.cli.traces:configure", "look at the traces of a running proxy"),
+        "policy": ("proxy.cli.policy:configure", "check the rules of the policy, or list them"),
+        "scan": ("proxy.cli.scan:configure", "look for secrets, personal data and commands in files"),
         "demo-upstream": ("proxy.cli.demo:configure", "start a demo provider that needs no key"),
     }
 )

@@ -115,7 +115,7 @@ class RuleSet:
 
 
 def load(path: Path | None = None) -> RuleSet:
-    """Read the rules at `path`, or the shipped ones, which the tests have checked.
+    """Read the rules at `path`, in which the shipped parts can be used; or the shipped rules, which the tests check.
 
     Raises:
         RuleError: the file cannot be read or a rule in it is wrong.
@@ -123,7 +123,8 @@ def load(path: Path | None = None) -> RuleSet:
     document = read_document(path or SHIPPED)
     if path is None:
         return RuleSet(tuple(map(_rule, _expanded(document["rules"], document["parts"]))))
-    return RuleSet(tuple(read_rules(document["rules"], document.get("parts") or {})))
+    parts = {**read_document(SHIPPED)["parts"], **(document.get("parts") or {})}
+    return RuleSet(tuple(read_rules(document["rules"], parts)))
 
 
 def read_document(path: Path) -> dict[str, Any]:
