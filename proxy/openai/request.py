@@ -128,14 +128,19 @@ def _form_text_bytes(form: FormFacts) -> int:
 
 
 def _conversation(document: Mapping[str, Any]) -> str | None:
-    conversation = document.get("conversation")
+    conversation, previous = document.get("conversation"), document.get("previous_response_id")
+    if conversation is None and previous is None:
+        return None
     if type(conversation) is dict:
         conversation = conversation.get("id")
-    return printable(conversation) or printable(document.get("previous_response_id")) or None
+    return printable(conversation) or printable(previous) or None
 
 
 def _user_hint(members: Mapping[str, Any]) -> str | None:
-    return printable(members.get("safety_identifier")) or printable(members.get("user")) or None
+    identifier, user = members.get("safety_identifier"), members.get("user")
+    if identifier is None and user is None:
+        return None
+    return printable(identifier) or printable(user) or None
 
 
 def _no_text() -> int:

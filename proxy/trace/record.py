@@ -16,8 +16,9 @@ Source: RFC 9562 section 5.7 (UUIDv7); PostgreSQL "JSON Types" (what jsonb refus
 """
 
 from binascii import b2a_base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from random import getrandbits
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from proxy.trace.failure import error_info, unexplained
 from proxy.trace.redact import redact, size_of
 from proxy.trace.values import NAME, TEXT, bounded, encode, milliseconds
 
+_REMEMBERED_CLIENTS = 64
 Document = dict[str, Any]
 Estimate = Callable[[str | None, int], Charge]
 """Price what an orphaned request may have used: model asked for, UTF-8 bytes of its input text (at least 1)."""
@@ -232,18 +234,33 @@ def _phases(x: Exchange) -> dict[str, float]:
     return phases
 
 
-def _client(inbound: Inbound) -> dict[str, str | None]:
-    fields = inbound.fields
-    client = {"userAgent": _field(fields.get(b"user-agent")), "peer": bounded(inbound.peer, NAME)}
-    if (language := fields.get(b"x-stainless-lang")) is not None:
-        client["sdk"] = f"{_field(language)}/{_field(fields.get(b'x-stainless-package-version', b'?'))}"
-    if (retries := fields.get(b"x-stainless-retry-count")) is not None:
-        client["retryCount"] = _field(retries)
+def _client(inbound: Inbound) -> Mapping[str, str | None]:
+    get = inbound.fields.get
+    version = get(b"x-stainless-package-version", b"?")
+    return _described(
+        *[
+            None if value is None else value[:NAME]
+            for value in (get(b"user-agent"), get(b"x-stainless-lang"), version, get(b"x-stainless-retry-count"))
+        ],
+        bounded(inbound.peer, NAME),
+    )
+
+
+@lru_cache(_REMEMBERED_CLIENTS)
+def _described(
+    agent: bytes | None, language: bytes | None, version: bytes | None, retries: bytes | None, peer: str | None
+) -> Mapping[str, str | None]:
+    """Return what is told of a client: the same for all its requests, so it is put together once. Not to be changed."""
+    client = {"userAgent": _text(agent), "peer": peer}
+    if language is not None:
+        client["sdk"] = f"{_text(language)}/{_text(version)}"
+    if retries is not None:
+        client["retryCount"] = _text(retries)
     return client
 
 
-def _field(value: bytes | None) -> str | None:
-    return None if value is None else value[:NAME].decode("utf-8", "replace")
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
 
 
 def _latest(x: Exchange) -> float:
