@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import logging
 import os
+import random
 import secrets
 import socket
 import time
@@ -23,7 +24,8 @@ from typing import Any
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
 from proxy.api.routes import Api
-from proxy.config.schema import Config
+from proxy.config.layers import load as load_layers
+from proxy.config.schema import Config, UpstreamEntry
 from proxy.db.pool import Database
 from proxy.exchange import Charge
 from proxy.ingress.handler import Ingress
@@ -34,6 +36,7 @@ from proxy.journal.writer import Writer
 from proxy.metrics import Metrics, Sample
 from proxy.openai.estimate import estimate_usage
 from proxy.pipeline import Pipeline
+from proxy.planner import Planner
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.projects.store import ProjectStore
@@ -45,11 +48,15 @@ from proxy.quota.outage import Outage
 from proxy.quota.reservations import Reservations
 from proxy.quota.supply import Supply
 from proxy.quota.tally import QuotaTally
+from proxy.routing.catalogue import Catalogue
+from proxy.routing.dispatch import Dispatcher
+from proxy.routing.health import Health
 from proxy.trace import record
 from proxy.trace.store import TraceStore
 from proxy.upstream.client import make_client
 from proxy.upstream.pricing import load as load_prices
 from proxy.upstream.provider import Provider
+from proxy.upstream.upstreams import Upstreams
 from proxy.upstream.websocket import WebsocketClient
 
 _log = logging.getLogger("sidegate")
@@ -73,11 +80,9 @@ class App:
             settings=config.journal,
         )
         self.prices = load_prices(Path(config.prices.file) if config.prices.file else None, config.prices)
-        self.provider = Provider(
-            config.upstream,
-            make_client(config.upstream, config.client, config.timeouts),
-            WebsocketClient(config.upstream, config.client, config.timeouts, config.limits.websocket_message_bytes),
-        )
+        self.providers = Upstreams([_provider(config, settings) for settings in config.providers])
+        layers = load_layers(Path(config.routing.layers_file) if config.routing.layers_file else None, config.providers)
+        self.health = Health(config.providers, config.routing.breaker, random.random)
         self.budget = ByteBudget(config.limits.buffered_bytes)
         self.tally = QuotaTally()
         clock = time.monotonic
@@ -109,20 +114,25 @@ class App:
             clock=clock,
         )
         self.policies = Policies(config.policy)
+        quotas = Reservations(
+            config.quota, callers=self.callers, supply=supply, outage=self.outage, tally=self.tally, clock=clock
+        )
+        self.planner = Planner(
+            config,
+            catalogue=Catalogue(config.providers, layers),
+            health=self.health,
+            prices=self.prices,
+            quotas=quotas,
+        )
         self.pipeline = Pipeline(
             config,
-            provider=self.provider,
+            provider=self.providers,
+            planner=self.planner,
+            dispatcher=Dispatcher(config.routing, self.health),
             prices=self.prices,
             projects=self.projects,
             policies=self.policies,
-            quotas=Reservations(
-                config.quota,
-                callers=self.callers,
-                supply=supply,
-                outage=self.outage,
-                tally=self.tally,
-                clock=clock,
-            ),
+            quotas=quotas,
             journal=self.journal,
             metrics=self.metrics,
             recorded=self.writer.notify,
@@ -195,8 +205,22 @@ class App:
         yield _gauge("sidegate_quota_callers", "Callers whose quota is followed here.", len(self.callers))
         yield _gauge("sidegate_quota_degraded", "1 while PostgreSQL does not answer to quotas.", self.outage.is_away)
 
+    def _upstream_samples(self) -> Iterable[Sample]:
+        for name, client in self.providers.stats().items():
+            labels = {"upstream": name}
+            text = "Open connections to the provider."
+            yield Sample("gauge", "sidegate_upstream_connections_open", text, labels, client.open)
+            yield Sample("gauge", "sidegate_upstream_connections_idle", "Idle ones among them.", labels, client.idle)
+            text = "Requests waiting for a connection."
+            yield Sample("gauge", "sidegate_upstream_waiting", text, labels, client.waiting)
+        for place in self.health.describe(time.monotonic()):
+            labels = {"upstream": place["upstream"], "credential": str(place["credential"])}
+            text = "1 while the credential of the provider can be used: breaker closed, not cooling, not refused."
+            usable = place["state"] in ("closed", "half_open")
+            yield Sample("gauge", "sidegate_upstream_usable", text, labels, usable)
+
     def _samples(self) -> Iterable[Sample]:
-        journal, writer, client = self.journal.stats(), self.writer.stats(), self.provider.stats()
+        journal, writer = self.journal.stats(), self.writer.stats()
         yield from self.tally.samples()
         yield from self._quota_samples()
         yield _gauge("sidegate_database_up", "1 if the latest use of PostgreSQL worked.", self.database.is_up)
@@ -215,15 +239,20 @@ class App:
         yield _gauge(
             "sidegate_projects", "Projects with settings of their own that are known here.", len(self.projects)
         )
-        yield _gauge("sidegate_upstream_connections_open", "Open connections to the provider.", client.open)
-        yield _gauge("sidegate_upstream_connections_idle", "Idle ones among them.", client.idle)
-        yield _gauge("sidegate_upstream_waiting", "Requests waiting for a connection.", client.waiting)
+        yield from self._upstream_samples()
         yield _gauge("sidegate_buffered_bytes", "Request bodies in memory.", self.budget.used_bytes)
 
 
 def _holder() -> str:
     """Name this process as no other: a container that starts again has the same host name and process id."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _provider(config: Config, settings: UpstreamEntry) -> Provider:
+    own = settings.timeouts.model_dump(exclude_none=True)
+    timeouts = config.timeouts.model_copy(update=own) if own else config.timeouts
+    websockets = WebsocketClient(settings, config.client, timeouts, config.limits.websocket_message_bytes)
+    return Provider(settings, make_client(settings, config.client, timeouts), websockets)
 
 
 def _gauge(name: str, text: str, value: float) -> Sample:

@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from proxy.candidates import Candidate as Candidate
+from proxy.candidates import RoutePlan as RoutePlan
 from proxy.errors import ProxyError
 from proxy.findings import Verdict
-from proxy.holds import Hold
+from proxy.holds import Bound, Hold
 from proxy.peers import Downstream as Downstream
 from proxy.peers import Header as Header
 from proxy.peers import Headers as Headers
@@ -134,22 +136,6 @@ class ParsedRequest:
 
 
 @dataclass(slots=True)
-class Candidate:
-    """One place that could serve the request: an upstream's name and the model to ask it for."""
-
-    upstream: str
-    model: str | None
-
-
-@dataclass(slots=True)
-class RoutePlan:
-    """Ordered candidates and why."""
-
-    candidates: tuple[Candidate, ...]
-    reason: str
-
-
-@dataclass(slots=True)
 class Usage:
     """Token counts of one call, in the provider's own sense.
 
@@ -215,6 +201,14 @@ class Attempt:
     started: float
     withdrawn: bool = False
     """We broke the request off before its body was whole: no provider acts on that."""
+    credential: int = 0
+    """Which of the upstream's credentials was used."""
+    why: str = "first"
+    """What made it: first, retry or fallback."""
+    failure: str | None = None
+    """Why its answer was not used, a word of `routing.retry`; `None` for the one that the client gets."""
+    bound: Bound | None = None
+    """What was reserved for it, once a later attempt has a reservation of its own."""
     sent: bool = False
     """Some byte of the request may have reached the provider."""
     headers_at: float | None = None

@@ -140,6 +140,14 @@ class Metrics:
         )
         self._tokens = Tally("sidegate_tokens", "Tokens settled.", "model", "type", "source")
         self._cost = Tally("sidegate_cost_dollars", "Cost settled.", "model")
+        self._layers = Tally(
+            "sidegate_layer_attempts",
+            "Attempts at models of a layer; `why` is first, retry, fallback or escalation.",
+            "layer",
+            "upstream",
+            "why",
+        )
+        self._layer_cost = Tally("sidegate_layer_cost_dollars", "Cost settled by layer.", "layer")
         self._unpriced = Tally("sidegate_unpriced_calls", "Billable calls of models without a price.")
         self._errors = Tally(
             "sidegate_errors",
@@ -204,8 +212,11 @@ class Metrics:
 
     def _observe_attempt(self, attempt: Attempt, charge: Charge) -> None:
         status = _CLASSES[(attempt.status or 0) // 100]
-        error = (attempt.error.code or "unknown") if attempt.error is not None else ""
+        error = (attempt.error.code or "unknown") if attempt.error is not None else attempt.failure or ""
         self._attempts.values[attempt.candidate.upstream, status, error] += 1
+        if attempt.candidate.layer is not None:
+            self._layers.values[attempt.candidate.layer, attempt.candidate.upstream, attempt.why] += 1
+            self._layer_cost.values[attempt.candidate.layer,] += charge.cost_nanos / 1e9
         if charge.usage_source == "none":
             return
         model = self._model_label(attempt.meter.response_model or attempt.candidate.model)
@@ -227,7 +238,8 @@ class Metrics:
     def _collect(self) -> Iterator[Metric]:
         for family in (
             self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
-            self._unpriced, self._errors, self._findings, self._unscanned, self._faults,
+            self._unpriced, self._errors, self._findings, self._unscanned, self._faults, self._layers,
+            self._layer_cost,
         ):  # fmt: skip
             yield family.collect()
         yield GaugeMetricFamily("sidegate_requests_in_flight", "Requests being handled.", self.in_flight)

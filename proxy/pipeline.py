@@ -25,7 +25,6 @@ from proxy.config.schema import Config
 from proxy.errors import (
     ClientDisconnected,
     InternalError,
-    InvalidRequest,
     PolicyUnavailable,
     PolicyViolation,
     ProxyError,
@@ -38,6 +37,7 @@ from proxy.exchange import (
     Exchange,
     Headers,
     ParsedRequest,
+    RoutePlan,
     UpstreamReply,
     WebsocketPeer,
 )
@@ -46,23 +46,23 @@ from proxy.journal.segments import Journal
 from proxy.metrics import Metrics
 from proxy.openai import error_body
 from proxy.openai.deltas import StreamObserver
-from proxy.openai.output_maximum import capped
 from proxy.openai.request import parse_handshake
+from proxy.outgoing import Outgoing
+from proxy.planner import Planner
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
-from proxy.quota.estimate import bound as bound_of
 from proxy.quota.headers import merge
 from proxy.quota.reservation import Reservation
 from proxy.quota.reservations import Reservations
 from proxy.relay.answer import Answer
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, relay_websocket
-from proxy.routing.dispatch import dispatch
-from proxy.routing.plan import plan_route
+from proxy.routing.dispatch import Dispatcher, dispatch
+from proxy.routing.told import told
 from proxy.screening import ScreenedClient, Screening
 from proxy.settling import Settling
 from proxy.upstream.pricing import PriceTable
-from proxy.upstream.provider import Provider
+from proxy.upstream.upstreams import Upstreams
 
 _log = logging.getLogger("sidegate.pipeline")
 _DRAIN_OVER = "Sidegate is shutting down and cannot wait for the rest of this answer."
@@ -83,7 +83,9 @@ class Pipeline:
     """What every exchange is handled with."""
 
     config: Config
-    provider: Provider
+    provider: Upstreams
+    planner: Planner
+    dispatcher: Dispatcher
     prices: PriceTable
     projects: Directory
     policies: Policies
@@ -111,8 +113,8 @@ class _Run:
     """One exchange on its way through the phases."""
 
     __slots__ = (
-        "_answer", "_downstream", "_intake", "_own", "_project", "_request_id", "_screening", "_settling", "_with",
-        "_x",
+        "_answer", "_downstream", "_intake", "_outgoing", "_own", "_project", "_request_id", "_screening", "_settling",
+        "_with", "_x",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
@@ -124,27 +126,25 @@ class _Run:
         self._project = project.DEFAULT
         self._screening: Screening | None = None
         self._settling = Settling(x, pipeline, intake)
+        self._outgoing = Outgoing(x, pipeline, self._settling)
         trace_id = x.trace_id.encode()
         self._own: Headers = ((b"x-sidegate-trace-id", trace_id),)
         self._request_id = (b"x-request-id", trace_id)
 
     async def http(self) -> None:
         """Phases 1 to 7 of an HTTP exchange."""
-        x, intake, provider = self._x, self._intake, self._with.provider
+        x, intake, outgoing = self._x, self._intake, self._outgoing
         assert intake is not None
         await self._identify()
-        x.request = await intake.parse(force_usage=provider.force_stream_usage)
+        x.request = await intake.parse(force_usage=self._with.provider.force_stream_usage)
         self._complete(x.request)
         self._mark("parse")
         x.request = slim(await self._screen(x.request, intake))
         self._mark("scan")
-        x.plan = plan_route(x.request, provider.name)
-        self._mark("plan")
-        await self._reserve()
-        self._settling.write_intent()
-        self._mark("intent")
-        body = intake.outgoing(x.request)
-        reply = await dispatch(x.plan, x.attempts, lambda attempt: provider.send(attempt, x.inbound, body))
+        plan = await self._plan_and_reserve(x.request)
+        outgoing.body = intake.outgoing(x.request)
+        ask = self._with.dispatcher.dispatch
+        reply = await ask(plan, x.attempts, outgoing.send, outgoing.prepare, x.started)
         self._mark("dispatch")
         try:
             self._answer = self._to_answer(x.attempts[-1], reply)
@@ -159,12 +159,8 @@ class _Run:
         x.request = parse_handshake(x.inbound.target)
         self._complete(x.request)
         x.request = await self._screen(x.request, None)
-        x.plan = plan_route(x.request, provider.name)
-        self._mark("plan")
-        await self._reserve()
-        self._settling.write_intent()
-        self._mark("intent")
-        reply = await dispatch(x.plan, x.attempts, lambda attempt: provider.connect(attempt, x.inbound))
+        plan = await self._plan_and_reserve(x.request)
+        reply = await dispatch(plan, x.attempts, lambda attempt: provider.connect(attempt, x.inbound))
         self._mark("dispatch")
         attempt = x.attempts[-1]
         try:
@@ -248,13 +244,6 @@ class _Run:
             x.request = replace(request, conversation=conversation)
         if settings.tracing.enabled and settings.tracing.content != "off":
             x.capture = Capture(settings.tracing.content_bytes, request=None if request.body is None else request.body)
-        deny = settings.prices.unknown_model == "deny" and x.inbound.operation.billable
-        if deny and request.model is not None and not self._with.prices.knows(request.model):
-            raise InvalidRequest(
-                f"The model {request.model!r} has no price, and unpriced models are refused here.",
-                code="model_not_priced",
-                param="model",
-            )
 
     async def _screen(self, request: ParsedRequest, intake: Intake | None) -> ParsedRequest:
         """Phase 3: look at every text of the request; what passes as a stream is looked at while it passes."""
@@ -269,25 +258,18 @@ class _Run:
             return request
         return await self._screening.request(request, x.inbound, x.capture)
 
-    async def _reserve(self) -> None:
-        """Phase 5: hold what the request may cost at most; lower its maximum where no more is left."""
-        x, settings = self._x, self._with.config.quota
+    async def _plan_and_reserve(self, request: ParsedRequest) -> RoutePlan:
+        """Phases 4 and 5, and the intent: after it something may leave."""
+        x = self._x
         assert x.principal is not None
-        assert x.request is not None
-        quotas, operation = self._with.quotas, x.inbound.operation
-        if not settings.enabled:
-            self._settling.reservation = quotas.without_limit(x.principal) if operation.billable else None
-            return
-        bound = bound_of(operation, x.request, x.inbound.content_length, self._with.prices, settings)
-        if bound is None:
-            return
-        held = quotas.reserve_now(x.principal, bound)
-        self._settling.reservation = held = await quotas.reserve(x.principal, bound) if held is None else held
-        x.hold = held.held()
-        held.extended = self._settling.extended
-        if held.is_lowered:
-            x.request = capped(x.request, operation.dialect, held.bound.output_tokens)
-        self._mark("reserve")
+        x.plan = plan = self._with.planner.plan(x.inbound, request, x.principal, self._project)
+        self._mark("plan")
+        await self._outgoing.reserve()
+        if self._settling.reservation is not None and self._with.config.quota.enabled:
+            self._mark("reserve")
+        self._settling.write_intent()
+        self._mark("intent")
+        return plan
 
     def _allowance(self) -> Reservation | None:
         """Return what bounds the answer while it runs; `None` where the provider bounds it."""
@@ -309,6 +291,8 @@ class _Run:
         assert x.request is not None
         headers = self._with.provider.response_headers(reply)
         own = self._own if attempt.request_id is not None else (*self._own, self._request_id)
+        if x.plan is not None and x.plan.is_managed:
+            own = (*own, *told(attempt, x.attempts))
         return Answer(
             reply,
             (*merge(headers, self._rate_limits()), *own, *self._told()),

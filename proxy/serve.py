@@ -22,6 +22,7 @@ from pathlib import Path
 
 from proxy import logs
 from proxy.app import App
+from proxy.config.layers import LayersError
 from proxy.config.load import Loaded
 from proxy.config.schema import Config, Listen, Upstream
 from proxy.db import migrate
@@ -62,6 +63,9 @@ def run(loaded: Loaded, welcome: bool = False) -> int:
     runner = run_loop if loaded.config.server.uvloop else asyncio.run
     try:
         return runner(_Process(loaded, welcome).main())
+    except LayersError as error:
+        _log.error("the layers cannot be used", extra={"reason": str(error)})
+        return _BAD_CONFIGURATION
     except PriceTableError as error:
         _log.error("the price table cannot be used", extra={"reason": str(error)})
         return _BAD_CONFIGURATION
@@ -188,7 +192,7 @@ class _Process:
             await manager.shutdown(_CUT_GRACE_S)
         await self._background.stop()
         app.journal.close()
-        await app.provider.close()
+        await app.providers.close()
         await app.database.close()
         if self._embedded is not None:
             await self._embedded.stop()

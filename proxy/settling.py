@@ -30,7 +30,7 @@ from proxy.quota.charge import charge
 from proxy.quota.reservation import Reservation
 from proxy.trace import record
 from proxy.upstream.pricing import PriceTable
-from proxy.upstream.provider import Provider
+from proxy.upstream.upstreams import Upstreams
 
 _log = logging.getLogger("sidegate.pipeline")
 
@@ -43,7 +43,7 @@ class Books(Protocol):
         """The configuration in force."""
 
     @property
-    def provider(self) -> Provider:
+    def provider(self) -> Upstreams:
         """Whose keys must not reach a record."""
 
     @property
@@ -85,6 +85,12 @@ class Settling:
         held = self.reservation
         return None if held is None or not self._with.config.quota.enabled else held.bound
 
+    @property
+    def total(self) -> Bound | None:
+        """The same for all attempts together."""
+        held = self.reservation
+        return None if held is None or not self._with.config.quota.enabled else held.total
+
     def extended(self) -> None:
         """Put on record what a running answer may cost now, before it goes on."""
         if self.reservation is not None:
@@ -95,7 +101,7 @@ class Settling:
         """Put on record what is about to be sent. Raises JournalUnavailable."""
         x = self._x
         self._head = record.begin(x, tracing=self._with.config.tracing.enabled)
-        self._intent = self._without_credentials(record.intent(x, self._head, self.bound))
+        self._intent = self._without_credentials(record.intent(x, self._head, self.total))
         self._with.journal.append_intent(self._key, self._intent)
 
     def end_session(self, attempt: Attempt) -> None:
@@ -135,13 +141,19 @@ class Settling:
         x.ended = now
         x.outcome = outcome_of(x)
         held, bound = self.reservation, self.bound
-        x.charges = tuple([charge(a, x.inbound.operation, x.request, self._with.prices, bound) for a in x.attempts])
+        x.charges = tuple([self.charge_of(attempt, bound) for attempt in x.attempts])
         if held is not None:
             tokens = nanos = 0
             for one in x.charges:
                 tokens += one.usage.input_tokens + one.usage.output_tokens
                 nanos += one.cost_nanos
             x.hold = held.settle(tokens, nanos)
+
+    def charge_of(self, attempt: Attempt, bound: Bound | None) -> Charge:
+        """Return what an attempt cost so far. `bound`: what is reserved by now, for the last attempt."""
+        x = self._x
+        own = attempt.bound if attempt.bound is not None and bound is not None else bound
+        return charge(attempt, x.inbound.operation, x.request, self._with.prices, own)
 
     def _learn(self, request: ParsedRequest) -> None:
         """Add what an upload said while it passed: its model has the price, its user is the caller."""
@@ -168,7 +180,7 @@ class Settling:
 
     def _keep(self, held: Reservation) -> Hold | None:
         """Charge a reservation as a whole, or nothing if nothing was begun."""
-        x, bound = self._x, self.bound
+        x, bound = self._x, self.total
         if not x.attempts or bound is None:
             return held.settle(0, 0)
         usage = Usage(input_tokens=bound.input_tokens, output_tokens=bound.output_tokens)

@@ -28,6 +28,10 @@ MAX_LINES = 400
 CATCH_ALL = {"utils", "helpers", "common", "misc", "base"}
 
 TESTED_ELSEWHERE = {
+    "candidates": "routing/test_plan.py",
+    "config/routing": "config/test_load.py",
+    "routing/told": "flow/test_routing.py",
+    "trace/decision": "trace/test_record.py",
     "__main__": "cli",
     "app": "flow",
     "config/projects": "projects/test_directory.py",

@@ -13,6 +13,7 @@ from functools import cache
 import pytest
 
 from proxy import errors
+from proxy.config.layers import Layers
 from proxy.config.policy import Policy as PolicySettings
 from proxy.config.quota import Quota
 from proxy.config.schema import Config, Prices, Tracing
@@ -21,8 +22,12 @@ from proxy.intake import ByteBudget
 from proxy.metrics import Metrics
 from proxy.openai.operations import match
 from proxy.pipeline import Pipeline
+from proxy.planner import Planner
 from proxy.policy.ready import Policies
 from proxy.quota.reservations import Reservations
+from proxy.routing.catalogue import Catalogue
+from proxy.routing.dispatch import Dispatcher
+from proxy.routing.health import Health
 from proxy.trace.record import trace_id
 from tests.fakes.projects import Projects
 from tests.quota.replica import without_limits
@@ -150,13 +155,18 @@ class Scene:
     def pipeline(self) -> Pipeline:
         config = Config(**{"quota": Quota(enabled=False), **self.settings})
         recorded = lambda: self.log.append("recorded")  # noqa: E731
+        quotas = without_limits(config.quota)
+        health = Health(config.providers, config.routing.breaker, lambda: 0.5)
+        catalogue = Catalogue(config.providers, Layers())
         return Pipeline(
             config,
             self,
+            Planner(config, catalogue=catalogue, health=health, prices=self.prices, quotas=quotas),
+            Dispatcher(config.routing, health),
             self.prices,
             self.projects,
             policies_of(config.policy),
-            without_limits(config.quota),
+            quotas,
             self,
             self.metrics,
             recorded,

@@ -63,7 +63,8 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     changed = sum(origin.kind != "default" for origin in loaded.origins.values())
     source = loaded.path or "no file"
-    upstream = "the demo upstream" if loaded.demo else loaded.config.upstream.base_url
+    providers = ", ".join(provider.base_url for provider in loaded.config.providers)
+    upstream = "the demo upstream" if loaded.demo else providers
     print(f"The configuration is valid ({source}; {changed} of {len(KEYS)} keys set; requests go to {upstream}).")
     return Exit.OK
 
@@ -90,6 +91,8 @@ def shown_value(key: Key, loaded: Loaded) -> Any:
     value = reduce(getattr, key.path, loaded.config)
     if not key.hidden or value is None:
         return value
+    if isinstance(value, tuple):
+        return [f"{entry.name} {entry.base_url}" for entry in value]
     return {name: _HIDDEN for name in value} if isinstance(value, dict) else _HIDDEN
 
 

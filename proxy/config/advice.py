@@ -19,7 +19,7 @@ Advice = tuple[KeyPath, str]
 
 def advise(config: Config, origins: Mapping[KeyPath, Origin]) -> Iterator[Problem]:
     """Yield every piece of advice, at the place where its key was set."""
-    for advice in (_exposure, _plain_text, _weak_key, _same_port, _unreachable_limits, _missing_files):
+    for advice in (_exposure, _plain_text, _two_forms, _weak_key, _same_port, _unreachable_limits, _missing_files):
         for path, text in advice(config):
             yield Problem(origins[path], ".".join(path), text)
 
@@ -41,9 +41,18 @@ def _exposure(config: Config) -> Iterator[Advice]:
 
 
 def _plain_text(config: Config) -> Iterator[Advice]:
-    url = urlsplit(config.upstream.base_url)
-    if url.scheme == "http" and config.upstream.api_key and not is_loopback(url.hostname or ""):
-        yield ("upstream", "base_url"), "is http: prompts and the provider's key cross the network in clear text"
+    for upstream in config.providers:
+        url = urlsplit(upstream.base_url)
+        has_key = any(credential.api_key is not None for credential in upstream.keys)
+        if url.scheme == "http" and has_key and not is_loopback(url.hostname or ""):
+            where = ("upstreams",) if config.upstreams else ("upstream", "base_url")
+            name = f"{upstream.name} " if config.upstreams else ""
+            yield where, f"{name}is http: prompts and the provider's key cross the network in clear text"
+
+
+def _two_forms(config: Config) -> Iterator[Advice]:
+    if config.upstreams and config.upstream.api_key is not None:
+        yield ("upstreams",), "takes the place of upstream: upstream.api_key (OPENAI_API_KEY) is not used"
 
 
 def _weak_key(config: Config) -> Iterator[Advice]:

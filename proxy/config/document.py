@@ -70,6 +70,8 @@ def yaml_value(value: object) -> str:
             return f"{value:g}" if value < 1_000_000 else str(value)
         case Mapping():
             return "{" + ", ".join(f"{name}: {yaml_value(item)}" for name, item in value.items()) + "}"
+        case tuple() | list():
+            return "[" + ", ".join(yaml_value(item) for item in value) + "]"
         case _:
             return json.dumps(value) if value in ("off", "on", "yes", "no") else str(value)
 

@@ -94,7 +94,7 @@ def read_key(text: str, key: Key, origin: Origin, layer: Layer) -> None:
     text = text.strip()
     value: Any = text
     match key.kind:
-        case "mapping":
+        case "mapping" | "list":
             read_mapping(text, key, origin, layer)
             return
         case "flag":

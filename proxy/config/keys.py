@@ -17,7 +17,7 @@ from proxy.config.problems import KeyPath
 from proxy.config.schema import Config
 from proxy.config.units import Section
 
-Kind = Literal["text", "secret", "choice", "flag", "integer", "number", "mapping"]
+Kind = Literal["text", "secret", "choice", "flag", "integer", "number", "mapping", "list"]
 
 _KINDS: Final[Mapping[Any, Kind]] = MappingProxyType(
     {str: "text", SecretStr: "secret", bool: "flag", int: "integer", float: "number", Decimal: "number"}
@@ -59,6 +59,8 @@ class Key:
                 return isinstance(value, int | Decimal) and not isinstance(value, bool)
             case "mapping":
                 return isinstance(value, dict)
+            case "list":
+                return isinstance(value, list)
             case "text" | "secret":
                 return isinstance(value, str)
 
@@ -75,6 +77,8 @@ class Key:
                 return "must be a number without quotes"
             case "mapping":
                 return "must be a mapping of names to values"
+            case "list":
+                return "must be a list"
             case "text" | "secret":
                 return "must be text; put it in quotes"
 
@@ -94,6 +98,14 @@ def _mapping_depth(annotation: Any) -> int:
     return 1 + _mapping_depth(get_args(inner)[1]) if get_origin(inner) is dict else 0
 
 
+def _kind(inner: Any, choices: tuple[str, ...], depth: int) -> Kind:
+    if choices:
+        return "choice"
+    if get_origin(inner) is tuple:
+        return "list"
+    return "mapping" if depth else _KINDS[inner]
+
+
 def _key(path: KeyPath, info: FieldInfo, default: Any) -> Key:
     inner, optional = _unwrap(info.annotation)
     choices: tuple[str, ...] = get_args(inner) if get_origin(inner) is Literal else ()
@@ -102,7 +114,7 @@ def _key(path: KeyPath, info: FieldInfo, default: Any) -> Key:
     write_only = isinstance(extra, dict) and bool(extra.get("writeOnly"))
     return Key(
         path=path,
-        kind="choice" if choices else "mapping" if depth else _KINDS[inner],
+        kind=_kind(inner, choices, depth),
         optional=optional,
         choices=choices,
         depth=depth,

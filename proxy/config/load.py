@@ -24,7 +24,7 @@ from proxy.config.keys import KEYS, Key
 from proxy.config.names import did_you_mean, nearest
 from proxy.config.problems import ConfigError, KeyPath, Layer, Origin, Problem, Setting
 from proxy.config.references import BadReference, is_reference, resolve
-from proxy.config.schema import Config
+from proxy.config.schema import Config, UpstreamEntry
 from proxy.config.source import read_file
 
 _DEFAULT: Final = Origin("default")
@@ -40,6 +40,9 @@ _WORDING: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = MappingProxy
         "string_pattern_mismatch": lambda ctx: f"must match {ctx['pattern']}",
         "string_type": lambda ctx: "must be text; put it in quotes",
         "value_error": lambda ctx: str(ctx["error"]),
+        "model_type": lambda ctx: "must be a mapping of keys to values",
+        "missing": lambda ctx: "is missing",
+        "too_long": lambda ctx: f"must have at most {ctx['max_length']} entries",
     }
 )
 
@@ -84,7 +87,7 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     origins = {key: settings[key].origin if key in settings else _DEFAULT for key in KEYS}
     return Loaded(
         config=config,
-        demo=config.upstream.api_key is None and origins["upstream", "base_url"] == _DEFAULT,
+        demo=config.upstream.api_key is None and origins["upstream", "base_url"] == _DEFAULT and not config.upstreams,
         origins=MappingProxyType(origins),
         warnings=tuple(_literal_secrets(settings)) + tuple(advise(config, origins)),
         path=path,
@@ -120,20 +123,20 @@ def _misfit(key: Key, value: object) -> str:
 def _dereference(
     key: Key, setting: Setting, lines: Mapping[KeyPath, int], environ: Mapping[str, str], problems: list[Problem]
 ) -> Any:
-    if not isinstance(setting.value, dict):
+    def resolved(value: Any, path: KeyPath) -> Any:
+        if isinstance(value, dict):
+            return {name: resolved(inner, (*path, name)) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [resolved(inner, (*path, str(number))) for number, inner in enumerate(value)]
+        if not isinstance(value, str):
+            return value
         try:
-            return resolve(setting.value, environ)
+            return resolve(value, environ)
         except BadReference as error:
-            problems.append(Problem(setting.origin, key.name, str(error)))
-            return key.default
-    result: dict[str, Any] = {}
-    for name, value in setting.value.items():
-        try:
-            result[name] = resolve(value, environ) if isinstance(value, str) else value
-        except BadReference as error:
-            inner = (*key.path, name)
-            problems.append(Problem(_locate(inner, setting.origin, lines), ".".join(inner), str(error)))
-    return result
+            problems.append(Problem(_locate(path, setting.origin, lines), ".".join(path), str(error)))
+            return key.default if path == key.path else "unresolved"
+
+    return resolved(setting.value, key.path)
 
 
 def _validate(
@@ -163,6 +166,8 @@ def _validate(
 
 def _word(detail: Any) -> str:
     """Return our words for a mistake that pydantic found. Neither they nor its own quote the value."""
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key{did_you_mean(nearest(str(detail['loc'][-1]), UpstreamEntry.model_fields))}"
     wording = _WORDING.get(detail["type"])
     if wording:
         return wording(detail["ctx"] if "ctx" in detail else {})
@@ -186,6 +191,13 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
 
 
 def _literal_secrets(settings: Mapping[KeyPath, Setting]) -> Iterator[Problem]:
+    listed = settings.get(("upstreams",))
+    if listed is not None and listed.origin.kind == "file" and isinstance(listed.value, list):
+        for entry in listed.value:
+            keys = [entry, *(entry.get("credentials") or ())]
+            if any(not is_reference(key["api_key"]) for key in keys if key.get("api_key")):
+                text = f"a key of {entry.get('name', 'default')} stands in the file itself; use ${{NAME}} or file:/path"
+                yield Problem(listed.origin, "upstreams", text)
     for path, setting in settings.items():
         if KEYS[path].kind != "secret" or setting.origin.kind != "file" or setting.value is None:
             continue

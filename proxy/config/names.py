@@ -42,7 +42,11 @@ def closeness(word: str, candidate: str) -> int | None:
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the closest candidate, the first of equally close ones, or None when none is close."""
     scored = [(edits, name) for name in candidates if (edits := closeness(word, name)) is not None]
-    return min(scored, key=lambda pair: (pair[0], distance(word.lower(), pair[1].lower())))[1] if scored else None
+
+    def rank(pair: tuple[int, str]) -> tuple[int, int, int]:
+        return pair[0], distance(word.lower(), pair[1].lower()), abs(len(word) - len(pair[1]))
+
+    return min(scored, key=rank)[1] if scored else None
 
 
 def did_you_mean(suggestion: str | None) -> str:

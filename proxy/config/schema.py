@@ -5,9 +5,7 @@ secret must not reach a log); times end in `_s` or `_ms`, sizes in `_bytes`. `co
 with their defaults (a test holds the two together), `config/sidegate.schema.json` is generated from here.
 """
 
-import re
 from decimal import Decimal
-from ipaddress import ip_address
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +15,10 @@ from proxy.config.names import did_you_mean, nearest
 from proxy.config.policy import Policy as Policy
 from proxy.config.projects import Projects as Projects
 from proxy.config.quota import Quota as Quota
+from proxy.config.routing import Routing as Routing
 from proxy.config.units import Bytes, Count, Credential, Dollars, Port, Seconds, Section
+from proxy.config.upstreams import Upstream as Upstream
+from proxy.config.upstreams import UpstreamEntry as UpstreamEntry
 
 PRICE_CLASSES: Final = (
     "input",
@@ -32,14 +33,6 @@ PRICE_CLASSES: Final = (
     "per_image",
 )
 """What a model can have a price for: dollars per million tokens, and per hour of audio or per image."""
-
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FIELD_VALUE: Final = re.compile(r"[\x20-\x7e\t]*")
-_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
-_NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_FRAMING: Final = frozenset(
-    "connection content-length expect host keep-alive te trailer transfer-encoding upgrade".split()
-)
 
 
 def _check_price_class(name: str) -> str:
@@ -145,74 +138,6 @@ class Timeouts(Section):
     after_end_s: Seconds = Field(
         5.0, description="How long a provider may keep a stream open after its terminator; then the answer ends anyway."
     )
-
-
-class Upstream(Section):
-    """One OpenAI-compatible provider."""
-
-    name: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Name in traces and metrics.")
-    base_url: str = Field(
-        "https://api.openai.com/v1", description="Everything after /v1 of a request is appended to it."
-    )
-    api_key: Credential = Field(
-        None, description="Sent as `Authorization: Bearer`. Use ${NAME} or file:/path, not the key itself."
-    )
-    headers: dict[str, str] = Field(
-        default_factory=dict,
-        description="Added to every request, for example OpenAI-Organization. Values may be ${NAME} or file:/path.",
-        json_schema_extra={"writeOnly": True},
-    )
-    max_connections: Count = Field(512, description="Connections to this provider.")
-    idle_connection_s: Seconds = Field(
-        10.0, description="Idle connections are closed after this; keep it below the provider's own idle time."
-    )
-    force_stream_usage: bool = Field(
-        True, description="Ask for usage in streams even if the client did not, and take it out of the answer again."
-    )
-
-    @field_validator("base_url")
-    @classmethod
-    def _check_base_url(cls, value: str) -> str:
-        if not _VISIBLE.fullmatch(value) or "\\" in value:
-            raise ValueError("must be a URL of visible ASCII characters, encoded where needed")
-        try:
-            parts, port = urlsplit(value), urlsplit(value).port
-        except ValueError:
-            raise ValueError("is not a URL: host or port are malformed") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an absolute http:// or https:// URL")
-        if "@" in parts.netloc or "?" in value or "#" in value:
-            raise ValueError("must not carry a user, a password, a query or a fragment; put the key into api_key")
-        if port == 0:
-            raise ValueError("must not name port 0")
-        _check_host(parts.hostname)
-        return value.rstrip("/")
-
-    @field_validator("headers")
-    @classmethod
-    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
-        for name, value in headers.items():
-            if not _TOKEN.fullmatch(name):
-                raise ValueError("a header name may only have letters, digits and !#$%&'*+.^_`|~-")
-            if name.lower() in _FRAMING:
-                raise ValueError(f"{name} belongs to the connection and cannot be set")
-            if not _FIELD_VALUE.fullmatch(value):
-                raise ValueError(f"the value of {name} must be one line of printable ASCII")
-        return headers
-
-
-def _check_host(host: str) -> None:
-    """Refuse addresses that are not what they look like, and those where clouds keep credentials."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        if _NUMERIC.fullmatch(host.rstrip(".").rpartition(".")[2]):
-            raise ValueError("must write an IPv4 address as four decimal numbers") from None
-        return
-    if address.version == 6 and address.ipv4_mapped:
-        raise ValueError("must not be an IPv4 address in IPv6 form")
-    if address.is_link_local or address.is_multicast or address.is_unspecified:
-        raise ValueError("must not be a link-local, multicast or unspecified address")
 
 
 class UpstreamClient(Section):
@@ -349,6 +274,13 @@ class Config(Section):
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     upstream: Upstream = Upstream()
+    upstreams: tuple[UpstreamEntry, ...] = Field(
+        (),
+        max_length=64,
+        description="Several providers in the place of `upstream`; the first is the default. See docs/routing.md.",
+        json_schema_extra={"writeOnly": True},
+    )
+    routing: Routing = Routing()
     client: UpstreamClient = UpstreamClient()
     database: Database = Database()
     journal: Journal = Journal()
@@ -360,3 +292,16 @@ class Config(Section):
     policy: Policy = Policy()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
+
+    @field_validator("upstreams")
+    @classmethod
+    def _check_upstream_names(cls, upstreams: tuple[UpstreamEntry, ...]) -> tuple[UpstreamEntry, ...]:
+        names = [upstream.name for upstream in upstreams]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"has more than one upstream with the name {', '.join(twice)}")
+        return upstreams
+
+    @property
+    def providers(self) -> tuple[UpstreamEntry, ...]:
+        """Every provider in force, the default one first."""
+        return self.upstreams or (UpstreamEntry(**dict(self.upstream)),)

@@ -33,6 +33,8 @@ _CORE_TAGS: Final = frozenset(
 )
 _DEEPEST: Final = 32
 _TOO_DEEP: Final = "is nested more deeply than any key"
+_ENTRY_DEPTH: Final = 2
+"""Levels of mappings inside an entry of a list."""
 _MAX_FILE_BYTES: Final = 4_194_304
 
 
@@ -187,13 +189,39 @@ def unknown_key(above: KeyPath, word: str) -> str:
 
 def _read_value(node: yaml.Node, key: Key, name: str, layer: Layer) -> None:
     origin = Origin("file", name, layer.lines.get(key.path, node.start_mark.line + 1))
-    if key.kind == "mapping" and _is_empty(node):
-        layer.settings[key.path] = Setting({}, origin)
+    if key.kind in ("mapping", "list") and _is_empty(node):
+        layer.settings[key.path] = Setting({} if key.kind == "mapping" else [], origin)
         return
     before = len(layer.problems)
-    value = _plain(node, key.path, key.depth, name, layer)
+    read = _plain_list if key.kind == "list" else _plain
+    value = read(node, key.path, key.depth, name, layer)
     if len(layer.problems) == before:
         layer.settings[key.path] = Setting(value, origin)
+
+
+def _plain_list(node: yaml.Node, path: KeyPath, _depth: int, name: str, layer: Layer) -> Any:
+    """Return a list of sections as data; what may stand in them is the schema's business."""
+    if not isinstance(node, yaml.SequenceNode):
+        layer.complain(_at(name, node), path, "must be a list: one entry per line, each begun with a dash")
+        return None
+    result = []
+    for number, entry in enumerate(node.value):
+        inner = (*path, str(number))
+        layer.lines[inner] = entry.start_mark.line + 1
+        result.append(_plain_entry(entry, inner, name, layer))
+    return result
+
+
+def _plain_entry(node: yaml.Node, path: KeyPath, name: str, layer: Layer) -> Any:
+    if not isinstance(node, yaml.MappingNode):
+        return _plain(node, path, 0, name, layer)
+    result: dict[str, Any] = {}
+    for word, key, value in _entries(node, path, name, layer):
+        inner = (*path, shown(word))
+        layer.lines[inner] = key.start_mark.line + 1
+        read = _plain_list if isinstance(value, yaml.SequenceNode) else _plain
+        result[word] = read(value, inner, _ENTRY_DEPTH, name, layer)
+    return result
 
 
 def _plain(node: yaml.Node, path: KeyPath, depth: int, name: str, layer: Layer) -> Any:

@@ -4,6 +4,7 @@
 |--------------------------------------------|------------------------------------------------------------------------|
 | brought the provider's own figures         | those, whatever they are                                               |
 | left nothing, or was answered status >= 400| nothing                                                                |
+| was replaced, its stream began with an error| nothing                                                               |
 | ended, its text was seen, without figures  | the bound of its input; as many output tokens as its text has bytes    |
 | a stream without a maximum, aborted        | its input; its text in bytes, and what may have been on its way        |
 | else aborted, cut, failed, or unreadable   | all that is reserved for it: nobody knows how far the provider got     |
@@ -48,7 +49,7 @@ def charge(
     if meter.usage is not None:
         cost_nanos, priced = prices.price(model, meter.usage)
         return Charge(meter.usage, "provider", cost_nanos, priced)
-    if not operation.billable or not attempt.sent or attempt.withdrawn:
+    if not operation.billable or not attempt.sent or attempt.withdrawn or attempt.failure == "stream_error":
         return _NOTHING
     if (attempt.status or 0) >= 400 or _is_idle(operation, meter):
         return _NOTHING

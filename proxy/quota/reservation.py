@@ -6,6 +6,7 @@ A reservation without parts was admitted without a lease; PostgreSQL books its c
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Literal
 
 from proxy.errors import ProxyError
@@ -22,7 +23,10 @@ _MARGIN_BYTES = 64
 class Reservation:
     """One request's hold. `bound` grows with a stream that has no maximum."""
 
-    __slots__ = ("_extend", "_settle", "bound", "error", "extended", "is_lowered", "parts", "settled", "unleased")
+    __slots__ = (
+        "_extend", "_settle", "_spent", "_take", "bound", "error", "extended", "is_lowered", "parts", "settled",
+        "unleased",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class Reservation:
         is_lowered: bool,
         extend: "Callable[[Reservation, int], Awaitable[ProxyError | None]]",
         settle: "Callable[[Reservation, int, int], tuple[Share, ...]]",
+        take: "Callable[[int, int], Awaitable[list[Part] | ProxyError]]",
     ) -> None:
         self.bound = bound
         self.parts = parts
@@ -46,11 +51,41 @@ class Reservation:
         """Called after every extension; set by whoever keeps the record."""
         self._extend = extend
         self._settle = settle
+        self._take = take
+        self._spent = (0, 0)
+        """Tokens and nano-dollars that earlier attempts of the request may be charged."""
 
     @property
     def window(self) -> int | None:
         """Number of the window that admitted the request."""
         return self.parts[0].lease.window if self.parts else None
+
+    @property
+    def total(self) -> Bound:
+        """The most that all attempts of the request may use and cost together."""
+        tokens, nanos = self._spent
+        if not tokens and not nanos:
+            return self.bound
+        bound = self.bound
+        return replace(bound, input_tokens=bound.input_tokens + tokens, input_nanos=bound.input_nanos + nanos)
+
+    async def cover(self, bound: Bound, spent_tokens: int, spent_nanos: int) -> bool:
+        """Reserve for a further attempt of at most `bound`, beside what earlier ones may be charged.
+
+        False: nothing is left for it, and nothing has changed. Never waits for others to settle.
+        """
+        if self.parts:
+            tokens = spent_tokens + bound.tokens - sum(part.tokens for part in self.parts)
+            nanos = spent_nanos + bound.cost_nanos - sum(part.nanos for part in self.parts)
+            if tokens > 0 or nanos > 0:
+                more = await self._take(max(tokens, 0), max(nanos, 0))
+                if isinstance(more, ProxyError):
+                    return False
+                self.parts = [*self.parts, *more]
+        self.bound = bound
+        self._spent = (spent_tokens, spent_nanos)
+        self.extended()
+        return True
 
     def held(self) -> Hold:
         """Return what is reserved, for the intent."""

@@ -92,6 +92,13 @@ class Reservations:
         is_lowered = got.bound is not bound and got.bound.is_capped
         return self._make(caller, got.bound, got.parts, got.unleased, admitted=bound.tokens, is_lowered=is_lowered)
 
+    def left_nanos(self, principal: Principal) -> int | None:
+        """Return the money that the caller could spend at once; `None` before PostgreSQL has told its limits."""
+        caller = self._callers.known(principal.user_id, principal.project_id)
+        if caller is None or caller.balance is None or not self._settings.enabled:
+            return None
+        return caller.reach(self._clock())[1]
+
     def headers(self, principal: Principal) -> Headers:
         """Return the rate-limit headers of the caller's next request; none before PostgreSQL has told its limits."""
         caller = self._callers.known(principal.user_id, principal.project_id)
@@ -140,7 +147,15 @@ class Reservations:
             self._supply.after_settle(caller)
             return shares
 
-        return Reservation(bound, parts, unleased=unleased, is_lowered=is_lowered, extend=extend, settle=settle)
+        async def take(tokens: int, nanos: int) -> list[Part] | ProxyError:
+            try:
+                return await self._supply.more(caller, replace(_NOTHING, input_tokens=tokens, input_nanos=nanos))
+            except ProxyError as refusal:
+                return refusal
+
+        return Reservation(
+            bound, parts, unleased=unleased, is_lowered=is_lowered, extend=extend, settle=settle, take=take
+        )
 
     async def _extend(self, caller: Caller, reservation: Reservation, least: int) -> ProxyError | None:
         """Reserve `least` more output tokens or, better, a whole step; return why there is nothing."""

@@ -1,26 +1,47 @@
-"""Phase 6: ask a provider. The one place that makes attempts.
+"""Phase 6: ask providers until one answers. The one place that makes attempts.
 
-An `Attempt` is appended before anything is sent, so a request cancelled at any point still shows what was begun. An
-attempt ends here only if no answer came; otherwise the relay reads on and the pipeline ends it. Nothing is ever sent
-twice: whether a failed POST was executed cannot be known, and the official SDKs repeat it themselves.
+    place --> attempt --> send, peek --good--> the answer
+      ^                         `--failure--> again? --retry, fallback--> the next place
+                                                `--give_up--> the last answer, or the last error
 
-Source: RFC 9110 section 9.2.2 (idempotent methods and automatic retries).
+An `Attempt` is appended before anything is sent, so a request cancelled at any point still shows what was begun. A plan
+that is not managed has one attempt and nothing is looked at: what the provider says is the answer, whatever it is. What
+follows a failure is decided by `retry.again`; which place can be used is known to `health`. Nothing here runs after the
+first byte went to the client.
+
+Failure mode: nothing can be asked: 503 with the time when something can. Every other end is the provider's own answer,
+or the error of the last attempt.
+
+Source: RFC 9110 section 9.2.2 (idempotent methods and automatic retries); Caddy, `reverse_proxy` (retry loop).
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
-from proxy.errors import NoUpstreamAvailable, UpstreamFailed
-from proxy.exchange import Attempt, RoutePlan, UpstreamReply
+from proxy.config.routing import Routing
+from proxy.errors import NoUpstreamAvailable, ProxyError, UpstreamFailed
+from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, UpstreamReply, first_values
+from proxy.peers import Take
+from proxy.routing.health import Health, Permit, Place
+from proxy.routing.peek import PeekedReply, can_be_peeked
+from proxy.routing.retry import OUTCOMES, Budget, Failure, Standing, again, cooling_s, of_error, of_status
 
 Reply = TypeVar("Reply", bound=UpstreamReply)
 SendAttempt = Callable[[Attempt], Awaitable[Reply]]
 """Send the exchange's request to `attempt.candidate`; sets `attempt.sent` when a byte may have left."""
+Prepare = Callable[[Attempt], Awaitable[bool]]
+"""Reserve what a further attempt may cost and put it on record; False: it may not be made."""
+
+_OF_THE_PLACE: Final = frozenset({"unsent", "gateway", "overloaded", "rate_limited", "refused", "ambiguous"})
+"""Failures that another model would meet at the same place; the others are about the model or the request."""
+_LEAST_WAIT_S: Final = 0.05
 
 
 async def dispatch(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[Reply]) -> Reply:
-    """Return the head of the provider's answer; the attempt it belongs to is the last of `attempts`.
+    """Return the head of the provider's answer; the attempt it belongs to is the last of `attempts`. One attempt.
 
     Raises:
         UpstreamFailed: no answer came.
@@ -31,17 +52,271 @@ async def dispatch(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[R
     try:
         reply = await send(attempt)
     except (UpstreamFailed, NoUpstreamAvailable) as error:
-        attempt.error = error
-        attempt.ended = time.monotonic()
+        _end(attempt, error)
         raise
-    attempt.headers_at = time.monotonic()
-    attempt.status = reply.status
-    attempt.request_id = _request_id(reply)
+    _note_head(attempt, reply)
     return reply
 
 
-def _request_id(reply: UpstreamReply) -> str | None:
+class Dispatcher:
+    """What all requests share: the health of the places, and the stock of retries."""
+
+    def __init__(self, settings: Routing, health: Health) -> None:
+        self._settings = settings
+        self._health = health
+        self._budget = Budget(settings.retry_budget)
+
+    async def dispatch(
+        self,
+        plan: RoutePlan,
+        attempts: list[Attempt],
+        send: SendAttempt[UpstreamReply],
+        prepare: Prepare,
+        started: float,
+    ) -> UpstreamReply:
+        """Return the head of an answer; the attempt it belongs to is the last of `attempts`.
+
+        `started`: monotonic seconds, from which the deadline counts. Raises as `dispatch`.
+        """
+        if not plan.is_managed:
+            return await dispatch(plan, attempts, send)
+        settings = self._settings
+        late_at = started + settings.deadline_s
+        search = _Search(
+            plan, attempts, send, settings=settings, health=self._health, budget=self._budget, late_at=late_at
+        )
+        return await search.run(prepare)
+
+
+@dataclass(slots=True)
+class _Result:
+    """How one attempt went: an answer, a failure, or both (an answer that says no)."""
+
+    permit: Permit
+    reply: UpstreamReply | None = None
+    error: ProxyError | None = None
+    failure: Failure | None = None
+
+    def discard(self) -> None:
+        """Let go of what the attempt holds. Idempotent."""
+        if self.reply is not None:
+            self.reply.close()
+        self.permit.release()
+
+
+class _Search:
+    """One request's way through its candidates."""
+
+    def __init__(
+        self,
+        plan: RoutePlan,
+        attempts: list[Attempt],
+        send: SendAttempt[UpstreamReply],
+        *,
+        settings: Routing,
+        health: Health,
+        budget: Budget,
+        late_at: float,
+    ) -> None:
+        self._plan = plan
+        self._attempts = attempts
+        self._send = send
+        self._settings = settings
+        self._health = health
+        self._budget = budget
+        self._late_at = late_at
+        self._failed: set[Place] = set()
+        """Places that no model is asked at any more."""
+        self._tried: set[tuple[Place, str | None]] = set()
+        self._retried = False
+
+    async def run(self, prepare: Prepare) -> UpstreamReply:
+        """Make attempts until one is good or nothing may follow."""
+        before: _Result | None = None
+        candidate, permit = self._first()
+        why = "first"
+        while True:
+            attempt = self._begin(candidate, permit, why)
+            try:
+                if before is not None:
+                    if not await prepare(attempt):
+                        self._attempts.pop()
+                        permit.release()
+                        return self._give_up(before)
+                    before.discard()
+                result = await self._try(attempt, permit)
+            except BaseException:
+                permit.release()
+                if before is not None:
+                    before.discard()
+                raise
+            if result.failure is None:
+                self._budget.earn()
+                return self._give_up(result) if result.reply is None else HeldReply(result.reply, permit)
+            following = await self._following(candidate, result)
+            if following is None:
+                return self._give_up(result)
+            before, (candidate, permit, why) = result, following
+
+    def _first(self) -> tuple[Candidate, Permit]:
+        now = time.monotonic()
+        if (found := self._other(now)) is not None:
+            return found
+        for candidate in self._plan.candidates:
+            if (permit := self._health.take_refused(candidate.upstream, (), now)) is not None:
+                return candidate, permit
+        upstreams = {candidate.upstream for candidate in self._plan.candidates}
+        raise NoUpstreamAvailable(
+            "No provider of this model can take the request just now.",
+            retry_after_s=self._health.eligible_in_s(upstreams, now),
+        )
+
+    def _other(self, now: float) -> tuple[Candidate, Permit] | None:
+        """Return the first candidate that can be asked and was not, and its place."""
+        for candidate in self._plan.candidates:
+            if (permit := self._health.take(candidate.upstream, self._closed_to(candidate), now)) is not None:
+                return candidate, permit
+        return None
+
+    def _closed_to(self, candidate: Candidate) -> set[Place]:
+        return self._failed | {place for place, model in self._tried if model == candidate.model}
+
+    def _begin(self, candidate: Candidate, permit: Permit, why: str) -> Attempt:
+        attempt = Attempt(
+            index=len(self._attempts),
+            candidate=candidate,
+            started=time.monotonic(),
+            credential=permit.place[1],
+            why=why,
+        )
+        self._attempts.append(attempt)
+        return attempt
+
+    async def _try(self, attempt: Attempt, permit: Permit) -> _Result:
+        """Send, wait for the head, look at the beginning of a stream; say what it means and tell the breaker."""
+        result = _Result(permit)
+        try:
+            result.reply = reply = await self._send(attempt)
+            _note_head(attempt, reply)
+            result.failure = of_status(reply.status, first_values(reply.headers))
+            if result.failure is None and can_be_peeked(reply) and self._settings.peek_s:
+                result.reply = peeked = PeekedReply(reply)
+                if not await peeked.begins_well(self._settings.peek_s):
+                    result.failure = Failure("stream_error")
+        except (UpstreamFailed, NoUpstreamAvailable) as error:
+            if result.reply is not None:
+                result.reply.close()
+            result.reply, result.error = None, error
+            result.failure = of_error(error, sent=attempt.sent)
+            _end(attempt, error)
+        except BaseException:
+            result.discard()
+            raise
+        self._judge(attempt, result)
+        return result
+
+    def _judge(self, attempt: Attempt, result: _Result) -> None:
+        now, failure = time.monotonic(), result.failure
+        if failure is None:
+            if result.permit.is_probe:
+                result.permit.judge("success", now)  # whoever waits for the breaker need not wait for a stream's end
+            return
+        attempt.failure = failure.kind
+        attempt.ended = attempt.ended or now
+        result.permit.judge(OUTCOMES[failure.kind], now, cooling_s(failure))
+
+    async def _following(self, candidate: Candidate, result: _Result) -> tuple[Candidate, Permit, str] | None:
+        """Return the place of the next attempt and why it is made; `None` if none is."""
+        failure, permit, now = result.failure, result.permit, time.monotonic()
+        assert failure is not None
+        self._tried.add((permit.place, candidate.model))
+        if failure.kind in _OF_THE_PLACE:
+            self._failed.add(permit.place)
+        other = self._other(now)
+        standing = Standing(
+            attempts=len(self._attempts),
+            is_late=now >= self._late_at,
+            has_other=other is not None,
+            retried=self._retried,
+            has_budget=self._budget.has_some,
+        )
+        step = again(failure, standing, self._settings)
+        if step == "fallback" and other is not None:
+            return (*other, "fallback")
+        if other is not None:
+            other[1].release()
+        if step != "retry":
+            return None
+        self._retried = True
+        self._budget.spend()
+        await asyncio.sleep(max(failure.wait_s or 0.0, _LEAST_WAIT_S))
+        return candidate, self._health.retake(permit.place, time.monotonic()), "retry"
+
+    def _give_up(self, result: _Result) -> UpstreamReply:
+        """Return the answer that says no, as the provider gave it, or raise what came instead of one."""
+        if result.reply is not None:
+            attempt = self._attempts[-1]
+            attempt.failure, attempt.ended = None, None
+            return HeldReply(result.reply, result.permit, is_judged=True)
+        result.permit.release()
+        assert result.error is not None
+        raise result.error
+
+
+class HeldReply:
+    """An answer on its way to the client; its end, good or bad, is told to the breaker of its place."""
+
+    def __init__(self, reply: UpstreamReply, permit: Permit, *, is_judged: bool = False) -> None:
+        self._reply = reply
+        self._permit = permit
+        self._is_judged = is_judged or permit.is_probe
+        self.status: int = reply.status
+        self.reason: str = reply.reason
+        self.headers: Headers = reply.headers
+
+    async def read(self) -> bytes:
+        """Return what has arrived. A failure in the middle counts half."""
+        try:
+            return await self._reply.read()
+        except UpstreamFailed:
+            self._note_failure()
+            raise
+
+    async def pass_to(self, take: Take) -> bool:
+        """Hand over what arrives. A failure in the middle counts half."""
+        try:
+            return await self._reply.pass_to(take)
+        except UpstreamFailed:
+            self._note_failure()
+            raise
+
+    def _note_failure(self) -> None:
+        self._is_judged = True
+        self._permit.judge("half_failure", time.monotonic())
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole body has arrived."""
+        return self._reply.complete
+
+    def close(self) -> None:
+        """Give the connection and the place back. Idempotent."""
+        self._reply.close()
+        if not self._is_judged:
+            self._is_judged = True
+            self._permit.judge("success", time.monotonic())
+        self._permit.release()
+
+
+def _note_head(attempt: Attempt, reply: UpstreamReply) -> None:
+    attempt.headers_at = time.monotonic()
+    attempt.status = reply.status
     for name, value in reply.headers:
         if name.lower() == b"x-request-id":
-            return value.decode("latin-1")
-    return None
+            attempt.request_id = value.decode("latin-1")
+            return
+
+
+def _end(attempt: Attempt, error: ProxyError) -> None:
+    attempt.error = error
+    attempt.ended = time.monotonic()

@@ -1,12 +1,294 @@
-"""Phase 4: where a request may go.
+"""Phase 4: where a request may go. A pure decision: the same facts give the same plan.
 
-One provider is configured, so the plan has one candidate: that provider, with the model that the client named. The
-plan is a value of its own because the trace records it and dispatch works through it without knowing why.
+A real model goes to the providers that have it. For `auto`, `L0` .. `L3` and requests with a layer in their headers,
+the layer where the search begins is decided by the first line that applies:
+
+| rule                                     | begins at                  | reason               |
+|------------------------------------------|----------------------------|----------------------|
+| a layer is named (header, then model)    | that layer                 | `explicit_layer`     |
+| the money of the day is gone             | L0, free models only       | `budget_gone`        |
+| quality `critical`                       | `critical_layer` (L2)      | `quality_critical`   |
+| quality `high`, complexity high          | `high_layer` (L1)          | `quality_high`       |
+| quality `low`                            | L0                         | `quality_low`        |
+| complexity high                          | `complex_layer` (L1)       | `complexity_high`    |
+| else                                     | the default layer          | `default_layer`      |
+
+A hint or complexity never begins below the default layer; quality `low` does. `maxLayer` bounds every line, and says so
+in the reason. From there the search goes up to `maxLayer`, then down: an answer of a lower layer is better than none.
+Each model on the way is taken unless one of these holds, and then it is recorded with the word:
+
+    not_allowed   above_max_layer   lacks_<capability>   context_too_small   unpriced   too_expensive   beyond_budget
+
+A model whose whole bound exceeds `maxCostPerRequest` still fits if a useful answer does: its maximum is lowered to what
+the money buys, and written into the request. Where money is short but nothing is free, the plan is made as if there
+were enough: the reservation then says in figures what is missing.
+
+Failure mode: nothing fits, and the error names what stood in the way: 400 with the figure for money, 403 for what is
+not allowed, 404 for a model that no provider has.
 """
 
-from proxy.exchange import Candidate, ParsedRequest, RoutePlan
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Final
+
+from proxy.candidates import Candidate, Complexity, Rejection, RoutePlan
+from proxy.config.routing import LAYERS, Layer, Routing
+from proxy.errors import InvalidRequest, PermissionDenied, ProxyError
+from proxy.holds import Bound
+from proxy.routing.catalogue import Catalogue, Offer
+from proxy.routing.needs import Hints
+
+MOST_CANDIDATES: Final = 8
+_MILLION: Final = 1_000_000
+_NANOS: Final = Decimal(1_000_000_000)
+_QUALITY_LOW: Final = "quality_low"
+
+BoundOf = Callable[[str], Bound | None]
+"""Return the most that the request may use and cost with a model; `None` where nothing is billed."""
 
 
-def plan_route(request: ParsedRequest, upstream: str) -> RoutePlan:
-    """Return the candidates for `request` in order of preference."""
-    return RoutePlan(candidates=(Candidate(upstream=upstream, model=request.model),), reason="only_upstream")
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a caller's project allows. Made once per version of its settings."""
+
+    default_layer: Layer
+    max_layer: Layer
+    max_cost_nanos: int | None
+    allows: Callable[[str], bool]
+    is_priced: Callable[[str], bool]
+    """Models without a price are refused; always true unless the price policy is `deny`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one request asks for."""
+
+    model: str | None
+    hints: Hints
+    capabilities: frozenset[str]
+    tokens: int
+    complexity: Complexity
+    left_nanos: int | None
+    """Money that the caller has left; `None` if that is not known, or not limited."""
+    draw: float
+    """In [0, 1): which of the weighted offers comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """What there is, who may use it, and what it costs."""
+
+    catalogue: Catalogue
+    rules: Rules
+    bound_of: BoundOf
+    settings: Routing
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What an offer must have. `left_nanos`: money that it may cost; `None`: any."""
+
+    capabilities: frozenset[str] = frozenset()
+    tokens: int = 0
+    left_nanos: int | None = None
+
+
+def plan_layers(asked: Asked, named: Layer | None, market: Market) -> RoutePlan:
+    """Return the candidates for a request that leaves the model to us. `named`: the layer that its model names.
+
+    Raises:
+        InvalidRequest, PermissionDenied: nothing fits.
+    """
+    rules = market.rules
+    layer, reason = _begin(asked, named, rules, market.settings)
+    if _rank(layer) > _rank(rules.max_layer):
+        layer, reason = rules.max_layer, f"{reason}, bounded by maxLayer"
+    offers = list(_in_order(market.catalogue, layer, rules.max_layer, asked.draw))
+    wish = _Wish(asked.capabilities | asked.hints.needs, asked.tokens, asked.left_nanos)
+    taken, rejected = _select(offers, wish, market, asked.model)
+    if not taken and any(one.why == "beyond_budget" for one in rejected):
+        taken, rejected = _select(offers, replace(wish, left_nanos=None), market, asked.model)
+    if not taken:
+        raise _nothing_fits(rejected, rules)
+    return RoutePlan(
+        tuple(taken), reason, is_managed=True, layer=layer, complexity=asked.complexity, rejected=tuple(rejected)
+    )
+
+
+def plan_model(model: str, market: Market) -> RoutePlan:
+    """Return the providers of a model that the client named.
+
+    Raises:
+        InvalidRequest, PermissionDenied: no provider has it, or the project may not use it.
+    """
+    hosts = market.catalogue.hosts(model)
+    taken, rejected = _select(hosts, _Wish(), market, model)
+    if not hosts:
+        text = f"The model {model!r} does not exist here or you do not have access to it."
+        raise InvalidRequest(text, status=404, code="model_not_found", param="model")
+    if not taken:
+        raise _nothing_fits(rejected, market.rules)
+    reason = "only_upstream" if market.catalogue.is_single else "named_model"
+    return RoutePlan(tuple(taken), reason, is_managed=len(taken) > 1, rejected=tuple(rejected))
+
+
+def only(upstream: str, model: str | None) -> RoutePlan:
+    """Return the plan of a request that goes to one provider as it is."""
+    return RoutePlan((Candidate(upstream, model),), "only_upstream")
+
+
+def _begin(asked: Asked, named: Layer | None, rules: Rules, settings: Routing) -> tuple[Layer, str]:
+    """Return the layer where the search begins, and why: the first rule of the table that applies."""
+    explicit = asked.hints.layer or named
+    if explicit is not None:
+        return explicit, "explicit_layer"
+    if asked.left_nanos is not None and asked.left_nanos <= 0:
+        return "L0", "budget_gone"
+    quality, default = asked.hints.quality, rules.default_layer
+    if quality == "low":
+        return "L0", _QUALITY_LOW
+    if quality == "critical":
+        return _higher(settings.critical_layer, default), "quality_critical"
+    if asked.complexity == "high":
+        if quality == "high":
+            return _higher(settings.high_layer, default), "quality_high"
+        return _higher(settings.complex_layer, default), "complexity_high"
+    return default, "default_layer"
+
+
+def _in_order(catalogue: Catalogue, start: Layer, highest: Layer, draw: float) -> Iterable[Offer]:
+    """Yield all offers: from the start upwards to the highest layer, then downwards, then what lies above it."""
+    first, last = _rank(start), _rank(highest)
+    order = [*range(first, last + 1), *range(first - 1, -1, -1), *range(last + 1, len(LAYERS))]
+    for rank in order:
+        yield from _weighted(catalogue.layer(LAYERS[rank]), draw)
+
+
+def _weighted(offers: Sequence[Offer], draw: float) -> Sequence[Offer]:
+    """Put one of the weighted offers first, by its share; the others keep their order."""
+    total = sum(offer.weight or 0 for offer in offers)
+    point = draw * total
+    for place, offer in enumerate(offers):
+        point -= offer.weight or 0
+        if offer.weight is not None and point < 0:
+            return (offer, *offers[:place], *offers[place + 1 :])
+    return offers
+
+
+def _select(
+    offers: Sequence[Offer], wish: _Wish, market: Market, asked_model: str | None
+) -> tuple[list[Candidate], list[Rejection]]:
+    taken: list[Candidate] = []
+    rejected: list[Rejection] = []
+    seen: set[tuple[str, str]] = set()
+    for offer in offers:
+        if (offer.upstream, offer.model) in seen:
+            continue
+        if len(taken) >= MOST_CANDIDATES:
+            break
+        seen.add((offer.upstream, offer.model))
+        judged = _unfit(offer, wish, market.rules) or _afford(offer, wish, market)
+        if isinstance(judged, str):
+            rejected.append(Rejection(offer.upstream, offer.model, offer.layer, judged))
+        else:
+            taken.append(_candidate(offer, judged, asked_model))
+    return taken, rejected
+
+
+def _unfit(offer: Offer, wish: _Wish, rules: Rules) -> str | None:
+    """Return why a request may not go to an offer, money aside; the cheapest question comes first."""
+    if not rules.allows(offer.model):
+        return "not_allowed"
+    if offer.layer is not None and _rank(offer.layer) > _rank(rules.max_layer):
+        return "above_max_layer"
+    if lacking := wish.capabilities - offer.capabilities:
+        return f"lacks_{min(lacking)}"
+    if offer.context_tokens is not None and wish.tokens > offer.context_tokens:
+        return "context_too_small"
+    return None if rules.is_priced(offer.model) else "unpriced"
+
+
+def _afford(offer: Offer, wish: _Wish, market: Market) -> "_Price | str":
+    """Return the bound of a request at an offer, or why it costs too much."""
+    most, left = market.rules.max_cost_nanos, wish.left_nanos
+    whole = None if most is None and left is None else market.bound_of(offer.model)
+    if whole is None:
+        return _Price(None, is_lowered=False)
+    bound = whole if most is None else within(whole, most)
+    if bound is None:
+        return "too_expensive"
+    if left is not None and least_nanos(bound) > max(left, 0):
+        return "beyond_budget"
+    return _Price(bound, is_lowered=bound is not whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    bound: Bound | None
+    is_lowered: bool
+
+
+def within(bound: Bound, nanos: int) -> Bound | None:
+    """Return `bound`, its maximum lowered if need be, at no more than `nanos`; `None` if no useful answer fits."""
+    if bound.cost_nanos <= nanos:
+        return bound
+    price = bound.output_nanos_per_million
+    if not bound.can_be_capped or not price or bound.input_nanos > nanos:
+        return None
+    output = (nanos - bound.input_nanos) * _MILLION // price
+    if output < bound.modest_output_tokens:
+        return None
+    return replace(bound, output_tokens=output, is_capped=True, can_grow=False)
+
+
+def least_nanos(bound: Bound) -> int:
+    """Return what a request costs at most if it is content with a modest answer."""
+    return replace(bound, output_tokens=bound.modest_output_tokens).cost_nanos
+
+
+def _candidate(offer: Offer, price: _Price, asked_model: str | None) -> Candidate:
+    return Candidate(
+        upstream=offer.upstream,
+        model=offer.model,
+        layer=offer.layer,
+        sent_as=None if offer.own_name == asked_model else offer.own_name,
+        replaces_model=asked_model is not None,
+        is_lowered=price.is_lowered,
+        bound=price.bound,
+    )
+
+
+def _nothing_fits(rejected: Sequence[Rejection], rules: Rules) -> ProxyError:
+    """Return the error that names what stood in the way; of several things, the one that came closest to an answer."""
+    reasons = {one.why for one in rejected}
+    if "too_expensive" in reasons and rules.max_cost_nanos is not None:
+        dollars = Decimal(rules.max_cost_nanos) / _NANOS
+        text = (
+            f"No model answers this request for at most {dollars:f} dollars, the maxCostPerRequest of this project. "
+            "Lower its maximum output or shorten its input."
+        )
+        return InvalidRequest(text, code="max_cost_exceeded", param="model")
+    if "unpriced" in reasons:
+        name = next(one.model for one in rejected if one.why == "unpriced")
+        text = f"The model {name!r} has no price, and unpriced models are refused here."
+        return InvalidRequest(text, code="model_not_priced", param="model")
+    lacking = sorted(why for why in reasons if why.startswith("lacks_"))
+    if lacking or "context_too_small" in reasons:
+        what = [why.removeprefix("lacks_") for why in lacking] or ["a context of this length"]
+        text = f"No model that this project may use has what the request needs: {', '.join(what)}."
+        return InvalidRequest(text, code="no_capable_model", param="model")
+    if not reasons:
+        return InvalidRequest("No model is configured for the layers.", code="no_model_configured", param="model")
+    if reasons == {"above_max_layer"}:
+        text = f"This project may use layers up to {rules.max_layer} only, and the model stands above it."
+        return PermissionDenied(text, code="layer_not_allowed", param="model")
+    return PermissionDenied("This project may not use the model.", code="model_not_allowed", param="model")
+
+
+def _rank(layer: Layer) -> int:
+    return LAYERS.index(layer)
+
+
+def _higher(one: Layer, other: Layer) -> Layer:
+    return one if _rank(one) >= _rank(other) else other

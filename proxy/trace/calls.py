@@ -37,6 +37,10 @@ def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> d
         "firstByteMs": None if first is None else milliseconds(first - attempt.started),
         "durationMs": milliseconds((ended if over is None else over) - attempt.started),
     }
+    if attempt.candidate.layer is not None:
+        call["layer"] = attempt.candidate.layer
+    if x.plan is not None and x.plan.is_managed:
+        call["why"], call["failure"], call["credential"] = attempt.why, attempt.failure, attempt.credential
     if attempt.index < len(x.charges):
         call.update(cost_of(x.charges[attempt.index]))
     if tracing:

@@ -28,6 +28,7 @@ from proxy.exchange import Candidate, Charge, Exchange, Inbound, Outcome, Usage
 from proxy.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
 from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls
+from proxy.trace.decision import decision
 from proxy.trace.failure import error_info, unexplained
 from proxy.trace.redact import redact, size_of
 from proxy.trace.values import NAME, TEXT, bounded, encode, milliseconds
@@ -76,15 +77,7 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
         document["method"] = bounded(inbound.method, 32)
         document["path"] = bounded(inbound.path, TEXT)
         if x.plan is not None:
-            document["routing_decisions"] = [
-                {
-                    "reason": x.plan.reason,
-                    "candidates": [
-                        {"upstream": candidate.upstream, "model": bounded(candidate.model, NAME)}
-                        for candidate in x.plan.candidates
-                    ],
-                }
-            ]
+            document["routing_decisions"] = [decision(x.plan)]
     return document
 
 

@@ -1,46 +1,54 @@
 """One configured provider: turns an exchange's request into bytes for it, with its credential instead of the client's.
 
-The URL is the configured base plus what followed `/v1` in the client's raw target: no decoding, no joining, no
-normalising, so the client cannot reach another host or path prefix.
+The URL is the configured base plus what followed `/v1` in the client's raw target (`address`). The body is the client's
+own, but for the name of the model where this provider has another one for it.
 """
 
 from collections.abc import AsyncIterator
 
-from proxy.config.schema import Upstream
+from proxy.config.schema import UpstreamEntry
 from proxy.credentials import secrets_in
-from proxy.exchange import Attempt, Headers, Inbound, UpstreamReply, UpstreamRequest
+from proxy.exchange import Attempt, Candidate, Headers, Inbound, UpstreamReply, UpstreamRequest
+from proxy.openai.model_edit import with_model, without_usage_option
+from proxy.upstream.address import azure_url, openai_url
 from proxy.upstream.client import Client
 from proxy.upstream.covering import CoveredHandshake, CoveredReply
 from proxy.upstream.headers import names_credential, request_headers, response_headers
 from proxy.upstream.stats import ClientStats
 from proxy.upstream.websocket import WebsocketClient
 
-_PREFIX_LENGTH = len("/v1")
-
 
 class Provider:
     """Sends attempts to one upstream."""
 
-    def __init__(self, settings: Upstream, client: Client, websockets: WebsocketClient) -> None:
-        key = settings.api_key.get_secret_value().encode() if settings.api_key is not None else None
+    def __init__(self, settings: UpstreamEntry, client: Client, websockets: WebsocketClient) -> None:
+        keys = [key.api_key.get_secret_value().encode() if key.api_key is not None else None for key in settings.keys]
+        extra = tuple((name.encode(), value.encode()) for name, value in settings.headers.items())
         self.name = settings.name
         self.force_stream_usage = settings.force_stream_usage
         self._base_url = settings.base_url
-        self._authorization = None if key is None else b"Bearer " + key
-        self._extra = tuple((name.encode(), value.encode()) for name, value in settings.headers.items())
-        given = [value for name, value in self._extra if names_credential(name)]
-        self.secrets = secrets_in(given if key is None else [*given, key])
-        """What the provider is sent and nobody else may see: the key, and configured fields that carry one."""
+        self._api_version = settings.api_version if settings.kind == "azure" else None
+        self._authorizations = tuple(None if key is None or self._api_version else b"Bearer " + key for key in keys)
+        self._extras = tuple(
+            (*extra, (b"api-key", key)) if key is not None and self._api_version else extra for key in keys
+        )
+        given = [value for name, value in extra if names_credential(name)]
+        self.secrets = secrets_in([*given, *(key for key in keys if key is not None)])
+        """What the provider is sent and nobody else may see: the keys, and configured fields that carry one."""
         self._client = client
         self._websockets = websockets
 
-    def url(self, inbound: Inbound) -> str:
+    def url(self, inbound: Inbound, candidate: Candidate | None = None) -> str:
         """Return the absolute URL for the client's target."""
-        return self._base_url + inbound.target[_PREFIX_LENGTH:]
+        if self._api_version is None:
+            return openai_url(self._base_url, inbound.target)
+        deployment = None if candidate is None else candidate.sent_as or candidate.model
+        return azure_url(self._base_url, inbound.target, self._api_version, deployment)
 
-    def request_headers(self, inbound: Inbound) -> Headers:
+    def request_headers(self, inbound: Inbound, credential: int = 0) -> Headers:
         """Return what the provider may see of the client's headers, with the provider's credential."""
-        return request_headers(inbound.headers, authorization=self._authorization, extra=self._extra)
+        authorization, extra = self._authorizations[credential], self._extras[credential]
+        return request_headers(inbound.headers, authorization=authorization, extra=extra)
 
     def response_headers(self, reply: UpstreamReply) -> Headers:
         """Return what the client may see of the provider's headers."""
@@ -50,6 +58,8 @@ class Provider:
         self, attempt: Attempt, inbound: Inbound, body: bytes | AsyncIterator[bytes] | None
     ) -> UpstreamReply:
         """Send and return the head of the answer. Raises as `Client.send`."""
+        if isinstance(body, bytes):
+            body = self._fitted(attempt.candidate, body)
         reply = await self._client.send(self._request(attempt, inbound, body))
         return CoveredReply(reply, self.secrets) if self.secrets else reply
 
@@ -57,6 +67,14 @@ class Provider:
         """Open a websocket; a refused handshake is a reply without a socket. Raises as `WebsocketClient.connect`."""
         reply = await self._websockets.connect(self._request(attempt, inbound, None))
         return CoveredHandshake(reply, self.secrets)
+
+    def _fitted(self, candidate: Candidate, body: bytes) -> bytes:
+        """Return the body with this provider's name of the model, and without what it does not understand."""
+        if candidate.forced_usage and not self.force_stream_usage:
+            body = without_usage_option(body)
+        if candidate.sent_as is not None:
+            body = with_model(body, candidate.sent_as, has_model=candidate.replaces_model)
+        return body
 
     def _request(
         self, attempt: Attempt, inbound: Inbound, body: bytes | AsyncIterator[bytes] | None
@@ -66,9 +84,10 @@ class Provider:
 
         return UpstreamRequest(
             method=inbound.method,
-            url=self.url(inbound),
-            headers=self.request_headers(inbound),
+            url=self.url(inbound, attempt.candidate),
+            headers=self.request_headers(inbound, attempt.credential),
             body=body,
+            # A known body is as long as it is: only what streams by needs the length that the client announced.
             content_length=inbound.content_length,
             on_sent=sent,
         )

@@ -1,11 +1,17 @@
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.errors import UpstreamFailed
+from proxy.config.routing import Breaker, Routing
+from proxy.config.schema import UpstreamEntry
+from proxy.errors import NoUpstreamAvailable, UpstreamFailed
 from proxy.exchange import Candidate, RoutePlan
-from proxy.routing.dispatch import dispatch
+from proxy.routing.dispatch import Dispatcher, dispatch
+from proxy.routing.health import Health
+from tests.relay.peers import JSON, STREAM
+from tests.relay.peers import Reply as Scripted
 
 PLAN = RoutePlan((Candidate("openai", "gpt-4o"),), "only_upstream")
 
@@ -62,3 +68,257 @@ async def test_dispatch_when_cancelled_then_the_attempt_stays_on_record():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(attempts) == 1
+
+
+# Managed plans: several places, scripted.
+
+CUT = UpstreamFailed("cut", sent=True)
+REFUSED = UpstreamFailed("refused", sent=False)
+GOOD_EVENT = b'data: {"choices":[]}\n\n'
+ERROR_EVENT = b'data: {"error":{"code":"server_error"}}\n\n'
+
+
+def answer(status=200, *pieces, headers=(JSON,)) -> Scripted:
+    return Scripted(pieces, headers, status=status)
+
+
+def stream(*pieces) -> Scripted:
+    return Scripted(pieces, (STREAM,))
+
+
+class World:
+    """Places with scripts: each attempt at an upstream takes its next step, a reply or an error."""
+
+    def __init__(self, *names, credentials=1, prepared=True, **settings):
+        keys = [{"api_key": f"key-{n}"} for n in range(credentials)]
+        self.upstreams = [UpstreamEntry(name=name, credentials=keys) for name in names]
+        self.health = Health(self.upstreams, Breaker(), lambda: 0.5)
+        self.dispatcher = Dispatcher(Routing(**settings), self.health)
+        self.plan = RoutePlan(tuple(Candidate(name, f"m-{name}") for name in names), "test", is_managed=True)
+        self.prepared = prepared
+        self.attempts = []
+        self.steps = {}
+        self.asked = []
+
+    async def ask(self, started=None, **steps):
+        self.attempts = []
+        self.steps = {name: list(script) for name, script in steps.items()}
+        started = time.monotonic() if started is None else started
+        return await self.dispatcher.dispatch(self.plan, self.attempts, self._send, self._prepare, started)
+
+    async def _send(self, attempt):
+        self.asked.append((attempt.candidate.upstream, attempt.credential))
+        step = self.steps[attempt.candidate.upstream].pop(0)
+        if isinstance(step, Exception):
+            attempt.sent = step.sent
+            raise step
+        attempt.sent = True
+        return step
+
+    async def _prepare(self, attempt):
+        assert self.attempts[-1] is attempt
+        return self.prepared
+
+    @property
+    def way(self) -> list[tuple[str, str, str | None]]:
+        return [(a.candidate.upstream, a.why, a.failure) for a in self.attempts]
+
+    def under_way(self) -> int:
+        return sum(one["inFlight"] for one in self.health.describe(0))
+
+
+FALLS_BACK = {
+    "no connection": (REFUSED, "unsent"),
+    "429": (answer(429), "rate_limited"),
+    "500": (answer(500), "server_error"),
+    "502": (answer(502), "gateway"),
+    "503": (answer(503), "overloaded"),
+    "401": (answer(401), "refused"),
+    "404": (answer(404), "not_found"),
+    "stream that begins with an error": (stream(ERROR_EVENT), "stream_error"),
+    "stream without an event": (stream(), "stream_error"),
+}
+
+
+@pytest.mark.parametrize("case", FALLS_BACK.values(), ids=FALLS_BACK.keys())
+async def test_failure_when_another_candidate_is_left_then_it_answers_and_the_first_is_let_go(case):
+    step, kind = case
+    world = World("a", "b")
+    reply = await world.ask(a=[step], b=[answer(200, b"{}")])
+    assert (reply.status, await reply.read()) == (200, b"{}")
+    assert world.way == [("a", "first", kind), ("b", "fallback", None)]
+    assert world.attempts[0].ended is not None
+    assert isinstance(step, Exception) or step.closed
+    reply.close()
+    assert world.under_way() == 0
+
+
+@pytest.mark.parametrize("status", [200, 201, 301, 400, 409, 413, 422])
+async def test_answer_when_it_is_about_the_request_then_it_is_the_answer(status):
+    world = World("a", "b")
+    reply = await world.ask(a=[answer(status)], b=[])
+    assert (reply.status, world.way) == (status, [("a", "first", None)])
+
+
+async def test_failure_when_every_candidate_fails_then_the_last_answer_passes_as_it_is():
+    world = World("a", "b")
+    last = answer(503, b"busy")
+    reply = await world.ask(a=[REFUSED], b=[last])
+    assert (reply.status, await reply.read()) == (503, b"busy")
+    assert world.way == [("a", "first", "unsent"), ("b", "fallback", None)]
+    reply.close()
+    assert last.closed
+    assert world.under_way() == 0
+
+
+async def test_failure_when_every_candidate_fails_without_an_answer_then_the_last_error_is_raised():
+    world = World("a", "b")
+    with pytest.raises(UpstreamFailed):
+        await world.ask(a=[answer(500)], b=[CUT])
+    assert world.way == [("a", "first", "server_error"), ("b", "fallback", "ambiguous")]
+    assert world.under_way() == 0
+
+
+async def test_ambiguous_failure_is_the_end_unless_configured():
+    world = World("a", "b")
+    with pytest.raises(UpstreamFailed):
+        await world.ask(a=[CUT], b=[answer()])
+    assert world.asked == [("a", 0)]
+    world = World("a", "b", retry_ambiguous=True)
+    assert (await world.ask(a=[CUT], b=[answer()])).status == 200
+    world = World("a", retry_ambiguous=True)
+    assert (await world.ask(a=[CUT, answer()])).status == 200
+    assert [why for _, why, _ in world.way] == ["first", "retry"]
+
+
+@pytest.mark.parametrize(
+    ("step", "repeated"),
+    [
+        (REFUSED, True),
+        (answer(429, headers=((b"retry-after-ms", b"1"),)), True),
+        (answer(503, headers=((b"retry-after", b"0"),)), True),
+        (answer(429, headers=((b"retry-after", b"3"),)), False),
+        (answer(503), False),
+        (answer(500), False),
+    ],
+)
+async def test_single_place_is_asked_again_only_where_that_is_safe_and_soon(step, repeated):
+    world = World("a")
+    reply = await world.ask(a=[step, answer(200)]) if repeated else await world.ask(a=[step])
+    assert reply.status == (200 if repeated else step.status)
+    assert len(world.attempts) == 1 + repeated
+
+
+async def test_attempts_never_exceed_their_number():
+    world = World("a", "b", "c", "d", max_attempts=3)
+    reply = await world.ask(a=[answer(500)], b=[answer(500)], c=[answer(500)], d=[answer()])
+    assert (reply.status, [name for name, _ in world.asked]) == (500, ["a", "b", "c"])
+
+
+async def test_deadline_when_over_then_no_further_attempt():
+    world = World("a", "b", deadline_s=1)
+    reply = await world.ask(time.monotonic() - 2, a=[answer(500)], b=[answer()])
+    assert (reply.status, world.asked) == (500, [("a", 0)])
+
+
+async def test_attempt_that_cannot_be_paid_is_not_made_and_the_answer_before_it_passes():
+    world = World("a", "b", prepared=False)
+    refusal = answer(500, b"no")
+    reply = await world.ask(a=[refusal], b=[])
+    assert (reply.status, await reply.read(), world.way) == (500, b"no", [("a", "first", None)])
+    reply.close()
+    assert world.under_way() == 0
+
+
+async def test_credentials_when_one_is_limited_then_the_next_is_used_and_the_first_left_alone():
+    world = World("a", credentials=2)
+    limited = answer(429, headers=((b"retry-after", b"30"),))
+    reply = await world.ask(a=[limited, answer()])
+    assert (reply.status, [number for _, number in world.asked]) == (200, [0, 1])
+    for _ in range(3):
+        await world.ask(a=[answer()])
+    assert [number for _, number in world.asked[2:]] == [1, 1, 1]
+
+
+async def test_breaker_when_a_provider_keeps_failing_then_it_is_not_asked_any_more():
+    world = World("a", "b")
+    for _ in range(8):
+        reply = await world.ask(a=[REFUSED], b=[answer()])
+        reply.close()
+    assert [name for name, _ in world.asked].count("a") == 5
+
+
+async def test_breaker_when_all_are_open_then_503_says_when_to_come_again():
+    world = World("a")
+    for _ in range(3):
+        with pytest.raises(UpstreamFailed):
+            await world.ask(a=[REFUSED, REFUSED])
+    with pytest.raises(NoUpstreamAvailable) as caught:
+        await world.ask(a=[])
+    assert 0 < caught.value.retry_after_s <= 6
+    assert world.attempts == []
+
+
+async def test_refused_credential_when_it_is_all_there_is_then_the_client_sees_why():
+    world = World("a")
+    for _ in range(3):
+        reply = await world.ask(a=[answer(401, b"bad key")])
+        assert (reply.status, await reply.read()) == (401, b"bad key")
+        reply.close()
+    assert len(world.asked) == 3
+
+
+async def test_stream_when_it_began_well_then_a_later_failure_is_the_clients_and_counts_half():
+    world = World("a", "b")
+    reply = await world.ask(a=[stream(GOOD_EVENT, CUT)], b=[answer()])
+    assert await reply.read() == GOOD_EVENT
+    with pytest.raises(UpstreamFailed):
+        await reply.read()
+    reply.close()
+    (first, _) = world.health.describe(0)
+    assert (first["outcomes"], first["inFlight"], len(world.asked)) == ({"half_failure": 1}, 0, 1)
+
+
+async def test_answer_when_it_ended_then_its_place_is_free_and_worked():
+    world = World("a", "b")
+    reply = await world.ask(a=[answer(200, b"{}")], b=[])
+    assert world.under_way() == 1
+    reply.close()
+    reply.close()
+    (first, _) = world.health.describe(0)
+    assert (first["outcomes"], first["inFlight"]) == ({"success": 1}, 0)
+
+
+async def test_request_when_cancelled_then_nothing_is_held():
+    world = World("a", "b")
+    hanging = asyncio.Event()
+
+    async def send(attempt):
+        await hanging.wait()
+
+    world._send = send
+    task = asyncio.create_task(world.ask(a=[], b=[]))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (len(world.attempts), world.under_way()) == (1, 0)
+
+
+async def test_budget_when_a_provider_stays_busy_then_retries_end_and_requests_do_not():
+    world = World("a")
+    busy = ((b"retry-after-ms", b"0"),)
+    for _ in range(12):
+        reply = await world.ask(a=[answer(503, headers=busy), answer(503, headers=busy)])
+        reply.close()
+        world.health = Health(world.upstreams, Breaker(), lambda: 0.5)
+        world.dispatcher._health = world.health
+    assert len(world.asked) == 12 + 5
+
+
+async def test_plan_that_is_not_managed_passes_whatever_the_provider_says():
+    world = World("a", "b")
+    world.plan.is_managed = False
+    for step in (answer(429), answer(503, headers=((b"retry-after", b"0"),)), stream(ERROR_EVENT)):
+        assert await world.ask(a=[step]) is step
+        assert world.way == [("a", "first", None)]

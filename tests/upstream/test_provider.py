@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.config.schema import Upstream
+from proxy.config.schema import UpstreamEntry
 from proxy.exchange import Attempt, Candidate, Inbound, Message, first_values
 from proxy.openai.operations import match
 from proxy.upstream.provider import Provider
@@ -46,7 +46,7 @@ class Transport:
 
 def provider(transport=None, **settings):
     transport = transport or Transport()
-    return Provider(Upstream(**{"api_key": KEY, **settings}), transport, transport)
+    return Provider(UpstreamEntry(**{"api_key": KEY, **settings}), transport, transport)
 
 
 def inbound(target="/v1/chat/completions?a=%20", *, length=2):

@@ -1,0 +1,107 @@
+"""What there is to choose from: the models of the layers, and which providers have a model. Compiled once, then read.
+
+Rule of the file: facts of the configuration alone. Who may use what, what it costs and what works just now are asked
+elsewhere (`plan`, `health`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.config.layers import Layers
+from proxy.config.routing import LAYERS, Layer
+from proxy.config.upstreams import ANY, UpstreamEntry
+
+AUTO: Final = "auto"
+_VIRTUAL: Final[dict[str, Layer | None]] = {AUTO: None, **{layer: layer for layer in LAYERS}}
+_MOST_REMEMBERED: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One model at one provider."""
+
+    upstream: str
+    model: str
+    own_name: str
+    layer: Layer | None = None
+    weight: int | None = None
+    capabilities: frozenset[str] = frozenset()
+    context_tokens: int | None = None
+
+
+class Catalogue:
+    """Layers and providers as one table. Immutable but for its bounded memory of looked-up models."""
+
+    def __init__(self, upstreams: Sequence[UpstreamEntry], layers: Layers) -> None:
+        self._upstreams = {upstream.name: upstream for upstream in upstreams}
+        self.default = upstreams[0].name
+        self._layers = {layer: tuple(self._offers(layers, layer)) for layer in LAYERS}
+        self._layers_of: dict[str, list[Layer]] = {}
+        for layer, offers in self._layers.items():
+            for offer in offers:
+                self._layers_of.setdefault(offer.model, []).append(layer)
+        self._hosts: dict[str, tuple[Offer, ...]] = {}
+
+    @property
+    def is_single(self) -> bool:
+        """True where one provider has every model: requests pass as they are."""
+        return len(self._upstreams) == 1 and not next(iter(self._upstreams.values())).models
+
+    def layer(self, layer: Layer) -> tuple[Offer, ...]:
+        """Return the offers of a layer in order of preference."""
+        return self._layers[layer]
+
+    def virtual(self, model: str | None) -> tuple[bool, Layer | None]:
+        """Tell whether a name leaves the choice to us, and the layer that it names."""
+        if model is None or model not in _VIRTUAL or any(model in host.models for host in self._upstreams.values()):
+            return False, None
+        return True, _VIRTUAL[model]
+
+    def layers_of(self, model: str) -> Sequence[Layer]:
+        """Return the layers that have a model, the lowest first."""
+        return self._layers_of.get(model, ())
+
+    def hosts(self, model: str) -> tuple[Offer, ...]:
+        """Return the providers that have a model: those that name it, else those that name none and have every one."""
+        found = self._hosts.get(model)
+        if found is None:
+            if len(self._hosts) >= _MOST_REMEMBERED:
+                self._hosts.clear()
+            layer = next(iter(self.layers_of(model)), None)
+            owners = [(host, own) for host in self._upstreams.values() if (own := host.own_name(model)) is not None]
+            named = [pair for pair in owners if pair[0].models] or owners
+            found = tuple(Offer(host.name, model, own, layer) for host, own in named)
+            self._hosts[model] = found
+        return found
+
+    def virtual_names(self, highest: Layer) -> list[str]:
+        """Return the names that leave the choice to us, up to a layer, as far as there is something to choose from."""
+        layers = [layer for layer in LAYERS if self._layers[layer] and LAYERS.index(layer) <= LAYERS.index(highest)]
+        return [AUTO, *layers] if layers else []
+
+    def named_models(self, highest: Layer) -> list[tuple[str, str]]:
+        """Return model and provider of what the configuration names, but for models of higher layers alone."""
+        named = {model: name for name, host in self._upstreams.items() for model in host.models if ANY not in model}
+        for offers in self._layers.values():
+            for offer in offers:
+                named.setdefault(offer.model, offer.upstream)
+        allowed = LAYERS[: LAYERS.index(highest) + 1]
+        return sorted(pair for pair in named.items() if (self._layers_of.get(pair[0]) or allowed)[0] in allowed)
+
+    def _offers(self, layers: Layers, layer: Layer) -> Sequence[Offer]:
+        offers = []
+        for entry in layers.of(layer):
+            host = self._upstreams[entry.upstream or self.default]
+            offers.append(
+                Offer(
+                    host.name,
+                    entry.model,
+                    host.own_name(entry.model) or entry.model,
+                    layer,
+                    entry.weight,
+                    frozenset(entry.capabilities),
+                    entry.context_tokens,
+                )
+            )
+        return offers

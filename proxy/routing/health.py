@@ -1,0 +1,158 @@
+"""Which credential of which provider can be used now: a breaker for each, and what the provider said about it.
+
+    closed, open, half_open    its breaker (`breaker`)
+    cooling                    answered 429: left alone for as long as it asked
+    refused                    answered 401, 402 or 403: for `refused_s` used only where nothing else can be
+
+Of those that can be used, the ones with the fewest requests under way for their weight come first, of equals each in
+turn by its weight. `Permit` is one attempt's hold on its credential: given back once, whatever happened.
+
+Source: nginx, smooth weighted round-robin.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from proxy.config.routing import Breaker as Settings
+from proxy.config.upstreams import UpstreamEntry
+from proxy.routing.breaker import Breaker
+
+Outcome = Literal["success", "failure", "half_failure", "cooling", "refused", "nothing"]
+Place = tuple[str, int]
+"""An upstream's name and the number of its credential."""
+
+
+@dataclass(slots=True, eq=False)
+class _Credential:
+    place: Place
+    weight: int
+    breaker: Breaker
+    under_way: int = 0
+    turn: int = 0
+    cooling_until: float = 0.0
+    refused_until: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def state(self, now: float) -> str:
+        if now < self.refused_until:
+            return "refused"
+        return "cooling" if now < self.cooling_until else self.breaker.state(now)
+
+    def is_eligible(self, now: float) -> bool:
+        return now >= self.refused_until and now >= self.cooling_until and self.breaker.is_eligible(now)
+
+    def eligible_at(self) -> float:
+        return max(self.refused_until, self.cooling_until, self.breaker.eligible_at)
+
+
+class Permit:
+    """One attempt at one credential. `is_probe`: a half-open breaker waits for how it goes."""
+
+    __slots__ = ("_credential", "_settings", "_waits", "is_probe", "place")
+
+    def __init__(self, credential: _Credential, settings: Settings, *, is_probe: bool) -> None:
+        self.place = credential.place
+        self.is_probe = is_probe
+        self._credential: _Credential | None = credential
+        self._settings = settings
+        self._waits = is_probe
+
+    def judge(self, outcome: Outcome, now: float, wait_s: float = 0.0) -> None:
+        """Note how the attempt went."""
+        credential = self._credential
+        if credential is None:
+            return
+        credential.counts[outcome] = credential.counts.get(outcome, 0) + 1
+        if outcome == "success":
+            credential.refused_until = 0.0
+            credential.breaker.succeed(now)
+        elif outcome in ("failure", "half_failure"):
+            credential.breaker.fail(now, 1.0 if outcome == "failure" else 0.5)
+        else:
+            self._abandon(credential)
+            if outcome == "cooling":
+                credential.cooling_until = max(credential.cooling_until, now + wait_s)
+            elif outcome == "refused":
+                credential.refused_until = now + self._settings.refused_s
+        self._waits = False
+
+    def release(self) -> None:
+        """End the attempt. Idempotent."""
+        credential, self._credential = self._credential, None
+        if credential is not None:
+            credential.under_way -= 1
+            self._abandon(credential)
+
+    def _abandon(self, credential: _Credential) -> None:
+        if self._waits:
+            self._waits = False
+            credential.breaker.abandon()
+
+
+class Health:
+    """Every credential of every provider."""
+
+    def __init__(self, upstreams: Sequence[UpstreamEntry], settings: Settings, draw: Callable[[], float]) -> None:
+        self._settings = settings
+        self._of = {
+            upstream.name: [
+                _Credential((upstream.name, number), key.weight, Breaker(settings, draw))
+                for number, key in enumerate(upstream.keys)
+            ]
+            for upstream in upstreams
+        }
+
+    def credentials(self, upstream: str) -> int:
+        """Return how many credentials a provider has."""
+        return len(self._of[upstream])
+
+    def is_eligible(self, upstream: str, tried: Collection[Place], now: float) -> bool:
+        """Tell whether a provider has a credential that was not tried and can be used."""
+        return any(one.place not in tried and one.is_eligible(now) for one in self._of[upstream])
+
+    def retake(self, place: Place, now: float) -> Permit:
+        """Begin another attempt at the same place, whatever its last answer says about it."""
+        return self._permit(self._of[place[0]][place[1]], now)
+
+    def take_refused(self, upstream: str, tried: Collection[Place], now: float) -> Permit | None:
+        """Begin an attempt with a credential that was refused before: the client shall see what the provider says."""
+        refused = (one for one in self._of[upstream] if one.place not in tried and one.state(now) == "refused")
+        one = next(refused, None)
+        return None if one is None else self._permit(one, now)
+
+    def take(self, upstream: str, tried: Collection[Place], now: float) -> Permit | None:
+        """Begin an attempt at the credential whose turn it is; `None` if there is none."""
+        usable = [one for one in self._of[upstream] if one.place not in tried and one.is_eligible(now)]
+        if not usable:
+            return None
+        least = min(one.under_way / one.weight for one in usable)
+        idlest = [one for one in usable if one.under_way / one.weight <= least]
+        for one in idlest:
+            one.turn += one.weight
+        chosen = max(idlest, key=lambda one: one.turn)
+        chosen.turn -= sum(one.weight for one in idlest)
+        return self._permit(chosen, now)
+
+    def _permit(self, credential: _Credential, now: float) -> Permit:
+        credential.under_way += 1
+        return Permit(credential, self._settings, is_probe=credential.breaker.begin(now))
+
+    def eligible_in_s(self, upstreams: Collection[str], now: float) -> float:
+        """Return the seconds until one of the providers can be used again."""
+        return max(min(one.eligible_at() for name in upstreams for one in self._of[name]) - now, 0.0)
+
+    def describe(self, now: float) -> Iterator[dict[str, Any]]:
+        """Yield what there is to know of each credential; never the credential itself."""
+        for upstream, credentials in self._of.items():
+            for one in credentials:
+                state = one.state(now)
+                yield {
+                    "upstream": upstream,
+                    "credential": one.place[1],
+                    "weight": one.weight,
+                    "state": state,
+                    "inFlight": one.under_way,
+                    "eligibleInSeconds": 0.0 if state in ("closed", "half_open") else round(one.eligible_at() - now, 3),
+                    "outcomes": dict(one.counts),
+                }

@@ -1,0 +1,170 @@
+"""What a request asks of the choice of a model: hints in headers, capabilities that it needs, how complex it is.
+
+    x-sidegate-layer        L0 | L1 | L2 | L3: begin there
+    x-sidegate-quality      low | normal | high | critical
+    x-sidegate-needs        capabilities, such as `vision, reasoning`, beside those that the body shows
+
+Rules of the file: pure; a hint with an unknown value is refused, because a request would silently go elsewhere. What
+the body needs is found by its members. Complexity is a sum of points, found in the last message alone: a bounded part
+of its text, so that a decision costs microseconds whatever is sent.
+
+Source: OpenAI API reference: chat completions, responses.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+from proxy.candidates import Complexity as Level
+from proxy.config.layers import CAPABILITIES
+from proxy.config.routing import LAYERS, Complexity, Layer
+from proxy.errors import InvalidRequest
+from proxy.exchange import ParsedRequest
+
+Quality = Literal["low", "normal", "high", "critical"]
+_QUALITIES: Final[tuple[Quality, ...]] = get_args(Quality)
+_HALF_WINDOW: Final = 2000
+_TOKEN_BYTES: Final = 3
+"""UTF-8 bytes that make a token at least, in all but artificial text: an input is assumed to have no more tokens."""
+_CODE: Final = re.compile(
+    r"```|\bdef \w+\(|\bclass \w+[:({]|\bfunction\b[^.\n]{0,40}\(|#include\b|\bSELECT\b.{1,80}\bFROM\b|=> ?[{(]|"
+    r"Traceback \(most|\bimport \w+|\bpublic (?:static|class)\b|</\w+>|;\n|\bstack ?trace\b|\bregex\b"
+)
+_REASONING: Final = re.compile(
+    r"\b(?:step[- ]by[- ]step|prove|proof|derive|theorem|trade-?offs?|root cause|reason(?:ing)? (?:about|through)|"
+    r"analy[sz]e|architect(?:ure)?|optimi[sz]e|refactor|debug|evaluate|compare|design a|plan (?:a|the)|why does)\b",
+    re.IGNORECASE,
+)
+_IMAGE_PARTS: Final = frozenset({"image_url", "input_image"})
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What the headers say."""
+
+    layer: Layer | None = None
+    quality: Quality = "normal"
+    needs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the body says. `tokens`: of its input, at most, and of the answer that it asks for."""
+
+    capabilities: frozenset[str]
+    tokens: int
+    complexity: Level
+
+
+_NO_HINTS: Final = Hints()
+
+
+def read_hints(fields: Mapping[bytes, bytes]) -> Hints:
+    """Return the hints in headers. `fields`: by lower-case name.
+
+    Raises:
+        InvalidRequest: a hint has a value that is not known.
+    """
+    layer, quality = fields.get(b"x-sidegate-layer"), fields.get(b"x-sidegate-quality")
+    needs = fields.get(b"x-sidegate-needs")
+    if layer is None and quality is None and needs is None:
+        return _NO_HINTS
+    named = [name for part in (needs or b"").split(b",") if (name := part.strip().decode("latin-1").lower())]
+    for name in named:
+        _one_of(name, CAPABILITIES, "X-Sidegate-Needs")
+    return Hints(
+        None if layer is None else _one_of(layer.strip().decode("latin-1").upper(), LAYERS, "X-Sidegate-Layer"),
+        "normal"
+        if quality is None
+        else _one_of(quality.strip().decode("latin-1").lower(), _QUALITIES, "X-Sidegate-Quality"),
+        frozenset(named),
+    )
+
+
+def read_needs(request: ParsedRequest, settings: Complexity) -> Needs:
+    """Return what the body of a request for text needs. Cost: some 10 us."""
+    document = request.document
+    if document is None:
+        return _unread(request, settings)
+    capabilities = set()
+    if document.get("tools") or document.get("functions"):
+        capabilities.add("tools")
+    if _has_schema(document):
+        capabilities.add("json_schema")
+    if document.get("reasoning_effort") is not None or document.get("reasoning") is not None:
+        capabilities.add("reasoning")
+    messages = document.get("messages", document.get("input", document.get("prompt")))
+    if type(messages) is list and any(map(_has_image, messages)):
+        capabilities.add("vision")
+    tokens = request.input_text_bytes() // _TOKEN_BYTES + 1
+    level = _complexity(_last_text(messages), tokens, "tools" in capabilities, settings)
+    return Needs(frozenset(capabilities), tokens + _asked_output(document), level)
+
+
+def _unread(request: ParsedRequest, settings: Complexity) -> Needs:
+    """Judge a body that is too large to be kept decoded by what its bytes may hold: too much rather than too little."""
+    body = request.body or b""
+    capabilities = {"tools"} if b'"tools"' in body or b'"functions"' in body else set()
+    if b"json_schema" in body:
+        capabilities.add("json_schema")
+    if b"image_url" in body or b"input_image" in body:
+        capabilities.add("vision")
+    tokens = request.input_text_bytes() // _TOKEN_BYTES + 1
+    text = body[-_HALF_WINDOW:].decode("utf-8", "replace")
+    return Needs(frozenset(capabilities), tokens, _complexity(text, tokens, "tools" in capabilities, settings))
+
+
+def _complexity(text: str, tokens: int, has_tools: bool, settings: Complexity) -> Level:
+    points = 0
+    if tokens > settings.long_input_tokens:
+        points += 1
+    if tokens > settings.very_long_input_tokens:
+        points += 2
+    if has_tools:
+        points += settings.tools_points
+    if _CODE.search(text) is not None:
+        points += settings.code_points
+    if _REASONING.search(text) is not None:
+        points += settings.reasoning_points
+    if points >= settings.high_points:
+        return "high"
+    return "medium" if points >= settings.medium_points else "low"
+
+
+def _has_schema(document: Mapping[str, Any]) -> bool:
+    form = document.get("response_format")
+    if form is None and type(text := document.get("text")) is dict:
+        form = text.get("format")
+    return type(form) is dict and form.get("type") == "json_schema"
+
+
+def _has_image(message: Any) -> bool:
+    content = message.get("content") if type(message) is dict else None
+    return type(content) is list and any(type(part) is dict and part.get("type") in _IMAGE_PARTS for part in content)
+
+
+def _last_text(messages: Any) -> str:
+    """Return the beginning and the end of the last text that the client sent."""
+    if type(messages) is list:
+        last = messages[-1] if messages else None
+        messages = last.get("content") if type(last) is dict else last
+    if type(messages) is list:
+        texts = [part["text"] for part in messages if type(part) is dict and type(part.get("text")) is str]
+        messages = "\n".join(texts[-4:])
+    if type(messages) is not str:
+        return ""
+    return messages if len(messages) <= 2 * _HALF_WINDOW else messages[:_HALF_WINDOW] + messages[-_HALF_WINDOW:]
+
+
+def _asked_output(document: Mapping[str, Any]) -> int:
+    named = [document.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens")]
+    return max([value for value in named if type(value) is int and value > 0], default=0)
+
+
+def _one_of(value: str, known: tuple[Any, ...], header: str) -> Any:
+    if value not in known:
+        raise InvalidRequest(
+            f"The header {header} must be one of {', '.join(known)}.", code="invalid_header", param=header
+        )
+    return value

@@ -1,0 +1,108 @@
+"""The first event of a stream, looked at before its head is sent: a stream that fails at once can still be replaced.
+
+What was read is handed out again, byte for byte. A stream whose first event takes longer than the time for it is let go
+as it is, and so is one that is compressed or begins with too much that is no event.
+
+Source: OpenAI API reference, "Streaming": errors inside a stream; WHATWG HTML section 9.2.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from proxy.exchange import UpstreamReply, first_values
+from proxy.openai.documents import load_object
+from proxy.openai.sse import Event, EventReader
+from proxy.peers import Take
+
+_MOST_BYTES: Final = 65_536
+_FAILED_TYPES: Final = frozenset({"error", "response.failed"})
+
+
+class PeekedReply:
+    """Implements `exchange.UpstreamReply`: the pieces read ahead, then the reply's own."""
+
+    def __init__(self, reply: UpstreamReply) -> None:
+        self._reply = reply
+        self._ahead: list[bytes] = []
+        self._pending: asyncio.Task[bytes] | None = None
+        self._ended = False
+        self.status = reply.status
+        self.reason = reply.reason
+        self.headers = reply.headers
+
+    async def read(self) -> bytes:
+        """Return what was read ahead, then what arrives."""
+        if self._ahead:
+            ahead, self._ahead = b"".join(self._ahead), []
+            return ahead
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            return await pending
+        return b"" if self._ended else await self._reply.read()
+
+    async def pass_to(self, take: Take) -> bool:
+        """Hand over what was read ahead, then what arrives."""
+        while self._ahead or self._pending is not None:
+            piece = await self.read()
+            if piece and not take(piece):
+                return True
+            self._ended = self._ended or not piece
+        return False if self._ended else await self._reply.pass_to(take)
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole body has arrived."""
+        return self._pending is None and self._reply.complete
+
+    def close(self) -> None:
+        """Close the reply within."""
+        if self._pending is not None:
+            self._pending.cancel()
+        self._reply.close()
+
+    async def begins_well(self, wait_s: float) -> bool:
+        """Wait for the first event; False if it is an error, or if the stream ended without one.
+
+        Raises:
+            UpstreamFailed: the provider broke off before the first event.
+        """
+        reader, size = EventReader(_MOST_BYTES), 0
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while size <= _MOST_BYTES:
+            piece = await self._read_until(deadline)
+            if piece is None:
+                return True
+            if not piece:
+                self._ended = True
+                event = reader.flush()
+                return event is not None and not is_error(event)
+            self._ahead.append(piece)
+            size += len(piece)
+            if events := reader.feed(piece):
+                return not is_error(events[0])
+        return True
+
+    async def _read_until(self, deadline: float) -> bytes | None:
+        """Return the next piece, `None` if it is late; the read goes on, so that nothing is lost."""
+        pending = asyncio.ensure_future(self._reply.read())
+        self._pending = pending
+        await asyncio.wait({pending}, timeout=max(deadline - asyncio.get_running_loop().time(), 0))
+        if not pending.done():
+            return None
+        self._pending = None
+        return pending.result()
+
+
+def can_be_peeked(reply: UpstreamReply) -> bool:
+    """Tell whether an answer is a stream of events that can be read."""
+    fields = first_values(reply.headers)
+    is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
+    kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    return reply.status == 200 and is_plain and kind == b"text/event-stream"
+
+
+def is_error(event: Event) -> bool:
+    """Tell whether an event says that the call failed."""
+    document: dict[str, Any] = load_object(event.data) or {}
+    kind = document.get("type")
+    return event.name == b"error" or bool(document.get("error")) or (type(kind) is str and kind in _FAILED_TYPES)

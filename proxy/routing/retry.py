@@ -1,0 +1,164 @@
+"""What a failure means, and whether to try again: two pure functions over tables.
+
+| failure        | what happened                                          | may be paid | elsewhere | same place      |
+|----------------|--------------------------------------------------------|-------------|-----------|-----------------|
+| `unsent`       | no byte was written: no connection, none free          | no          | yes       | once            |
+| `rate_limited` | 429                                                    | no          | yes       | if asked, soon  |
+| `overloaded`   | 503, 529                                               | no          | yes       | if asked, soon  |
+| `gateway`      | 502, 504, 408                                          | no          | yes       | no              |
+| `server_error` | 500 and other 5xx                                      | no          | yes       | no              |
+| `refused`      | 401, 402, 403: the credential                          | no          | yes       | no              |
+| `not_found`    | 404: the model is not there                            | no          | yes       | no              |
+| `stream_error` | the first event of a stream was an error, or none came | no          | yes       | no              |
+| `ambiguous`    | sent, and no head came: nobody knows                   | yes         | if set    | if set          |
+
+"If set": only with `routing.retry_ambiguous`. "If asked, soon": the provider names a wait, and it is not longer than
+`retry_after_max_s`.
+Somewhere else comes first, the same place last. A retry at the same place is taken from a budget, so that a provider in
+trouble gets a tenth more requests at most; a fallback is not, because it goes to another one.
+
+Source: RFC 9110 sections 9.2.2 and 10.2.3 (Retry-After); gRPC retry throttling (proposal A6) for the budget.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from proxy.config.routing import Routing
+from proxy.errors import NoUpstreamAvailable, ProxyError, UpstreamFailed
+from proxy.routing.health import Outcome
+
+Kind = Literal[
+    "unsent", "rate_limited", "overloaded", "gateway", "server_error", "refused", "not_found", "stream_error",
+    "ambiguous",
+]  # fmt: skip
+Step = Literal["give_up", "retry", "fallback"]
+
+_BY_STATUS: Final[Mapping[int, Kind]] = {
+    401: "refused", 402: "refused", 403: "refused", 404: "not_found", 408: "gateway", 429: "rate_limited",
+    500: "server_error", 502: "gateway", 503: "overloaded", 504: "gateway", 529: "overloaded",
+}  # fmt: skip
+OUTCOMES: Final[Mapping[Kind, Outcome]] = {
+    "unsent": "failure", "rate_limited": "cooling", "overloaded": "failure", "gateway": "failure",
+    "server_error": "nothing", "refused": "refused", "not_found": "nothing", "stream_error": "half_failure",
+    "ambiguous": "failure",
+}  # fmt: skip
+"""What a failure tells the breaker. A plain 500 is about the request as often as about the provider."""
+_DEFAULT_COOLING_S: Final = 5.0
+_MOST_COOLING_S: Final = 86_400.0
+_RESETS: Final = ((b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
+                  (b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"))  # fmt: skip
+_NUMBER: Final = re.compile(rb"\d{1,9}(?:\.\d{1,9})?")
+_DURATION: Final = re.compile(rb"(?:(\d{1,6})h)?(?:(\d{1,6})m(?!s))?(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9})ms)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt's answer is not used. `wait_s`: what the provider asked for; `None`: nothing."""
+
+    kind: Kind
+    wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a request stands after a failure."""
+
+    attempts: int
+    is_late: bool
+    """The deadline is over."""
+    has_other: bool
+    """Another credential or candidate can be used now."""
+    retried: bool
+    """The same place was tried a second time already."""
+    has_budget: bool
+
+
+def of_error(error: ProxyError, *, sent: bool) -> Failure | None:
+    """Classify a failure without an answer; `None` for one that is not the provider's."""
+    if isinstance(error, NoUpstreamAvailable):
+        return Failure("unsent")
+    if isinstance(error, UpstreamFailed):
+        return Failure("ambiguous" if error.sent or sent else "unsent")
+    return None
+
+
+def of_status(status: int, fields: Mapping[bytes, bytes]) -> Failure | None:
+    """Classify the head of an answer; `None` for one that the client gets. `fields`: by lower-case name."""
+    kind = _BY_STATUS.get(status, "server_error" if status >= 500 else None)
+    if kind is None:
+        return None
+    return Failure(kind, _wait_s(fields) if kind in ("rate_limited", "overloaded") else None)
+
+
+def again(failure: Failure, standing: Standing, settings: Routing) -> Step:
+    """Decide what follows a failure."""
+    if standing.attempts >= settings.max_attempts or standing.is_late:
+        return "give_up"
+    if failure.kind == "ambiguous" and not settings.retry_ambiguous:
+        return "give_up"
+    if standing.has_other:
+        return "fallback"
+    if standing.retried or not standing.has_budget:
+        return "give_up"
+    if failure.kind in ("unsent", "ambiguous"):
+        return "retry"
+    is_short = failure.wait_s is not None and failure.wait_s <= settings.retry_after_max_s
+    return "retry" if failure.kind in ("rate_limited", "overloaded") and is_short else "give_up"
+
+
+def cooling_s(failure: Failure) -> float:
+    """Return how long a credential is left alone after 429."""
+    return _DEFAULT_COOLING_S if failure.wait_s is None else min(failure.wait_s, _MOST_COOLING_S)
+
+
+class Budget:
+    """Retries in stock. A request that succeeds gives back a tenth; below half of the stock there is none."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = float(size)
+
+    @property
+    def has_some(self) -> bool:
+        """True when a retry may be made."""
+        return self._left > self._size / 2
+
+    def spend(self) -> None:
+        """Take a retry."""
+        self._left = max(self._left - 1, 0.0)
+
+    def earn(self) -> None:
+        """Note a success."""
+        self._left = min(self._left + 0.1, self._size)
+
+
+def _wait_s(fields: Mapping[bytes, bytes]) -> float | None:
+    """Return the wait that an answer asks for, the most exact header first."""
+    if (milliseconds := _number(fields.get(b"retry-after-ms"))) is not None:
+        return milliseconds / 1000
+    if (seconds := _number(fields.get(b"retry-after"))) is not None:
+        return seconds
+    resets = [
+        reset
+        for remaining, name in _RESETS
+        if (reset := _duration(fields.get(name))) is not None and fields.get(remaining, b"0").strip() == b"0"
+    ]
+    return max(resets, default=None)
+
+
+def _number(value: bytes | None) -> float | None:
+    return float(value) if value is not None and _NUMBER.fullmatch(value := value.strip()) else None
+
+
+def _duration(value: bytes | None) -> float | None:
+    """Return the seconds of a duration in Go's style (`6m0s`, `17ms`), or of a plain number."""
+    if value is None or not (value := value.strip()):
+        return None
+    if (seconds := _number(value)) is not None:
+        return seconds
+    found = _DURATION.fullmatch(value)
+    if found is None:
+        return None
+    hours, minutes, whole, thousandths = (float(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + whole + thousandths / 1000

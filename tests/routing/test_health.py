@@ -1,0 +1,100 @@
+from collections import Counter
+
+import pytest
+
+from proxy.config.routing import Breaker as Settings
+from proxy.config.schema import UpstreamEntry
+from proxy.routing.health import Health
+
+
+def health(*weights: int, **settings) -> Health:
+    credentials = [{"api_key": f"k{n}", "weight": weight} for n, weight in enumerate(weights)]
+    upstreams = (UpstreamEntry(name="a", credentials=credentials), UpstreamEntry(name="b"))
+    return Health(upstreams, Settings(**settings), lambda: 0.5)
+
+
+def test_credentials_when_used_one_after_another_then_by_weight():
+    made, used = health(3, 1), Counter()
+    for _ in range(40):
+        permit = made.take("a", (), 0)
+        used[permit.place[1]] += 1
+        permit.judge("success", 0)
+        permit.release()
+    assert used == {0: 30, 1: 10}
+
+
+def test_credentials_when_many_run_at_once_then_the_idlest_for_its_weight_is_next():
+    made, used = health(3, 1), Counter()
+    running = [made.take("a", (), 0) for _ in range(8)]
+    used.update(permit.place[1] for permit in running)
+    assert used == {0: 6, 1: 2}
+    for permit in running:
+        if permit.place[1] == 0:
+            permit.release()
+    assert {made.take("a", (), 0).place[1] for _ in range(5)} == {0}
+
+
+def test_permit_when_given_back_twice_then_it_counts_once():
+    made = health(1)
+    permit = made.take("a", (), 0)
+    permit.release()
+    permit.release()
+    permit.judge("failure", 0)
+    (first, _) = made.describe(0)
+    assert (first["inFlight"], first["outcomes"]) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "until"), [("cooling", "cooling", 7), ("refused", "refused", 300), ("nothing", "closed", 0)]
+)
+def test_credential_after_what_a_provider_said_is_left_alone_for_so_long(outcome, state, until):
+    made = health(1, 1)
+    permit = made.take("a", (), 0)
+    permit.judge(outcome, 0, 7.0)
+    permit.release()
+    place = permit.place
+    described = {one["credential"]: one for one in made.describe(0) if one["upstream"] == "a"}
+    assert described[place[1]]["state"] == state
+    other = {("a", 1 - place[1])}
+    assert made.is_eligible("a", other, 0) == (until == 0)
+    assert made.is_eligible("a", other, until)
+    assert made.is_eligible("a", (), 0), "the other credential is not concerned"
+
+
+def test_provider_when_all_is_open_then_it_tells_when_it_can_be_asked_again():
+    made = health(1)
+    for _ in range(5):
+        permit = made.take("b", (), 0)
+        permit.judge("failure", 0)
+        permit.release()
+    assert made.take("b", (), 1) is None
+    assert made.eligible_in_s({"b"}, 1) == pytest.approx(4)
+    assert made.eligible_in_s({"a", "b"}, 1) == 0
+    probe = made.take("b", (), 5)
+    assert probe.is_probe
+    assert made.take("b", (), 5) is None
+    probe.release()
+    assert made.take("b", (), 5).is_probe, "a probe that told nothing leaves its place to the next"
+
+
+def test_attempt_that_is_no_probe_when_it_ends_then_the_probe_keeps_its_place():
+    made = health(1)
+    early = [made.take("b", (), 0) for _ in range(6)]
+    for permit in early[:5]:
+        permit.judge("failure", 0)
+    probe = made.take("b", (), 5)
+    early[5].release()
+    assert made.take("b", (), 5) is None
+    probe.judge("success", 5)
+    assert made.take("b", (), 5) is not None
+
+
+def test_credential_when_refused_then_it_is_a_last_resort_until_it_works():
+    made = health(1)
+    first = made.take("b", (), 0)
+    first.judge("refused", 0)
+    assert made.take("b", (), 1) is None
+    again = made.take_refused("b", (), 1)
+    assert made.take_refused("b", {again.place}, 1) is None
+    again.judge("success", 1)
+    assert made.take("b", (), 1) is not None

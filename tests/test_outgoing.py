@@ -1,0 +1,151 @@
+"""What further attempts may cost: reserved before they are made, on a real ledger, and never beyond the limit."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from proxy.config.schema import Config, Limits, Prices
+from proxy.exchange import Attempt, Candidate, Exchange, Inbound, RoutePlan, Usage
+from proxy.holds import Bound
+from proxy.openai.operations import match
+from proxy.openai.request import parse_json
+from proxy.outgoing import Outgoing
+from proxy.settling import Settling
+from proxy.trace.record import trace_id
+from proxy.upstream.pricing import load as load_prices
+from tests.quota.replica import ALICE, replicas
+
+PATH = "/v1/chat/completions"
+TABLE = load_prices(None, Prices())
+BODY = b'{"model":"auto","max_tokens":100,"messages":[{"role":"user","content":"hello"}]}'
+
+
+class Scene:
+    """One request on its way out, in front of a provider that keeps what it is sent."""
+
+    def __init__(self, replica, *candidates, body=BODY):
+        self.config = Config(quota=replica.settings)
+        self.provider, self.prices, self.quotas, self.journal = self, TABLE, replica.quotas, self
+        self.secrets = ()
+        self.sent, self.intents = [], []
+        operation = match("POST", PATH, False)
+        inbound = Inbound("POST", PATH, PATH, (), {}, operation, None, len(body), True)
+        self.x = Exchange(trace_id(1_780_000_000_000), 1_780_000_000_000, 0.0, inbound, principal=ALICE)
+        self.x.request = parse_json(body, operation, limits=Limits(), force_stream_usage=True)
+        self.x.plan = RoutePlan(candidates, "test", is_managed=True)
+        self.settling = Settling(self.x, self, None)
+        self.outgoing = Outgoing(self.x, self, self.settling)
+        self.outgoing.body = body
+
+    def append_intent(self, _key, body):
+        self.intents.append(json.loads(body))
+
+    async def send(self, attempt, _inbound, body):
+        self.sent.append(body)
+
+    def attempt(self, **facts) -> Attempt:
+        made = Attempt(len(self.x.attempts), self.x.plan.candidates[len(self.x.attempts)], 0.0, **facts)
+        self.x.attempts.append(made)
+        return made
+
+    @property
+    def held(self):
+        return self.settling.reservation
+
+    @property
+    def reserved(self) -> tuple[int, int]:
+        return sum(p.tokens for p in self.held.parts), sum(p.nanos for p in self.held.parts)
+
+
+CHEAP, DEAR = Candidate("a", "gpt-5-nano"), Candidate("b", "gpt-5")
+
+
+@pytest.fixture
+async def replica(database_url, tmp_path):
+    limits = {"default_tokens_daily": 10_000, "default_cost_daily": "0.01"}
+    async with replicas(database_url, tmp_path, **limits) as (made,):
+        yield made
+
+
+async def test_first_attempt_when_reserved_then_at_the_price_of_its_candidate(replica):
+    scene = Scene(replica, CHEAP, DEAR)
+    await scene.outgoing.reserve()
+    tokens, nanos = scene.reserved
+    assert (scene.held.bound.output_tokens, tokens) == (100, scene.held.bound.tokens)
+    assert nanos == scene.held.bound.cost_nanos < 100_000
+
+
+async def test_further_attempt_when_the_first_cost_nothing_then_the_difference_is_reserved_and_on_record(replica):
+    scene = Scene(replica, CHEAP, DEAR)
+    await scene.outgoing.reserve()
+    before = scene.reserved[1]
+    scene.attempt(sent=True, status=500, failure="server_error")
+    assert await scene.outgoing.prepare(scene.attempt())
+    assert scene.reserved[1] == scene.held.bound.cost_nanos == scene.held.total.cost_nanos > before
+    (intent,) = scene.intents
+    assert intent["candidate"] == ["b", "gpt-5"]
+    assert intent["reserved"][2] == sum(nanos for _, _, nanos in intent["quota"]["leases"])
+
+
+async def test_further_attempt_when_the_first_may_have_been_paid_then_both_are_reserved(replica):
+    scene = Scene(replica, CHEAP, DEAR)
+    await scene.outgoing.reserve()
+    first = scene.held.bound
+    scene.attempt(sent=True, failure="ambiguous")
+    assert await scene.outgoing.prepare(scene.attempt())
+    second = scene.held.bound
+    assert scene.reserved == (first.tokens + second.tokens, first.cost_nanos + second.cost_nanos)
+    assert (scene.held.total.tokens, scene.held.total.cost_nanos) == scene.reserved
+    scene.x.attempts[1].meter.usage = Usage(10, 20)
+    scene.x.attempts[1].meter.response_model = "gpt-5"
+    charges = [scene.settling.charge_of(attempt, scene.held.bound) for attempt in scene.x.attempts]
+    assert (charges[0].usage_source, charges[0].cost_nanos) == ("estimated", first.cost_nanos)
+    assert charges[1].usage_source == "provider"
+
+
+async def test_further_attempt_when_nothing_is_left_for_it_then_it_may_not_be_made(replica):
+    big = BODY.replace(b"100", b"900")
+    scene = Scene(replica, CHEAP, Candidate("b", "gpt-5-pro"), body=big)
+    await scene.outgoing.reserve()
+    before = (scene.reserved, scene.held.bound)
+    scene.attempt(sent=True, status=503, failure="overloaded")
+    assert not await scene.outgoing.prepare(scene.attempt())
+    assert (scene.reserved, scene.held.bound, scene.intents) == (*before, [])
+
+
+async def test_attempts_of_many_requests_never_reserve_more_than_the_limit(replica):
+    granted = []
+    for _ in range(40):
+        scene = Scene(replica, CHEAP, DEAR)
+        try:
+            await scene.outgoing.reserve()
+        except Exception:
+            break
+        scene.attempt(sent=True, failure="ambiguous")
+        await scene.outgoing.prepare(scene.attempt())
+        granted.append(scene)
+    assert sum(scene.reserved[1] for scene in granted) <= 10_000_000
+    assert sum(scene.reserved[0] for scene in granted) <= 10_000
+    assert len(granted) > 5
+
+
+async def test_maximum_when_a_request_may_cost_only_so_much_then_it_is_written_into_the_body(replica):
+    lowered = Bound(50, 0, 77, 1, 10, is_capped=True, can_be_capped=True)
+    open_end = b'{"model":"auto","messages":[]}'
+    scene = Scene(replica, replace(CHEAP, bound=lowered, is_lowered=True), DEAR, body=open_end)
+    await scene.outgoing.reserve()
+    assert scene.reserved[0] == 127
+    await scene.outgoing.send(scene.attempt())
+    assert json.loads(scene.sent[0])["max_tokens"] == 77
+    await scene.outgoing.prepare(scene.attempt())
+    await scene.outgoing.send(scene.x.attempts[1])
+    assert scene.sent[1] is open_end
+
+
+async def test_quotas_when_switched_off_then_every_attempt_may_be_made(replica):
+    replica.settings = replica.settings.model_copy(update={"enabled": False})
+    scene = Scene(replica, CHEAP, DEAR)
+    await scene.outgoing.reserve()
+    scene.attempt(sent=True, failure="ambiguous")
+    assert await scene.outgoing.prepare(scene.attempt())
