@@ -21,10 +21,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-import re2
-
 from proxy.findings import Finding, Severity
-from proxy.policy import boundaries, patterns, placeholders, prefixes, validators
+from proxy.policy import boundaries, openings, patterns, placeholders, prefixes, validators
+from proxy.policy.automata import Automaton, Ending
 from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
 
 _OPAQUE: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\[^Az]")
@@ -51,23 +50,23 @@ class Matcher:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._pattern = re2.compile(rule.pattern.encode(), patterns.options())
-        groups = self._pattern.groupindex
-        self._group = groups.get(SECRET_GROUP.encode(), 0)
-        self._name = groups.get(NAME_GROUP.encode(), 0)
+        self._pattern = Automaton(rule.pattern)
+        self._group = self._pattern.groups.get(SECRET_GROUP, 0)
+        self._name = self._pattern.groups.get(NAME_GROUP, 0)
         self._run = re.compile(rule.alphabet.encode() + b"*") if rule.alphabet else None
-        self._until = re2.compile(patterns.bounded(rule.until).encode(), patterns.options()) if rule.until else None
-        self._until_open = _closure(patterns.bounded(rule.until)) if rule.until else None
+        until = patterns.bounded(rule.until)
+        self._until = Automaton(until) if until else None
+        self._until_open = Ending([prefixes.closure(prefixes.parse(until))] if until else [])
         self._is_anchored = _ANCHOR.search(_OPAQUE.sub("", rule.pattern)) is not None
         self._begins = boundaries.BOUNDARIES[rule.boundary]
         self._validators = tuple(validators.VALIDATORS[name] for name in rule.validators)
         self._checksum = validators.VALIDATORS[rule.checksum] if rule.checksum else None
-        self._allow = tuple(re2.compile(pattern, patterns.options()) for pattern in rule.allow)
-        self._not_named = tuple(re2.compile(pattern.encode(), patterns.options()) for pattern in rule.not_named)
+        self._allow = tuple(map(Automaton, rule.allow))
+        self._not_named = tuple(map(Automaton, rule.not_named))
 
     def may_match(self, data: bytes) -> bool:
         """Tell whether there is anything to judge in `data`, or in a part of it between two line ends."""
-        return self._is_anchored or self._pattern.search(data) is not None
+        return self._is_anchored or self._pattern.search(data, 0) is not None
 
     def matches(self, data: bytes, at: int = 0) -> Iterator[Finding]:
         """Yield the findings in `data` that begin at `at` or later, in order, without overlap. Offsets in bytes."""
@@ -84,12 +83,13 @@ class Matcher:
         found = self._pattern.search(data, at)
         if found is None:
             return None
-        start, end = found.span(self._group)
-        return Candidate(found.start(), start, end, found.group(self._name) if self._name else b"")
+        start, end = found[self._group]
+        first, last = found[self._name] if self._name else (0, 0)
+        return Candidate(found[0][0], start, end, data[first:last])
 
     def judge(self, data: bytes, candidate: Candidate) -> Finding | None:
         """Return what `candidate` is, or nothing. Cost O(max_length), and O(run) where it is accepted."""
-        if not self._begins(data, candidate.begin) or any(name.search(candidate.name) for name in self._not_named):
+        if not self._begins(data, candidate.begin) or any(name.search(candidate.name, 0) for name in self._not_named):
             return None
         rule = self.rule
         if rule.exact and self._run_end(data, candidate.end, candidate.end + 1) > candidate.end:
@@ -106,17 +106,17 @@ class Matcher:
         end = self._run_end(data, at, len(data))
         if final or end < len(data) or self._run is None:
             return self._end(data, at, end), end
-        if self._until is None or self._until_open is None:
+        if self._until is None:
             return None, end
-        open_from = self._until_open.search(data, at).start()
+        open_from = self._until_open.start(data, at)
         last = self._until.search(data, at)
-        return (last.end() if last and last.start() < open_from else None), open_from
+        return (last[0][1] if last and last[0][0] < open_from else None), open_from
 
     def severity(self, secret: str) -> Severity | None:
         """Return how severe `secret` is once the pattern matched, or nothing where it is none after all."""
         if not all(accepts(secret) for accepts in self._validators):
             return None
-        if any(allowed.fullmatch(secret) for allowed in self._allow):
+        if any(allowed.accepts(encode(secret)) for allowed in self._allow):
             return None
         valid = self._checksum is not None and self._checksum(secret)
         if placeholders.is_published(secret):
@@ -131,7 +131,7 @@ class Matcher:
             return at
         end = self._run_end(data, at, stop)
         last = self._until.search(data, at, end) if self._until else None
-        return last.end() if last else end
+        return last[0][1] if last else end
 
     def _run_end(self, data: bytes, at: int, stop: int) -> int:
         run = self._run.match(data, at, stop) if self._run and at < stop else None
@@ -144,7 +144,7 @@ class Detector:
     def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
         self.matchers = tuple(Matcher(rule) for rule in rules.rules)
-        self._gate = rules.gate
+        self._gate = openings.gate(rules.rules)
 
     def may_find(self, data: bytes) -> bool:
         """Tell whether a rule could match anywhere in UTF-8 text, or in a part of it between two line ends.
@@ -175,10 +175,6 @@ def encode(text: str) -> bytes:
 def place(finding: Finding) -> tuple[int, int, str]:
     """Return the key that puts findings in order."""
     return finding.start, -finding.end, finding.rule_id
-
-
-def _closure(pattern: str) -> "re2._Regexp":
-    return re2.compile(f"{prefixes.closure(prefixes.parse(pattern))}\\z".encode(), patterns.options())
 
 
 def _in_characters(data: bytes, findings: list[Finding]) -> list[Finding]:

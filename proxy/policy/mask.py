@@ -17,13 +17,13 @@ _SAFE: Final = re.compile(r"[A-Za-z0-9_+-]*")
 
 def mask(secret: str) -> str:
     """Return what stands in place of `secret`. Only its length and its first four characters decide."""
-    return mask_of(secret, len(secret))
+    return kept(secret, len(secret)) + STARS
 
 
-def mask_of(head: str, length: int) -> str:
-    """Return the mask of a secret of which only the length (any from 16 on) and the first characters are known."""
+def kept(head: str, length: int) -> str:
+    """Return what is kept of a secret of which only the length (any from 16 on) and the first characters are known."""
     safe = _SAFE.match(head[: min(KEPT, length // 4)])
-    return (safe[0] if safe else "") + STARS
+    return safe[0] if safe else ""
 
 
 def redact(text: str, findings: Iterable[Finding]) -> str:

@@ -10,8 +10,8 @@ from typing import Literal
 from proxy.findings import Finding, Sighting, Unscanned, Verdict
 from proxy.policy import mask
 from proxy.policy.policy import Policy
-from proxy.policy.stream_scan import StreamScanner
-from proxy.scanners import ScannedText, TextKind
+from proxy.policy.stream_json import JsonScanner
+from proxy.scanners import ChannelScanner, ScannedText, TextKind
 
 
 class OutputScan:
@@ -24,12 +24,15 @@ class OutputScan:
         self.edits = bool(policy.output_plan.held.watches)
         verdict.saw("output", 0)
 
-    def channel(self, kind: TextKind = "text") -> StreamScanner:
-        """Return what follows a new channel. Masks are letters, digits and stars, so JSON stays JSON."""
-        return self._policy.output_plan.scanner()
+    def channel(self, kind: TextKind = "text") -> ChannelScanner:
+        """Return what follows a new channel."""
+        plan = self._policy.output_plan
+        return JsonScanner(plan) if kind == "json" else plan.scanner()
 
     def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
         """Scan a text that came whole."""
+        if kind == "json":
+            return self._whole_json(text)
         found = self._policy.detector.find(text)
         if not found:
             return ScannedText(text)
@@ -37,6 +40,13 @@ class OutputScan:
         hidden = [finding for finding, action in decided if action == "redact"]
         blocked = next((finding for finding, action in decided if action == "block"), None)
         return ScannedText(mask.redact(text, hidden) if hidden else text, found, blocked)
+
+    def _whole_json(self, text: str) -> ScannedText:
+        scanner = JsonScanner(self._policy.output_plan)
+        pieces = scanner.pieces(text, final=True)
+        is_changed = any(piece.masked for piece in pieces)
+        sent = "".join(piece.text for piece in pieces) if is_changed else text
+        return ScannedText(sent, scanner.findings, scanner.blocked)
 
     def found(self, place: str, findings: Sequence[Finding]) -> None:
         """Put findings on record."""

@@ -31,7 +31,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-import re2
 import yaml
 
 from proxy import resources
@@ -89,7 +88,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class RuleSet:
-    """Rules in the order of their file, and the gate that tells which of them can match a text at all."""
+    """Rules in the order of their file."""
 
     rules: tuple[Rule, ...]
 
@@ -98,15 +97,6 @@ class RuleSet:
         """Return a short hash of everything that decides a finding; examples do not."""
         content = [asdict(replace(rule, match=(), no_match=())) for rule in self.rules]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-    @cached_property
-    def gate(self) -> re2.Set:
-        """Return the compiled gate; its answers are indexes into `rules`, `None` for none."""
-        gate = re2.Set.SearchSet(patterns.gate_options())
-        for rule in self.rules:
-            gate.Add(rule.gate)
-        gate.Compile()
-        return gate
 
     def with_extra(self, rules: Iterable[Rule]) -> "RuleSet":
         """Return the set with `rules` laid over it: a rule of the same id is replaced, others are added."""

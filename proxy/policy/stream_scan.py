@@ -17,8 +17,7 @@ A token that goes on beyond its rule's limit is masked once and swallowed while 
 only flagged waits for nothing. A finding to be blocked ends the channel: all that comes before it has left, masked
 where need be, nothing of it has, and nothing follows.
 
-Rule of the file: places are bytes of the whole stream, of which the window begins at `_base`; what is told is in
-characters.
+Rule of the file: places are bytes of the whole stream; what is told is in characters.
 
 Cost: a few microseconds per delta; see `bench/policy_stream.py`.
 """
@@ -29,14 +28,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-import re2
-
 from proxy.findings import Action, Finding, Severity
-from proxy.policy import boundaries, mask, openings, patterns
+from proxy.policy import boundaries, mask, openings
 from proxy.policy.detect import Detector, Matcher, encode, place
 from proxy.policy.openings import Openings
 from proxy.policy.rules import Rule
 from proxy.policy.stream_track import Track, Watch
+from proxy.policy.stream_window import Window
 
 Decide = Callable[[Finding], Action]
 """Says what is done about a finding. Only its rule, category and severity may decide."""
@@ -67,14 +65,11 @@ class Team:
     def __init__(self, groups: Iterable[tuple[list[Matcher], bool, int]]) -> None:
         self.watches: list[Watch] = []
         self._members: list[tuple[int, int]] = []
-        self._gate = re2.Set.SearchSet(patterns.gate_options())
         for number, (matchers, leads, kept) in enumerate(groups):
             rules = [matcher.rule for matcher in matchers]
             self.watches.append(Watch(tuple(matchers), Openings(rules), leads, kept))
-            for index, rule in enumerate(rules):
-                self._gate.Add(rule.gate)
-                self._members.append((number, index))
-        self._gate.Compile()
+            self._members += ((number, index) for index in range(len(rules)))
+        self._gate = openings.gate(matcher.rule for watch in self.watches for matcher in watch.matchers)
 
     def hits(self, data: bytes) -> dict[int, list[int]]:
         """Return for each watch which of its rules may match in `data`; watches without one are left out."""
@@ -107,11 +102,17 @@ class StreamPlan:
         """Return a scanner for one channel."""
         return StreamScanner(self)
 
+    def may_match(self, text: str) -> bool:
+        """Tell whether some rule may find something in a whole text."""
+        data = encode(text)
+        return bool(self.held.hits(data) or self.noted.hits(data))
+
 
 class StreamScanner:
     """One channel of one answer."""
 
-    def __init__(self, plan: StreamPlan) -> None:
+    def __init__(self, plan: StreamPlan, position: int = 0, context: str = "") -> None:
+        """Begin a channel. `position`: where in its text; `context`: what leads to it, which is never let out."""
         self.findings: list[Finding] = []
         """What was found and has ended; only ever grows. Offsets in characters of the channel's text."""
         self.blocked: Finding | None = None
@@ -119,25 +120,21 @@ class StreamScanner:
         self._plan = plan
         self._held = [Track(watch) for watch in plan.held.watches]
         self._noted = [Track(watch) for watch in plan.noted.watches]
-        self._text = ""
-        self._window = b""
-        self._base = 0
-        self._base_characters = 0
-        self._out = 0
-        self._cover = 0
-        """Where the last mask ends so far: what begins before belongs to it."""
+        self._window = Window(position, context)
+        self._first = self._out = self._cover = self._window.end
+        """First: where the channel's own text begins. Out: what has left ends. Cover: the last mask ends so far."""
         self._noted_at = 0
         self._begun: dict[int, int] = {}
-        """Of findings that have not ended: the characters before the byte where they begin."""
+        """Of findings that have not ended: the position of the place where they begin."""
         self._hidden: list[tuple[int, int]] = []
         self._blocks: list[Finding] = []
         self._untold: list[tuple[int, Finding]] = []
-        """Findings that are told once nothing that ends the channel can begin before them; by byte."""
+        """Findings that are told once nothing that ends the channel can begin before them; by place."""
 
     @property
     def held(self) -> int:
         """How many characters wait."""
-        return self._base_characters + len(self._text) - self._characters(self._out)
+        return self._window.position(self._window.end) - self._window.position(self._out)
 
     def feed(self, delta: str) -> str:
         """Take the next piece of the text and return what may leave. Cost O(len(delta)), amortised."""
@@ -149,41 +146,43 @@ class StreamScanner:
 
     def pieces(self, delta: str, final: bool = False) -> list[Piece]:
         """Do what `feed` does, or `flush` if `final`, and tell text from masks."""
+        return self.take(delta, None, final)
+
+    def take(self, meant: str, written: list[tuple[int, str]] | None, final: bool) -> list[Piece]:
+        """Take text that is written otherwise than it is meant; see `Window.append`. Pieces are of what is written."""
         if self.blocked is not None:
             return []
-        self._text += delta
-        self._window += encode(delta)
+        self._window.append(meant, written)
         self._advance(self._held, self._plan.held, final)
-        if final or self._end - self._noted_at >= _BATCH:
+        if final or self._window.end - self._noted_at >= _BATCH:
             self._advance(self._noted, self._plan.noted, final)
-            self._noted_at = self._end
+            self._noted_at = self._window.end
         pieces = self._release(final)
         self._shift()
         return pieces
-
-    @property
-    def _end(self) -> int:
-        return self._base + len(self._window)
 
     def _advance(self, tracks: list[Track], team: Team, final: bool) -> None:
         """Let rules look at the window and take note of what they found."""
         if not tracks:
             return
-        first = min(track.settled for track in tracks)
-        hits = team.hits(self._window[max(0, first - boundaries.REACH) :])
+        data, base = self._window.data, self._window.base
+        first = min([track.settled for track in tracks])
+        hits = team.hits(data[max(0, first - boundaries.REACH) :])
         for number, track in enumerate(tracks):
-            for finding in track.advance(self._window, hits.get(number, ()), final):
-                self._note(replace(finding, start=self._base + finding.start, end=self._base + finding.end))
+            for finding in track.advance(data, hits.get(number, ()), final):
+                self._note(replace(finding, start=base + finding.start, end=base + finding.end))
             for run in track.runs:
-                start = self._base + run.finding.start
+                start = max(base + run.finding.start, self._first)
                 if start not in self._begun:
-                    self._begun[start] = self._characters(start)
+                    self._begun[start] = self._window.position(start)
 
     def _note(self, finding: Finding) -> None:
-        """Take a finding that has ended; its offsets become characters where it is told."""
+        """Take a finding that has ended. What lies in the context is none of this channel."""
         action = self._plan.action(finding)
-        if action == "allow":
+        if action == "allow" or finding.end <= self._first:
             return
+        if finding.start < self._first:
+            finding = replace(finding, start=self._first)
         self._untold.append((finding.start, self._told(finding)))
         if action == "redact":
             insort(self._hidden, (finding.start, finding.end))
@@ -192,24 +191,15 @@ class StreamScanner:
 
     def _release(self, final: bool) -> list[Piece]:
         """Return what may leave: every part of which all that could reach into it is known."""
+        sure = self._window.end
+        if not final and self._held:
+            sure = self._window.base + min([track.undecided for track in self._held])
         spans, block = self._spans()
-        sure = self._end if final else min((self._base + track.undecided for track in self._held), default=self._end)
-        stop = sure if final else self._stop(spans)
-        if block is not None and block.start <= stop:
-            stop = block.start
         pieces: list[Piece] = []
-        for start, end in spans:
-            if start < self._cover:
-                self._cover = max(self._cover, min(end, self._end))
-        self._swallow(pieces)
-        for start, end in _joined(spans, self._cover):
-            self._let_out(pieces, min(start, stop))
-            if self._out < start or not self._is_told(start, end, sure) or (block and block.start <= start):
-                break
-            self._hide(pieces, start, end, block)
-        else:
-            self._let_out(pieces, stop)
-        self._hidden = [(start, end) for start, end in self._hidden if end > self._out]
+        stop = sure if final else self._stop(spans)
+        if spans or block:
+            stop = self._mask(pieces, spans, block, stop, sure)
+        self._let_out(pieces, stop)
         if block is not None and block.start <= min(self._out, sure):
             self._block(block)
         elif self._untold:
@@ -217,57 +207,81 @@ class StreamScanner:
             self._untold = [(start, told) for start, told in self._untold if start >= sure]
         return pieces
 
+    def _mask(
+        self, pieces: list[Piece], spans: list[tuple[int, int]], block: Finding | None, stop: int, sure: int
+    ) -> int:
+        """Let out and hide up to the last mask that is told; return up to where the text behind it may leave."""
+        if block is not None and block.start <= stop:
+            stop = block.start
+        for start, end in spans:
+            if start < self._cover:
+                self._cover = max(self._cover, min(end, self._window.end))
+        self._swallow(pieces)
+        for start, end in _joined(spans, self._cover):
+            self._let_out(pieces, min(start, stop))
+            if self._out < start or not self._is_told(start, end, sure) or (block and block.start <= start):
+                return self._out
+            self._hide(pieces, start, end, block)
+        self._hidden = [(start, end) for start, end in self._hidden if end > self._out]
+        return stop
+
     def _spans(self) -> tuple[list[tuple[int, int]], Finding | None]:
         """Return what is to be hidden, by place, and the first finding that is to be blocked."""
         spans, blocks = self._hidden, self._blocks
+        if not self._begun:
+            return spans, blocks[0] if blocks else None
         for track in self._held:
             for run in track.runs:
                 action = self._plan.action(run.finding)
-                start = self._base + run.finding.start
+                start = max(self._window.base + run.finding.start, self._first)
                 if action == "redact":
                     spans = sorted([*spans, (start, _ENDLESS)])
                 elif action == "block":
-                    blocks = sorted([*blocks, replace(run.finding, start=start, end=self._end)], key=place)
+                    blocks = sorted([*blocks, replace(run.finding, start=start, end=self._window.end)], key=place)
         return spans, blocks[0] if blocks else None
 
     def _stop(self, spans: list[tuple[int, int]]) -> int:
         """Return up to where nothing can become part of a finding, but for what every mask keeps of it."""
-        covered = max([self._cover, *(end for _, end in spans)])
-        stop = self._end
+        covered = max([self._cover, *[end for _, end in spans]]) - self._window.base
+        data = self._window.data
+        stop = len(data)
         for track in self._held:
             undecided = track.undecided
-            if track.watch.kept and self._base + undecided >= covered:
-                head = _HEAD.match(self._window, undecided)
-                undecided = head.end() if head else undecided
-            stop = min(stop, self._base + undecided)
-        return stop
+            if undecided < stop:
+                if track.watch.kept and undecided >= covered:
+                    head = _HEAD.match(data, undecided)
+                    undecided = head.end() if head else undecided
+                stop = min(stop, undecided)
+        return self._window.base + stop
 
     def _is_told(self, start: int, end: int, sure: int) -> bool:
         """Tell whether the mask of what is hidden from `start` to `end` (at least) cannot change any more."""
         if sure >= end:
             return True
-        known = min(end, self._end)
-        return sure >= start + mask.KEPT and self._characters(known) - self._characters(start) >= _SURE
+        return sure >= start + mask.KEPT and len(self._window.meant(start, min(end, self._window.end))) >= _SURE
 
     def _hide(self, pieces: list[Piece], start: int, end: int, block: Finding | None) -> None:
         """Put a mask in place of a part of which some first characters may have left."""
-        secret = self._between(start, min(end, self._end))
-        head = secret if block is None else self._between(start, min(end, self._end, block.start))
-        masked = mask.mask_of(head, len(secret))
-        left = len(self._between(start, self._out))
-        pieces.append(Piece(masked[left:], len(secret) - left, True))
-        self._cover = self._out = min(end, self._end)
+        window = self._window
+        end = min(end, window.end)
+        head = window.meant(start, min(start + mask.KEPT, end if block is None else min(end, block.start)))
+        kept = len(mask.kept(head, len(window.meant(start, end))))
+        left = len(window.shown(start, self._out))
+        masked = (window.shown(start, start + kept) + mask.STARS)[left:]
+        pieces.append(Piece(masked, window.position(end) - window.position(self._out), True))
+        self._cover = self._out = end
 
     def _swallow(self, pieces: list[Piece]) -> None:
         """Leave out what belongs to the last mask."""
         if self._cover > self._out:
-            pieces.append(Piece("", len(self._between(self._out, self._cover)), True))
+            taken = self._window.position(self._cover) - self._window.position(self._out)
+            pieces.append(Piece("", taken, True))
             self._out = self._cover
 
     def _let_out(self, pieces: list[Piece], until: int) -> None:
         """Let the text up to `until` leave as it came."""
         if until > self._out:
-            text = self._between(self._out, until)
+            text = self._window.shown(self._out, until)
             pieces.append(Piece(text, len(text)))
             self._out = until
 
@@ -279,35 +293,22 @@ class StreamScanner:
         self.findings += before if self.blocked in before else [*before, self.blocked]
 
     def _told(self, finding: Finding) -> Finding:
-        """Return `finding` with its offsets in characters."""
-        return replace(finding, start=self._characters(finding.start), end=self._characters(finding.end))
+        """Return `finding` with its offsets in characters of the channel."""
+        start, end = finding.start, self._window.position(finding.end)
+        if start < self._window.base:
+            return replace(finding, start=self._begun[start], end=end)
+        return replace(finding, start=self._window.position(start), end=end)
 
     def _shift(self) -> None:
         """Forget what is no longer needed of the window."""
-        needed = min([self._out - self._base, *(track.needs_from() for track in (*self._held, *self._noted))]) - _LEFT
-        if needed < _SHIFT:
+        if len(self._window.data) < _SHIFT:
             return
-        while self._window[needed] & 0xC0 == 0x80:
-            needed -= 1
-        count = self._characters(self._base + needed) - self._base_characters
-        self._window, self._text = self._window[needed:], self._text[count:]
-        self._base += needed
-        self._base_characters += count
-        for track in (*self._held, *self._noted):
-            track.shift(needed)
-
-    def _characters(self, at: int) -> int:
-        """Return how many characters of the stream stand before `at`."""
-        if at < self._base:
-            return self._begun[at]
-        if len(self._text) == len(self._window):
-            return self._base_characters + at - self._base
-        return self._base_characters + len(self._window[: at - self._base].decode("utf-8", "replace"))
-
-    def _between(self, start: int, end: int) -> str:
-        """Return the text of the stream as it came."""
-        before = self._base_characters
-        return self._text[self._characters(start) - before : self._characters(end) - before]
+        needed = min([track.needs_from() for track in (*self._held, *self._noted)], default=len(self._window.data))
+        needed = min(needed, self._out - self._window.base) - _LEFT
+        if needed >= _SHIFT:
+            size = self._window.cut(needed)
+            for track in (*self._held, *self._noted):
+                track.shift(size)
 
 
 def _actions(rule: Rule, action: Decide) -> set[Action]:

@@ -3,11 +3,11 @@
 import pytest
 
 from proxy.findings import Finding
-from proxy.policy.mask import STARS, mask, mask_of, redact
+from proxy.policy.mask import STARS, kept, mask, redact
 
 
 @pytest.mark.parametrize(
-    ("secret", "kept"),
+    ("secret", "head"),
     [
         ("ghp_abcdefghijklmnop", "ghp_"),
         ("abcdefghijkl", "abc"),
@@ -19,12 +19,12 @@ from proxy.policy.mask import STARS, mask, mask_of, redact
     ],
     ids=["four", "a quarter", "short", "unsafe", "safe up to a point", "other scripts", "empty"],
 )
-def test_mask_keeps_at_most_four_safe_characters_and_a_quarter(secret: str, kept: str) -> None:
-    assert mask(secret) == kept + STARS
+def test_mask_keeps_at_most_four_safe_characters_and_a_quarter(secret: str, head: str) -> None:
+    assert mask(secret) == head + STARS
 
 
-def test_mask_of_a_long_secret_needs_no_more_than_its_head() -> None:
-    assert mask_of("ghp_", 16) == mask("ghp_" + "x" * 1000)
+def test_kept_of_a_long_secret_needs_no_more_than_its_head() -> None:
+    assert kept("ghp_", 16) + STARS == mask("ghp_" + "x" * 1000)
 
 
 def found(start: int, end: int) -> Finding:

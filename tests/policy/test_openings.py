@@ -52,7 +52,13 @@ def test_secret_when_several_lead_there_then_it_is_the_first() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "least", "leads"),
-    [(KEY, 24, False), (NAMED, 6, True), (r"a(?:(?P<secret>b)|c)d", 0, False), (r"a(?P<secret>b{3})c", 3, True)],
+    [
+        (KEY, 24, False),
+        (NAMED, 6, True),
+        (r"a(?:(?P<secret>b)|c)d", 0, False),
+        (r"a(?P<secret>b{3})c", 3, True),
+        (r"a?(?P<secret>b{3})c", 3, False),
+    ],
 )
 def test_least_secret_and_lead_of_a_rule(pattern: str, least: int, leads: bool) -> None:
     assert least_secret(rule(pattern)) == least

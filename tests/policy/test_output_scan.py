@@ -1,5 +1,7 @@
 """One answer: a whole text and a channel say the same, and what is put on record has its action."""
 
+import json
+
 import pytest
 
 from proxy.findings import Verdict
@@ -36,6 +38,18 @@ def test_whole_when_a_rule_blocks_then_it_says_so():
     scanner, _ = scan(output_actions={"secret": "block"})
     blocked = scanner.whole(TEXT).blocked
     assert blocked is not None and blocked.rule_id == "github-token"
+
+
+def test_whole_and_channel_when_the_text_is_json_then_it_stays_json():
+    scanner, _ = scan()
+    text = json.dumps({"text": f"{TEXT}\\", "n": 1}).replace("ghp_", "gh\\u0070_")
+    channel = scanner.channel("json")
+    pieces = [piece.text for letter in text for piece in channel.pieces(letter)]
+    pieces += [piece.text for piece in channel.pieces("", final=True)]
+    whole = scanner.whole(text, "json")
+    assert "".join(pieces) == whole.text
+    assert HIGH not in json.loads(whole.text)["text"]
+    assert scanner.whole('{"a": 1}', "json") == ('{"a": 1}', [], None)
 
 
 def test_edits_when_everything_is_only_flagged_then_nothing_waits():
