@@ -168,6 +168,8 @@ class Meter:
     """UTF-8 bytes of generated text seen so far (content, reasoning, refusals, tool arguments, all choices)."""
     text_deltas: int = 0
     """Stream events that held generated text: each is at least one output token."""
+    sound_tokens: int = 0
+    """Upper bound of the tokens of generated sound seen so far, in streams and sessions of events."""
     response_model: str | None = None
     response_id: str | None = None
     conversation: str | None = None

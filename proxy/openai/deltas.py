@@ -48,6 +48,7 @@ class StreamObserver:
     """Reads one stream, or the provider's messages of one websocket."""
 
     def __init__(self, dialect: Dialect, meter: Meter) -> None:
+        self._dialect = dialect
         self._meter = meter
         self._choices = ChoiceReader(meter)
         self._over = False
@@ -92,6 +93,12 @@ class StreamObserver:
     def end(self) -> None:
         """The stream has ended: there is nothing to add."""
 
+    def count_unread(self, size: int) -> None:
+        """Count bytes that are too many to be read: where there could be text, all of them may be."""
+        if has_text(self._dialect) and not self._over:
+            self._meter.output_text_bytes += size
+            self._meter.text_deltas += 1
+
     def observe_message(self, text: str) -> None:
         """Count one text message of a websocket."""
         self.observe(Event(None, text.encode("utf-8", "surrogatepass")))
@@ -113,8 +120,11 @@ class StreamObserver:
         meter = self._meter
         if kind.endswith(".delta"):
             delta = document.get("delta")
-            if type(delta) is str and not kind.endswith("audio.delta"):
-                meter.output_text_bytes += utf8_len(delta)
+            if type(delta) is str:
+                if kind.endswith("audio.delta"):
+                    meter.sound_tokens += _sound_tokens(delta)
+                else:
+                    meter.output_text_bytes += utf8_len(delta)
             return
         if kind == "response.output_item.done":
             read_output_item(document.get("item"), meter)
@@ -178,6 +188,11 @@ class StreamObserver:
             self._over = self._meter.terminated = True
         elif kind in _IMAGE_ENDS:
             self._image_finished = True
+
+
+def _sound_tokens(base64: str) -> int:
+    """Return no fewer tokens than sound has: one for 50 ms, which take 400 bytes in the smallest format (G.711)."""
+    return len(base64) * 3 // 4 // 400 + 1
 
 
 def _text(name: bytes | None) -> str:

@@ -72,12 +72,12 @@ def billed_model(attempt: Attempt, prices: Prices) -> str | None:
 
 def _is_idle(operation: Operation, meter: Meter) -> bool:
     """Tell whether a session ended in good order without an answer: input is billed with the answer to it."""
-    return operation.body == "websocket" and meter.terminated and not meter.output_text_bytes
+    return operation.body == "websocket" and meter.terminated and not (meter.output_text_bytes or meter.sound_tokens)
 
 
 def _output_tokens(meter: Meter, bound: Bound) -> int:
     """Return an upper bound of the output; text seen in the answer of a maximum counts an event as one token."""
-    seen = meter.output_text_bytes
+    seen = meter.output_text_bytes + meter.sound_tokens
     if meter.cut:
         return bound.output_tokens
     if meter.terminated and seen:

@@ -106,21 +106,26 @@ class Reservation:
     def covers(self, meter: Meter) -> bool:
         """Tell whether what was generated stays within the reservation.
 
-        Without a maximum that binds the provider, text counts by its bytes, of which no token has less than one. With
-        one, only what is beyond doubt counts: every event with text is at least one token.
+        Without a maximum that binds the provider, text counts by its bytes, of which no token has less than one, and
+        figures that came on the way count where they are higher: of the responses of a session, their input included.
+        With one, only what is beyond doubt counts: every event with text is at least one token.
         """
-        bound = self.bound
-        if bound.is_capped:
-            return meter.text_deltas <= bound.output_tokens
-        return meter.output_text_bytes + _MARGIN_BYTES <= bound.output_tokens
+        return self._used(meter) <= self.bound.output_tokens
 
     async def extend(self, meter: Meter) -> bool:
         """Reserve more; False when nothing is left."""
-        used = meter.text_deltas if self.bound.is_capped else meter.output_text_bytes + _MARGIN_BYTES
-        self.error = await self._extend(self, used - self.bound.output_tokens)
+        self.error = await self._extend(self, self._used(meter) - self.bound.output_tokens)
         if self.error is None:
             self.extended()
         return self.error is None
+
+    def _used(self, meter: Meter) -> int:
+        """Return the output tokens to be covered. Input beyond its bound counts as output, the dearer of the two."""
+        if self.bound.is_capped:
+            return meter.text_deltas
+        usage = meter.usage
+        told = 0 if usage is None else usage.input_tokens + usage.output_tokens - self.bound.input_tokens
+        return max(meter.output_text_bytes + meter.sound_tokens, told) + _MARGIN_BYTES
 
 
 def _unheard() -> None:

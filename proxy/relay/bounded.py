@@ -129,6 +129,9 @@ class _Gate:
         last = self._end.finish(dropped.document or {}) if answer.at_limit == "finish" else None
         self._meter.cut = True
         answer.seal()
+        if answer.mid_event:  # nothing well-formed can follow a part of an event
+            self._downstream.cut()
+            return
         await self.finish(left + (last or self._end.fail(reason_of(allowance))))
 
     async def withhold(self, before: bytes, error: ProxyError) -> None:

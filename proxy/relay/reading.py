@@ -4,7 +4,7 @@
                               `- the relay may stop between these two: a metered event is not admitted yet
 
 Failure mode: an event of more than `event_bytes` is not read. It passes in parts as they come, unless it must be edited
-or the policy wants everything read.
+or the policy wants everything read; all of it counts as text, so that an allowance bounds it too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -123,6 +123,8 @@ class Reading:
     def _metered(self, cut: bytes, event: Event | None, is_part: bool) -> Read:
         document = None if event is None else self._observer.observe(event)
         too_large = event is not None and not event.data and len(cut) > self._event_bytes
+        if is_part or too_large:
+            self._observer.count_unread(len(cut))
         return Read(cut, event, document, is_part or too_large)
 
     def _admit_part(self, cut: bytes) -> bytes:

@@ -6,9 +6,11 @@ The choice looks at the answer, not at the request: a request for a stream may b
 from collections.abc import Awaitable
 
 from proxy.config.schema import Config
+from proxy.errors import UpstreamFailed
 from proxy.exchange import Downstream
+from proxy.openai.deltas import has_text
 from proxy.relay.answer import Answer
-from proxy.relay.bounded import can_be_bounded, relay_bounded
+from proxy.relay.bounded import can_be_bounded, is_readable, relay_bounded
 from proxy.relay.buffered import relay_buffered
 from proxy.relay.raw import relay_raw
 from proxy.relay.readable import fits, scanner_of
@@ -22,6 +24,7 @@ def relay(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[N
 
     Raises:
         PolicyViolation: the answer cannot be scanned, and that is not allowed.
+        UpstreamFailed: nobody could tell how long it is, and that must be known.
 
     Awaiting it raises:
         UpstreamFailed: the provider broke off.
@@ -44,6 +47,11 @@ def relay(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[N
 
 def _relay_stream(answer: Answer, downstream: Downstream, *, event_bytes: int, after_end_s: float) -> Awaitable[None]:
     scanner = scanner_of(answer)
+    if answer.allowance is not None and has_text(answer.dialect) and not is_readable(answer):
+        raise UpstreamFailed(
+            "The provider sent a stream in an encoding that it was not offered; it cannot be kept within the quota.",
+            code="upstream_bad_encoding",
+        )
     may_end_it = scanner is not None and (scanner.edits or scanner.unscannable == "deny")
     allowance = answer.allowance if can_be_bounded(answer) else None
     if may_end_it or allowance is not None:

@@ -181,6 +181,7 @@ def test_observe_message_when_a_realtime_session_goes_on_then_usage_adds_up() ->
         observer.observe_message(json.dumps(message))
     observer.observe_message("\ud800 not JSON")
     assert (meter.usage, meter.response_model, meter.output_text_bytes) == (Usage(4, 6), "gpt-realtime", 5)
+    assert meter.sound_tokens == 1
     assert (meter.terminated, meter.events, meter.finish_reasons) == (False, 7, ["completed", "completed"])
 
 

@@ -1,11 +1,15 @@
 """Reserving on real PostgreSQL: what fits is admitted, what does not is refused, and nothing stays held."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import QuotaExceeded, RateLimited
+from proxy.exchange import Meter, Usage
+from proxy.holds import Bound
+from proxy.quota.reservation import Reservation
 from tests.quota.replica import ALICE, Replica, bound, charge, replicas
 
 
@@ -120,3 +124,23 @@ async def test_streams_without_a_maximum_when_little_is_left_then_they_share_it(
         assert not any(held.bound.is_capped for held in running)
         for held in running:
             held.cancel()
+
+
+def reservation(most: Bound) -> Reservation:
+    async def extend(one: Reservation, least: int) -> None:
+        one.bound = replace(one.bound, output_tokens=one.bound.output_tokens + least)
+
+    return Reservation(most, [], unleased=None, is_lowered=False, extend=extend, settle=lambda *_: ())
+
+
+async def test_session_when_its_figures_pass_the_reservation_then_it_is_extended_by_them() -> None:
+    """Sound says little in text: what a provider has told already counts, with the input of every response."""
+    one = reservation(replace(bound(1010, can_grow=True), is_capped=False))
+    assert not one.covers(Meter(output_text_bytes=500, sound_tokens=500))
+    meter = Meter(output_text_bytes=50, usage=Usage(input_tokens=600, output_tokens=300))
+    assert one.covers(meter)
+    meter.usage = Usage(input_tokens=1500, output_tokens=700)
+    assert not one.covers(meter)
+    assert await one.extend(meter)
+    assert one.covers(meter)
+    assert one.bound.tokens >= 2200

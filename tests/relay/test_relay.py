@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.config.schema import Config
-from proxy.errors import PolicyViolation
+from proxy.errors import PolicyViolation, UpstreamFailed
 from proxy.relay.relay import relay
 from tests.fakes.scanner import SECRET, FakeScanner
 from tests.relay.peers import JSON, STREAM, Allowed, Client, Reply, announced, answer_to
@@ -79,6 +79,16 @@ async def test_stream_when_we_asked_for_usage_then_it_is_edited_whatever_its_typ
     await relay(answer, client, CONFIG)
     assert client.body == DONE
     assert answer.attempt.meter.usage.output_tokens == 2
+
+
+async def test_stream_when_it_must_be_bounded_and_nobody_can_read_it_then_it_does_not_begin():
+    client = Client()
+    headers = (STREAM, (b"Content-Encoding", b"br"))
+    with pytest.raises(UpstreamFailed) as caught:
+        await relay(answer_to(client, Reply([b"?"], headers), allowance=Allowed(9)), client, CONFIG)
+    assert (caught.value.code, client.journal) == ("upstream_bad_encoding", [])
+    await relay(answer_to(client, Reply([b"?"], headers), allowance=Allowed(9), dialect="images"), client, CONFIG)
+    assert client.body == b"?"
 
 
 UNREADABLE = {
