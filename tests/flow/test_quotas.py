@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import asyncpg
 import openai
 import pytest
 
+from bench.fleet import set_limits
 from tests.conftest import Postgres
 from tests.fakes.answers import Answer
 from tests.fakes.fixtures import Launch
@@ -260,3 +262,27 @@ async def test_sdk_when_the_day_is_used_up_then_it_raises_at_once(
     assert caught.value.code == "insufficient_quota"
     assert provider.seen(case) == []
     assert proxy.metrics()['sidegate_quota_denials_total{reason="tokens"}'] == 1
+
+
+async def test_sdk_when_a_short_window_is_full_then_it_waits_as_told_and_is_served(
+    provider: Provider, launch: Launch, own_database: str, case: str
+) -> None:
+    proxy = launch(database=own_database)
+    connection = await asyncpg.connect(own_database)
+    await set_limits(connection, ("hasty", "busy"), rules={"requestsPerMinute": 30})
+    await connection.close()
+    headers = {"X-Sidegate-User": "hasty", "X-Sidegate-Project": "busy", "x-case-id": case}
+    async with openai.AsyncOpenAI(api_key="k", base_url=proxy.base_url, default_headers=headers) as client:
+        asking = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+        for _ in range(31):
+            await client.chat.completions.create(**asking)
+        metrics = proxy.metrics()
+        while metrics.get('sidegate_quota_denials_total{reason="requests"}') is None:
+            await client.chat.completions.create(**asking)  # a slow machine lets the window refill
+            metrics = proxy.metrics()
+        refused = client.with_options(max_retries=0)
+        with pytest.raises(openai.RateLimitError) as caught:
+            for _ in range(100):
+                await refused.chat.completions.create(**asking)
+    assert (caught.value.code, caught.value.type) == ("rate_limit_exceeded", "rate_limit_exceeded")
+    assert 1 <= int(caught.value.response.headers["Retry-After"]) <= 2

@@ -9,6 +9,7 @@ import pytest
 from proxy.errors import QuotaExceeded, RateLimited
 from proxy.exchange import Meter, Usage
 from proxy.holds import Bound
+from proxy.quota.lease import Part
 from proxy.quota.reservation import Reservation
 from tests.quota.replica import ALICE, Replica, bound, charge, replicas
 
@@ -130,7 +131,10 @@ def reservation(most: Bound) -> Reservation:
     async def extend(one: Reservation, least: int) -> None:
         one.bound = replace(one.bound, output_tokens=one.bound.output_tokens + least)
 
-    return Reservation(most, [], unleased=None, is_lowered=False, extend=extend, settle=lambda *_: ())
+    async def nothing(*_: int) -> list[Part]:
+        return []
+
+    return Reservation(most, [], unleased=None, is_lowered=False, extend=extend, settle=lambda *_: (), take=nothing)
 
 
 async def test_session_when_its_figures_pass_the_reservation_then_it_is_extended_by_them() -> None:
