@@ -24,6 +24,7 @@ from typing import Any
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
 from proxy.api.routes import Api
+from proxy.api.routing import RoutingApi
 from proxy.config.layers import load as load_layers
 from proxy.config.schema import Config, UpstreamEntry
 from proxy.db.pool import Database
@@ -144,6 +145,7 @@ class App:
             Analytics(self.database),
             Rollup(self.database, config.database.retention_days),
             hashlib.sha256(admin_key.encode()).digest(),
+            routing=RoutingApi(config, self.planner, self.health, self.projects),
         )
         self.ingress = Ingress(config, self.pipeline, api, self.metrics)
         self.ops = Ops(self.metrics, self.state)

@@ -145,6 +145,7 @@ class _Run:
         outgoing.body = intake.outgoing(x.request)
         ask = self._with.dispatcher.dispatch
         reply = await ask(plan, x.attempts, outgoing.send, outgoing.prepare, x.started)
+        reply = self._with.planner.listing(x.inbound, reply, self._project)
         self._mark("dispatch")
         try:
             self._answer = self._to_answer(x.attempts[-1], reply)

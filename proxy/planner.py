@@ -15,7 +15,7 @@ from typing import Any, Final
 from proxy.candidates import Candidate, RoutePlan
 from proxy.config.project import DEFAULT, ProjectSettings
 from proxy.config.schema import Config
-from proxy.exchange import Inbound, ParsedRequest, Principal
+from proxy.exchange import Inbound, ParsedRequest, Principal, UpstreamReply
 from proxy.holds import Bound
 from proxy.openai.documents import load_object
 from proxy.quota.charge import Prices
@@ -23,6 +23,7 @@ from proxy.quota.estimate import bound as bound_of
 from proxy.quota.reservations import Reservations
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
+from proxy.routing.listing import ListedReply, can_be_extended
 from proxy.routing.needs import Hints, read_hints, read_needs
 from proxy.routing.plan import Asked, Market, Rules, least_nanos, only, plan_layers, plan_model
 
@@ -106,6 +107,20 @@ class Planner:
         named = [pair for pair in self._catalogue.named_models(rules.max_layer) if rules.allows(pair[0])]
         named = [pair for pair in named if rules.is_priced(pair[0])]
         return [*((name, "sidegate") for name in self._catalogue.virtual_names(rules.max_layer)), *named]
+
+    def listing(self, inbound: Inbound, reply: UpstreamReply, project: ProjectSettings) -> UpstreamReply:
+        """Return the answer to a list of models with what is added to it; any other answer as it is.
+
+        One provider with every model, and the shipped layers: the list is the provider's own, unless the project may
+        not use all of it.
+        """
+        if inbound.operation.name != "models.list" or not can_be_extended(reply):
+            return reply
+        is_plain = self._catalogue.is_single and self._config.routing.layers_file is None
+        if is_plain and self._is_free_of_rules(inbound, project):
+            return reply
+        rules = self._rules_of(project, billable=True)
+        return ListedReply(reply, self.models(project), rules.allows)
 
     def _asked(self, request: ParsedRequest, principal: Principal, hints: Hints) -> Asked:
         needs = read_needs(request, self._config.routing.complexity)

@@ -28,6 +28,7 @@ MAX_LINES = 400
 CATCH_ALL = {"utils", "helpers", "common", "misc", "base"}
 
 TESTED_ELSEWHERE = {
+    "api/routing": "flow/test_routing.py",
     "candidates": "routing/test_plan.py",
     "config/routing": "config/test_load.py",
     "routing/told": "flow/test_routing.py",

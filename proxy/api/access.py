@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from proxy.errors import Unauthenticated
 
-Permission = Literal["traces:read", "quota:read", "quota:write", "analytics:read", "analytics:rebuild"]
+Permission = Literal["traces:read", "quota:read", "quota:write", "analytics:read", "analytics:rebuild", "routing:read"]
 
 
 class Access:

@@ -92,7 +92,7 @@ class Quotas:
     async def status(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
         """Answer with one caller's quota; one never seen has the limits that it would get, and `exists: false`."""
         caller = _caller(read(_query(request), _CALLER))
-        return _json(_document(await self._ledger.status(*caller)))
+        return json_answer(_document(await self._ledger.status(*caller)))
 
     async def update(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
         """Set one limit or both; answer with the quota. The caller need not have been seen."""
@@ -101,7 +101,7 @@ class Quotas:
         if not values.keys() & _LIMITS.keys():
             raise _invalid("maxTokensDaily", "Give `maxTokensDaily`, `maxCostDaily` or both.")
         row = await self._ledger.update(*caller, values.get("maxTokensDaily"), values.get("maxCostDaily"))
-        return _json(_document(row))
+        return json_answer(_document(row))
 
     async def reset(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
         """Start a new window for one caller now; answer with the quota."""
@@ -113,25 +113,25 @@ class Quotas:
                 code="quota_not_found",
                 param="userId",
             )
-        return _json(_document(row))
+        return json_answer(_document(row))
 
     async def top(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
         """Answer with the quotas that are used up most, of one project or of all."""
         values = read(_query(request), _TOP)
         rows = await self._ledger.top(values.get("projectId"), values.get("limit", _DEFAULT_TOP))
-        return _json({"quotas": [_document(row) for row in rows]})
+        return json_answer({"quotas": [_document(row) for row in rows]})
 
     async def _change(self, request: web.BaseRequest, known: Mapping[str, Parameter]) -> dict[str, Any]:
         """Return the members of the body of a request that takes no query parameters."""
         read(_query(request), {})
-        return _members(await _body(request), known)
+        return _members(await read_body(request), known)
 
 
 class _Members(tuple[tuple[str, Any], ...]):
     """An object of JSON as its members in order, those given twice included."""
 
 
-async def _body(request: web.BaseRequest) -> bytes:
+async def read_body(request: web.BaseRequest, limit_bytes: int = _MAX_BODY_BYTES) -> bytes:
     """Return the whole body.
 
     Raises:
@@ -144,8 +144,8 @@ async def _body(request: web.BaseRequest) -> bytes:
         async with asyncio.timeout(_BODY_S):
             async for piece in request.content.iter_any():
                 body += piece
-                if len(body) > _MAX_BODY_BYTES:
-                    raise too_large(_MAX_BODY_BYTES)
+                if len(body) > limit_bytes:
+                    raise too_large(limit_bytes)
     except TimeoutError:
         message = f"The request body did not arrive within {_BODY_S:g} s."
         raise InvalidRequest(message, status=408, code="request_timeout") from None
@@ -240,7 +240,8 @@ def _query(request: web.BaseRequest) -> str:
     return request.raw_path.partition("?")[2]
 
 
-def _json(document: Any) -> web.Response:
+def json_answer(document: Any) -> web.Response:
+    """Return an answer that nobody keeps."""
     return web.Response(
         body=orjson.dumps(document, option=orjson.OPT_UTC_Z),
         content_type="application/json",

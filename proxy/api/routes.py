@@ -20,6 +20,7 @@ from proxy.analytics.rollup import Rollup
 from proxy.api.access import Access, Permission
 from proxy.api.analytics import AnalyticsApi
 from proxy.api.quotas import Quotas
+from proxy.api.routing import RoutingApi
 from proxy.api.traces import Traces
 from proxy.errors import DatabaseUnavailable, InvalidRequest
 from proxy.openai.error_body import render
@@ -56,12 +57,19 @@ class Api:
     """Matches and answers requests to the API of our own."""
 
     def __init__(
-        self, traces: TraceStore, quotas: Ledger, analytics: Analytics, rollup: Rollup, admin_key_hash: bytes
+        self,
+        traces: TraceStore,
+        quotas: Ledger,
+        analytics: Analytics,
+        rollup: Rollup,
+        admin_key_hash: bytes,
+        *,
+        routing: RoutingApi | None = None,
     ) -> None:
         self._access = Access(admin_key_hash)
         of_traces, of_quotas = Traces(traces), Quotas(quotas)
         of_analytics = AnalyticsApi(analytics, rollup)
-        table = (
+        table: tuple[Endpoint, ...] = (
             Endpoint("GET", "/v1/traces", of_traces.search, "traces:read"),
             Endpoint("GET", "/v1/traces/{traceId}", of_traces.get, "traces:read"),
             Endpoint("GET", "/v1/quota/status", of_quotas.status, "quota:read"),
@@ -77,6 +85,11 @@ class Api:
             Endpoint("GET", "/v1/analytics/check", of_analytics.check, "analytics:rebuild"),
             Endpoint("POST", "/v1/analytics/rebuild", of_analytics.rebuild, "analytics:rebuild"),
         )
+        if routing is not None:
+            table += (
+                Endpoint("POST", "/v1/route", routing.explain, "routing:read"),
+                Endpoint("GET", "/v1/sidegate/upstreams", routing.upstreams, "routing:read"),
+            )
         self._by_first_segment = _index(table)
 
     def match(self, method: str, path: str) -> Route | None:

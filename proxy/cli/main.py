@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "config": ("proxy.cli.config:configure", "check, show or describe the configuration"),
         "migrate": ("proxy.cli.migrate:configure", "change the schema of the database, or tell where it stands"),
         "quota": ("proxy.cli.quota:configure", "look at the quotas of callers and change them"),
+        "route": ("proxy.cli.route:configure", "explain where a request would go, and show the providers"),
         "analytics": ("proxy.cli.analytics:configure", "ask who spent what, where and why"),
         "traces": ("proxy.cli.traces:configure", "look at the traces of a running proxy"),
         "policy": ("proxy.cli.policy:configure", "check the rules of the policy, or list them"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
-from proxy.api.quotas import _CALLER, _LIMITS, _body, _members
+from proxy.api.quotas import _CALLER, _LIMITS, _members, read_body
 from proxy.api.routes import Api
 from proxy.config import schema
 from proxy.config.quota import Quota
@@ -358,7 +358,7 @@ async def test_body_with_broken_framing_is_refused() -> None:
     reader = StreamReader(Mock(), 2**16, loop=asyncio.get_running_loop())
     reader.set_exception(web.RequestPayloadError("malformed"))
     with pytest.raises(InvalidRequest) as caught:
-        await _body(make_mocked_request("POST", "/v1/quota/update", payload=reader))
+        await read_body(make_mocked_request("POST", "/v1/quota/update", payload=reader))
     assert caught.value.code == "invalid_body"
 
 

@@ -11,9 +11,9 @@ import pytest
 from tests.fakes import steps
 from tests.fakes.judge import assert_error, error_events
 from tests.fakes.provider import Provider
-from tests.fakes.sidegate import Sidegate
+from tests.fakes.sidegate import ADMIN_KEY, Sidegate
 from tests.fakes.steps import CLOSE, LAST_CHUNK, RESET, SILENCE, chunk, script, sse_head, whole
-from tests.fakes.wire import exchange, post
+from tests.fakes.wire import Address, exchange, post, request
 
 LAYERS = """
 L0: [{model: gpt-4o-mini, capabilities: [tools]}]
@@ -192,3 +192,39 @@ async def test_fallback_when_many_requests_run_at_once_then_each_is_answered_and
     replies = await asyncio.gather(*(exchange(routed.address, request) for _ in range(40)))
     assert {reply.status for reply in replies} == {200}
     assert len(second.billed(case)) == sum(reply.value("x-sidegate-upstream") == "second" for reply in replies) == 20
+
+
+async def own(address: Address, method: str, path: str, body: bytes = b"", *headers: str) -> Any:
+    data = request(method, path, f"Authorization: Bearer {ADMIN_KEY}", *headers, body=body or None)
+    reply = await exchange(address, data)
+    return reply.status, json.loads(reply.body)
+
+
+async def test_models_when_listed_then_ours_and_the_default_providers(routed: Sidegate, case: str) -> None:
+    reply = await exchange(routed.address, request("GET", "/v1/models", case=case))
+    listed = json.loads(reply.body)["data"]
+    assert [entry["id"] for entry in listed] == ["auto", "L0", "L1", "gpt-4o", "gpt-4o-mini"]
+    assert {"id", "object", "created", "owned_by"} <= set.intersection(*map(set, listed))
+
+
+async def test_explanation_when_asked_for_then_nobody_is_called(
+    provider: Provider, second: Provider, routed: Sidegate
+) -> None:
+    before = len(provider.requests) + len(second.requests)
+    status, found = await own(routed.address, "POST", "/v1/route", AUTO, "x-sidegate-layer: L1")
+    assert status == 200
+    assert (found["layer"], found["model"], found["reason"]) == ("L1", "gpt-4o", "explicit_layer")
+    assert found["estimate"]["maxCost"] > 0
+    assert len(provider.requests) + len(second.requests) == before
+    status, found = await own(routed.address, "POST", "/v1/route", b'{"model":"auto","input":"hi"}')
+    assert (status, found["layer"]) == (200, "L0")
+    status, found = await own(routed.address, "POST", "/v1/route", b"{")
+    assert (status, found["error"]["code"]) == (400, "invalid_json")
+
+
+async def test_upstreams_when_asked_for_then_their_states_and_no_credential(routed: Sidegate) -> None:
+    status, found = await own(routed.address, "GET", "/v1/sidegate/upstreams")
+    assert (status, [one["upstream"] for one in found["upstreams"]]) == (200, ["first", "second"])
+    assert "sk-" not in json.dumps(found)
+    reply = await exchange(routed.address, request("GET", "/v1/sidegate/upstreams"))
+    assert_error(reply, 401)

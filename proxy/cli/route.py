@@ -1,0 +1,86 @@
+"""`sidegate route`: ask a running proxy what it would do with a request, and how its providers are.
+
+Rule of the file: `--json` prints the answer of the API; names in the tables are made safe for a terminal.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.failure import CommandFailed, Exit
+from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.config.names import shown
+
+_ENDING: Final = """\
+examples:
+  sidegate route explain request.json
+  echo '{"model": "auto", "messages": [{"role": "user", "content": "hi"}]}' | sidegate route explain -
+  sidegate route upstreams
+
+Nobody is called, and nothing is charged."""
+
+_PLACES: Final = "{:20.20} {:>10} {:10} {:>9} {:>10}"
+_CHOICES: Final = "{:5} {:20.20} {:40.40} {}"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of the command."""
+    parser.description, parser.epilog = "Look at decisions and providers.", _ENDING
+    actions = parser.add_subparsers(metavar="explain|upstreams", required=True)
+    explain = actions.add_parser(
+        "explain", help="say where a request would go", description="Say where a request would go.", allow_abbrev=False
+    )
+    explain.add_argument("file", metavar="FILE", help="body of the request, - for standard input")
+    explain.set_defaults(run=_explain)
+    upstreams = actions.add_parser(
+        "upstreams", help="show the providers", description="Show the providers.", allow_abbrev=False
+    )
+    upstreams.set_defaults(run=_upstreams)
+    for action in (explain, upstreams):
+        action.add_argument("--json", action="store_true", help="print the answer of the API")
+        action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
+        add_config(action)
+        add_data_dir(action)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    text = sys.stdin.read() if arguments.file == "-" else Path(arguments.file).read_text(encoding="utf-8")
+    try:
+        document = json.loads(text)
+    except ValueError:
+        raise CommandFailed(f"{arguments.file} does not hold JSON") from None
+    found = json.loads(_client(arguments).post("/v1/route", document))
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return Exit.OK
+    print(f"{_text(found['model'])} at {_text(found['upstream'])}: {_text(found['reason'])}")
+    if found["estimate"] is not None:
+        print(f"costs at most {found['estimate']['maxCost']:.9f} dollars")
+    for one in found["candidates"]:
+        print(_CHOICES.format(_text(one["layer"]), _text(one["upstream"]), _text(one["model"]), ""))
+    for one in found["rejected"]:
+        print(_CHOICES.format(_text(one["layer"]), _text(one["upstream"]), _text(one["model"]), _text(one["why"])))
+    return Exit.OK
+
+
+def _upstreams(arguments: argparse.Namespace) -> int:
+    found = json.loads(_client(arguments).get("/v1/sidegate/upstreams"))
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return Exit.OK
+    print(_PLACES.format("UPSTREAM", "CREDENTIAL", "STATE", "IN FLIGHT", "USABLE IN"))
+    for one in found["upstreams"]:
+        wait = f"{one['eligibleInSeconds']:.0f}s" if one["eligibleInSeconds"] else "-"
+        print(_PLACES.format(_text(one["upstream"]), one["credential"], _text(one["state"]), one["inFlight"], wait))
+    return Exit.OK
+
+
+def _client(arguments: argparse.Namespace) -> ApiClient:
+    return connect(arguments.url, settings(arguments))
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else shown(str(value), 256)

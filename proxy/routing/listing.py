@@ -1,0 +1,85 @@
+"""The list of models with what Sidegate adds to the default provider's own: names that leave the choice to it, and the
+models that the configuration names. Models that the caller's project may not use are left out.
+
+Failure mode: an answer that is no list of models (an error, another media type, compressed, too large) passes as it is.
+
+Source: OpenAI API reference, "List models".
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import orjson
+
+from proxy.exchange import Headers, UpstreamReply, first_values
+from proxy.openai.documents import load_object
+from proxy.peers import Take, read_into
+
+_MOST_BYTES: Final = 4_194_304
+_OF_THE_BODY: Final = frozenset({b"content-length", b"etag", b"content-md5", b"digest"})
+
+Named = Sequence[tuple[str, str]]
+"""Name and owner of each model to add."""
+
+
+def can_be_extended(reply: UpstreamReply) -> bool:
+    """Tell whether an answer is a plain JSON document that can be read."""
+    fields = first_values(reply.headers)
+    is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
+    return reply.status == 200 and is_plain and b"json" in fields.get(b"content-type", b"").lower()
+
+
+def extended(body: bytes, named: Named, allows: Callable[[str], bool]) -> bytes:
+    """Return the list in `body` with the `named` models that it lacks, and without those that are not allowed."""
+    document = load_object(body)
+    if document is None or type(document.get("data")) is not list:
+        return body
+    listed = [entry for entry in document["data"] if allows(_id(entry))]
+    known = {_id(entry) for entry in listed}
+    ours = [
+        {"id": name, "object": "model", "created": 0, "owned_by": owner} for name, owner in named if name not in known
+    ]
+    return orjson.dumps({**document, "data": [*ours, *listed]})
+
+
+class ListedReply:
+    """Implements `exchange.UpstreamReply` around the provider's list."""
+
+    def __init__(self, reply: UpstreamReply, named: Named, allows: Callable[[str], bool]) -> None:
+        self._reply = reply
+        self._named = named
+        self._allows = allows
+        self._is_whole = False
+        self.status = reply.status
+        self.reason = reply.reason
+        self.headers: Headers = [field for field in reply.headers if field[0].lower() not in _OF_THE_BODY]
+
+    async def read(self) -> bytes:
+        """Return the whole list at once, then what is left of one that is too large."""
+        if self._is_whole:
+            return await self._reply.read()
+        self._is_whole = True
+        body = b""
+        while piece := await self._reply.read():
+            body += piece
+            if len(body) > _MOST_BYTES:
+                return body
+        return extended(body, self._named, self._allows)
+
+    async def pass_to(self, take: Take) -> bool:
+        """Hand over the list."""
+        return await read_into(self, take)
+
+    @property
+    def complete(self) -> bool:
+        """True when the list was handed out."""
+        return self._is_whole and self._reply.complete
+
+    def close(self) -> None:
+        """Close the reply within."""
+        self._reply.close()
+
+
+def _id(entry: Any) -> str:
+    name = entry.get("id") if type(entry) is dict else None
+    return name if type(name) is str else ""
