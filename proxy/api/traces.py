@@ -122,6 +122,7 @@ _SHOWN: Mapping[str, Callable[[Any], Any]] = {
     "phases": orjson.Fragment,
     "client": orjson.Fragment,
     "quota": orjson.Fragment,
+    "policy": orjson.Fragment,
     "total_cost": _amount,
 }
 _COLUMNS = tuple((field.name, _camel(field.name), _SHOWN.get(field.name)) for field in fields(StoredTrace))

@@ -30,6 +30,7 @@ from proxy.openai.input_text import text_bound
 from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls
 from proxy.trace.decision import decision
 from proxy.trace.failure import error_info, unexplained
+from proxy.trace.policy import policy_of
 from proxy.trace.redact import redact, size_of
 from proxy.trace.values import NAME, TEXT, bounded, encode, milliseconds
 
@@ -132,6 +133,7 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
     if tracing:
         document["tool_calls"] = tool_calls(x)
         document["error_info"] = error_info(x)
+        document["policy"] = policy_of(x.verdict)
         document["phases"] = _phases(x)
         document["client"] = _client(x.inbound)
     return encode(document)

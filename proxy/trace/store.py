@@ -36,7 +36,7 @@ WITH r AS MATERIALIZED (
         first_byte_ms double precision, upstream_ms double precision, overhead_ms double precision,
         request_bytes bigint, response_bytes bigint, upstream_request_id text, routing_decisions jsonb,
         llm_calls jsonb, tool_calls jsonb, error_info jsonb, phases jsonb, client jsonb,
-        quota jsonb)
+        quota jsonb, policy jsonb)
 ), conversation AS MATERIALIZED (
     SELECT ref, project_id, sidegate_conversation(ref, project_id, user_id, seen) AS id
     FROM (
@@ -49,14 +49,14 @@ WITH r AS MATERIALIZED (
     model, response_model, upstream, stream, status, outcome, input_tokens, cached_input_tokens, output_tokens,
     reasoning_tokens, usage_source, total_cost, total_duration_ms, first_byte_ms, upstream_ms, overhead_ms,
     request_bytes, response_bytes, upstream_request_id, routing_decisions, llm_calls, tool_calls, error_info, phases,
-    client, quota)
+    client, quota, policy)
 SELECT
     r.id, r.created_at, conversation.id, r.conversation_ref, r.request_type, r.operation, r.method, r.path, r.user_id,
     r.project_id, r.model, r.response_model, r.upstream, r.stream, r.status, r.outcome, r.input_tokens,
     r.cached_input_tokens, r.output_tokens, r.reasoning_tokens, r.usage_source, r.total_cost, r.total_duration_ms,
     r.first_byte_ms, r.upstream_ms, r.overhead_ms, r.request_bytes, r.response_bytes, r.upstream_request_id,
     coalesce(r.routing_decisions, '[]'), coalesce(r.llm_calls, '[]'), coalesce(r.tool_calls, '[]'), r.error_info,
-    r.phases, r.client, r.quota
+    r.phases, r.client, r.quota, r.policy
 FROM r LEFT JOIN conversation
     ON conversation.ref = r.conversation_ref AND conversation.project_id IS NOT DISTINCT FROM r.project_id
 ON CONFLICT DO NOTHING
@@ -85,7 +85,7 @@ SELECT id, created_at, conversation_id::text, conversation_ref, request_type, op
     project_id, model, response_model, upstream, stream, status, outcome, input_tokens, cached_input_tokens,
     output_tokens, reasoning_tokens, usage_source, total_cost, total_duration_ms, first_byte_ms, upstream_ms,
     overhead_ms, request_bytes, response_bytes, upstream_request_id, routing_decisions::text, llm_calls::text,
-    tool_calls::text, error_info::text, phases::text, client::text, quota::text,
+    tool_calls::text, error_info::text, phases::text, client::text, quota::text, policy::text,
     recorded_at
 FROM request_traces WHERE created_at = $1 AND id = $2
 """
@@ -96,7 +96,7 @@ SELECT id, created_at, conversation_id::text, conversation_ref, request_type, op
     project_id, model, response_model, upstream, stream, status, outcome, input_tokens, cached_input_tokens,
     output_tokens, reasoning_tokens, usage_source, total_cost, total_duration_ms, first_byte_ms, upstream_ms,
     overhead_ms, request_bytes, response_bytes, upstream_request_id, routing_decisions::text, llm_calls::text,
-    tool_calls::text, error_info::text, phases::text, client::text, quota::text,
+    tool_calls::text, error_info::text, phases::text, client::text, quota::text, policy::text,
     recorded_at
 FROM request_traces
 WHERE ($1::timestamptz IS NULL OR created_at >= $1)

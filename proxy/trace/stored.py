@@ -59,6 +59,8 @@ class StoredTrace:
     client: str | None
     quota: str | None
     """Window that admitted the request, and the leases that bear its charge."""
+    policy: str | None
+    """What was scanned and found."""
     recorded_at: datetime
 
 

@@ -1,8 +1,10 @@
 """Prompts under the policy, from outside: a secret anywhere in any operation is stopped, masked or told as decided."""
 
+import asyncio
 import json
 from typing import Any
 
+import asyncpg
 import openai
 import pytest
 
@@ -162,3 +164,66 @@ def test_official_client_when_a_prompt_is_blocked_then_it_raises_bad_request_and
     assert (caught.value.code, caught.value.param) == ("policy_violation", "messages[0].content")
     assert provider.seen(case) == []
     assert PROVIDER_KEY not in str(caught.value)
+
+
+async def test_trace_when_something_was_found_then_it_says_what_where_and_what_was_done_and_never_the_text(
+    sidegate: Sidegate, case: str
+) -> None:
+    body = json.dumps({"model": "gpt-4o-mini", "messages": [{"content": f"{MEDIUM} {EMAIL}"}, {"content": "x"}]})
+    reply = await ask(sidegate, "/v1/chat/completions", JSON, body, case)
+    trace = sidegate.trace(reply.trace_id)
+    policy = trace["policy"]
+    found = [(each["rule"], each["action"], each["direction"], each["place"]) for each in policy["findings"]]
+    assert found == [
+        ("github-token", "redact", "prompt", "messages[0].content"),
+        ("email-address", "flag", "prompt", "messages[0].content"),
+    ]
+    assert (policy["findings"][0]["start"], policy["findings"][0]["end"]) == (0, len(MEDIUM))
+    assert policy["scanned"]["prompt"] >= len(MEDIUM) and len(policy["version"]) == 12
+    assert MEDIUM not in json.dumps(trace) and EMAIL not in json.dumps(trace)
+
+
+async def test_trace_when_a_request_was_blocked_then_it_was_rejected_at_no_cost(sidegate: Sidegate, case: str) -> None:
+    for kind, path, body in (
+        (JSON, "/v1/chat/completions", chat(role="user", content=HIGH)),
+        (FORM, "/v1/audio/transcriptions", form("prompt", HIGH)),
+    ):
+        trace = sidegate.trace((await ask(sidegate, path, kind, body, case)).trace_id)
+        assert (trace["outcome"], trace["status"], trace["totalCost"]) == ("rejected", 400, 0)
+        assert trace["errorInfo"]["code"] == "policy_violation"
+        assert trace["policy"]["findings"][0]["action"] == "block"
+        assert HIGH not in json.dumps(trace)
+
+
+async def test_metrics_when_something_was_found_then_rules_and_actions_are_counted(
+    sidegate: Sidegate, case: str
+) -> None:
+    await ask(sidegate, "/v1/chat/completions", JSON, chat(role="user", content=HIGH), case)
+    metrics = sidegate.metrics()
+    assert metrics['sidegate_policy_findings_total{action="block",direction="prompt",rule="github-token"}'] >= 1
+    assert metrics['sidegate_errors_total{code="policy_violation",source="policy"}'] >= 1
+
+
+async def test_project_when_it_changes_its_policy_then_it_counts_within_seconds(
+    provider: Provider, sidegate: Sidegate, session_database_url: str, case: str
+) -> None:
+    security = {"promptActions": {"secret": "flag"}, "blockedKeywords": ["project zeus"]}
+    connection = await asyncpg.connect(session_database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO projects (id, organization_id, name, config) VALUES ('policy-p', 'default-org', 'p', $1)",
+            json.dumps({"security": security}),
+        )
+    finally:
+        await connection.close()
+    identity = "X-Sidegate-Project: policy-p"
+    zeus = chat(role="user", content="about Project  Zeus")
+    async with asyncio.timeout(20):
+        while (await ask(sidegate, "/v1/chat/completions", JSON, zeus, case, identity)).status == 200:
+            await asyncio.sleep(0.1)
+    reply = await ask(sidegate, "/v1/chat/completions", JSON, zeus, case, identity)
+    assert assert_error(reply, 400, "policy_violation")["details"]["rules"][0].startswith("keyword-")
+    secret = chat(role="user", content=HIGH)
+    assert (await ask(sidegate, "/v1/chat/completions", JSON, secret, case, identity)).status == 200
+    assert provider.seen(case)[-1].body == secret.encode()
+    assert (await ask(sidegate, "/v1/chat/completions", JSON, secret, case)).status == 400

@@ -26,6 +26,7 @@ from proxy.trace.stored import Filters, StoredTrace
 from tests.trace.exchanges import MODELS, begun, finished, planned
 
 NOW_MS = time.time_ns() // 1_000_000
+JSON_COLUMNS = {"routing_decisions", "llm_calls", "tool_calls", "phases", "client", "quota", "policy"}
 SETTINGS = schema.Database()
 
 
@@ -86,7 +87,7 @@ async def test_trace_of_an_exchange_comes_back_with_every_fact(database: Databas
                 assert stored.timestamp() * 1000 == NOW_MS
             case "total_cost":
                 assert (stored, str(stored)) == (Decimal("0.000123456"), "0.000123456")
-            case "routing_decisions" | "llm_calls" | "tool_calls" | "phases" | "client" | "quota" if value is not None:
+            case _ if column in JSON_COLUMNS and value is not None:
                 assert orjson.loads(stored) == value
             case _:
                 assert stored == value, column

@@ -16,6 +16,7 @@ from proxy.exchange import (
     Usage,
     first_values,
 )
+from proxy.findings import Finding, Sighting, Verdict
 from proxy.trace.record import trace_id
 
 STARTED_AT_MS = 1_780_000_000_123
@@ -94,4 +95,7 @@ def finished(at_ms: int = STARTED_AT_MS, *, cost_nanos: int = 123_456, usage: Us
     x.delivery = Delivery(status=200, committed_at=STARTED + 0.211, bytes=3900)
     x.marks = {"identify": STARTED + 0.0001, "parse": STARTED + 0.0005, "relay": STARTED + 0.9}
     x.outcome, x.ended = "ok", STARTED + 0.9005
+    x.verdict = Verdict("4f1d", 10)
+    x.verdict.saw("prompt", 40)
+    x.verdict.add(Sighting(Finding("ssn", "pii", "high", 3, 14), "redact", "prompt", "messages[0].content"))
     return x

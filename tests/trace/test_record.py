@@ -44,7 +44,7 @@ ACCOUNTING = {
     "first_byte_ms",
     "quota",
 }
-DETAILS = {"method", "path", "routing_decisions", "tool_calls", "error_info", "phases", "client"}
+DETAILS = {"method", "path", "routing_decisions", "tool_calls", "error_info", "phases", "client", "policy"}
 
 
 @given(st.integers(0, 2**48 - 1))
