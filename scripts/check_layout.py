@@ -66,7 +66,13 @@ of the journal and of the two HTTP clients, which are tested through their one e
 
 THEMATIC = {"clients", "deploy", "fakes", "flow", "postgres"}
 """Directories of tests that cross modules."""
-TESTS_ACROSS_MODULES = {"journal/test_crash", "quota/test_fleet", "test_layout", "upstream/test_tls"}
+TESTS_ACROSS_MODULES = {
+    "journal/test_crash",
+    "policy/test_corpus",
+    "quota/test_fleet",
+    "test_layout",
+    "upstream/test_tls",
+}
 """Test files of a behaviour that several modules make together."""
 
 SQL_MODULES = {"keys", "ledger", "store", "rollup", "queries", "migrate", "partitions"}

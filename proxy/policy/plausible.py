@@ -16,7 +16,7 @@ _HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _CHANGE: Final = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 _ODD: Final = re.compile(r"(?<=[A-Z]{2})(?=[a-z])|(?i:[bcdfghjklmnpqrstvwxz]{4})(?<=[a-z]{3})")
 """What words in code hardly ever have: a run of capitals that ends inside a word, four consonants in a row."""
-_WORD: Final = re.compile(r"[A-Z]?[a-z]{3,}")
+_WORD: Final = re.compile(r"[A-Z][a-z]{2,}|[a-z]{3,}")
 _VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
 _VERSION: Final = re.compile(r"[0-9]+[:.][0-9]+[.:]")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")

@@ -1,9 +1,34 @@
-"""Samples are told from secrets."""
+"""Samples are told from secrets by the value alone."""
+
+import pytest
 
 from proxy.policy.placeholders import is_placeholder, is_published, is_reference
 
 
-def test_samples_are_recognised() -> None:
-    assert is_placeholder("sk-your-key-here")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sk-your-key-here",
+        "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+        "sk-{{ key }}",
+        "AKIAABCEXAMPLE",
+        "key-00000000000000000000",
+        "k-a1B2c3D4a1B2c3D4",
+        "sk-1234567890abcdefgh",
+        "zyxwvutsrq-k",
+    ],
+)
+def test_samples_are_recognised(value: str) -> None:
+    assert is_placeholder(value)
+
+
+def test_keys_are_no_samples() -> None:
+    assert not is_placeholder("a8Kd03mZq71LxPw9")
+    assert not is_placeholder("aaa")
+
+
+def test_published_keys_and_references_are_recognised() -> None:
     assert is_published("AKIAIOSFODNN7EXAMPLE")
-    assert is_reference("${TOKEN}")
+    assert is_published("eyJh.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIn0.x")
+    assert not is_published("AKIAQWERTYUIOP234567")
+    assert is_reference("${TOKEN}") and is_reference("op://vault/a") and not is_reference("a8Kd03mZq71Lx")

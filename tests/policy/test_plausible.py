@@ -1,8 +1,67 @@
-"""Values that machines make, and others."""
+"""Values that machines make or people choose, and what else stands behind such names."""
 
-from proxy.policy.plausible import machine_made
+import pytest
+
+from proxy.policy.plausible import email, key_material, key_of_aws, machine_made, mixed_case, password
 
 
-def test_machine_made_tells_keys_from_words() -> None:
-    assert machine_made("a8Kd03mZq71Lx")
-    assert not machine_made("authentication-is-required")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a8Kd03mZq71Lx",
+        "MNHGDLxZBQz0",
+        "0123456789abcdef01",
+        "gTAgzSkrqRlQDEGHpyjRnA==",
+        "/mdkg8vNLHd6b2KSKMPw6Q==",
+        "f2b.kd_s8ZllCRHQ",
+    ],
+)
+def test_machine_made_knows_keys(value: str) -> None:
+    assert machine_made(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "short1A",
+        "authentication-is-required",
+        "PKCS7PrivateKeyTypes2Long",
+        "hashlib.sha256",
+        "v8::Isolate::GetCurrent()",
+        "/etc/ssl/private/key1A2b3C.pem",
+        "./cfg2",
+        "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+        "sha256:0a1b2c3d4e5f0a1b2c3d4e5f",
+        "1:4.13+dfsg1-1+deb12u1",
+        "1234567890123456",
+        "os.environ['K1']",
+        "ABCDEFGHIJKLMNOPQRSTUVWX",
+    ],
+)
+def test_machine_made_knows_what_is_no_key(value: str) -> None:
+    assert not machine_made(value)
+
+
+def test_password_wants_digits_letters_and_one_thing_more() -> None:
+    assert password("Winter2024!") and password("tr0ub4dor&3") and password("t3reSVPsKKyI5WA") and password("Ab1cd2ef")
+    assert not any(map(password, ["abc1", "password1", "label1=thing", "nodigits!", "${PW1}aaaa", "hunter22"]))
+
+
+def test_mixed_case_and_key_of_aws() -> None:
+    assert mixed_case("aBcDeFgHiJkLm") and not mixed_case("abcdefghijklm") and not mixed_case("aBaBaBaB")
+    assert key_of_aws("q8Zr3LkP0xWv7YtN2mBc5JdF9gHs1KaQ4eRu6Tio")
+    assert not key_of_aws("0a1b2c3d4e5f0a1b2c3d4e5f0a1b2c3d4e5f0a1b")
+    assert not key_of_aws("aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgHiJkLmN")
+    assert not key_of_aws("a/B/c/D/e/F/g/H/1iJkLmNoPqRsTuVwXyZaBcDe")
+
+
+def test_key_material_varies() -> None:
+    assert key_material("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC")
+    assert not key_material("-----BEGIN PRIVATE KEY-----\nXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX")
+
+
+def test_email_drops_what_is_no_person() -> None:
+    assert email("jane@acme.com") and email("jane%40acme.com")
+    assert not any(
+        map(email, ["a@example.com", "git@host.io", "icon@2x.png", "a@x..com", "me@users.noreply.github.com"])
+    )
