@@ -34,6 +34,8 @@ _RUN: Final = "[A-Za-z0-9+/_-]{40,}"
 _BASE64: Final = re2.compile(_RUN.encode())
 _BASE64_IN_TEXT: Final = re.compile(_RUN)
 _LOOKED_AT: Final = 40
+_LONG_RUN: Final = 8192
+_KEPT_OF_RUN: Final = 1024
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _READABLE: Final = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 
@@ -72,7 +74,9 @@ def scan(policy: Policy, document: Any, nested_bytes: int) -> Scanned:
         scanned.unscanned += [Unscanned("prompt", places.name(at), "media") for at in places.media(document)]
     inner, left_out = _decoded(gathered.nested, nested_bytes)
     data = encode(_BETWEEN.join([*gathered.texts, *inner] if inner else gathered.texts))
-    hides = any(_is_readable(run.group()) for run in _BASE64.finditer(data))
+    data, hides, is_cut = _without_binary(data)
+    if is_cut:
+        scanned.unscanned += _binary(document)
     if hides or policy.detector.may_find(data):
         _Search(policy, scanned, nested_bytes, hides=hides).look_at(document)
     if left_out:
@@ -101,6 +105,37 @@ def _inner(text: str) -> Any:
     except (orjson.JSONDecodeError, UnicodeEncodeError):
         return None
     return document if type(document) in (dict, list) else None
+
+
+def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
+    """Return the text without the inner part of long base64 that is none, whether some is text, and whether it was cut.
+
+    Random letters bring the gate into ever new states: 8 MB of them would take two seconds. What begins and ends such a
+    run is kept, so that a token beside it is seen.
+    """
+    kept: list[bytes] = []
+    at, hides = 0, False
+    for run in _BASE64.finditer(data):
+        start, end = run.span()
+        if _is_readable(data[start : start + _LOOKED_AT]):
+            hides = True
+        elif end - start > _LONG_RUN:
+            kept.append(data[at : start + _KEPT_OF_RUN])
+            at = end - _KEPT_OF_RUN
+    if not kept:
+        return data, hides, False
+    return b"".join([*kept, data[at:]]), hides, True
+
+
+def _binary(document: Any) -> Iterator[Unscanned]:
+    """Name the texts that hold long base64 which is no text."""
+    for place, _, text in places.located(document):
+        if len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in _runs(text)):
+            yield Unscanned("prompt", places.name(place), "binary")
+
+
+def _runs(text: str) -> Iterator[tuple[int, int]]:
+    return (run.span() for run in _BASE64.finditer(encode(text)))
 
 
 def _is_readable(run: bytes) -> bool:

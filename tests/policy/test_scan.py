@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 import time
 
 import pytest
@@ -184,3 +185,14 @@ def test_scan_when_a_text_is_large_then_its_cost_is_linear():
 
     cost(10_000)
     assert min(cost(800_000) for _ in range(3)) < 16 * min(cost(100_000) for _ in range(3)) + 0.005
+
+
+def test_scan_when_there_is_much_base64_that_is_no_text_then_it_is_named_cheap_and_what_stands_beside_it_is_found():
+    noise = base64.b64encode(random.Random(1).randbytes(3_000_000)).decode()
+    began = time.thread_time()
+    scanned = scan(policy_of(), chat(f"{noise} "), BOUND)
+    assert time.thread_time() - began < 0.4
+    assert [(part.place, part.reason) for part in scanned.unscanned] == [("messages[1].content", "binary")]
+    assert scanned.sightings == []
+    for text in (f"{HIGH} {noise[:20000]}", f"{noise[:20000]} {HIGH}"):
+        assert found(chat(text)) == [("messages[1].content", "github-token", "block")]
