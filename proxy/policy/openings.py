@@ -32,10 +32,11 @@ class Openings:
     """The closures of a group of rules. Immutable once built, so any thread may use it."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
-        trees = [(rule, prefixes.parse(rule.pattern)) for rule in rules]
-        self._opening = Ending([_opening(rule, tree) for rule, tree in trees])
-        self._by_reach = _by_reach(trees)
-        splits = [split for _, tree in trees if (split := prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP))]
+        trees = [prefixes.parse(rule.pattern) for rule in rules]
+        openings = [_opening(rule, tree) for rule, tree in zip(rules, trees, strict=True)]
+        self._opening = Ending(openings)
+        self._by_reach = _by_reach(trees, openings)
+        splits = [split for tree in trees if (split := prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP))]
         self._lead = Ending([lead + prefixes.closure(rest) for lead, rest in splits])
         self._secret = Ending([prefixes.closure(rest) for _, rest in splits])
 
@@ -98,13 +99,13 @@ def _left(rule: Rule, tree: Group) -> str:
     return _LEFT if rule.boundary not in boundaries.INSIDE_WORDS and prefixes.begins_with_word(tree) else ""
 
 
-def _by_reach(trees: list[tuple[Rule, Group]]) -> list[tuple[int, Ending]]:
+def _by_reach(trees: list[Group], openings: list[str]) -> list[tuple[int, Ending]]:
     """Return closures and how many bytes their matches take at most, with what stands before them; few of them."""
     classes: dict[int, tuple[int, list[str]]] = {}
-    for rule, tree in trees:
+    for tree, opening in zip(trees, openings, strict=True):
         widest = prefixes.width(tree)[1]
         if widest is None:
             raise prefixes.UnsupportedPattern("a repeat without an upper bound")
-        reach, openings = classes.get(widest.bit_length() // 2, (0, []))
-        classes[widest.bit_length() // 2] = max(reach, widest + boundaries.REACH), [*openings, _opening(rule, tree)]
-    return [(reach, Ending(openings)) for reach, openings in classes.values()]
+        reach, same = classes.get(widest.bit_length() // 2, (0, []))
+        classes[widest.bit_length() // 2] = max(reach, widest + boundaries.REACH), [*same, opening]
+    return [(reach, Ending(same)) for reach, same in classes.values()]

@@ -17,6 +17,7 @@ Source: https://github.com/google/re2/wiki/Syntax
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 _ESCAPE: Final = re.compile(
@@ -74,8 +75,9 @@ Node = Atom | Mark | Group | Repeat
 Sequence = tuple[Node, ...]
 
 
+@lru_cache(maxsize=1024)
 def parse(pattern: str) -> Group:
-    """Return the structure of `pattern`, flags at its head included.
+    """Return the structure of `pattern`, flags at its head included. Kept, as policies of projects share most rules.
 
     Raises:
         UnsupportedPattern: it holds something outside the known part of RE2's syntax.
