@@ -85,7 +85,7 @@ class Reply:
     async def pass_to(self, take: Take) -> bool:
         """Hand over what has arrived, then every piece from within `take` of the connection.
 
-        A task that is woken for each event of a stream costs more than everything else about it (`make bench`).
+        No gain of this over `read` has been shown with sockets (docs/benchmarks.md).
         """
         if self._pieces and not take(await self.read()):
             return True
