@@ -56,6 +56,8 @@ def other_value(key: Key) -> str:
         "upstream.base_url": "http://h/v1",
         "upstream.headers": "{X-A: b}",
         "prices.overrides": "{m: {input: 1}}",
+        "policy.prompt_actions": "{secret.high: flag}",
+        "policy.output_actions": "{github-token: block}",
         "prices.unknown_price": "{input: 1}",
         "quota.on_database_outage": "capped:2.50",
         "quota.cold_start_share": "0.2",
