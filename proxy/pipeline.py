@@ -255,7 +255,7 @@ class _Run:
         if intake is None or not x.inbound.has_body:
             return request
         if request.body is None:
-            intake.screen = self._screening.upload(intake.observer)
+            intake.screen = await self._screening.upload(intake.observer)
             return request
         return await self._screening.request(request, x.inbound, x.capture)
 

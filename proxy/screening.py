@@ -91,10 +91,12 @@ class Screening:
             if self._settings.unscannable == "deny":
                 raise denied(place, reason)
 
-    def upload(self, observer: MultipartObserver | None) -> "Upload | None":
+    async def upload(self, observer: MultipartObserver | None) -> "Upload | None":
         """Return what scans a body that passes as a stream; `None` where it passes as it comes."""
         if not self.policy.scan_prompts:
             return None
+        if not self.policy.has_prepared_uploads:
+            await asyncio.to_thread(self.policy.prepare_uploads)
         if observer is not None:
             observer.follow()
         denies = self._settings.unscannable == "deny"

@@ -68,7 +68,7 @@ async def test_request_when_prompts_are_not_scanned_then_everything_passes():
     off = screening(scan_prompts=False)
     assert await off.request(request, inbound(), None) is request
     assert await off.message(HIGH) == HIGH
-    assert off.upload(None) is None
+    assert await off.upload(None) is None
     off.missed("message", "binary")
     assert off.verdict.missed == {}
 
@@ -133,19 +133,19 @@ async def test_fault_when_open_then_the_request_passes_and_is_counted(broken):
     assert opened.verdict.faults == 2
 
 
-def test_upload_when_its_scan_fails_then_it_ends_even_if_faults_pass(monkeypatch):
+async def test_upload_when_its_scan_fails_then_it_ends_even_if_faults_pass(monkeypatch):
     def fail(*_):
         raise ValueError
 
-    upload = screening(on_fault="open").upload(None)
+    upload = await screening(on_fault="open").upload(None)
     assert upload is not None
     monkeypatch.setattr(module.UploadScan, "feed", fail)
     with pytest.raises(PolicyUnavailable):
         upload.feed(b"x")
 
 
-def test_upload_when_fed_then_what_may_be_sent_comes_back():
-    upload = screening().upload(None)
+async def test_upload_when_fed_then_what_may_be_sent_comes_back():
+    upload = await screening().upload(None)
     assert upload is not None
     assert upload.feed(f"key {MEDIUM} ".encode()) + upload.finish() == f"key {'ghp_'.ljust(len(MEDIUM), '*')} ".encode()
     with pytest.raises(PolicyViolation):
