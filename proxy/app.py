@@ -10,7 +10,6 @@ process left open into `interrupted` traces, and then gives back the leases that
 """
 
 import asyncio
-import hashlib
 import logging
 import os
 import random
@@ -23,8 +22,12 @@ from typing import Any
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
-from proxy.api.routes import Api
+from proxy.api.routes import Api, Stores
 from proxy.api.routing import RoutingApi
+from proxy.auth.admission import Admission
+from proxy.auth.audit import AuditLog
+from proxy.auth.keyring import Keyring
+from proxy.auth.keys import KeyStore, digest
 from proxy.config.layers import load as load_layers
 from proxy.config.schema import Config, UpstreamEntry
 from proxy.db.pool import Database
@@ -95,6 +98,8 @@ class App:
             clock=clock,
         )
         self.callers = Callers(config.quota, self.projects.quota_rules)
+        keys = KeyStore(self.database)
+        self.keyring = Keyring(config.auth, keys, clock=clock)
         book = LeaseBook(self.journal, self.writer.hurry)
         self.keeper = Keeper(
             config.quota,
@@ -131,6 +136,7 @@ class App:
             planner=self.planner,
             dispatcher=Dispatcher(config.routing, self.health),
             prices=self.prices,
+            admission=Admission(self.keyring) if config.auth.mode == "keys" else None,
             projects=self.projects,
             policies=self.policies,
             quotas=quotas,
@@ -139,14 +145,17 @@ class App:
             recorded=self.writer.notify,
             budget=self.budget,
         )
-        api = Api(
-            self.store,
-            self.ledger,
-            Analytics(self.database),
-            Rollup(self.database, config.database.retention_days),
-            hashlib.sha256(admin_key.encode()).digest(),
-            routing=RoutingApi(config, self.planner, self.health, self.projects),
+        stores = Stores(
+            traces=self.store,
+            quotas=self.ledger,
+            analytics=Analytics(self.database),
+            rollup=Rollup(self.database, config.database.retention_days),
+            keys=keys,
+            keyring=self.keyring,
+            audit=AuditLog(self.database),
         )
+        routing = RoutingApi(config, self.planner, self.health, self.projects)
+        api = Api(stores, routing, digest(admin_key))
         self.ingress = Ingress(config, self.pipeline, api, self.metrics)
         self.ops = Ops(self.metrics, self.state)
         self.metrics.at_scrape(self._samples)
@@ -242,6 +251,9 @@ class App:
             "sidegate_projects", "Projects with settings of their own that are known here.", len(self.projects)
         )
         yield from self._upstream_samples()
+        yield _gauge("sidegate_keys_known", "API keys in memory.", len(self.keyring))
+        yield _counter("sidegate_keys_refused", "Wrong API keys.", self.keyring.refused)
+        yield _counter("sidegate_keys_blocked", "Keys from addresses that had guessed too often.", self.keyring.blocked)
         yield _gauge("sidegate_buffered_bytes", "Request bodies in memory.", self.budget.used_bytes)
 
 

@@ -86,6 +86,16 @@ class PolicyViolation(ProxyError):
         self.rules = tuple(rules)
 
 
+class TooManyAttempts(ProxyError):
+    """Too many wrong credentials came from this address; they are not looked at for a while."""
+
+    status = 429
+    type = "rate_limit_exceeded"
+    default_code = "too_many_attempts"
+    source = "client"
+    retryable = True
+
+
 class QuotaExceeded(ProxyError):
     """The caller has used up what it may. `details` and `reset_at` (ISO 8601) are shown inside the error."""
 

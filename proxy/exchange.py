@@ -99,8 +99,12 @@ class Principal:
 
     user_id: str
     project_id: str
-    source: Literal["header", "body", "default"]
+    source: Literal["header", "body", "default", "key"]
     """Where the user's name came from."""
+    key_id: str | None = None
+    """Of the API key, in mode `keys`."""
+    models: frozenset[str] | None = None
+    """The models that the key is limited to; `None`: all."""
 
 
 @dataclass(frozen=True, slots=True)

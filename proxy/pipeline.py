@@ -19,6 +19,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
+from proxy.auth.admission import Admission, check_model
 from proxy.auth.identify import conversation_hint, identify, with_body_hint
 from proxy.config import project
 from proxy.config.schema import Config
@@ -95,6 +96,8 @@ class Pipeline:
     recorded: Callable[[], None]
     """Tells the journal's writer that there is something to write."""
     budget: ByteBudget
+    admission: Admission | None = None
+    """Asked who calls in mode `keys`; `None` in mode `trusted`."""
 
     # Plain functions that return what is to be awaited: each wait of a request resumes every coroutine above it.
 
@@ -231,7 +234,11 @@ class _Run:
     async def _identify(self) -> None:
         """Phase 1: who calls, and what the caller's project decides for itself."""
         x, projects = self._x, self._with.projects
-        x.principal = identify(x.inbound.fields, self._with.config.identity)
+        admission = self._with.admission
+        if admission is None:
+            x.principal = identify(x.inbound.fields, self._with.config.identity)
+        else:
+            x.principal = await admission.admit(x.inbound)
         if not projects.is_ready:
             await projects.ready()
         self._project = projects.get(x.principal.project_id)
@@ -241,6 +248,7 @@ class _Run:
         x, settings = self._x, self._with.config
         assert x.principal is not None
         x.principal = with_body_hint(x.principal, request.user_hint)
+        check_model(x.principal, request.model, billable=x.inbound.operation.billable)
         if (conversation := conversation_hint(x.inbound.fields)) is not None:
             x.request = replace(request, conversation=conversation)
         if settings.tracing.enabled and settings.tracing.content != "off":

@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 
+from proxy.auth.admission import check_model
 from proxy.candidates import Candidate, RoutePlan
 from proxy.config.project import DEFAULT, ProjectSettings
 from proxy.config.schema import Config
@@ -58,6 +59,8 @@ class Planner:
         is_text = request.body is not None and inbound.operation.dialect in _OF_TEXT and inbound.operation.billable
         hints = read_hints(inbound.fields)
         is_virtual, named = catalogue.virtual(model) if is_text else (False, None)
+        if is_text and hints.layer is not None:
+            check_model(principal, hints.layer, billable=True)
         if is_virtual or (is_text and hints.layer is not None):
             asked = self._asked(request, principal, hints)
             plan = plan_layers(asked, named, self._market(inbound, request, project))

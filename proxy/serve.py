@@ -104,6 +104,7 @@ class _Process:
         self._background.start("database", lambda: self._keep_database(app, data_dir))
         self._background.start("projects", app.projects.run)
         self._background.start("quota keeper", app.keeper.run)
+        self._background.start("keys", app.keyring.run)
         self._background.start("journal disk", lambda: every(_TEND_PERIOD_S, app.tend_journal))
         await self._stop.wait()
         await self._drain(app)

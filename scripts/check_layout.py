@@ -34,7 +34,11 @@ TESTED_ELSEWHERE = {
     "routing/told": "flow/test_routing.py",
     "trace/decision": "trace/test_record.py",
     "__main__": "cli",
+    "api/bodies": "api/test_quotas.py",
+    "api/caller": "api/test_routes_roles.py",
+    "api/changes": "api/test_keys.py",
     "app": "flow",
+    "config/auth": "auth/test_keyring.py",
     "config/projects": "projects/test_directory.py",
     "db/become": "db/test_postmaster.py",
     "journal/chain": "journal/test_segments.py",
@@ -75,7 +79,7 @@ TESTS_ACROSS_MODULES = {
 }
 """Test files of a behaviour that several modules make together."""
 
-SQL_MODULES = {"keys", "ledger", "store", "rollup", "queries", "migrate", "partitions"}
+SQL_MODULES = {"audit", "keys", "ledger", "store", "rollup", "queries", "migrate", "partitions"}
 # `SELECT 1` reads nothing: it asks whether a connection lives.
 SQL = re.compile(
     r"\s*(SELECT\s(?!1$)|INSERT INTO\s|UPDATE\s+\S+\s+SET\s|DELETE FROM\s|CREATE (TEMP |OR |TABLE|INDEX|FUNCTION)|"

@@ -1,6 +1,7 @@
 """Phase 4 from a body to a plan: which facts are gathered, and what a project's settings mean."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -76,6 +77,14 @@ def test_layer_in_the_header_takes_the_place_of_a_real_model():
     assert planner().plan(*asked("gpt-5", (b"x-sidegate-layer", b"L2"))).candidates[0].sent_as is None
     without = planner().plan(*asked(None, (b"x-sidegate-layer", b"L2")))
     assert without.candidates[0].replaces_model is False
+
+
+def test_key_limited_to_models_gets_a_layer_by_header_only_if_its_list_has_it():
+    inbound, request, who = asked("gpt-4o-mini", (b"x-sidegate-layer", b"L2"))
+    with pytest.raises(PermissionDenied) as denied:
+        planner().plan(inbound, request, replace(who, models=frozenset({"gpt-4o-mini"})))
+    assert denied.value.code == "model_not_allowed"
+    assert planner().plan(inbound, request, replace(who, models=frozenset({"gpt-4o-mini", "L2"}))).layer == "L2"
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/moderations"])

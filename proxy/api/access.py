@@ -1,37 +1,46 @@
-"""Who may use the API of our own. Today one credential exists: the admin key, which may do everything.
+"""Who may use the API of our own: the holder of the admin key, and users by their keys and roles.
 
-Compared are SHA-256 digests in constant time, so neither the key nor its length can be guessed by timing, and the key
-itself is not kept. A request without the right key learns nothing but that.
+The admin key is compared by SHA-256 digest in constant time, and is not kept. Every other key is one of `api_keys`. A
+request without a valid key learns nothing but that; wrong keys are counted against their address (`auth.keyring`).
 
 Source: RFC 6750 section 2.1 (Bearer); RFC 9110 section 11.1 (schemes ignore case).
 """
 
-import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Literal, get_args
 
+from proxy.api.caller import Caller
+from proxy.auth.admission import check
+from proxy.auth.keyring import Keyring
+from proxy.auth.keys import digest, scope
+from proxy.auth.roles import OPERATOR, PERMISSIONS
 from proxy.errors import Unauthenticated
-
-Permission = Literal["traces:read", "quota:read", "quota:write", "analytics:read", "analytics:rebuild", "routing:read"]
 
 
 class Access:
     """Checks credentials. `admin_key_hash`: SHA-256 digest of the admin key."""
 
-    def __init__(self, admin_key_hash: bytes) -> None:
+    def __init__(self, admin_key_hash: bytes, keyring: Keyring) -> None:
         self._admin_key_hash = admin_key_hash
-        self._admin_may: frozenset[Permission] = frozenset(get_args(Permission))
+        self._keyring = keyring
 
-    def require(self, authorization: Sequence[str], permission: Permission) -> None:
-        """Return if the request's `Authorization` values allow `permission`.
+    async def identify(self, authorization: Sequence[str], peer: str | None) -> Caller:
+        """Return the caller that the request's `Authorization` values name.
 
         Raises:
             Unauthenticated: no key, more than one, or a wrong one.
+            TooManyAttempts: too many wrong ones came from this address.
+            PermissionDenied: the key's scopes leave the API out.
+            DatabaseUnavailable: the key cannot be looked up just now.
         """
         scheme, _, key = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
-        if scheme.lower() != "bearer" or not key.strip():
-            raise Unauthenticated("This endpoint needs the admin key: send `Authorization: Bearer <admin key>`.")
-        digest = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
-        if not hmac.compare_digest(digest, self._admin_key_hash) or permission not in self._admin_may:
-            raise Unauthenticated("The admin key is wrong. It stands in SIDEGATE_ADMIN_KEY or in data_dir/admin.key.")
+        key = key.strip()
+        if scheme.lower() != "bearer" or not key:
+            raise Unauthenticated("This endpoint needs a key: send `Authorization: Bearer <admin key or API key>`.")
+        if hmac.compare_digest(digest(key), self._admin_key_hash):
+            return Caller(OPERATOR, peer=peer)
+        stored = await self._keyring.find(key, peer)
+        check(stored, "api")
+        permissions = frozenset() if stored.role is None else PERMISSIONS[stored.role]
+        models = scope(stored.scopes.get("models"))
+        return Caller(permissions, stored.project_id, stored.user_id, stored.role, stored.id, peer, models)

@@ -9,6 +9,7 @@ Failure mode: leaves of `errors`; a database that is away is 503.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from itertools import islice
@@ -31,7 +32,9 @@ from proxy.analytics.figures import (
 )
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import DayCheck, Rollup
+from proxy.api.caller import Caller
 from proxy.api.parameters import DAY, EDGE, Parameter, integer, one_of, read, text
+from proxy.auth.audit import AuditLog
 from proxy.errors import InvalidRequest
 
 _MAX_NAMES: Final = 1000
@@ -63,51 +66,56 @@ _MEMBERS: Final = {
 class AnalyticsApi:
     """Handlers of the noun."""
 
-    def __init__(self, analytics: Analytics, rollup: Rollup) -> None:
+    def __init__(self, analytics: Analytics, rollup: Rollup, audit: AuditLog) -> None:
         self._analytics = analytics
         self._rollup = rollup
+        self._audit = audit
 
-    async def usage(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def usage(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the sums of a range and their parts by layer, model and period."""
-        return _json(_usage(await self._analytics.usage(_question(_read(request, _FILTERS)))))
+        return _json(_usage(await self._analytics.usage(_question(_read(request, _FILTERS), caller))))
 
-    async def error_rate(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def error_rate(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with how many requests, and how many calls of each model, failed."""
-        return _json(_error_rate(await self._analytics.usage(_question(_read(request, _FILTERS)))))
+        return _json(_error_rate(await self._analytics.usage(_question(_read(request, _FILTERS), caller))))
 
-    async def top_expensive(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def top_expensive(
+        self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller
+    ) -> web.Response:
         """Answer with the dearest requests."""
         values = _read(request, _EXPENSIVE)
-        time_range, rows = await self._analytics.expensive(_question(values), values.get("limit", 10))
+        time_range, rows = await self._analytics.expensive(_question(values, caller), values.get("limit", 10))
         return _json({"timeRange": _range(time_range), "requests": [_expensive(row) for row in rows]})
 
-    async def latency(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def latency(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with percentiles of durations and of times to the first byte."""
-        return _json(_latency(await self._analytics.latency(_question(_read(request, _RANGE)))))
+        return _json(_latency(await self._analytics.latency(_question(_read(request, _RANGE), caller))))
 
-    async def users(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def users(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the users who spent most."""
         values = _read(request, _SHARES)
-        time_range, rows = await self._analytics.users(_question(values), values.get("limit", 50))
+        time_range, rows = await self._analytics.users(_question(values, caller), values.get("limit", 50))
         return _json({"timeRange": _range(time_range), "users": [_share("userId", row) for row in rows]})
 
-    async def projects(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def projects(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the projects that spent most."""
         values = _read(request, _SHARES)
-        time_range, rows = await self._analytics.projects(_question(values), values.get("limit", 50))
+        time_range, rows = await self._analytics.projects(_question(values, caller), values.get("limit", 50))
         return _json({"timeRange": _range(time_range), "projects": [_share("projectId", row) for row in rows]})
 
-    async def check(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def check(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Compare the sums of one day with its traces."""
-        day, project_id = self._day(request)
+        day, project_id = self._day(request, caller)
         return _json(_checked(day, await self._rollup.check(day, project_id)))
 
-    async def rebuild(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def rebuild(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Make the sums of one day anew from its traces; answer with what was different."""
-        day, project_id = self._day(request)
-        return _json(_checked(day, await self._rollup.rebuild(day, project_id)))
+        day, project_id = self._day(request, caller)
+        async with self._audit.change(caller.actor, "analytics.rebuild", project_id, day.isoformat()):
+            rows = await self._rollup.rebuild(day, project_id)
+        return _json(_checked(day, rows))
 
-    def _day(self, request: web.BaseRequest) -> tuple[date, str | None]:
+    def _day(self, request: web.BaseRequest, caller: Caller) -> tuple[date, str | None]:
         values = read(_query(request), _REBUILD)
         if "day" not in values:
             raise InvalidRequest("`day` is missing.", code="invalid_parameter", param="day")
@@ -118,7 +126,7 @@ class AnalyticsApi:
                 code="traces_gone",
                 param="day",
             )
-        return day, values.get("projectId")
+        return day, caller.project(values.get("projectId"))
 
 
 def _query(request: web.BaseRequest) -> str:
@@ -142,8 +150,9 @@ def _date(edge: date) -> date:
     return edge.date() if isinstance(edge, datetime) else edge
 
 
-def _question(values: Mapping[str, Any]) -> Question:
-    return Question(**{_MEMBERS[name]: value for name, value in values.items() if name in _MEMBERS})
+def _question(values: Mapping[str, Any], caller: Caller) -> Question:
+    question = Question(**{_MEMBERS[name]: value for name, value in values.items() if name in _MEMBERS})
+    return replace(question, project_id=caller.project(question.project_id))
 
 
 def _usage(usage: Usage) -> dict[str, Any]:

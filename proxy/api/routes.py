@@ -17,17 +17,24 @@ from aiohttp import web
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
-from proxy.api.access import Access, Permission
+from proxy.api.access import Access
 from proxy.api.analytics import AnalyticsApi
+from proxy.api.caller import Caller
+from proxy.api.changes import Changes
+from proxy.api.keys import Keys
 from proxy.api.quotas import Quotas
 from proxy.api.routing import RoutingApi
 from proxy.api.traces import Traces
+from proxy.auth.audit import AuditLog
+from proxy.auth.keyring import Keyring
+from proxy.auth.keys import KeyStore
+from proxy.auth.roles import Permission
 from proxy.errors import DatabaseUnavailable, InvalidRequest
 from proxy.openai.error_body import render
 from proxy.quota.ledger import Ledger
 from proxy.trace.store import TraceStore
 
-Handler = Callable[[web.BaseRequest, Mapping[str, str]], Awaitable[web.Response]]
+Handler = Callable[[web.BaseRequest, Mapping[str, str], Caller], Awaitable[web.Response]]
 
 _PREFIX = "/v1/"
 _PROVIDERS_OWN = frozenset({"/v1/traces/ingest"})
@@ -41,7 +48,21 @@ class Endpoint:
     method: str
     path: str
     handler: Handler
-    permission: Permission
+    permission: Permission | None
+    """`None`: whoever has a valid key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What the handlers answer from."""
+
+    traces: TraceStore
+    quotas: Ledger
+    analytics: Analytics
+    rollup: Rollup
+    keys: KeyStore
+    keyring: Keyring
+    audit: AuditLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +77,12 @@ class Route:
 class Api:
     """Matches and answers requests to the API of our own."""
 
-    def __init__(
-        self,
-        traces: TraceStore,
-        quotas: Ledger,
-        analytics: Analytics,
-        rollup: Rollup,
-        admin_key_hash: bytes,
-        *,
-        routing: RoutingApi | None = None,
-    ) -> None:
-        self._access = Access(admin_key_hash)
-        of_traces, of_quotas = Traces(traces), Quotas(quotas)
-        of_analytics = AnalyticsApi(analytics, rollup)
-        table: tuple[Endpoint, ...] = (
+    def __init__(self, stores: Stores, routing: RoutingApi, admin_key_hash: bytes) -> None:
+        self._access = Access(admin_key_hash, stores.keyring)
+        of_traces, of_quotas = Traces(stores.traces), Quotas(stores.quotas, stores.audit)
+        of_analytics = AnalyticsApi(stores.analytics, stores.rollup, stores.audit)
+        of_keys, of_changes = Keys(stores.keys, stores.keyring, stores.audit), Changes(stores.audit)
+        self.table: tuple[Endpoint, ...] = (
             Endpoint("GET", "/v1/traces", of_traces.search, "traces:read"),
             Endpoint("GET", "/v1/traces/{traceId}", of_traces.get, "traces:read"),
             Endpoint("GET", "/v1/quota/status", of_quotas.status, "quota:read"),
@@ -84,13 +97,16 @@ class Api:
             Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read"),
             Endpoint("GET", "/v1/analytics/check", of_analytics.check, "analytics:rebuild"),
             Endpoint("POST", "/v1/analytics/rebuild", of_analytics.rebuild, "analytics:rebuild"),
+            Endpoint("GET", "/v1/sidegate/whoami", of_changes.whoami, None),
+            Endpoint("GET", "/v1/sidegate/keys", of_keys.list, "keys:read"),
+            Endpoint("POST", "/v1/sidegate/keys", of_keys.create, "keys:write"),
+            Endpoint("POST", "/v1/sidegate/keys/{keyId}/rotate", of_keys.rotate, "keys:write"),
+            Endpoint("POST", "/v1/sidegate/keys/{keyId}/revoke", of_keys.revoke, "keys:write"),
+            Endpoint("GET", "/v1/sidegate/audit", of_changes.list, "audit:read"),
+            Endpoint("POST", "/v1/route", routing.explain, "routing:read"),
+            Endpoint("GET", "/v1/sidegate/upstreams", routing.upstreams, "upstreams:read"),
         )
-        if routing is not None:
-            table += (
-                Endpoint("POST", "/v1/route", routing.explain, "routing:read"),
-                Endpoint("GET", "/v1/sidegate/upstreams", routing.upstreams, "routing:read"),
-            )
-        self._by_first_segment = _index(table)
+        self._by_first_segment = _index(self.table)
 
     def match(self, method: str, path: str) -> Route | None:
         """Return the route of a request, `None` if the path is not ours. `path`: without the query."""
@@ -113,9 +129,11 @@ class Api:
         """
         if route.endpoint is None:
             return _method_not_allowed(request.method, route.allowed)
-        self._access.require(request.headers.getall("Authorization", []), route.endpoint.permission)
         try:
-            return await route.endpoint.handler(request, route.arguments)
+            caller = await self._access.identify(request.headers.getall("Authorization", []), request.remote)
+            if route.endpoint.permission is not None:
+                caller.require(route.endpoint.permission)
+            return await route.endpoint.handler(request, route.arguments, caller)
         except DatabaseUnavailable as error:
             message = "PostgreSQL cannot be reached just now. What requests used is kept in the journal until it can."
             raise DatabaseUnavailable(message, retry_after_s=_RETRY_AFTER_S) from error

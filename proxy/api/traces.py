@@ -8,7 +8,7 @@ Failure mode: leaves of `errors`; a database that is away is 503, never an empty
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from decimal import Decimal
 from typing import Any, get_args
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
+from proxy.api.caller import Caller
 from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, one_of, read, text
 from proxy.errors import InvalidRequest
 from proxy.exchange import Outcome
@@ -47,12 +48,12 @@ class Traces:
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
-    async def get(self, request: web.BaseRequest, arguments: Mapping[str, str]) -> web.Response:
+    async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one trace. Takes no parameters."""
         read(_query(request), {})
         trace_id = _parse_id(arguments["traceId"])
         trace = await self._store.get(trace_id)
-        if trace is None:
+        if trace is None or not caller.sees(trace.project_id):
             raise InvalidRequest(
                 f"No trace {trace_id}. A trace can be read about a second after its request ended; while PostgreSQL "
                 "is away it waits in the journal. Traces past retention are gone.",
@@ -62,12 +63,13 @@ class Traces:
             )
         return _json(_document(trace))
 
-    async def search(self, request: web.BaseRequest, _arguments: Mapping[str, str]) -> web.Response:
+    async def search(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one page of traces, the newest first."""
         values = read(_query(request), _PARAMETERS)
         limit = values.pop("limit", _DEFAULT_PAGE)
         cursor = values.pop("cursor", None)
         filters = Filters(**{_FILTERS[name][0]: value for name, value in values.items()})
+        filters = replace(filters, project_id=caller.project(filters.project_id))
         page = await self._store.search(filters, limit, cursor)
         return _json(
             {"traces": [_document(trace) for trace in page.traces], "nextCursor": page.cursor and str(page.cursor)}

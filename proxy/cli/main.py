@@ -27,6 +27,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "serve": ("proxy.cli.serve:configure", "start the proxy"),
         "config": ("proxy.cli.config:configure", "check, show or describe the configuration"),
         "migrate": ("proxy.cli.migrate:configure", "change the schema of the database, or tell where it stands"),
+        "keys": ("proxy.cli.keys:configure", "make, list, rotate and revoke API keys"),
         "quota": ("proxy.cli.quota:configure", "look at the quotas of callers and change them"),
         "route": ("proxy.cli.route:configure", "explain where a request would go, and show the providers"),
         "analytics": ("proxy.cli.analytics:configure", "ask who spent what, where and why"),

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
+from proxy.config.auth import Auth as Auth
 from proxy.config.names import did_you_mean, nearest
 from proxy.config.policy import Policy as Policy
 from proxy.config.projects import Projects as Projects
@@ -287,6 +288,7 @@ class Config(Section):
     tracing: Tracing = Tracing()
     identity: Identity = Identity()
     prices: Prices = Prices()
+    auth: Auth = Auth()
     projects: Projects = Projects()
     quota: Quota = Quota()
     policy: Policy = Policy()

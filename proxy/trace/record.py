@@ -135,7 +135,7 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
         document["error_info"] = error_info(x)
         document["policy"] = policy_of(x.verdict)
         document["phases"] = _phases(x)
-        document["client"] = _client(x.inbound)
+        document["client"] = _client(x.inbound, x.principal.key_id if x.principal else None)
     return encode(document)
 
 
@@ -229,7 +229,7 @@ def _phases(x: Exchange) -> dict[str, float]:
     return phases
 
 
-def _client(inbound: Inbound) -> Mapping[str, str | None]:
+def _client(inbound: Inbound, key_id: str | None) -> Mapping[str, str | None]:
     get = inbound.fields.get
     version = get(b"x-stainless-package-version", b"?")
     return _described(
@@ -237,20 +237,27 @@ def _client(inbound: Inbound) -> Mapping[str, str | None]:
             None if value is None else value[:NAME]
             for value in (get(b"user-agent"), get(b"x-stainless-lang"), version, get(b"x-stainless-retry-count"))
         ],
-        bounded(inbound.peer, NAME),
+        (bounded(inbound.peer, NAME), key_id),
     )
 
 
 @lru_cache(_REMEMBERED_CLIENTS)
 def _described(
-    agent: bytes | None, language: bytes | None, version: bytes | None, retries: bytes | None, peer: str | None
+    agent: bytes | None,
+    language: bytes | None,
+    version: bytes | None,
+    retries: bytes | None,
+    origin: tuple[str | None, str | None],
 ) -> Mapping[str, str | None]:
     """Return what is told of a client: the same for all its requests, so it is put together once. Not to be changed."""
+    peer, key_id = origin
     client = {"userAgent": _text(agent), "peer": peer}
     if language is not None:
         client["sdk"] = f"{_text(language)}/{_text(version)}"
     if retries is not None:
         client["retryCount"] = _text(retries)
+    if key_id is not None:
+        client["keyId"] = key_id
     return client
 
 

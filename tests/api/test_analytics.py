@@ -1,6 +1,5 @@
 """The endpoints of analytics as a client sees them; that the sums are right is tested in tests/analytics."""
 
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
@@ -10,18 +9,12 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
-from proxy.analytics.queries import Analytics
-from proxy.analytics.rollup import Rollup
-from proxy.api.routes import Api
 from proxy.config import schema
 from proxy.db.pool import Database
-from proxy.errors import ProxyError
-from proxy.openai.error_body import render
-from proxy.quota.ledger import Ledger
 from proxy.trace.store import TraceStore
 from tests.analytics.history import Call, Request
+from tests.fakes.own_api import ADMIN_KEY, handler, own_api
 
-KEY = "admin-0123456789"
 SETTINGS = schema.Database()
 DAY = date(2026, 10, 7)
 ALL = "startDate=2026-10-07&endDate=2026-10-08"
@@ -49,24 +42,7 @@ async def client(database_url: str) -> AsyncIterator[TestClient[web.BaseRequest,
     store = TraceStore(database, SETTINGS)
     async with database.transaction() as connection:
         await store.apply(connection, [request.record() for request in HISTORY])
-    api = Api(
-        store,
-        Ledger(database, schema.Quota(), "api"),
-        Analytics(database),
-        Rollup(database, 3650),
-        hashlib.sha256(KEY.encode()).digest(),
-    )
-
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        route = api.match(request.method, request.raw_path.partition("?")[0])
-        assert route is not None
-        try:
-            return await api.handle(request, route)
-        except ProxyError as error:
-            status, _, body = render(error)
-            return web.Response(status=status, body=body, content_type="application/json")
-
-    client = TestClient(RawTestServer(handle))
+    client = TestClient(RawTestServer(handler(own_api(database))))
     await client.start_server()
     yield client
     await client.close()
@@ -74,7 +50,7 @@ async def client(database_url: str) -> AsyncIterator[TestClient[web.BaseRequest,
 
 
 async def _get(client, path: str, status: int = 200, method: str = "GET"):
-    headers = {"Authorization": f"Bearer {KEY}"}
+    headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
     async with client.request(method, f"/v1/analytics{path}", headers=headers) as response:
         body = await response.read()
         assert response.status == status, body

@@ -14,21 +14,18 @@ from aiohttp.test_utils import RawTestServer, TestClient, make_mocked_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.analytics.queries import Analytics
-from proxy.analytics.rollup import Rollup
-from proxy.api.quotas import _CALLER, _LIMITS, _members, read_body
-from proxy.api.routes import Api
+from proxy.api.bodies import members as _members
+from proxy.api.bodies import read_body
+from proxy.api.quotas import _CALLER, _LIMITS
 from proxy.config import schema
 from proxy.config.quota import Quota
 from proxy.db.pool import Database
-from proxy.errors import InvalidRequest, ProxyError
+from proxy.errors import InvalidRequest
 from proxy.journal.frames import Kind, Record
-from proxy.openai.error_body import render
 from proxy.quota.ledger import Ledger
-from proxy.trace.store import TraceStore
+from tests.fakes.own_api import ADMIN_KEY, handler, own_api
 
-KEY = "admin-0123456789"
-AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+AUTHORIZED = {"Authorization": f"Bearer {ADMIN_KEY}"}
 SETTINGS = schema.Database()
 DEFAULTS = Quota(default_tokens_daily=1000, default_cost_daily=Decimal("2.5"), lease_ttl_s=86_400)
 LEASE = UUID("019e7044-8800-77cc-8d99-d8c5accf11fb")
@@ -36,34 +33,12 @@ LEASE = UUID("019e7044-8800-77cc-8d99-d8c5accf11fb")
 Serve = Callable[[Database], TestClient[web.BaseRequest, None]]
 
 
-def _handler(api: Api) -> Callable[[web.BaseRequest], object]:
-    async def handle(request: web.BaseRequest) -> web.Response:
-        route = api.match(request.method, request.raw_path.partition("?")[0])
-        assert route is not None
-        try:
-            return await api.handle(request, route)
-        except ProxyError as error:
-            status, headers, body = render(error)
-            return web.Response(
-                status=status, body=body, headers=[(name.decode(), value.decode()) for name, value in headers]
-            )
-
-    return handle
-
-
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     clients = []
 
     async def start(database: Database) -> TestClient[web.BaseRequest, None]:
-        api = Api(
-            TraceStore(database, SETTINGS),
-            Ledger(database, DEFAULTS, "api"),
-            Analytics(database),
-            Rollup(database, 30),
-            hashlib.sha256(KEY.encode()).digest(),
-        )
-        client = TestClient(RawTestServer(_handler(api)))
+        client = TestClient(RawTestServer(handler(own_api(database, DEFAULTS))))
         await client.start_server()
         clients.append(client)
         return client
@@ -349,7 +324,7 @@ async def test_body_above_the_limit_is_413(serve: Serve) -> None:
 
 
 async def test_body_that_does_not_arrive_is_408(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.api.quotas._BODY_S", 0.01)
+    monkeypatch.setattr("proxy.api.bodies._BODY_S", 0.01)
     error = (await _post(await serve(Database(SETTINGS)), "update", b"", 408, **{"Content-Length": "5"}))["error"]
     assert error["code"] == "request_timeout"
 

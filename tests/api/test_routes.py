@@ -2,14 +2,10 @@ import timeit
 
 import pytest
 
-from proxy.analytics.queries import Analytics
-from proxy.analytics.rollup import Rollup
 from proxy.api.routes import Api
 from proxy.config import schema
-from proxy.config.quota import Quota
 from proxy.db.pool import Database
-from proxy.quota.ledger import Ledger
-from proxy.trace.store import TraceStore
+from tests.fakes.own_api import own_api
 
 SETTINGS = schema.Database()
 
@@ -17,13 +13,7 @@ SETTINGS = schema.Database()
 @pytest.fixture(scope="module")
 def api() -> Api:
     database = Database(SETTINGS)
-    return Api(
-        TraceStore(database, SETTINGS),
-        Ledger(database, Quota(), "api"),
-        Analytics(database),
-        Rollup(database, 30),
-        b"\0" * 32,
-    )
+    return own_api(database)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import re
 import time
@@ -11,41 +10,20 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
 
-from proxy.analytics.queries import Analytics
-from proxy.analytics.rollup import Rollup
-from proxy.api.routes import Api
 from proxy.config import schema
 from proxy.db.pool import Database
-from proxy.errors import ProxyError
 from proxy.exchange import Exchange
 from proxy.journal.frames import Kind, Record
-from proxy.openai.error_body import render
-from proxy.quota.ledger import Ledger
 from proxy.trace import record
 from proxy.trace.store import TraceStore
+from tests.fakes.own_api import ADMIN_KEY, handler, own_api
 from tests.trace.exchanges import begun, finished
 
-KEY = "admin-0123456789"
-AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+AUTHORIZED = {"Authorization": f"Bearer {ADMIN_KEY}"}
 NOW_MS = time.time_ns() // 1_000_000
 SETTINGS = schema.Database()
 
 Serve = Callable[[Database], TestClient[web.BaseRequest, None]]
-
-
-def _handler(api: Api) -> Callable[[web.BaseRequest], object]:
-    async def handle(request: web.BaseRequest) -> web.Response:
-        route = api.match(request.method, request.raw_path.partition("?")[0])
-        assert route is not None
-        try:
-            return await api.handle(request, route)
-        except ProxyError as error:
-            status, headers, body = render(error)
-            return web.Response(
-                status=status, body=body, headers=[(name.decode(), value.decode()) for name, value in headers]
-            )
-
-    return handle
 
 
 @pytest.fixture
@@ -53,14 +31,7 @@ async def serve() -> AsyncIterator[Serve]:
     clients = []
 
     async def start(database: Database) -> TestClient[web.BaseRequest, None]:
-        api = Api(
-            TraceStore(database, SETTINGS),
-            Ledger(database, schema.Quota(), "api"),
-            Analytics(database),
-            Rollup(database, 30),
-            hashlib.sha256(KEY.encode()).digest(),
-        )
-        client = TestClient(RawTestServer(_handler(api)))
+        client = TestClient(RawTestServer(handler(own_api(database))))
         await client.start_server()
         clients.append(client)
         return client

@@ -45,6 +45,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.traces: list[dict[str, Any]] = []
         self.asked: list[tuple[str, dict[str, str], str | None]] = []
+        self.bodies: list[dict[str, Any]] = []
         self.refusal: tuple[int, bytes] | None = None
         self.page = 500
         api = self
@@ -60,7 +61,10 @@ class FakeApi:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_POST = do_GET
+            def do_POST(self) -> None:
+                if length := int(self.headers["Content-Length"] or 0):
+                    api.bodies.append(json.loads(self.rfile.read(length)))
+                self.do_GET()
 
             def log_message(self, *_: Any) -> None:
                 """Keep the test's output clean."""

@@ -1,0 +1,111 @@
+"""Bodies of our own API: most that come are small JSON objects, read as strictly as query parameters.
+
+Unknown members, members given twice and bad values are all reported in one 400; `param` names the first. Numbers with a
+point or an exponent stay exact decimals.
+
+Source: RFC 8259 sections 4 and 6 (names, numbers); RFC 9110 section 10.1.1 (Expect).
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import orjson
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from proxy.api.parameters import Parameter
+from proxy.config.names import nearest, shown
+from proxy.errors import InvalidRequest
+from proxy.intake import too_large
+
+_MAX_BODY_BYTES = 16_384
+_BODY_S = 10.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class _Members(tuple[tuple[str, Any], ...]):
+    """An object of JSON as its members in order, those given twice included."""
+
+
+async def read_body(request: web.BaseRequest, limit_bytes: int = _MAX_BODY_BYTES) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        InvalidRequest: 413 above the limit, 408 if it takes too long, 400 if its framing is broken.
+    """
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(_CONTINUE)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > limit_bytes:
+                    raise too_large(limit_bytes)
+    except TimeoutError:
+        message = f"The request body did not arrive within {_BODY_S:g} s."
+        raise InvalidRequest(message, status=408, code="request_timeout") from None
+    except (web.RequestPayloadError, BadHttpMessage):
+        raise InvalidRequest("The framing of the request body is broken.", code="invalid_body") from None
+    return bytes(body)
+
+
+def members(text: bytes, known: Mapping[str, Parameter]) -> dict[str, Any]:
+    """Return the values of a JSON object by name.
+
+    Raises:
+        InvalidRequest: it is none, or names every mistake in it and what would be right.
+    """
+    try:
+        document = json.loads(text.decode(), object_pairs_hook=_Members, parse_float=_number)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, _Members):
+        raise InvalidRequest("The request body must be a JSON object in UTF-8.", code="invalid_body")
+    values: dict[str, Any] = {}
+    mistakes: dict[str, str] = {}
+    for name, value in document:
+        if name not in known:
+            mistakes[name] = f"Unknown member `{shown(name)}`{_suggestion(name, known)}."
+        elif name in values:
+            mistakes[name] = f"`{name}` is given twice."
+        else:
+            try:
+                values[name] = known[name].parse(value)
+            except ValueError:
+                mistakes[name] = f"`{name}` must be {known[name].allowed}."
+    if mistakes:
+        message = f"{' '.join(mistakes.values())} Known members: {', '.join(sorted(known))}."
+        raise invalid(next(iter(mistakes)), message)
+    return values
+
+
+def _number(literal: str) -> Decimal:
+    """Return a number with a point or an exponent, exactly; `NaN`, which no limit may be, if it is out of all range."""
+    try:
+        return Decimal(literal)
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+def _suggestion(name: str, known: Mapping[str, Parameter]) -> str:
+    close = nearest(name, known)
+    return f"; did you mean `{close}`?" if close else ""
+
+
+def invalid(param: str, message: str) -> InvalidRequest:
+    """Return the 400 about one member or parameter."""
+    return InvalidRequest(message, code="invalid_parameter", param=shown(param))
+
+
+def json_answer(document: Any, status: int = 200) -> web.Response:
+    """Return an answer that nobody keeps."""
+    return web.Response(
+        status=status,
+        body=orjson.dumps(document, option=orjson.OPT_UTC_Z),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )

@@ -1,0 +1,60 @@
+"""`/v1/sidegate/audit` and `/v1/sidegate/whoami`: who changed what, and what the caller may do."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+
+from proxy.api.bodies import json_answer
+from proxy.api.caller import Caller
+from proxy.api.parameters import integer, read, text
+from proxy.auth.audit import AuditLog, Entry
+
+_LISTED: Final = {"projectId": text(256), "limit": integer(1, 500), "cursor": integer(1, 10**9)}
+
+
+class Changes:
+    """Handlers of both nouns."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
+
+    async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
+        """Answer with changes, the latest first."""
+        values = read(_query(request), _LISTED)
+        limit = values.get("limit", 100)
+        found = await self._audit.list(caller.project(values.get("projectId")), limit + 1, values.get("cursor"))
+        cursor = str(found[limit - 1].id) if len(found) > limit else None
+        return json_answer({"changes": [_document(entry) for entry in found[:limit]], "nextCursor": cursor})
+
+    async def whoami(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
+        """Answer with the caller, its role and what that allows."""
+        read(_query(request), {})
+        return json_answer(
+            {
+                "userId": caller.user_id,
+                "projectId": caller.project_id,
+                "role": "operator" if caller.is_operator else caller.role,
+                "keyId": caller.key_id,
+                "permissions": sorted(caller.permissions),
+            }
+        )
+
+
+def _query(request: web.BaseRequest) -> str:
+    return request.raw_path.partition("?")[2]
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": str(entry.id),
+        "at": entry.at,
+        "actor": entry.actor,
+        "keyId": entry.key_id,
+        "peer": entry.peer,
+        "action": entry.action,
+        "projectId": entry.project_id,
+        "target": entry.target,
+        "details": entry.details,
+        "outcome": entry.outcome,
+    }

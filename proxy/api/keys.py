@@ -1,0 +1,198 @@
+"""`/v1/sidegate/keys`: API keys of users. A key is shown once, when it is made; afterwards only its id is known.
+
+Keys are never deleted, so that what a trace or the audit log names can be looked up. Nobody makes a key that may do
+more than he may himself: the role of a key is that of its user.
+
+Failure mode: leaves of `errors`; a database that is away is 503. `create` and `rotate` make another key each time.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from aiohttp import web
+
+from proxy.api.bodies import invalid, json_answer, members, read_body
+from proxy.api.caller import Caller, not_found
+from proxy.api.parameters import Parameter, integer, read, text
+from proxy.auth.audit import AuditLog
+from proxy.auth.keyring import Keyring
+from proxy.auth.keys import KeyStore, NewKey, StoredKey
+from proxy.credentials import resembles_credential
+from proxy.errors import InvalidRequest
+
+_MAX_NAME: Final = 256
+_MAX_ENTRIES: Final = 100
+_MAX_PAGE: Final = 500
+_DEFAULT_OVERLAP_S: Final = 86_400
+_MAX_OVERLAP_S: Final = 30 * 86_400
+_SCOPES: Final = ("models", "operations", "surfaces")
+_SURFACES: Final = ("data", "api")
+
+
+def name(value: object) -> str:
+    """Return a name that a user, a project or a key may have. Raises ValueError."""
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
+        raise ValueError
+    if not value.isprintable() or value != value.strip() or "\ufffd" in value or resembles_credential(value):
+        raise ValueError
+    return value
+
+
+def _scopes(value: object) -> dict[str, list[str]]:
+    if not isinstance(value, tuple):
+        raise ValueError
+    found: dict[str, list[str]] = {}
+    for scope, entries in value:
+        if scope not in _SCOPES or scope in found or not isinstance(entries, list) or len(entries) > _MAX_ENTRIES:
+            raise ValueError
+        found[scope] = [name(entry) for entry in entries]
+    if not set(found.get("surfaces", ())) <= set(_SURFACES):
+        raise ValueError
+    return found
+
+
+def _future(value: object) -> datetime:
+    if not isinstance(value, str):
+        raise ValueError
+    moment = datetime.fromisoformat(value)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not datetime.now(UTC) < moment < datetime(9000, 1, 1, tzinfo=UTC):
+        raise ValueError
+    return moment
+
+
+def _overlap(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_OVERLAP_S:
+        raise ValueError
+    return value
+
+
+NAME: Final = Parameter(name, f"1 to {_MAX_NAME} printable characters without blanks around them, and no credential")
+_EXPIRES: Final = Parameter(_future, "an ISO 8601 time in the future")
+_NEW: Final = {
+    "name": NAME,
+    "userId": NAME,
+    "projectId": NAME,
+    "scopes": Parameter(
+        _scopes,
+        f"an object of lists of names: {', '.join(_SCOPES)}; surfaces are {' and '.join(_SURFACES)}",
+    ),
+    "expiresAt": _EXPIRES,
+}
+_ROTATION: Final = {
+    "overlapSeconds": Parameter(_overlap, f"a whole number from 0 to {_MAX_OVERLAP_S}"),
+    "expiresAt": _EXPIRES,
+}
+_LISTED: Final = {
+    "projectId": text(_MAX_NAME),
+    "userId": text(_MAX_NAME),
+    "limit": integer(1, _MAX_PAGE),
+    "cursor": text(12),
+}
+
+
+class Keys:
+    """Handlers of the noun."""
+
+    def __init__(self, store: KeyStore, keyring: Keyring, audit: AuditLog) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._audit = audit
+
+    async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
+        """Answer with keys, the newest first."""
+        values = read(_query(request), _LISTED)
+        limit = values.get("limit", 100)
+        found = await self._store.list(
+            caller.project(values.get("projectId")), values.get("userId"), limit + 1, values.get("cursor")
+        )
+        return json_answer(
+            {
+                "keys": [_document(key) for key in found[:limit]],
+                "nextCursor": found[limit - 1].id if len(found) > limit else None,
+            }
+        )
+
+    async def create(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
+        """Make a key; answer with it, once."""
+        read(_query(request), {})
+        values = members(await read_body(request), _NEW)
+        for member in ("name", "userId"):
+            if member not in values:
+                raise invalid(member, f"`{member}` is missing.")
+        project_id = caller.project(values.get("projectId"))
+        if project_id is None:
+            raise invalid("projectId", "`projectId` is missing.")
+        new = NewKey(values["name"], values["userId"], project_id, values.get("scopes", {}), values.get("expiresAt"))
+        caller.check_outranks(await self._store.role(new.user_id, project_id))
+        details = {"name": new.name, "userId": new.user_id, "scopes": new.scopes}
+        async with self._audit.change(caller.actor, "keys.create", project_id, None, details) as change:
+            made = await self._store.create(new, caller.actor.name)
+            if made is None:
+                raise not_found("project", "projectId")
+            change.target = made[0]
+        return await self._made(*made)
+
+    async def rotate(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
+        """Make a successor with the same user, project and scopes; the key itself ends after the overlap."""
+        read(_query(request), {})
+        values = members(await read_body(request) or b"{}", _ROTATION)
+        old = await self._of(caller, arguments["keyId"])
+        overlap = timedelta(seconds=values.get("overlapSeconds", _DEFAULT_OVERLAP_S))
+        details = {"overlapSeconds": int(overlap.total_seconds())}
+        async with self._audit.change(caller.actor, "keys.rotate", old.project_id, old.id, details):
+            made = await self._store.rotate(old.id, overlap, values.get("expiresAt"), caller.actor.name)
+            if made is None:
+                raise InvalidRequest(
+                    "This key has ended, or was rotated before: its successor is `replacedBy`.",
+                    status=409,
+                    code="key_not_rotatable",
+                    param="keyId",
+                )
+        self._keyring.forget(old.id)
+        return await self._made(*made)
+
+    async def revoke(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
+        """End a key now, here at once and on other replicas within seconds; answer with it. May be repeated."""
+        read(_query(request), {})
+        await read_body(request)
+        key = await self._of(caller, arguments["keyId"])
+        async with self._audit.change(caller.actor, "keys.revoke", key.project_id, key.id):
+            await self._store.revoke(key.id)
+        self._keyring.forget(key.id)
+        return json_answer(_document((await self._store.find([key.id]))[key.id]))
+
+    async def _of(self, caller: Caller, key_id: str) -> StoredKey:
+        """Return a key that the caller may change. Raises 404, or 403 for a key of somebody with a higher role."""
+        key = (await self._store.find([key_id])).get(key_id)
+        if key is None or not caller.sees(key.project_id):
+            raise not_found("key", "keyId")
+        caller.check_outranks(key.role)
+        return key
+
+    async def _made(self, key_id: str, key: str) -> web.Response:
+        stored = (await self._store.find([key_id]))[key_id]
+        return json_answer({**_document(stored), "key": key}, status=201)
+
+
+def _query(request: web.BaseRequest) -> str:
+    return request.raw_path.partition("?")[2]
+
+
+def _document(key: StoredKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "userId": key.user_id,
+        "projectId": key.project_id,
+        "role": key.role,
+        "scopes": key.scopes,
+        "isValid": key.is_valid,
+        "createdBy": key.created_by,
+        "createdAt": key.created_at,
+        "expiresAt": key.expires_at,
+        "revokedAt": key.revoked_at,
+        "lastUsedAt": key.last_used_at,
+        "replacedBy": key.replaced_by,
+    }

@@ -1,0 +1,71 @@
+"""Phase 1 in mode `keys`: whoever holds a valid key is the key's user, in the key's project, within its scopes.
+
+The key stands in `Authorization: Bearer sg-..`, where every SDK of OpenAI puts it. Headers that name a user or a
+project are not looked at: the key knows. It never goes upstream, and nothing of it but its id is kept.
+
+Failure mode: leaves of `errors`. 401 no valid key; 403 a valid one whose role or scopes do not allow this; 503 a key
+that cannot be looked up just now.
+Source: RFC 6750 section 2.1; OpenAI API reference, "Authentication" and "Error codes".
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.auth.keyring import Keyring
+from proxy.auth.keys import StoredKey, scope
+from proxy.auth.roles import PERMISSIONS
+from proxy.errors import PermissionDenied, Unauthenticated
+from proxy.exchange import Inbound, Principal
+
+_MISSING: Final = "You did not provide an API key: send `Authorization: Bearer sg-...`."
+
+
+class Admission:
+    """Turns the head of a request into its caller."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    async def admit(self, inbound: Inbound) -> Principal:
+        """Return the caller.
+
+        Raises:
+            Unauthenticated, TooManyAttempts, PermissionDenied, DatabaseUnavailable: see above.
+        """
+        text = bearer(inbound.fields)
+        key = self._keyring.known(text) or await self._keyring.find(text, inbound.peer)
+        check(key, "data")
+        if key.role is None or "models:call" not in PERMISSIONS[key.role]:
+            raise PermissionDenied("The role of this API key's user does not allow calling models.")
+        operations = scope(key.scopes.get("operations"))
+        operation = inbound.operation
+        if operations is not None and not operations & {operation.name, operation.request_type}:
+            raise PermissionDenied(f"This API key may not be used for {operation.name}.", code="operation_not_allowed")
+        return Principal(key.user_id, key.project_id, "key", key.id, scope(key.scopes.get("models")))
+
+
+def bearer(fields: Mapping[bytes, bytes]) -> str:
+    """Return the key in the headers. Raises Unauthenticated if there is none."""
+    scheme, _, text = fields.get(b"authorization", b"").decode("utf-8", "surrogateescape").partition(" ")
+    if scheme.lower() != "bearer" or not text.strip():
+        raise Unauthenticated(_MISSING)
+    return text.strip()
+
+
+def check(key: StoredKey, surface: str) -> None:
+    """Raise PermissionDenied if a key's scopes leave out a surface: `data` (models) or `api` (our own)."""
+    surfaces = scope(key.scopes.get("surfaces"))
+    if surfaces is not None and surface not in surfaces:
+        raise PermissionDenied("This API key may not be used here: its scopes leave this surface out.")
+
+
+def check_model(principal: Principal, model: str | None, *, billable: bool) -> None:
+    """Raise PermissionDenied if the caller's key is limited to models that `model` is not one of."""
+    allowed = principal.models
+    if allowed is None or model in allowed or (model is None and not billable):
+        return
+    raise PermissionDenied(
+        "This API key may not be used for this model." if model else "This API key is limited to models: name one.",
+        code="model_not_allowed",
+        param="model",
+    )

@@ -1,0 +1,190 @@
+"""Keys in PostgreSQL: all SQL of `api_keys` and of the roles that their users have.
+
+A secret is random and 32 bytes long, so its plain SHA-256 cannot be guessed back, and only that digest is kept. What is
+shown of a key is its id.
+
+Failure mode: errors of asyncpg become `DatabaseUnavailable` or `RecordRejected` where the connection came from.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from proxy.auth.roles import Role
+from proxy.db.pool import Database
+
+_ID_SIGNS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
+_ID_LENGTH: Final = 12
+
+_FIND = """
+SELECT k.id, k.secret_hash, k.name, k.user_id, k.project_id, k.scopes, k.created_by, k.created_at, k.expires_at,
+    k.revoked_at, k.last_used_at, k.replaced_by, r.role,
+    k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS is_valid
+FROM api_keys k LEFT JOIN user_roles r ON r.user_id = k.user_id AND r.project_id = k.project_id
+WHERE k.id = ANY($1::text[])
+"""
+
+_LIST = """
+SELECT k.id, k.secret_hash, k.name, k.user_id, k.project_id, k.scopes, k.created_by, k.created_at, k.expires_at,
+    k.revoked_at, k.last_used_at, k.replaced_by, r.role,
+    k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS is_valid
+FROM api_keys k LEFT JOIN user_roles r ON r.user_id = k.user_id AND r.project_id = k.project_id
+WHERE ($1::text IS NULL OR k.project_id = $1) AND ($2::text IS NULL OR k.user_id = $2)
+    AND ($3::text IS NULL OR (k.created_at, k.id) < (SELECT c.created_at, c.id FROM api_keys c WHERE c.id = $3))
+ORDER BY k.created_at DESC, k.id DESC LIMIT $4
+"""
+
+_INSERT = """
+INSERT INTO api_keys (id, secret_hash, name, user_id, project_id, scopes, created_by, expires_at)
+SELECT $1, $2, $3, $4, id, $6, $7, $8 FROM projects WHERE id = $5
+RETURNING id
+"""
+
+_ROLE = "SELECT role FROM user_roles WHERE user_id = $1 AND project_id = $2"
+
+_GRANT_LEAST = """
+INSERT INTO user_roles (user_id, project_id, role) VALUES ($1, $2, 'developer') ON CONFLICT DO NOTHING
+"""
+
+_REPLACE = """
+WITH old AS (
+    UPDATE api_keys SET replaced_by = $2,
+        expires_at = least(coalesce(expires_at, 'infinity'), now() + $4::interval)
+    WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AND replaced_by IS NULL
+    RETURNING name, user_id, project_id, scopes
+)
+INSERT INTO api_keys (id, secret_hash, name, user_id, project_id, scopes, created_by, expires_at)
+SELECT $2, $3, name, user_id, project_id, scopes, $5, $6 FROM old RETURNING id
+"""
+
+_REVOKE = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1"
+
+_TOUCH = """
+UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, u.at)
+FROM unnest($1::text[], $2::timestamptz[]) AS u(id, at) WHERE k.id = u.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """One key as it is kept. `scopes`: what it is limited to."""
+
+    id: str
+    secret_hash: bytes
+    name: str
+    user_id: str
+    project_id: str
+    scopes: Mapping[str, Sequence[str]]
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    replaced_by: str | None
+    role: Role | None
+    """Of the user in the project now."""
+    is_valid: bool
+    """Neither revoked nor expired, by the clock of PostgreSQL."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """What a key shall be."""
+
+    name: str
+    user_id: str
+    project_id: str
+    scopes: Mapping[str, Sequence[str]]
+    expires_at: datetime | None
+
+
+def digest(secret: str) -> bytes:
+    """Return what is kept of a secret."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+class KeyStore:
+    """All keys. Every method raises DatabaseUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, ids: Collection[str]) -> Mapping[str, StoredKey]:
+        """Return the keys that exist, by id."""
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(_FIND, list(ids))
+        return {row["id"]: StoredKey(*row.values()) for row in rows}
+
+    async def role(self, user_id: str, project_id: str) -> Role | None:
+        """Return what a user is in a project."""
+        async with self._database.acquire() as connection:
+            found: Role | None = await connection.fetchval(_ROLE, user_id, project_id)
+        return found
+
+    async def list(
+        self, project_id: str | None, user_id: str | None, limit: int, cursor: str | None
+    ) -> Sequence[StoredKey]:
+        """Return keys from new to old, older than that named by `cursor`."""
+        async with self._database.acquire() as connection:
+            rows = await connection.fetch(_LIST, project_id, user_id, cursor, limit)
+        return [StoredKey(*row.values()) for row in rows]
+
+    async def create(self, new: NewKey, by: str) -> tuple[str, str] | None:
+        """Store a new key; return its id and the whole key, which nobody can read again. `None`: no such project.
+
+        A user without a role in the project becomes developer there.
+        """
+        key_id, secret = _make()
+        async with self._database.transaction() as connection:
+            facts = (new.name, new.user_id, new.project_id, new.scopes, by, new.expires_at)
+            if await connection.fetchval(_INSERT, key_id, digest(secret), *facts) is None:
+                return None
+            await connection.execute(_GRANT_LEAST, new.user_id, new.project_id)
+        return key_id, whole(key_id, secret)
+
+    async def rotate(
+        self, key_id: str, overlap: timedelta, expires_at: datetime | None, by: str
+    ) -> tuple[str, str] | None:
+        """Store a successor; the old key ends after `overlap`. `None`: it is not valid, or was replaced before."""
+        new_id, secret = _make()
+        async with self._database.transaction() as connection:
+            facts = (new_id, digest(secret), overlap, by, expires_at)
+            if await connection.fetchval(_REPLACE, key_id, *facts) is None:
+                return None
+        return new_id, whole(new_id, secret)
+
+    async def revoke(self, key_id: str) -> None:
+        """End a key now."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_REVOKE, key_id)
+
+    async def touch(self, used: Mapping[str, datetime]) -> None:
+        """Write down when keys were used last."""
+        async with self._database.transaction() as connection:
+            await connection.execute(_TOUCH, list(used), list(used.values()))
+
+
+def _make() -> tuple[str, str]:
+    return "".join(secrets.choice(_ID_SIGNS) for _ in range(_ID_LENGTH)), secrets.token_urlsafe(32)
+
+
+def whole(key_id: str, secret: str) -> str:
+    """Return a key as its owner holds it."""
+    return f"sg-{key_id}-{secret}"
+
+
+def parts(key: str) -> tuple[str, str] | None:
+    """Return id and secret of what looks like a key, `None` if it does not."""
+    start, _, rest = key.partition("-")
+    key_id, _, secret = rest.partition("-")
+    if start != "sg" or len(key_id) != _ID_LENGTH or not 0 < len(secret) <= 256:
+        return None
+    return (key_id, secret) if all(sign in _ID_SIGNS for sign in key_id) else None
+
+
+def scope(values: Any) -> frozenset[str] | None:
+    """Return what a scope allows; `None`: everything."""
+    return None if values is None else frozenset(values)

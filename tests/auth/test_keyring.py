@@ -1,0 +1,177 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from proxy.auth.keyring import Keyring
+from proxy.auth.keys import whole
+from proxy.config.auth import Auth
+from proxy.errors import DatabaseUnavailable, TooManyAttempts, Unauthenticated
+from tests.auth.key_table import ID, KEY, KeyTable, stored
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.s = 1000.0
+
+    def __call__(self) -> float:
+        return self.s
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.s - 1000)
+
+
+def ring(table: KeyTable, clock: Clock | None = None, **settings: object) -> Keyring:
+    clock = clock or Clock()
+    return Keyring(Auth(**settings), table, clock=clock, now=clock.now)
+
+
+async def test_valid_key_is_looked_up_once() -> None:
+    table = KeyTable(stored())
+    keys = ring(table)
+    assert keys.known(KEY) is None
+    assert (await keys.find(KEY, None)).user_id == "alice"
+    assert keys.known(KEY) is not None and await keys.find(KEY, None) is keys.known(KEY)
+    assert table.asked == 1 and len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "sg-",
+        KEY + "x",
+        KEY[:-1],
+        whole("zzzzzz999999", "s" * 43),
+        KEY.upper(),
+        "sk-" + KEY[3:],
+        "sg-a-b",
+        KEY + "\udcff",
+    ],
+)
+async def test_wrong_key_is_refused_the_same_way(key: str) -> None:
+    keys = ring(KeyTable(stored()))
+    await keys.find(KEY, None)
+    assert keys.known(key) is None
+    with pytest.raises(Unauthenticated) as caught:
+        await keys.find(key, None)
+    assert caught.value.message == "The API key is wrong, has expired or was revoked."
+    assert keys.refused == 1
+
+
+@pytest.mark.parametrize("facts", [{"is_valid": False}, {"revoked_at": NOW, "is_valid": False}])
+async def test_ended_key_is_refused_and_not_kept(facts: dict[str, object]) -> None:
+    keys = ring(KeyTable(stored(**facts)))
+    with pytest.raises(Unauthenticated):
+        await keys.find(KEY, None)
+    assert len(keys) == 0
+
+
+async def test_revocation_and_roles_count_with_the_next_refresh() -> None:
+    table = KeyTable(stored())
+    keys = ring(table)
+    await keys.refresh()
+    assert table.asked == 0
+    await keys.find(KEY, None)
+    table.keys[ID] = stored(role="admin")
+    await keys.refresh()
+    assert keys.known(KEY).role == "admin"
+    table.keys[ID] = stored(is_valid=False)
+    await keys.refresh()
+    assert keys.known(KEY) is None
+    table.keys[ID] = stored()
+    await keys.find(KEY, None)
+    del table.keys[ID]
+    await keys.refresh()
+    assert keys.known(KEY) is None
+
+
+async def test_key_ends_at_its_time_without_a_refresh() -> None:
+    clock = Clock()
+    keys = ring(KeyTable(stored(expires_at=NOW + timedelta(seconds=10))), clock)
+    await keys.find(KEY, None)
+    clock.s += 10
+    assert keys.known(KEY) is None
+
+
+async def test_outage_keeps_known_keys_for_a_while_and_is_503_for_others() -> None:
+    clock, table = Clock(), KeyTable(stored())
+    keys = ring(table, clock, outage_s=100)
+    await keys.find(KEY, None)
+    table.away = True
+    with pytest.raises(DatabaseUnavailable):
+        await keys.refresh()
+    clock.s += 100
+    assert keys.known(KEY) is not None
+    clock.s += 1
+    with pytest.raises(DatabaseUnavailable):
+        await keys.find(KEY, None)
+    with pytest.raises(DatabaseUnavailable):
+        await keys.find(whole("zzzzzz999999", "x"), "peer")
+    assert keys.refused == 0
+
+
+async def test_guessing_is_limited_by_address_and_never_stops_known_keys() -> None:
+    clock, table = Clock(), KeyTable(stored(), stored(id="other0000000"))
+    keys = ring(table, clock, guesses_per_minute=3)
+    await keys.find(KEY, "thief")
+    for _ in range(3):
+        with pytest.raises(Unauthenticated):
+            await keys.find(KEY + "x", "thief")
+    asked = table.asked
+    with pytest.raises(TooManyAttempts) as caught:
+        await keys.find(KEY + "x", "thief")
+    assert (caught.value.http_status, caught.value.retry_after_s, table.asked) == (429, 60, asked)
+    assert await keys.find(KEY, "thief") is not None
+    with pytest.raises(Unauthenticated):
+        await keys.find(KEY + "x", "somebody else")
+    clock.s += 60
+    with pytest.raises(Unauthenticated):
+        await keys.find(KEY + "x", "thief")
+    assert (keys.refused, keys.blocked) == (5, 1)
+
+
+async def test_addresses_and_keys_are_bounded() -> None:
+    table = KeyTable(*(stored(id=f"{number:012d}") for number in range(5)))
+    keys = ring(table, max_keys=3)
+    for number in range(5):
+        await keys.find(whole(f"{number:012d}", "s" * 43), None)
+    assert len(keys) == 3 and keys.known(whole("000000000004", "s" * 43)) is not None
+    for number in range(5000):
+        with pytest.raises(Unauthenticated):
+            await keys.find("x", f"peer {number}")
+    assert len(keys._guesses) == 4096
+
+
+async def test_last_use_is_written_lazily_and_not_lost_in_an_outage() -> None:
+    clock, table = Clock(), KeyTable(stored())
+    keys = ring(table, clock)
+    await keys.write_down()
+    await keys.find(KEY, None)
+    table.away = True
+    with pytest.raises(DatabaseUnavailable):
+        await keys.write_down()
+    table.away = False
+    await keys.write_down()
+    assert table.touched == {ID: NOW}
+
+
+async def test_loop_follows_until_cancelled_also_through_an_outage() -> None:
+    table = KeyTable(stored())
+    clock = Clock()
+    keys = ring(table, clock, refresh_s=0.005, last_used_s=1)
+    await keys.find(KEY, None)
+    table.away = True
+    loop = asyncio.create_task(keys.run())
+    await asyncio.sleep(0.02)
+    clock.s += 2
+    table.away = False
+    while not table.touched:
+        await asyncio.sleep(0.005)
+    keys.forget(ID)
+    assert keys.known(KEY) is None
+    loop.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loop

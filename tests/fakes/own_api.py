@@ -1,0 +1,74 @@
+"""The API of our own over one database, as `app` wires it, and a server in front of it."""
+
+import time
+from typing import cast
+
+from aiohttp import web
+
+from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
+from proxy.api.routes import Api, Stores
+from proxy.api.routing import RoutingApi
+from proxy.auth.audit import AuditLog
+from proxy.auth.keyring import Keyring
+from proxy.auth.keys import KeyStore, digest
+from proxy.config import schema
+from proxy.config.layers import Layers
+from proxy.db.pool import Database
+from proxy.errors import ProxyError
+from proxy.openai.error_body import render
+from proxy.planner import Planner
+from proxy.projects.directory import Directory
+from proxy.quota.ledger import Ledger
+from proxy.routing.catalogue import Catalogue
+from proxy.routing.health import Health
+from proxy.trace.store import TraceStore
+from proxy.upstream.pricing import load as load_prices
+from tests.fakes.projects import Projects
+from tests.quota.replica import without_limits
+
+ADMIN_KEY = "admin-0123456789"
+
+
+def stores(database: Database, quota: schema.Quota | None = None, auth: schema.Auth | None = None) -> Stores:
+    keys = KeyStore(database)
+    return Stores(
+        traces=TraceStore(database, schema.Database()),
+        quotas=Ledger(database, quota or schema.Quota(), "api"),
+        analytics=Analytics(database),
+        rollup=Rollup(database, 3650),
+        keys=keys,
+        keyring=Keyring(auth or schema.Auth(), keys, clock=time.monotonic),
+        audit=AuditLog(database),
+    )
+
+
+def routing() -> RoutingApi:
+    config = schema.Config()
+    health = Health(config.providers, config.routing.breaker, lambda: 0.5)
+    planner = Planner(
+        config,
+        catalogue=Catalogue(config.providers, Layers()),
+        health=health,
+        prices=load_prices(None, config.prices),
+        quotas=without_limits(config.quota),
+    )
+    return RoutingApi(config, planner, health, cast("Directory", Projects()))
+
+
+def own_api(database: Database, quota: schema.Quota | None = None) -> Api:
+    return Api(stores(database, quota), routing(), digest(ADMIN_KEY))
+
+
+def handler(api: Api):
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        route = api.match(request.method, request.raw_path.partition("?")[0])
+        assert route is not None
+        try:
+            return await api.handle(request, route)
+        except ProxyError as error:
+            status, headers, body = render(error)
+            named = [(name.decode(), value.decode()) for name, value in headers]
+            return web.Response(status=status, body=body, headers=named)
+
+    return handle
