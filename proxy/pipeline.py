@@ -57,7 +57,7 @@ from proxy.quota.reservation import Reservation
 from proxy.quota.reservations import Reservations
 from proxy.relay.answer import Answer
 from proxy.relay.relay import relay
-from proxy.relay.websocket import SessionLimit, relay_websocket
+from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from proxy.routing.dispatch import Dispatcher, dispatch
 from proxy.routing.told import told
 from proxy.screening import ScreenedClient, Screening
@@ -180,8 +180,10 @@ class _Run:
             limit = None if allowance is None else SessionLimit(attempt.meter, allowance, self._settling.seal)
             end = partial(self._settling.end_session, attempt)
             assert self._screening is not None
-            screened = ScreenedClient(client, self._screening)
-            await relay_websocket(screened, reply.socket, observer.observe_message, end, limit)
+            screened, scanner = ScreenedClient(client, self._screening), self._screening.output()
+            meter, dialect, seal = attempt.meter, x.inbound.operation.dialect, self._settling.seal
+            scan = None if scanner is None else SessionScan(meter, scanner, dialect, seal)
+            await relay_websocket(screened, reply.socket, observer.observe_message, end, limit, scan=scan)
             await client.finish()
         finally:
             reply.close()
@@ -314,6 +316,7 @@ class _Run:
             allowance=self._allowance(),
             at_limit=self._with.config.quota.at_limit,
             asked_for_usage=x.request.stream and not x.request.strip_usage,
+            scanner=None if self._screening is None else self._screening.output(),
         )
 
     def _mark(self, phase: str) -> None:

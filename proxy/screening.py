@@ -3,6 +3,7 @@
     JSON            before anything else is done: refused, or sent as it came, or sent with what was found masked
     forms, raw      while they pass (`policy.upload_scan`)
     websocket       message by message: a blocked one is answered with an error and does not reach the provider
+    answers         by the relays, which get a scanner (`output`)
 
 Failure mode: a scan that fails refuses the request (`policy_unavailable`), or lets it pass and counts it (`on_fault`).
 The log names the kind of failure and where it happened, but no message: that could quote a text.
@@ -26,10 +27,13 @@ from proxy.openai.json_body import parse_body, unambiguous
 from proxy.openai.multipart import MultipartObserver
 from proxy.openai.stream_end import realtime_error
 from proxy.policy import places
+from proxy.policy.guarded_output import GuardedOutput
+from proxy.policy.output_scan import OutputScan
 from proxy.policy.policy import Policy
 from proxy.policy.refusal import denied, violation
 from proxy.policy.scan import Scanned, scan
 from proxy.policy.upload_scan import UploadScan
+from proxy.scanners import OutputScanner
 
 T = TypeVar("T")
 
@@ -101,6 +105,12 @@ class Screening:
             observer.follow()
         denies = self._settings.unscannable == "deny"
         return Upload(UploadScan(self.policy, self.verdict, observer, denies_unscannable=denies), self._fault)
+
+    def output(self) -> OutputScanner | None:
+        """Return what scans the answer; `None` where nobody does."""
+        if not self.policy.scan_outputs:
+            return None
+        return GuardedOutput(OutputScan(self.policy, self.verdict, self._settings.unscannable), self._fault)
 
     def header(self) -> Header | None:
         """Return the header that tells what was found in the request; `None` where nothing was."""

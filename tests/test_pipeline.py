@@ -30,6 +30,7 @@ from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
 from proxy.trace.record import trace_id
 from tests.fakes.projects import Projects
+from tests.policy.secrets import HIGH
 from tests.quota.replica import without_limits
 from tests.relay.peers import JSON, STREAM, Client, Reply, Socket, announced
 from tests.test_intake import FORM, MULTIPART, Body
@@ -745,3 +746,31 @@ async def test_session_when_cancelled_then_one_record_and_no_task_is_left():
     assert scene.final["outcome"] == "client_abort"
     assert scene.reply.closed
     assert asyncio.all_tasks() == before
+
+
+BLOCKING = {"policy": PolicySettings(output_actions={"secret": "block"})}
+
+
+async def test_answer_when_the_policy_blocks_what_it_says_then_the_client_gets_an_error_instead():
+    said = {**json.loads(ANSWER), "choices": [{"index": 0, "message": {"content": HIGH}}]}
+    scene = Scene(reply(json.dumps(said).encode()), settings=BLOCKING)
+    final = await scene.run()
+    error = json.loads(scene.client.body)["error"]
+    assert (scene.client.status, error["code"], error["param"]) == (
+        400,
+        "policy_violation",
+        "choices[0].message.content",
+    )
+    assert error["details"] == {"rules": ["github-token"]}
+    assert HIGH.encode() not in scene.client.body
+    assert (final["outcome"], final["input_tokens"]) == ("policy_cut", 7)
+
+
+async def test_stream_when_the_policy_blocks_what_it_says_then_it_ends_in_front_of_it():
+    pieces = [DELTA.replace(b"hello", piece) for piece in (b"It is ", HIGH[:9].encode(), HIGH[9:].encode(), b" ok")]
+    scene = Scene(reply(*pieces, DONE, headers=(STREAM,)), settings=BLOCKING)
+    final = await scene.run(STREAMED)
+    assert scene.client.body.startswith(pieces[0])
+    assert b"ghp_" not in scene.client.body and b" ok" not in scene.client.body
+    assert b"policy_violation" in scene.client.body
+    assert final["outcome"] == "policy_cut"

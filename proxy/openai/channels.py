@@ -11,7 +11,8 @@ one tool call. A text that comes whole (a snapshot, a title, an error message) i
 | any other JSON, unknown dialect | member, by its place                       | the end of the stream       |
 | data that is no JSON            | one                                        | the end of the stream       |
 
-`[DONE]`, an answer's own end and the end of the stream end all channels.
+`[DONE]`, an answer's own end and the end of the stream end all channels. A message of a session (`realtime`) of a shape
+that is not known comes whole: its channel would end with the session, and who waits for it might say nothing before.
 
 Rules of the file: texts are found by shape, so that a new member of a known event is a channel too; what is left out is
 listed by name: labels, ids, echoes of the request, encoded media. Anything may be missing or of the wrong type; nothing
@@ -108,7 +109,7 @@ def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
     """Return what an event says. `document`: its data, decoded. Cost for one delta of text: about 1.5 us."""
     texts = Texts()
     if type(document) is not dict:
-        _walk(document, (), (), texts, in_pieces=True)
+        _walk(document, (), (), texts, in_pieces=dialect != "realtime")
         return texts
     choices = document.get("choices")
     if type(choices) is list:
@@ -129,18 +130,23 @@ def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
     else:
         texts.failed = kind == "error" or bool(document.get("error"))
         is_unknown = not kind or (dialect == "generic" and not kind.startswith("response."))
-        _walk(document, (), (), texts, in_pieces=is_unknown and not texts.failed)
+        in_pieces = is_unknown and not texts.failed and dialect != "realtime"
+        _walk(document, (), (), texts, in_pieces=in_pieces)
     _read_ends(kind, document, texts)
     return texts
 
 
-def read_plain(data: bytes) -> Texts:
+def read_plain(dialect: Dialect, data: bytes) -> Texts:
     """Return what an event says whose data is no JSON."""
     texts = Texts()
     if data.startswith(b"[DONE]"):
         texts.ends.append(ALL)
     elif data:
-        texts.pieces.append(Text(PLAIN, (), data.decode("utf-8", "surrogateescape"), "text"))
+        text = data.decode("utf-8", "surrogateescape")
+        if dialect == "realtime":
+            texts.wholes.append(Whole((), text, "text"))
+        else:
+            texts.pieces.append(Text(PLAIN, (), text, "text"))
     return texts
 
 

@@ -41,6 +41,8 @@ class Reading:
         self._answer = answer
         self._event_bytes = event_bytes
         self._strips = answer.strip_usage
+        self._swallows_lf = False
+        """The last event was taken out and ended with a CR, which a LF may belong to."""
         encoding = answer.content_encoding
         self._decoder = Decoder(encoding, DECODED_PIECE_BYTES) if encoding else None
         # A CRLF counts once for the reader: what is too large to be held whole is too large to be read.
@@ -96,6 +98,9 @@ class Reading:
             UpstreamFailed: it must be edited and is too large for that.
         """
         cut, event = read.cut, read.event
+        swallows_lf, self._swallows_lf = self._swallows_lf, False
+        if swallows_lf and cut == b"\n":
+            return b""
         if read.is_part:
             return self._admit_part(cut)
         if event is None:
@@ -104,6 +109,7 @@ class Reading:
         if self._strips and read.document is not None:
             stripped = strip_usage(data, read.document)
             if stripped is None:
+                self._swallows_lf = cut.endswith(b"\r")
                 return b""
             if stripped is not data:
                 data, cut = stripped, reframed(cut, stripped)

@@ -9,8 +9,8 @@ waits for the next one of its channel, rarely for more.
                   |  `------- e3: not decided yet                 -> waits, and so does what comes behind it
 
 A channel that does not go on must not hold up the others: where something that could leave has waited `_PATIENCE_S`, or
-where more than `MOST_HELD_BYTES` wait, the event in front leaves with what is decided of its text. The rest goes on
-with the next event of its channel, or, where none comes, in an event of its own before the channel's end.
+where more than `MOST_HELD_BYTES` wait behind it, the event in front leaves with what is decided of its text. The rest
+goes on with the next event of its channel, or, where none comes, in an event of its own before the channel's end.
 
 Blocked: what comes before the finding leaves, nothing behind it. Broken off: what is not decided never leaves, because
 it may be the beginning of a secret.
@@ -26,6 +26,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from proxy.errors import PolicyViolation, ProxyError
 from proxy.exchange import Dialect
+from proxy.findings import Finding
 from proxy.openai.channels import ALL, Key, Text, Whole, place_of, read_event, read_plain
 from proxy.openai.documents import dump_exact
 from proxy.openai.masked_text import alone, with_texts
@@ -75,7 +76,7 @@ class ScannedStream(Generic[Raw]):
 
         Cost for an ordinary event: about 3 us on top of what the scanner needs (bench/policy_stream.py).
         """
-        texts = read_plain(data) if document is None else read_event(self._dialect, name, document)
+        texts = read_plain(self._dialect, data) if document is None else read_event(self._dialect, name, document)
         item = Item(raw, data, document, len(data))
         characters = 0
         for text in texts.pieces:
@@ -140,7 +141,7 @@ class ScannedStream(Generic[Raw]):
     def _opened(self, text: Text) -> Channel[Raw] | None:
         key = text.key
         if len(self._channels) >= MOST_CHANNELS:
-            self.miss("channels", "too_many")
+            self.miss("channels", "too_large")
             return None
         if key in self._ended:
             self._trusts_ends = False  # this provider says of every piece that it is the last
@@ -164,8 +165,8 @@ class ScannedStream(Generic[Raw]):
             if len(self._noted) < MOST_CHANNELS:
                 self._noted.update((finding.rule_id, finding.start, finding.end) for finding in new)
             self._scanner.found(channel.name, new)
-        if channel.scanner.blocked is not None and self.error is None:
-            self.error = forbidden(channel.name)
+        if (blocked := channel.scanner.blocked) is not None and self.error is None:
+            self.error = forbidden(channel.name, blocked)
 
     def _look_at(self, whole: Whole, item: Item[Raw]) -> None:
         """Scan a text that came whole. What repeats a channel is found there a second time and put on record once."""
@@ -181,7 +182,7 @@ class ScannedStream(Generic[Raw]):
         if new:
             self._scanner.found(place_of(whole.path), new)
         if result.blocked is not None and self.error is None:
-            self.error = forbidden(place_of(whole.path))
+            self.error = forbidden(place_of(whole.path), result.blocked)
             item.is_withheld = True
         if result.text is not text and self._edits:
             item.edits[whole.path] = result.text
@@ -230,7 +231,7 @@ class ScannedStream(Generic[Raw]):
             first = queue[0]
             if first.open:
                 is_late = self._ready and self._clock() - first.since > _PATIENCE_S
-                if not is_late and self._held_bytes <= MOST_HELD_BYTES:
+                if not is_late and self._held_bytes - first.size <= MOST_HELD_BYTES:
                     break
                 for waiting in tuple(first.open):
                     waiting.channel.pass_rest_on(waiting)
@@ -277,13 +278,20 @@ class ScannedStream(Generic[Raw]):
         return self._write(item.raw, with_texts(item.data, item.document, changed))
 
 
-def forbidden(place: str) -> PolicyViolation:
+def forbidden(place: str, found: Finding) -> PolicyViolation:
     """Return what a client is told whose answer was blocked."""
-    return PolicyViolation("The answer was withheld: it holds what a policy does not allow.", param=place)
+    return PolicyViolation(
+        f"The policy stops this answer: {place} holds what it does not allow ({found.rule_id}).",
+        param=place,
+        rules=(found.rule_id,),
+    )
 
 
 def not_scannable() -> PolicyViolation:
     """Return what a client is told whose answer could not be scanned, where that is not allowed."""
-    return PolicyViolation(
-        "The answer was withheld: a part of it cannot be scanned.", code="answer_not_scannable", status=502
+    error = PolicyViolation(
+        "The policy stops this answer: a part of it cannot be scanned, and what is not scanned does not pass.",
+        code="answer_not_scannable",
     )
+    error.http_status = 502  # nothing is wrong with the request
+    return error

@@ -179,7 +179,7 @@ async def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes, documen
             scanner.found(place, result.findings)
         if result.blocked is not None:
             answer.attempt.meter.withheld = True
-            raise forbidden(place)
+            raise forbidden(place, result.blocked)
         masked[whole.path] = result.text
     for path in texts.missed[:1]:
         scanner.missed(place_of(path), "media")

@@ -10,6 +10,7 @@ import codecs
 from collections.abc import Iterable
 
 from proxy.exchange import Downstream
+from proxy.findings import Finding
 from proxy.openai.decoding import Decoder
 from proxy.relay.answer import Answer
 from proxy.relay.scanned import forbidden
@@ -40,7 +41,7 @@ async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream:
     if decoder is not None:
         check_complete(decoder, answer)
     rest = text.feed(b"", final=True)
-    meter.terminated = not text.is_blocked
+    meter.terminated = text.blocked is None
     if meter.terminated:
         answer.seal()
     await _write(answer, downstream, text, rest)
@@ -52,10 +53,10 @@ async def _write(answer: Answer, downstream: Downstream, text: "_ScannedText", d
         answer.capture.add(data)
     if data:
         await downstream.write(data)
-    if text.is_blocked:
+    if text.blocked is not None:
         answer.reply.close()
         answer.attempt.meter.withheld = True
-        raise forbidden(_PLACE)
+        raise forbidden(_PLACE, text.blocked)
 
 
 class _ScannedText:
@@ -70,9 +71,9 @@ class _ScannedText:
         self._noted = 0
 
     @property
-    def is_blocked(self) -> bool:
-        """True when nothing more may leave."""
-        return self._channel.blocked is not None
+    def blocked(self) -> Finding | None:
+        """Why nothing more may leave."""
+        return self._channel.blocked
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
         """Return what may leave now."""

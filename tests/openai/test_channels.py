@@ -333,9 +333,18 @@ def test_media_when_they_come_then_they_are_named_and_not_read():
 
 
 def test_plain_data_when_it_comes_then_it_is_one_channel():
-    assert pieces(read_plain(b"a \xff")) == [(PLAIN, (), "a \udcff", "text")]
-    assert (read_plain(b"[DONE]").ends, read_plain(b"[DONE]").pieces) == ([ALL], [])
-    assert (read_plain(b"").ends, read_plain(b"").pieces) == ([], [])
+    assert pieces(read_plain("generic", b"a \xff")) == [(PLAIN, (), "a \udcff", "text")]
+    assert (read_plain("chat", b"[DONE]").ends, read_plain("chat", b"[DONE]").pieces) == ([ALL], [])
+    assert [whole.text for whole in read_plain("realtime", b"a").wholes] == ["a"]
+    assert (read_plain("chat", b"").ends, read_plain("chat", b"").pieces) == ([], [])
+
+
+@pytest.mark.parametrize("document", [{"text": "a"}, {"type": "x", "text": "a"}, ["a"]])
+def test_message_of_a_session_when_its_shape_is_not_known_then_its_texts_come_whole(document):
+    texts = read_event("realtime", None, document)
+    assert (texts.pieces, [whole.text for whole in texts.wholes]) == ([], ["a"])
+    delta = read_event("realtime", None, {"type": "response.output_text.delta", "item_id": "i", "delta": "a"})
+    assert [piece.text for piece in delta.pieces] == ["a"]
 
 
 @pytest.mark.parametrize(

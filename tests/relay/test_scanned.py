@@ -135,6 +135,13 @@ def test_events_when_very_much_waits_then_the_first_leaves_without_its_rest():
     assert documents(b"".join(scan.end())) == [chunk({"content": "K"})]
 
 
+def test_event_when_it_is_very_large_and_waits_alone_then_it_leaves_as_it_came():
+    scan = ScannedStream("chat", FakeScanner(), reframed)
+    large, after = said("x" * 2 * MOST_HELD_BYTES + " K"), said("x" * 1000)
+    assert taken(scan, large) == []
+    assert taken(scan, after) == [large, after]
+
+
 def test_stream_when_it_breaks_off_then_what_is_not_decided_never_leaves():
     scan = ScannedStream("chat", FakeScanner(), reframed)
     assert taken(scan, said("a KEY-1")) == []
@@ -182,7 +189,7 @@ def test_stream_when_it_opens_channels_without_end_then_it_is_scanned_event_by_e
     for index in range(MOST_CHANNELS):
         taken(scan, said("a", index))
     assert taken(scan, said(SECRET, -7)) == [said(MASK, -7)]
-    assert scanner.unread == [("channels", "too_many")]
+    assert scanner.unread == [("channels", "too_large")]
 
 
 def test_stream_when_media_may_not_pass_then_it_ends_before_them():

@@ -1,0 +1,78 @@
+"""A scanner of answers whose faults are handled: what cannot be scanned because of us does not pass, or passes counted.
+
+`fault` notes what went wrong and raises where such answers may not pass; where it returns, the text goes on unscanned,
+also what was held of it before.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from proxy.findings import Finding
+from proxy.policy import stream_scan
+from proxy.scanners import ChannelScanner, OutputScanner, Piece, ScannedText, TextKind
+
+Fault = Callable[[Exception], None]
+
+
+class GuardedOutput:
+    """One answer."""
+
+    def __init__(self, scanner: OutputScanner, fault: Fault) -> None:
+        self.edits = scanner.edits
+        self.unscannable: Literal["allow", "deny"] = scanner.unscannable
+        self.found = scanner.found
+        self.missed = scanner.missed
+        self.saw = scanner.saw
+        self._scanner = scanner
+        self._fault = fault
+
+    def channel(self, kind: TextKind = "text") -> "GuardedChannel":
+        """Return what follows a new channel."""
+        return GuardedChannel(self._scanner.channel(kind), self._fault)
+
+    def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
+        """Scan a text that came whole. Raises what `fault` raises."""
+        try:
+            return self._scanner.whole(text, kind)
+        except Exception as error:
+            self._fault(error)
+            return ScannedText(text)
+
+
+class GuardedChannel:
+    """One channel of an answer."""
+
+    __slots__ = ("_failed", "_fault", "_scanner", "_untaken")
+
+    def __init__(self, scanner: ChannelScanner, fault: Fault) -> None:
+        self._scanner = scanner
+        self._fault = fault
+        self._failed = False
+        self._untaken = ""
+        """What the scanner has been given and has not decided."""
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What was found so far."""
+        return self._scanner.findings
+
+    @property
+    def blocked(self) -> Finding | None:
+        """What ends the answer."""
+        return self._scanner.blocked
+
+    def pieces(self, delta: str, final: bool = False) -> Sequence[Piece]:
+        """Take the next text and return what is decided now. Raises what `fault` raises."""
+        text = self._untaken + delta if self._untaken else delta
+        if not self._failed:
+            try:
+                pieces = self._scanner.pieces(delta, final)
+            except Exception as error:
+                self._failed = True
+                self._fault(error)
+            else:
+                taken = sum(piece.taken for piece in pieces) if pieces else 0
+                self._untaken = text[taken:]
+                return pieces
+        self._untaken = ""
+        return [stream_scan.Piece(text, len(text))] if text else []
