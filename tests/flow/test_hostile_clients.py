@@ -42,7 +42,7 @@ async def test_json_bodies_when_made_of_empty_objects_then_waiting_requests_hold
     before = proxy.rss_bytes()
     for wire in wires:
         await wire.send(post("/v1/chat/completions", body, case=case))
-    await asyncio.to_thread(eventually, lambda: len(provider.seen(case)) == len(wires), 10)
+    await asyncio.to_thread(eventually, lambda: len(provider.seen(case)) == len(wires), 60)
     assert proxy.rss_bytes() - before < 10 * len(wires) * len(body)
     for wire in wires:
         wire.reset()

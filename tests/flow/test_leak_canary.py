@@ -266,6 +266,7 @@ async def test_credentials_when_planted_in_every_name_then_none_is_kept_or_told(
 
 
 COMMANDS = (("config", "check"), ("config", "show"), ("migrate", "status"), ("traces", "tail"), ("serve",))
+ENDLESS = (("serve",), ("traces", "tail"))
 PASSWORD = "password-canary-0123456789"
 UNUSABLE = {
     "nobody there": f"postgresql://user:{PASSWORD}@127.0.0.1:1/db",
@@ -294,7 +295,7 @@ async def test_commands_when_nothing_works_then_they_show_no_credential(tmp_path
 
 
 async def output(command: tuple[str, ...], environment: dict[str, str]) -> bytes:
-    """Return all that a command says, until its end or for two seconds."""
+    """Return all that a command says, until its end or, of one without an end, until it has tried everything once."""
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("sidegate")),
         *command,
@@ -302,7 +303,7 @@ async def output(command: tuple[str, ...], environment: dict[str, str]) -> bytes
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    asyncio.get_running_loop().call_later(2, stop, process)
+    asyncio.get_running_loop().call_later(3 if command in ENDLESS else 30, stop, process)
     said, _ = await process.communicate()
     return said
 

@@ -27,6 +27,7 @@ MOST = 100
 """More than the bound of a request with `max_tokens` 18."""
 
 
+# Before `launch` in every signature: proxies whose database is gone already would wait for it at their end.
 @pytest.fixture
 def own_database(postgres: Postgres, migrated_template: str) -> Iterator[str]:
     url = postgres.create_database(migrated_template)
@@ -133,7 +134,7 @@ async def charged(proxy: Sidegate, user: str) -> int:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("most", [18, 60, None], ids=["exact", "roomy", "open"])
 async def test_four_proxies_when_asked_at_once_then_exactly_what_fits_is_served(
-    provider: Provider, launch: Launch, own_database: str, case: str, stream: bool, most: int | None
+    provider: Provider, own_database: str, launch: Launch, case: str, stream: bool, most: int | None
 ) -> None:
     """A limit of 50 requests and the bound of one more."""
     proxies = [launch(database=own_database) for _ in range(4)]
@@ -152,7 +153,7 @@ async def test_four_proxies_when_asked_at_once_then_exactly_what_fits_is_served(
 
 
 async def test_quota_when_a_caller_is_new_then_it_gets_the_defaults(
-    provider: Provider, launch: Launch, own_database: str, case: str
+    provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
     proxy = launch(database=own_database, DEFAULT_QUOTA_TOKENS_DAILY="200", DEFAULT_QUOTA_COST_DAILY="2.5")
     provider.on(case, serving())
@@ -176,7 +177,7 @@ async def test_quota_when_a_caller_is_new_then_it_gets_the_defaults(
 
 
 async def test_usage_when_it_is_missing_then_the_charge_is_an_upper_bound(
-    provider: Provider, launch: Launch, own_database: str, case: str
+    provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
     proxy = launch(database=own_database)
     provider.on(case, serving(usage=False))
@@ -190,7 +191,7 @@ async def test_usage_when_it_is_missing_then_the_charge_is_an_upper_bound(
 
 
 async def test_stream_when_the_client_leaves_then_the_charge_covers_what_was_generated(
-    provider: Provider, launch: Launch, own_database: str, case: str
+    provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
     proxy = launch(database=own_database)
     provider.on(case, serving(2.0))
@@ -207,7 +208,7 @@ async def test_stream_when_the_client_leaves_then_the_charge_covers_what_was_gen
 
 
 async def test_kill_when_requests_run_then_they_are_charged_what_they_had_reserved(
-    provider: Provider, launch: Launch, own_database: str, case: str
+    provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
     proxy, other = launch(database=own_database), launch(database=own_database)
     provider.on(case, serving(30.0))
@@ -226,7 +227,7 @@ async def test_kill_when_requests_run_then_they_are_charged_what_they_had_reserv
 
 
 async def test_stream_when_the_quota_runs_out_then_it_ends_as_at_its_maximum(
-    provider: Provider, launch: Launch, own_database: str, case: str
+    provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
     proxy = launch(database=own_database)
 
@@ -251,7 +252,7 @@ async def test_stream_when_the_quota_runs_out_then_it_ends_as_at_its_maximum(
 
 
 async def test_sdk_when_the_day_is_used_up_then_it_raises_at_once(
-    provider: Provider, launch: Launch, own_database: str, case: str
+    provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
     proxy = launch(database=own_database)
     await set_limit(proxy, "poor", 0)
@@ -265,7 +266,7 @@ async def test_sdk_when_the_day_is_used_up_then_it_raises_at_once(
 
 
 async def test_sdk_when_a_short_window_is_full_then_it_waits_as_told_and_is_served(
-    provider: Provider, launch: Launch, own_database: str, case: str
+    provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
     proxy = launch(database=own_database)
     connection = await asyncpg.connect(own_database)
