@@ -153,6 +153,8 @@ class App:
             keys=keys,
             keyring=self.keyring,
             audit=AuditLog(self.database),
+            policies=self.policies,
+            projects=self.projects,
         )
         routing = RoutingApi(config, self.planner, self.health, self.projects)
         api = Api(stores, routing, digest(admin_key))

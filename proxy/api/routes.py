@@ -22,6 +22,7 @@ from proxy.api.analytics import AnalyticsApi
 from proxy.api.caller import Caller
 from proxy.api.changes import Changes
 from proxy.api.keys import Keys
+from proxy.api.policy import PolicyApi
 from proxy.api.quotas import Quotas
 from proxy.api.routing import RoutingApi
 from proxy.api.traces import Traces
@@ -31,6 +32,8 @@ from proxy.auth.keys import KeyStore
 from proxy.auth.roles import Permission
 from proxy.errors import DatabaseUnavailable, InvalidRequest
 from proxy.openai.error_body import render
+from proxy.policy.ready import Policies
+from proxy.projects.directory import Directory
 from proxy.quota.ledger import Ledger
 from proxy.trace.store import TraceStore
 
@@ -63,6 +66,8 @@ class Stores:
     keys: KeyStore
     keyring: Keyring
     audit: AuditLog
+    policies: Policies
+    projects: Directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Api:
         of_traces, of_quotas = Traces(stores.traces), Quotas(stores.quotas, stores.audit)
         of_analytics = AnalyticsApi(stores.analytics, stores.rollup, stores.audit)
         of_keys, of_changes = Keys(stores.keys, stores.keyring, stores.audit), Changes(stores.audit)
+        of_policy = PolicyApi(stores.policies, stores.projects)
         self.table: tuple[Endpoint, ...] = (
             Endpoint("GET", "/v1/traces", of_traces.search, "traces:read"),
             Endpoint("GET", "/v1/traces/{traceId}", of_traces.get, "traces:read"),
@@ -105,6 +111,7 @@ class Api:
             Endpoint("GET", "/v1/sidegate/audit", of_changes.list, "audit:read"),
             Endpoint("POST", "/v1/route", routing.explain, "routing:read"),
             Endpoint("GET", "/v1/sidegate/upstreams", routing.upstreams, "upstreams:read"),
+            Endpoint("POST", "/v1/sidegate/policy/test", of_policy.test, "policy:test"),
         )
         self._by_first_segment = _index(self.table)
 

@@ -17,6 +17,7 @@ Permission = Literal[
     "project:read",
     "routing:read",
     "models:call",
+    "policy:test",
     "quota:write",
     "keys:read",
     "keys:write",
@@ -37,7 +38,7 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 _ADDED: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType(
     {
         "viewer": frozenset({"traces:read", "quota:read", "analytics:read", "project:read", "routing:read"}),
-        "developer": frozenset({"models:call"}),
+        "developer": frozenset({"models:call", "policy:test"}),
         "admin": frozenset({"quota:write", "keys:read", "keys:write", "members:read", "members:write", "audit:read"}),
         "owner": frozenset({"project:write"}),
     }

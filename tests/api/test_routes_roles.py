@@ -28,10 +28,11 @@ BODIES = {
     "/v1/quota/update": {"userId": "u", "projectId": "{project}", "maxTokensDaily": 5},
     "/v1/quota/reset": {"userId": "u", "projectId": "{project}"},
     "/v1/route": {"model": "gpt-4o-mini", "messages": []},
+    "/v1/sidegate/policy/test": {"text": "hi", "projectId": "{project}"},
     "/v1/sidegate/keys": {"name": "n", "userId": "u", "projectId": "{project}"},
 }
 HEADERS = {"/v1/route": {"X-Sidegate-Project": "{project}"}}
-CHANGES_NOTHING = {"/v1/route"}
+CHANGES_NOTHING = {"/v1/route", "/v1/sidegate/policy/test"}
 """Asked with a body, so by POST."""
 WITHOUT_PROJECT = {"/v1/traces/{traceId}", "/v1/sidegate/whoami"}
 ARGUMENTS = {"{traceId}": "0192f0c1-7e3a-7cc4-a1b2-5d0c6f3e9a41", "{keyId}": "zzzzzzzzzzzz"}

@@ -1,6 +1,7 @@
 """The API of our own over one database, as `app` wires it, and a server in front of it."""
 
 import time
+from functools import cache
 from typing import cast
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from proxy.db.pool import Database
 from proxy.errors import ProxyError
 from proxy.openai.error_body import render
 from proxy.planner import Planner
+from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.quota.ledger import Ledger
 from proxy.routing.catalogue import Catalogue
@@ -30,6 +32,12 @@ from tests.quota.replica import without_limits
 ADMIN_KEY = "admin-0123456789"
 
 
+@cache
+def policies() -> Policies:
+    """Compiling the rules takes long."""
+    return Policies(schema.Policy())
+
+
 def stores(database: Database, quota: schema.Quota | None = None, auth: schema.Auth | None = None) -> Stores:
     keys = KeyStore(database)
     return Stores(
@@ -40,6 +48,8 @@ def stores(database: Database, quota: schema.Quota | None = None, auth: schema.A
         keys=keys,
         keyring=Keyring(auth or schema.Auth(), keys, clock=time.monotonic),
         audit=AuditLog(database),
+        policies=policies(),
+        projects=Projects(),  # type: ignore[arg-type]
     )
 
 

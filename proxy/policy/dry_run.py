@@ -1,0 +1,42 @@
+"""What the policy would do, without a provider: for a project's owner who tries a rule or an action.
+
+Failure mode: as for `scan`. Nothing is recorded or counted.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.findings import Direction, Sighting, Unscanned
+from proxy.policy import mask, places
+from proxy.policy.policy import Policy
+from proxy.policy.scan import scan
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What would happen."""
+
+    version: str
+    action: str
+    """The strongest action on anything found: block, redact, flag; `allow` where nothing was."""
+    sightings: list[Sighting]
+    unscanned: list[Unscanned]
+    result: Any
+    """The text or body as it would leave; `None` where it is blocked."""
+
+
+def dry_run(policy: Policy, document: Any, direction: Direction, nested_bytes: int) -> DryRun:
+    """Scan a text or a request's body as `direction` would be. A text of an answer is scanned as one whole text."""
+    if direction == "prompt":
+        scanned = scan(policy, document, nested_bytes)
+        sightings, unscanned = scanned.sightings, scanned.unscanned
+        result = places.changed(document, scanned.sent)
+    else:
+        found = policy.detector.find(document)
+        sightings = [Sighting(finding, policy.output(finding), direction, "") for finding in found]
+        unscanned = []
+        result = mask.redact(document, [each.finding for each in sightings if each.action == "redact"])
+    sightings = [each for each in sightings if each.action != "allow"]
+    actions = {each.action for each in sightings}
+    action = next((action for action in ("block", "redact", "flag") if action in actions), "allow")
+    return DryRun(policy.version, action, sightings, unscanned, None if action == "block" else result)
