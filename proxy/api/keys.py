@@ -1,7 +1,7 @@
 """`/v1/sidegate/keys`: API keys of users. A key is shown once, when it is made; afterwards only its id is known.
 
-Keys are never deleted, so that what a trace or the audit log names can be looked up. Nobody makes a key that may do
-more than he may himself: the role of a key is that of its user.
+Keys are never deleted, so that what a trace or the audit log names can be looked up. Nobody makes a key of a higher
+role than his own. Scopes are no such bound: who may make keys with a limited key may make unlimited ones.
 
 Failure mode: leaves of `errors`; a database that is away is 503. `create` and `rotate` make another key each time.
 """
