@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from functools import cache
 from typing import Any, Final
 
 from proxy.auth.admission import check_model
@@ -17,10 +16,8 @@ from proxy.candidates import Candidate, RoutePlan
 from proxy.config.project import DEFAULT, ProjectSettings
 from proxy.config.schema import Config
 from proxy.exchange import Inbound, ParsedRequest, Principal, UpstreamReply
-from proxy.holds import Bound
-from proxy.openai.documents import load_object
 from proxy.quota.charge import Prices
-from proxy.quota.estimate import bound as bound_of
+from proxy.quota.estimate import BoundOf, bounds
 from proxy.quota.reservations import Reservations
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
@@ -141,17 +138,8 @@ class Planner:
         rules = self._rules_of(project, billable=inbound.operation.billable)
         return Market(self._catalogue, rules, self._bound_of(inbound, request), self._config.routing)
 
-    def _bound_of(self, inbound: Inbound, request: ParsedRequest) -> Callable[[str], Bound | None]:
-        """Return the bound of the request for a model, each computed once."""
-        if request.document is None and request.body is not None:
-            request = replace(request, document=load_object(request.body) or {})
-
-        @cache
-        def bound(model: str) -> Bound | None:
-            asked = replace(request, model=model)
-            return bound_of(inbound.operation, asked, inbound.content_length, self._prices, self._config.quota)
-
-        return bound
+    def _bound_of(self, inbound: Inbound, request: ParsedRequest) -> BoundOf:
+        return bounds(inbound.operation, request, inbound.content_length, self._prices, self._config.quota)
 
     def _is_free_of_rules(self, inbound: Inbound, project: ProjectSettings) -> bool:
         own = project.routing

@@ -70,16 +70,16 @@ class Media:
     found: bool = False
 
 
-_NONE = Media()
+def may_hold_media(written: bytes) -> bool:
+    """Tell whether there may be media in messages or items: it spares most requests the walk.
 
-
-def find_media(document: Mapping[str, Any], written: bytes, model: str | None) -> Media:
-    """Return the bounds of all media in messages and items.
-
-    `written`: the document's members as compact JSON; a search of it spares most requests the walk.
+    `written`: the document's members as compact JSON.
     """
-    if _SIGN.search(written) is None:
-        return _NONE
+    return _SIGN.search(written) is not None
+
+
+def find_media(document: Mapping[str, Any], model: str | None) -> Media:
+    """Return the bounds of all media in messages and items."""
     tokens = data_bytes = 0
     found = False
     stack = [document.get("messages"), document.get("input")]

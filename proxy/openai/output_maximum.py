@@ -10,6 +10,7 @@ Source: OpenAI API reference: chat completions, completions, responses; the mode
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Final
 
 from proxy.exchange import Dialect, ParsedRequest
@@ -67,6 +68,7 @@ _LIMITS: Final[Mapping[str, int]] = {
 }
 
 
+@lru_cache(maxsize=1024)
 def model_limit(model: str | None) -> int | None:
     """Return the most tokens that `model` generates per choice; `None` if that is not known."""
     return of_family(model, _LIMITS)

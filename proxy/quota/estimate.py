@@ -14,8 +14,9 @@ it was given, unseen input above its setting, sound below 16 kbit/s, a model nam
 the one asked for. Such calls are charged what they used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -30,6 +31,7 @@ from proxy.openai.media_bounds import (
     find_media,
     image_out_tokens,
     is_unseen,
+    may_hold_media,
     speech_tokens,
 )
 from proxy.openai.model_names import base_name
@@ -63,24 +65,38 @@ _IMAGE_MODELS: Final = ("gpt-image-1", "gpt-image-1.5", "gpt-image-2", "dall-e-2
 _MOST_IMAGES: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
-    """One request, as far as its bound needs it."""
+    """One request at one model, as far as its bound needs it."""
 
     operation: Operation
     document: Mapping[str, Any]
-    """Empty where the body is not JSON or not read."""
     model: str | None
     stream: bool
     prices: Prices
     settings: Quota
+    read: "_Read"
 
 
-@dataclass(frozen=True, slots=True)
-class _Input:
+@dataclass(slots=True)
+class _Read:
+    """What the input is for every model."""
+
+    document: Mapping[str, Any]
+    """Empty where the body is not JSON or not read."""
     tokens: int
-    media: bool
-    """Not text alone, or not known to be."""
+    """Of text, if what may be media were text too."""
+    may_hold_media: bool
+    is_unseen: bool
+    choices: int
+    maximum: int | None
+    """Of one choice, as the request names it."""
+    predicted: int
+    """Tokens of a predicted output: those that were rejected are charged beside the answer."""
+
+
+BoundOf = Callable[[str | None], Bound | None]
+"""Return the most that a request may use and cost at a model; `None` if nothing is billable."""
 
 
 def bound(
@@ -90,41 +106,67 @@ def bound(
     prices: Prices,
     settings: Quota,
 ) -> Bound | None:
-    """Return the most that a request may use; `None` where nothing is billable.
+    """Return the most that a request may use at the model that it names; `None` where nothing is billable.
 
     `content_length`: of the body, `None` if it was not announced. Cost: a few us for a small body; one that was too
     large to be kept decoded is decoded once more.
     """
+    return bounds(operation, request, content_length, prices, settings)(request.model)
+
+
+def bounds(
+    operation: Operation,
+    request: ParsedRequest,
+    content_length: int | None,
+    prices: Prices,
+    settings: Quota,
+) -> BoundOf:
+    """Return what bounds a request at any model. Its body is read once, when a bound is first asked for."""
     if not operation.billable:
-        return None
-    asked = _Asked(operation, _document(request), request.model, request.stream, prices, settings)
+        return _nothing
+    make = _kind(operation, _UPLOAD_BYTES if content_length is None else content_length)
+    read: _Read | None = None
+
+    def bound_at(model: str | None) -> Bound:
+        nonlocal read
+        if read is None:
+            read = _read(operation, request)
+        return make(_Asked(operation, read.document, model, request.stream, prices, settings, read))
+
+    return bound_at
+
+
+def _kind(operation: Operation, size: int) -> "Callable[[_Asked], Bound]":
+    """Return what makes the bounds of an operation. `size`: of the body."""
     if operation.body == "websocket":
-        return _session(asked)
+        return _session
     if operation.dialect == "images":
-        return _images(asked)
+        return _images
     if operation.name == "audio.speech.create":
-        sent_price, price = prices.dearest(request.model, media=True)
-        return _made(_input(asked).tokens, sent_price, speech_tokens(asked.document), price)
+        return _speech
     if operation.dialect == "audio":
-        return _transcription(asked, _UPLOAD_BYTES if content_length is None else content_length)
-    return _text(asked)
+        return partial(_transcription, size=size)
+    return _text
+
+
+def _nothing(_model: str | None) -> None:
+    return None
 
 
 def _text(asked: _Asked) -> Bound:
     """Bound an answer of text, and embeddings, which have no output."""
     operation, document, settings = asked.operation, asked.document, asked.settings
-    sent = _input(asked)
-    sent_price, price = asked.prices.dearest(asked.model, media=sent.media or "audio" in document)
+    tokens, has_media = _input(asked)
+    sent_price, price = asked.prices.dearest(asked.model, media=has_media or "audio" in document)
     if operation.dialect == "embeddings":
-        return _made(sent.tokens, sent_price, 0, 0)
-    count = choices(document, operation.dialect)
+        return _made(tokens, sent_price, 0, 0)
+    count, beside = asked.read.choices, asked.read.predicted
     maximum, is_named = _maximum(asked)
     at_first = settings.stream_output_tokens if asked.stream else settings.default_output_tokens
     modest = maximum if is_named else min(maximum, at_first)
-    beside = _predicted(document)
     return Bound(
-        input_tokens=sent.tokens,
-        input_nanos=_nanos(sent.tokens, sent_price),
+        input_tokens=tokens,
+        input_nanos=_nanos(tokens, sent_price),
         output_tokens=(maximum + beside) * count,
         output_nanos_per_million=price,
         modest_output_tokens=(modest + beside) * count,
@@ -136,18 +178,13 @@ def _text(asked: _Asked) -> Bound:
 
 def _maximum(asked: _Asked) -> tuple[int, bool]:
     """Return the most output tokens of one choice, and whether the request itself names them."""
-    settings = asked.settings
-    named = requested(asked.document, asked.operation.dialect, asked.model)
+    settings, named, dialect = asked.settings, asked.read.maximum, asked.operation.dialect
+    if named is None and dialect == "completions":
+        named = requested(asked.document, dialect, asked.model)
     if named is not None:
         return named, True
     limit = model_limit(asked.model)
     return settings.assumed_output_tokens if limit is None else limit, False
-
-
-def _predicted(document: Mapping[str, Any]) -> int:
-    """Return the tokens of a predicted output: those that were rejected are charged beside the answer."""
-    prediction = document.get("prediction")
-    return 0 if prediction is None else len(_written({"prediction": prediction}))
 
 
 def _session(asked: _Asked) -> Bound:
@@ -159,6 +196,12 @@ def _session(asked: _Asked) -> Bound:
     return made
 
 
+def _speech(asked: _Asked) -> Bound:
+    """Bound a text read aloud."""
+    sent_price, price = asked.prices.dearest(asked.model, media=True)
+    return _made(_input(asked)[0], sent_price, speech_tokens(asked.document), price)
+
+
 def _images(asked: _Asked) -> Bound:
     """Bound generated images: counted in tokens or one by one, as the model does."""
     document, settings = asked.document, asked.settings
@@ -168,7 +211,7 @@ def _images(asked: _Asked) -> Bound:
     asked_for, model = document.get("n"), asked.model or _IMAGE_MODELS[0]
     count = asked_for if type(asked_for) is int and asked_for > 0 else 1
     output = 0 if base_name(model).startswith("dall-e") else count * image_out_tokens(document)
-    return _by_unit(asked, (model,), _input(asked).tokens, output, Usage(images=count))
+    return _by_unit(asked, (model,), _input(asked)[0], output, Usage(images=count))
 
 
 def _transcription(asked: _Asked, size: int) -> Bound:
@@ -194,8 +237,8 @@ def _made(sent: int, sent_price: int, output: int, price: int) -> Bound:
     return Bound(sent, _nanos(sent, sent_price), output, price, output, is_capped=True, can_be_capped=False)
 
 
-def _input(asked: _Asked) -> _Input:
-    document, model = asked.document, asked.model
+def _read(operation: Operation, request: ParsedRequest) -> _Read:
+    document = _document(request)
     members: dict[str, Any] = {}
     tokens = _BASE_TOKENS
     for name, value in document.items():
@@ -206,13 +249,30 @@ def _input(asked: _Asked) -> _Input:
         else:
             tokens += ids
     written = _written(members)
-    media = find_media(document, written, model)
-    tokens += len(written) - media.data_bytes + media.tokens
+    prediction = document.get("prediction")
+    return _Read(
+        document,
+        tokens=tokens + len(written),
+        may_hold_media=may_hold_media(written),
+        is_unseen=is_unseen(document, written),
+        choices=choices(document, operation.dialect),
+        maximum=requested(document, operation.dialect, None),
+        predicted=0 if prediction is None else len(_written({"prediction": prediction})),
+    )
+
+
+def _input(asked: _Asked) -> tuple[int, bool]:
+    """Return the tokens of the input, and whether it is not text alone, or not known to be."""
+    document, model, read = asked.document, asked.model, asked.read
+    tokens, has_media = read.tokens, False
+    if read.may_hold_media:
+        media = find_media(document, model)
+        tokens, has_media = tokens - media.data_bytes + media.tokens, media.found
     if "tools" in document and model is not None and "claude" in model.lower():
         tokens += _TOOL_PREAMBLE_TOKENS
-    if not is_unseen(document, written):
-        return _Input(tokens, media.found)
-    return _Input(tokens + asked.settings.unseen_input_tokens, media=True)
+    if not read.is_unseen:
+        return tokens, has_media
+    return tokens + asked.settings.unseen_input_tokens, True
 
 
 def _token_ids(value: Any) -> int | None:

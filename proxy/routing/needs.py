@@ -11,10 +11,11 @@ of its text, so that a decision costs microseconds whatever is sent.
 Source: OpenAI API reference: chat completions, responses.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
+
+import re2
 
 from proxy.candidates import Complexity as Level
 from proxy.config.layers import CAPABILITIES
@@ -27,14 +28,13 @@ _QUALITIES: Final[tuple[Quality, ...]] = get_args(Quality)
 _HALF_WINDOW: Final = 2000
 _TOKEN_BYTES: Final = 3
 """UTF-8 bytes that make a token at least, in all but artificial text: an input is assumed to have no more tokens."""
-_CODE: Final = re.compile(
+_CODE: Final = (
     r"```|\bdef \w+\(|\bclass \w+[:({]|\bfunction\b[^.\n]{0,40}\(|#include\b|\bSELECT\b.{1,80}\bFROM\b|=> ?[{(]|"
     r"Traceback \(most|\bimport \w+|\bpublic (?:static|class)\b|</\w+>|;\n|\bstack ?trace\b|\bregex\b"
 )
-_REASONING: Final = re.compile(
-    r"\b(?:step[- ]by[- ]step|prove|proof|derive|theorem|trade-?offs?|root cause|reason(?:ing)? (?:about|through)|"
-    r"analy[sz]e|architect(?:ure)?|optimi[sz]e|refactor|debug|evaluate|compare|design a|plan (?:a|the)|why does)\b",
-    re.IGNORECASE,
+_REASONING: Final = (
+    r"(?i)\b(?:step[- ]by[- ]step|prove|proof|derive|theorem|trade-?offs?|root cause|reason(?:ing)? (?:about|through)|"
+    r"analy[sz]e|architect(?:ure)?|optimi[sz]e|refactor|debug|evaluate|compare|design a|plan (?:a|the)|why does)\b"
 )
 _IMAGE_PARTS: Final = frozenset({"image_url", "input_image"})
 
@@ -58,6 +58,17 @@ class Needs:
 
 
 _NO_HINTS: Final = Hints()
+
+
+def _signs() -> tuple[re2.Set, int, int]:
+    """Return the set that finds code and reasoning in one pass over a text, and the numbers of the two in it."""
+    made = re2.Set.SearchSet()
+    code, reasoning = made.Add(_CODE), made.Add(_REASONING)
+    made.Compile()
+    return made, code, reasoning
+
+
+_SIGNS, _IS_CODE, _IS_REASONING = _signs()
 
 
 def read_hints(fields: Mapping[bytes, bytes]) -> Hints:
@@ -123,9 +134,10 @@ def _complexity(text: str, tokens: int, has_tools: bool, settings: Complexity) -
         points += 2
     if has_tools:
         points += settings.tools_points
-    if _CODE.search(text) is not None:
+    found = _SIGNS.Match(text.encode("utf-8", "replace")) or ()
+    if _IS_CODE in found:
         points += settings.code_points
-    if _REASONING.search(text) is not None:
+    if _IS_REASONING in found:
         points += settings.reasoning_points
     if points >= settings.high_points:
         return "high"

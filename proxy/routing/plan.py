@@ -45,7 +45,7 @@ _NANOS: Final = Decimal(1_000_000_000)
 _QUALITY_LOW: Final = "quality_low"
 
 BoundOf = Callable[[str], Bound | None]
-"""Return the most that the request may use and cost with a model; `None` where nothing is billed."""
+"""Return the most that the request may use and cost at a model; `None` where nothing is billed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ def _unfit(offer: Offer, wish: _Wish, rules: Rules) -> str | None:
     """Return why a request may not go to an offer, money aside; the cheapest question comes first."""
     if not rules.allows(offer.model):
         return "not_allowed"
-    if offer.layer is not None and _rank(offer.layer) > _rank(rules.max_layer):
+    if offer.layer is not None and offer.layer > rules.max_layer:  # their names are in their order
         return "above_max_layer"
     if lacking := wish.capabilities - offer.capabilities:
         return f"lacks_{min(lacking)}"
@@ -209,24 +209,18 @@ def _unfit(offer: Offer, wish: _Wish, rules: Rules) -> str | None:
     return None if rules.is_priced(offer.model) else "unpriced"
 
 
-def _afford(offer: Offer, wish: _Wish, market: Market) -> "_Price | str":
-    """Return the bound of a request at an offer, or why it costs too much."""
+def _afford(offer: Offer, wish: _Wish, market: Market) -> "tuple[Bound | None, bool] | str":
+    """Return the bound of a request at an offer and whether it is lowered, or why it costs too much."""
     most, left = market.rules.max_cost_nanos, wish.left_nanos
     whole = None if most is None and left is None else market.bound_of(offer.model)
     if whole is None:
-        return _Price(None, is_lowered=False)
+        return None, False
     bound = whole if most is None else within(whole, most)
     if bound is None:
         return "too_expensive"
     if left is not None and least_nanos(bound) > max(left, 0):
         return "beyond_budget"
-    return _Price(bound, is_lowered=bound is not whole)
-
-
-@dataclass(frozen=True, slots=True)
-class _Price:
-    bound: Bound | None
-    is_lowered: bool
+    return bound, bound is not whole
 
 
 def within(bound: Bound, nanos: int) -> Bound | None:
@@ -244,18 +238,19 @@ def within(bound: Bound, nanos: int) -> Bound | None:
 
 def least_nanos(bound: Bound) -> int:
     """Return what a request costs at most if it is content with a modest answer."""
-    return replace(bound, output_tokens=bound.modest_output_tokens).cost_nanos
+    return bound.input_nanos - (-bound.modest_output_tokens * bound.output_nanos_per_million // _MILLION)
 
 
-def _candidate(offer: Offer, price: _Price, asked_model: str | None) -> Candidate:
+def _candidate(offer: Offer, price: tuple[Bound | None, bool], asked_model: str | None) -> Candidate:
+    bound, is_lowered = price
     return Candidate(
         upstream=offer.upstream,
         model=offer.model,
         layer=offer.layer,
         sent_as=None if offer.own_name == asked_model else offer.own_name,
         replaces_model=asked_model is not None,
-        is_lowered=price.is_lowered,
-        bound=price.bound,
+        is_lowered=is_lowered,
+        bound=bound,
     )
 
 

@@ -13,7 +13,7 @@ from proxy.exchange import Usage
 from proxy.holds import Bound
 from proxy.openai.operations import match, operations
 from proxy.openai.request import parse_empty, parse_handshake, parse_json
-from proxy.quota.estimate import bound
+from proxy.quota.estimate import bound, bounds
 from proxy.upstream import pricing
 
 SETTINGS = Quota(assumed_output_tokens=9000, default_output_tokens=1000, unseen_input_tokens=5000)
@@ -298,3 +298,20 @@ def test_bound_when_unknown_models_are_free_then_it_costs_nothing():
     table = pricing.PriceTable({}, Prices(unknown_model="free"))
     made = bound_of({"model": "m", "messages": messages()}, table)
     assert (made.cost_nanos, made.tokens > 9000) == (0, True)
+
+
+def test_bounds_when_several_models_are_asked_about_then_the_body_is_read_once_and_each_bound_is_its_own():
+    read = []
+
+    class Watched(dict):
+        def items(self):
+            read.append(1)
+            return super().items()
+
+    members = {"messages": messages([PICTURE]), "tools": [{"type": "function"}], "n": 2}
+    request = replace(ask(members), document=Watched(members))
+    bound_at = bounds(CHAT, request, None, SHIPPED, SETTINGS)
+    assert not read
+    models = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gpt-5", "nobody's")
+    assert [bound_at(model) for model in models] == [bound_of({"model": model, **members}, SHIPPED) for model in models]
+    assert len(read) == 1
