@@ -5,6 +5,9 @@
        |                TraceStore, Ledger <-- Api   |
     Pipeline -- Reservations -- Supply, Keeper    Pipeline <-- Ingress (data port)      Ops (ops port)
 
+What lasts as long as the process is made in `__init__`: what it holds must not be lost with a change of the
+configuration. The rest is made in `assembled`, once for each version of the configuration (`generation`).
+
 Nothing here opens a connection or a file but `recover`, which takes the journal's lock, turns requests that an earlier
 process left open into `interrupted` traces, and then gives back the leases that it held.
 """
@@ -17,9 +20,11 @@ import secrets
 import socket
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from proxy import generation
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
 from proxy.api.routes import Api, Stores
@@ -28,12 +33,13 @@ from proxy.auth.admission import Admission
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, digest
-from proxy.config.layers import load as load_layers
-from proxy.config.schema import Config, UpstreamEntry
+from proxy.config.schema import Config
 from proxy.db.pool import Database
 from proxy.exchange import Charge
+from proxy.generation import Compiled, Generation
 from proxy.ingress.handler import Ingress
 from proxy.ingress.ops import Ops
+from proxy.ingress.serving import Serving
 from proxy.intake import ByteBudget
 from proxy.journal.segments import Journal
 from proxy.journal.writer import Writer
@@ -41,7 +47,6 @@ from proxy.metrics import Metrics, Sample
 from proxy.openai.estimate import estimate_usage
 from proxy.pipeline import Pipeline
 from proxy.planner import Planner
-from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.projects.store import ProjectStore
 from proxy.quota.callers import Callers
@@ -57,11 +62,9 @@ from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
 from proxy.trace import record
 from proxy.trace.store import TraceStore
-from proxy.upstream.client import make_client
-from proxy.upstream.pricing import load as load_prices
+from proxy.upstream.lines import Lines
 from proxy.upstream.provider import Provider
 from proxy.upstream.upstreams import Upstreams
-from proxy.upstream.websocket import WebsocketClient
 
 _log = logging.getLogger("sidegate")
 
@@ -70,7 +73,6 @@ class App:
     """One wired proxy: what `serve` starts, watches and stops."""
 
     def __init__(self, config: Config, admin_key: str) -> None:
-        self.config = config
         self.metrics = Metrics(config.metrics.max_models)
         self.database = Database(config.database)
         self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
@@ -83,10 +85,7 @@ class App:
             dead_letter=self.store.dead_letter,
             settings=config.journal,
         )
-        self.prices = load_prices(Path(config.prices.file) if config.prices.file else None, config.prices)
-        self.providers = Upstreams([_provider(config, settings) for settings in config.providers])
-        layers = load_layers(Path(config.routing.layers_file) if config.routing.layers_file else None, config.providers)
-        self.health = Health(config.providers, config.routing.breaker, random.random)
+        self.lines = Lines()
         self.budget = ByteBudget(config.limits.buffered_bytes)
         self.tally = QuotaTally()
         clock = time.monotonic
@@ -110,7 +109,7 @@ class App:
             tally=self.tally,
             clock=clock,
         )
-        supply = Supply(
+        self.supply = Supply(
             config.quota,
             ledger=self.ledger,
             book=book,
@@ -119,33 +118,8 @@ class App:
             heard=self.keeper.heard,
             clock=clock,
         )
-        self.policies = Policies(config.policy)
-        quotas = Reservations(
-            config.quota, callers=self.callers, supply=supply, outage=self.outage, tally=self.tally, clock=clock
-        )
-        self.planner = Planner(
-            config,
-            catalogue=Catalogue(config.providers, layers),
-            health=self.health,
-            prices=self.prices,
-            quotas=quotas,
-        )
-        self.pipeline = Pipeline(
-            config,
-            provider=self.providers,
-            planner=self.planner,
-            dispatcher=Dispatcher(config.routing, self.health),
-            prices=self.prices,
-            admission=Admission(self.keyring) if config.auth.mode == "keys" else None,
-            projects=self.projects,
-            policies=self.policies,
-            quotas=quotas,
-            journal=self.journal,
-            metrics=self.metrics,
-            recorded=self.writer.notify,
-            budget=self.budget,
-        )
-        stores = Stores(
+        compiled = generation.compiled(config)
+        self._stores = Stores(
             traces=self.store,
             quotas=self.ledger,
             analytics=Analytics(self.database),
@@ -153,15 +127,70 @@ class App:
             keys=keys,
             keyring=self.keyring,
             audit=AuditLog(self.database),
-            policies=self.policies,
+            policies=compiled.policies,
             projects=self.projects,
         )
-        routing = RoutingApi(config, self.planner, self.health, self.projects)
-        api = Api(stores, routing, digest(admin_key))
-        self.ingress = Ingress(config, self.pipeline, api, self.metrics)
+        self.current = self.assembled(config, compiled, admin_key)
+        self.ingress = Ingress(self.current.serving, self.metrics)
         self.ops = Ops(self.metrics, self.state)
         self.metrics.at_scrape(self._samples)
         self.draining = False
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+        return self.current.config
+
+    def assembled(
+        self, config: Config, compiled: Compiled, admin_key: str, before: Generation | None = None
+    ) -> Generation:
+        """Make what serves by this configuration, of what lasts and of what `before` hands on. Nothing is served yet.
+
+        Raises:
+            OSError: `client.ca_file` cannot be read.
+        """
+        trust = compiled.digests.get("client.ca_file", "")
+        lines = tuple(self.lines.take(settings, config, trust) for settings in config.providers)
+        providers = Upstreams(
+            [Provider(own, line.client, line.websockets) for own, line in zip(config.providers, lines, strict=True)]
+        )
+        health = Health(config.providers, config.routing.breaker, random.random, before.health if before else None)
+        is_same_stock = before is not None and before.config.routing.retry_budget == config.routing.retry_budget
+        dispatcher = Dispatcher(config.routing, health, before.dispatcher.budget if before and is_same_stock else None)
+        quotas = Reservations(
+            config.quota,
+            callers=self.callers,
+            supply=self.supply,
+            outage=self.outage,
+            tally=self.tally,
+            clock=time.monotonic,
+        )
+        planner = Planner(
+            config,
+            catalogue=Catalogue(config.providers, compiled.layers),
+            health=health,
+            prices=compiled.prices,
+            quotas=quotas,
+        )
+        pipeline = Pipeline(
+            config,
+            provider=providers,
+            planner=planner,
+            dispatcher=dispatcher,
+            prices=compiled.prices,
+            admission=Admission(self.keyring) if config.auth.mode == "keys" else None,
+            projects=self.projects,
+            policies=compiled.policies,
+            quotas=quotas,
+            journal=self.journal,
+            metrics=self.metrics,
+            recorded=self.writer.notify,
+            budget=self.budget,
+        )
+        routing = RoutingApi(config, planner, health, self.projects)
+        api = Api(replace(self._stores, policies=compiled.policies), routing, digest(admin_key))
+        serving = Serving(config, pipeline, api)
+        return Generation(config, compiled, lines, providers, health, dispatcher, planner, serving)
 
     def recover(self) -> int:
         """Open the journal and record what an earlier process left unfinished; return how many requests that were."""
@@ -203,7 +232,7 @@ class App:
 
     def _estimate(self, model: str | None, text_bytes: int) -> Charge:
         usage = estimate_usage(text_bytes, 0)
-        cost_nanos, priced = self.prices.price(model, usage)
+        cost_nanos, priced = self.current.compiled.prices.price(model, usage)
         return Charge(usage, "estimated", cost_nanos, priced)
 
     def _quota_samples(self) -> Iterable[Sample]:
@@ -219,14 +248,14 @@ class App:
         yield _gauge("sidegate_quota_degraded", "1 while PostgreSQL does not answer to quotas.", self.outage.is_away)
 
     def _upstream_samples(self) -> Iterable[Sample]:
-        for name, client in self.providers.stats().items():
+        for name, client in self.current.providers.stats().items():
             labels = {"upstream": name}
             text = "Open connections to the provider."
             yield Sample("gauge", "sidegate_upstream_connections_open", text, labels, client.open)
             yield Sample("gauge", "sidegate_upstream_connections_idle", "Idle ones among them.", labels, client.idle)
             text = "Requests waiting for a connection."
             yield Sample("gauge", "sidegate_upstream_waiting", text, labels, client.waiting)
-        for place in self.health.describe(time.monotonic()):
+        for place in self.current.health.describe(time.monotonic()):
             labels = {"upstream": place["upstream"], "credential": str(place["credential"])}
             text = "1 while the credential of the provider can be used: breaker closed, not cooling, not refused."
             usable = place["state"] in ("closed", "half_open")
@@ -262,13 +291,6 @@ class App:
 def _holder() -> str:
     """Name this process as no other: a container that starts again has the same host name and process id."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _provider(config: Config, settings: UpstreamEntry) -> Provider:
-    own = settings.timeouts.model_dump(exclude_none=True)
-    timeouts = config.timeouts.model_copy(update=own) if own else config.timeouts
-    websockets = WebsocketClient(settings, config.client, timeouts, config.limits.websocket_message_bytes)
-    return Provider(settings, make_client(settings, config.client, timeouts), websockets)
 
 
 def _gauge(name: str, text: str, value: float) -> Sample:

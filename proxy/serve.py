@@ -194,7 +194,7 @@ class _Process:
             await manager.shutdown(_CUT_GRACE_S)
         await self._background.stop()
         app.journal.close()
-        await app.providers.close()
+        await app.lines.close()
         await app.database.close()
         if self._embedded is not None:
             await self._embedded.stop()

@@ -12,6 +12,7 @@ Failure mode: PostgreSQL away: a key in memory stays valid for `outage_s` after 
 expires; any other is 503, never 401: it may be right.
 """
 
+import asyncio
 import hmac
 import logging
 from collections import OrderedDict
@@ -23,7 +24,6 @@ from typing import Final, Protocol
 from proxy.auth.keys import StoredKey, digest, parts
 from proxy.config.auth import Auth
 from proxy.errors import DatabaseUnavailable, TooManyAttempts, Unauthenticated
-from proxy.tasks import every
 
 _NOTHING: Final = digest("")
 _WINDOW_S: Final = 60.0
@@ -70,6 +70,10 @@ class Keyring:
         self.refused = 0
         """Wrong keys since the start. `blocked`: keys that were not even looked at."""
         self.blocked = 0
+
+    def follow(self, settings: Auth) -> None:
+        """Take over a changed configuration. Keys in memory stay."""
+        self._settings = settings
 
     def known(self, key: str) -> StoredKey | None:
         """Return the key if it is in memory and valid. Never waits."""
@@ -141,8 +145,7 @@ class Keyring:
         """Follow PostgreSQL until cancelled."""
         write_at = self._clock() + self._settings.last_used_s
 
-        async def follow() -> None:
-            nonlocal write_at
+        while True:
             try:
                 await self.refresh()
                 if self._clock() >= write_at:
@@ -150,8 +153,7 @@ class Keyring:
                     await self.write_down()
             except DatabaseUnavailable:
                 pass
-
-        await every(self._settings.refresh_s, follow)
+            await asyncio.sleep(self._settings.refresh_s)
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
@@ -22,10 +22,10 @@ from proxy.exchange import Exchange, Inbound, first_values
 from proxy.ingress.client_body import ClientBody
 from proxy.ingress.downstream import HttpDownstream
 from proxy.ingress.listener import RawRequest, error_response, with_reference
+from proxy.ingress.serving import Serving
 from proxy.ingress.websocket import ClientWebsocket
 from proxy.metrics import Metrics
 from proxy.openai.operations import check_target, match
-from proxy.pipeline import Pipeline
 from proxy.trace.record import trace_id
 
 _log = logging.getLogger("sidegate.ingress")
@@ -33,38 +33,31 @@ _DRAINING = "Sidegate is shutting down; send the request again."
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
-class OwnApi(Protocol):
-    """The API of our own, as far as the data port needs it."""
-
-    def match(self, method: str, path: str) -> Any | None:
-        """Return a route if the path is ours."""
-
-    async def handle(self, request: web.BaseRequest, route: Any) -> web.Response:
-        """Answer. Raises ProxyError."""
-
-
 class Ingress:
     """Handles requests of the data port and knows which are running."""
 
-    def __init__(self, config: Config, pipeline: Pipeline, api: OwnApi, metrics: Metrics) -> None:
-        self._config = config
-        self._pipeline = pipeline
-        self._api = api
+    def __init__(self, serving: Serving, metrics: Metrics) -> None:
+        self._serving = serving
         self._metrics = metrics
         self._running: dict[HttpDownstream, asyncio.Task[Any]] = {}
         self._draining = False
         self._idle = asyncio.Event()
         """The last request has ended. Set while draining only."""
 
+    def use(self, serving: Serving) -> None:
+        """Answer every request that comes from now on with this; those that run end with what they began with."""
+        self._serving = serving
+
     async def handle(self, request: RawRequest) -> Any:
         """Answer one request; returns what aiohttp treats as its response."""
+        serving = self._serving
         try:
-            self._admit()
+            self._admit(serving.config)
             path = _check_head(request)
-            route = self._api.match(request.method, path)
-            self._check_surface(route)
+            route = serving.api.match(request.method, path)
+            _check_surface(serving.config, route)
             if route is not None:
-                return with_reference(await self._api.handle(request, route))
+                return with_reference(await serving.api.handle(request, route))
             if not path.startswith("/v1/"):
                 raise InvalidRequest(
                     f"Unknown path. The API is served under /v1/, for example {request.method} /v1/chat/completions.",
@@ -76,27 +69,16 @@ class Ingress:
         except Exception:
             _log.exception("request failed")
             return self._refuse(InternalError("Sidegate failed to handle the request."))
-        return await self._exchange(request, path)
+        return await self._exchange(request, path, serving)
 
-    def _admit(self) -> None:
+    def _admit(self, config: Config) -> None:
         if self._draining:
             raise ShuttingDown(_DRAINING, retry_after_s=1.0)
-        if len(self._running) >= self._config.limits.concurrent_requests:
+        if len(self._running) >= config.limits.concurrent_requests:
             raise Overloaded(
-                f"Too many requests at once: the limit is {self._config.limits.concurrent_requests}.",
+                f"Too many requests at once: the limit is {config.limits.concurrent_requests}.",
                 code="too_many_requests_in_flight",
                 retry_after_s=1.0,
-            )
-
-    def _check_surface(self, route: Any | None) -> None:
-        served = self._config.server.surfaces
-        if served not in ("all", "data" if route is None else "api"):
-            raise InvalidRequest(
-                "This listener serves only the data plane; the API of Sidegate is served by its hub."
-                if served == "data"
-                else "This listener serves only the API of Sidegate; models are called through a sidecar.",
-                status=404,
-                code="surface_not_served",
             )
 
     def _refuse(self, error: ProxyError) -> web.Response:
@@ -106,7 +88,8 @@ class Ingress:
             response.force_close()
         return response
 
-    async def _exchange(self, request: RawRequest, path: str) -> Any:
+    async def _exchange(self, request: RawRequest, path: str, serving: Serving) -> Any:
+        config, pipeline = serving.config, serving.pipeline
         now_ms = time.time_ns() // 1_000_000
         x = Exchange(
             trace_id=trace_id(now_ms),
@@ -114,28 +97,29 @@ class Ingress:
             started=time.monotonic(),
             inbound=_inbound(request, path),
         )
-        downstream = HttpDownstream(request, x.delivery, self._config.timeouts.write_stall_s)
+        downstream = HttpDownstream(request, x.delivery, config.timeouts.write_stall_s)
         if request.ends_connection:
             downstream.refuse_more()
         self._running[downstream] = request.task
         self._metrics.in_flight += 1
+        serving.enter()
         try:
             if x.inbound.operation.body == "websocket":
-                client = ClientWebsocket(
-                    request, self._config.limits.websocket_message_bytes, self._config.timeouts.write_stall_s
-                )
+                message_bytes, stall_s = config.limits.websocket_message_bytes, config.timeouts.write_stall_s
+                client = ClientWebsocket(request, message_bytes, stall_s)
                 try:
-                    await self._pipeline.handle_websocket(x, client, downstream)
+                    await pipeline.handle_websocket(x, client, downstream)
                 finally:
                     client.release()
                 return downstream
-            await self._pipeline.handle(x, ClientBody(request, self._config.limits), downstream)
+            await pipeline.handle(x, ClientBody(request, config.limits), downstream)
             return downstream
         finally:
             del self._running[downstream]
             if self._draining and not self._running:
                 self._idle.set()
             self._metrics.in_flight -= 1
+            serving.leave()
 
     @property
     def running(self) -> int:
@@ -161,6 +145,18 @@ class Ingress:
         for downstream, task in self._running.items():
             downstream.draining = True
             task.cancel()
+
+
+def _check_surface(config: Config, route: Any | None) -> None:
+    served = config.server.surfaces
+    if served not in ("all", "data" if route is None else "api"):
+        raise InvalidRequest(
+            "This listener serves only the data plane; the API of Sidegate is served by its hub."
+            if served == "data"
+            else "This listener serves only the API of Sidegate; models are called through a sidecar.",
+            status=404,
+            code="surface_not_served",
+        )
 
 
 def _check_head(request: RawRequest) -> str:

@@ -62,6 +62,10 @@ class Directory:
     def __len__(self) -> int:
         return len(self._known)
 
+    def follow(self, settings: Projects) -> None:
+        """Take over a changed configuration."""
+        self._settings = settings
+
     def get(self, project_id: str) -> ProjectSettings:
         """Return what counts for a project now: the same object until its document changes. Never waits."""
         return self._known.get(project_id, DEFAULT)

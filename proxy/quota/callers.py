@@ -24,6 +24,14 @@ class Callers:
         self.forget: Callable[[Caller], None] = _keep_nothing
         """Called with each caller that gives way."""
 
+    def follow(self, settings: Quota) -> None:
+        """Take over a changed configuration. Who is known keeps what PostgreSQL has said."""
+        is_other_rule = settings.on_database_outage != self._settings.on_database_outage
+        self._settings = settings
+        for caller in self if is_other_rule else ():
+            rules = self._rules(caller.key[1]) if caller.balance is None else caller.balance.project_quota
+            caller.policy, _ = limits.parse(rules, settings)
+
     def __len__(self) -> int:
         return len(self._by_key)
 

@@ -68,6 +68,10 @@ class Keeper:
         self._look_at = 0.0
         callers.forget = self._give_all_back
 
+    def follow(self, settings: Quota) -> None:
+        """Take over a changed configuration."""
+        self._settings = settings
+
     async def run(self) -> None:
         """Renew until cancelled. Until the first contact try often; later come back one by one, not all at once."""
         while True:

@@ -143,14 +143,18 @@ class Ledger:
 
     def __init__(self, database: Database, settings: Quota, holder: str) -> None:
         self._database = database
-        self._defaults = settings.default_tokens_daily, settings.default_cost_daily
-        self._ttl = timedelta(seconds=settings.lease_ttl_s)
         self._holder = holder
+        self.follow(settings)
         self.over_tokens = 0
         """Charged beyond what leases had granted, since the start; must stay 0. Likewise `over_nanos`."""
         self.over_nanos = 0
         self.unknown = 0
         """Charges whose lease PostgreSQL did not know."""
+
+    def follow(self, settings: Quota) -> None:
+        """Take over a changed configuration."""
+        self._defaults = settings.default_tokens_daily, settings.default_cost_daily
+        self._ttl = timedelta(seconds=settings.lease_ttl_s)
 
     async def acquire(
         self, user_id: str, project_id: str, lease_id: UUID, need: tuple[int, int], want: tuple[int, int]

@@ -38,6 +38,10 @@ class Outage:
         self._contact = asyncio.Event()
         self.is_away = True
 
+    def follow(self, settings: Quota) -> None:
+        """Take over a changed configuration."""
+        self._settings = settings
+
     @property
     def was_reached(self) -> bool:
         """PostgreSQL has answered at least once since the start."""

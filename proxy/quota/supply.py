@@ -81,6 +81,10 @@ class Supply:
         self._clock = clock
         self._waiting = 0
 
+    def follow(self, settings: Quota) -> None:
+        """Take over a changed configuration."""
+        self._settings = settings
+
     def wait(self, caller: Caller, bound: Bound) -> Awaitable[Admission]:
         """Return an admission for `bound`, or for it with a lower output maximum.
 

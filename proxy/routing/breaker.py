@@ -25,7 +25,7 @@ class Breaker:
     """State of one place. `draw`: a number in [0, 1), so that replicas do not probe in step."""
 
     def __init__(self, settings: Settings, draw: Callable[[], float]) -> None:
-        self._settings = settings
+        self.settings = settings
         self._draw = draw
         self._outcomes: deque[tuple[float, float]] = deque(maxlen=_MOST_OUTCOMES)
         """Time and weight of failure (0: a success) of the latest outcomes."""
@@ -73,7 +73,7 @@ class Breaker:
                 self._open(now)
             return
         self._in_a_row += weight
-        if self._in_a_row >= self._settings.failures or self._share_is_high(now):
+        if self._in_a_row >= self.settings.failures or self._share_is_high(now):
             self._open(now)
 
     def abandon(self) -> None:
@@ -81,7 +81,7 @@ class Breaker:
         self._probing = False
 
     def _open(self, now: float) -> None:
-        settings = self._settings
+        settings = self.settings
         pause_s = min(settings.open_s * 2**self._opened, settings.open_max_s)
         self._until = now + pause_s * (1 - _JITTER + 2 * _JITTER * self._draw())
         self._opened = min(self._opened + 1, 32)
@@ -90,7 +90,7 @@ class Breaker:
         self._outcomes.clear()
 
     def _share_is_high(self, now: float) -> bool:
-        settings, outcomes = self._settings, self._outcomes
+        settings, outcomes = self.settings, self._outcomes
         while outcomes and outcomes[0][0] < now - settings.window_s:
             outcomes.popleft()
         failed = sum(weight for _, weight in outcomes)

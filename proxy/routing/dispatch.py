@@ -61,10 +61,10 @@ async def dispatch(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[R
 class Dispatcher:
     """What all requests share: the health of the places, and the stock of retries."""
 
-    def __init__(self, settings: Routing, health: Health) -> None:
+    def __init__(self, settings: Routing, health: Health, budget: Budget | None = None) -> None:
         self._settings = settings
         self._health = health
-        self._budget = Budget(settings.retry_budget)
+        self.budget = budget or Budget(settings.retry_budget)
 
     async def dispatch(
         self,
@@ -83,7 +83,7 @@ class Dispatcher:
         settings = self._settings
         late_at = started + settings.deadline_s
         search = _Search(
-            plan, attempts, send, settings=settings, health=self._health, budget=self._budget, late_at=late_at
+            plan, attempts, send, settings=settings, health=self._health, budget=self.budget, late_at=late_at
         )
         return await search.run(prepare)
 

@@ -4,6 +4,9 @@
     cooling                    answered 429: left alone for as long as it asked
     refused                    answered 401, 402 or 403: for `refused_s` used only where nothing else can be
 
+What is known of a credential outlives a change of the configuration: it belongs to the key at its address, so another
+key begins anew.
+
 Of those that can be used, the ones with the fewest requests under way for their weight come first, of equals each in
 turn by its weight. `Permit` is one attempt's hold on its credential: given back once, whatever happened.
 
@@ -11,8 +14,10 @@ Source: nginx, smooth weighted round-robin.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from pydantic import SecretStr
 
 from proxy.config.routing import Breaker as Settings
 from proxy.config.upstreams import UpstreamEntry
@@ -21,11 +26,14 @@ from proxy.routing.breaker import Breaker
 Outcome = Literal["success", "failure", "half_failure", "cooling", "refused", "nothing"]
 Place = tuple[str, int]
 """An upstream's name and the number of its credential."""
+_Key = tuple[str, str, SecretStr | None]
+"""An upstream's name and address, and the key that is used there."""
 
 
 @dataclass(slots=True, eq=False)
 class _Credential:
     place: Place
+    key: _Key
     weight: int
     breaker: Breaker
     under_way: int = 0
@@ -91,17 +99,27 @@ class Permit:
 
 
 class Health:
-    """Every credential of every provider."""
+    """Every credential of every provider. `before`: what was known so far; its attempts go on and are counted here."""
 
-    def __init__(self, upstreams: Sequence[UpstreamEntry], settings: Settings, draw: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        upstreams: Sequence[UpstreamEntry],
+        settings: Settings,
+        draw: Callable[[], float],
+        before: "Health | None" = None,
+    ) -> None:
         self._settings = settings
-        self._of = {
-            upstream.name: [
-                _Credential((upstream.name, number), key.weight, Breaker(settings, draw))
-                for number, key in enumerate(upstream.keys)
-            ]
-            for upstream in upstreams
-        }
+        known = {} if before is None else {one.key: one for row in before._of.values() for one in row}
+        self._of: dict[str, list[_Credential]] = {}
+        for upstream in upstreams:
+            row = self._of[upstream.name] = []
+            for number, listed in enumerate(upstream.keys):
+                place, key = (upstream.name, number), (upstream.name, upstream.base_url, listed.api_key)
+                one = known.get(key) or _Credential(place, key, listed.weight, Breaker(settings, draw))
+                if one.place != place:
+                    one = replace(one, place=place, under_way=0)
+                one.weight, one.breaker.settings = listed.weight, settings
+                row.append(one)
 
     def credentials(self, upstream: str) -> int:
         """Return how many credentials a provider has."""

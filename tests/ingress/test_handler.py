@@ -14,6 +14,7 @@ from proxy.config.schema import Config, Limits
 from proxy.errors import InvalidRequest, PermissionDenied
 from proxy.exchange import Exchange
 from proxy.ingress.handler import Ingress
+from proxy.ingress.serving import Serving
 from proxy.metrics import Metrics
 from tests.ingress.wire import Server, request, serving, until
 
@@ -63,7 +64,7 @@ class Api:
 async def data_port(pipeline=None, surfaces="all", **limits):
     metrics = Metrics(10)
     config = Config(limits=Limits(**limits), server=schema.Server(surfaces=surfaces))
-    ingress = Ingress(config, pipeline or Pipeline(), Api(), metrics)
+    ingress = Ingress(Serving(config, pipeline or Pipeline(), Api()), metrics)
     async with serving(ingress.handle) as server:
         yield server, ingress, metrics
 

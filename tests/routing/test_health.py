@@ -98,3 +98,29 @@ def test_credential_when_refused_then_it_is_a_last_resort_until_it_works():
     assert made.take_refused("b", {again.place}, 1) is None
     again.judge("success", 1)
     assert made.take("b", (), 1) is not None
+
+
+def test_health_when_the_configuration_changed_then_it_belongs_to_the_key_at_its_address():
+    def entry(name: str, *keys: str, url: str = "http://a/v1", weight: int = 1) -> UpstreamEntry:
+        return UpstreamEntry(name=name, base_url=url, credentials=[{"api_key": key, "weight": weight} for key in keys])
+
+    settings = Settings(failures=1)
+    old = Health((entry("a", "k0", "k1"), entry("b", "k2")), settings, lambda: 0.5)
+    running = old.take("a", (), 0)
+    assert running.place == ("a", 0)
+    failed = old.take("a", [("a", 0)], 0)
+    failed.judge("failure", 0)
+    failed.release()
+    old.take("b", (), 0).judge("refused", 0)
+
+    kept = Health((entry("a", "k0", "k1", weight=3), entry("b", "k3")), settings, lambda: 0.5, old)
+    state = {(one["upstream"], one["credential"]): one for one in kept.describe(1)}
+    assert [state["a", n]["state"] for n in (0, 1)] == ["closed", "open"]
+    assert state["a", 0]["inFlight"] == 1
+    assert state["a", 0]["weight"] == 3
+    assert state["b", 0]["state"] == "closed", "another key begins anew"
+    running.release()
+    assert next(iter(kept.describe(1)))["inFlight"] == 0, "what began before ends here too"
+
+    moved = Health((entry("a", "k1", "k0"), entry("b", "k2", url="http://b/v1")), settings, lambda: 0.5, old)
+    assert [one["state"] for one in moved.describe(1)] == ["open", "closed", "closed"]

@@ -1,0 +1,85 @@
+"""One version of the configuration at work, and what of it can be made ready apart from the event loop.
+
+    Config --compiled (in a thread)--> Compiled --App.assembled--> Generation --Ingress.use--> every request from now on
+
+Rule of the file: a generation is never changed. Another one takes its place at once and as a whole; requests that began
+with it end with it. What did not change is handed on from one generation to the next: compiled rules and tables, the
+connections to providers, what is known of their health.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.config import layers, named_files
+from proxy.config.layers import Layers
+from proxy.config.schema import Config
+from proxy.ingress.serving import Serving
+from proxy.planner import Planner
+from proxy.policy.ready import Policies
+from proxy.routing.dispatch import Dispatcher
+from proxy.routing.health import Health
+from proxy.upstream import pricing
+from proxy.upstream.lines import Line
+from proxy.upstream.pricing import PriceTable
+from proxy.upstream.upstreams import Upstreams
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What takes long to make of a configuration. Needs no event loop; immutable but for bounded memories."""
+
+    prices: PriceTable
+    layers: Layers
+    policies: Policies
+    digests: Mapping[str, str]
+    """What the files say that keys of the configuration name, by the key; empty for a file that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """Everything that was made of one version of the configuration."""
+
+    config: Config
+    compiled: Compiled
+    lines: tuple[Line, ...]
+    providers: Upstreams
+    health: Health
+    dispatcher: Dispatcher
+    planner: Planner
+    serving: Serving
+
+
+def compiled(config: Config, before: Generation | None = None) -> Compiled:
+    """Read and compile what the configuration names; what is the same as before is taken from there.
+
+    Raises:
+        PriceTableError, LayersError, RuleError: a file cannot be used.
+    """
+    digests = {key: _digest(path) for key, path in named_files.named_files(config).items()}
+    old = None if before is None else before.compiled
+
+    def is_same(section: str, file: str) -> bool:
+        if before is None or getattr(before.config, section) != getattr(config, section):
+            return False
+        return before.compiled.digests.get(file) == digests.get(file)
+
+    of_prices = old.prices if old is not None and is_same("prices", "prices.file") else _prices(config)
+    of_policy = old.policies if old is not None and is_same("policy", "policy.rules_file") else Policies(config.policy)
+    return Compiled(of_prices, _layers(config), of_policy, digests)
+
+
+def _prices(config: Config) -> PriceTable:
+    return pricing.load(Path(config.prices.file) if config.prices.file else None, config.prices)
+
+
+def _layers(config: Config) -> Layers:
+    return layers.load(Path(config.routing.layers_file) if config.routing.layers_file else None, config.providers)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,78 @@
+"""The connections to providers: a line for each address with its limits and times, shared by all who need the same one.
+
+A changed configuration takes its lines anew. Where only keys, headers or models of a provider changed, it gets the line
+that is in use, with all its open connections; a line is closed once the last version that took it has given it back.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from proxy.config.schema import Config, Timeouts, UpstreamClient, UpstreamEntry
+from proxy.upstream.client import Client, make_client
+from proxy.upstream.websocket import WebsocketClient
+
+_Key = tuple[str, str, int, float, UpstreamClient, str, Timeouts, int]
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """The two clients of one address. `users`: who has taken it and not given it back."""
+
+    key: _Key
+    client: Client
+    websockets: WebsocketClient
+    users: int = field(default=0)
+
+    async def close(self) -> None:
+        """Drop all connections, also those in use."""
+        await self.client.close()
+        await self.websockets.close()
+
+
+class Lines:
+    """The lines of the process. Must be used inside its event loop."""
+
+    def __init__(self, make: Callable[[UpstreamEntry, UpstreamClient, Timeouts], Client] = make_client) -> None:
+        self._make = make
+        self._open: dict[_Key, Line] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(self, settings: UpstreamEntry, config: Config, trust: str = "") -> Line:
+        """Return the line to a provider. `trust`: names the content of `client.ca_file`.
+
+        Making one reads the certificates to trust: some 20 ms. Raises OSError if they cannot be read.
+        """
+        own = settings.timeouts.model_dump(exclude_none=True)
+        timeouts = config.timeouts.model_copy(update=own) if own else config.timeouts
+        message_bytes = config.limits.websocket_message_bytes
+        key = (
+            settings.name,
+            settings.base_url,
+            settings.max_connections,
+            settings.idle_connection_s,
+            config.client,
+            trust,
+            timeouts,
+            message_bytes,
+        )
+        line = self._open.get(key)
+        if line is None:
+            websockets = WebsocketClient(settings, config.client, timeouts, message_bytes)
+            line = self._open[key] = Line(key, self._make(settings, config.client, timeouts), websockets)
+        line.users += 1
+        return line
+
+    async def give(self, line: Line) -> None:
+        """Take a line back; the last one to give it closes it."""
+        line.users -= 1
+        if not line.users:
+            self._open.pop(line.key, None)
+            await line.close()
+
+    async def close(self) -> None:
+        """Close all lines, whoever has them."""
+        while self._open:
+            _, line = self._open.popitem()
+            await line.close()
