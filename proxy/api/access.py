@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from proxy.api.caller import Caller
 from proxy.auth.admission import check
 from proxy.auth.keyring import Keyring
-from proxy.auth.keys import digest, scope
+from proxy.auth.keys import digest
 from proxy.auth.roles import OPERATOR, PERMISSIONS
 from proxy.errors import Unauthenticated
 
@@ -42,5 +42,4 @@ class Access:
         stored = await self._keyring.find(key, peer)
         check(stored, "api")
         permissions = frozenset() if stored.role is None else PERMISSIONS[stored.role]
-        models = scope(stored.scopes.get("models"))
-        return Caller(permissions, stored.project_id, stored.user_id, stored.role, stored.id, peer, models)
+        return Caller(permissions, stored, peer)

@@ -5,34 +5,54 @@ role there. Another project does not exist for it: 404, as for one that nobody h
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from proxy.auth.audit import Actor
+from proxy.auth.keys import StoredKey
 from proxy.auth.roles import ROLES, Permission, Role, rank
+from proxy.auth.scopes import Scopes, exceeding, scope
 from proxy.errors import InvalidRequest, PermissionDenied
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated caller. `project_id`, `user_id`, `role` and `key_id` are `None` for the operator."""
+    """An authenticated caller. `key` is `None` for the operator."""
 
     permissions: frozenset[Permission]
-    project_id: str | None = None
-    user_id: str | None = None
-    role: Role | None = None
-    key_id: str | None = None
+    key: StoredKey | None = None
     peer: str | None = None
-    models: frozenset[str] | None = None
-    """The models that the key is limited to; `None`: all."""
+
+    @property
+    def project_id(self) -> str | None:
+        """The one project of a key; `None` for the operator, who sees all."""
+        return None if self.key is None else self.key.project_id
+
+    @property
+    def user_id(self) -> str | None:
+        """Whose key it is; `None` for the operator."""
+        return None if self.key is None else self.key.user_id
+
+    @property
+    def role(self) -> Role | None:
+        """What the user is in the project, as far as the key goes."""
+        return None if self.key is None else self.key.role
+
+    @property
+    def models(self) -> frozenset[str] | None:
+        """The models that the key is limited to; `None`: all."""
+        return None if self.key is None else scope(self.key.scopes.get("models"))
 
     @property
     def is_operator(self) -> bool:
         """True for the holder of the admin key."""
-        return self.project_id is None
+        return self.key is None
 
     @property
     def actor(self) -> Actor:
         """The caller as the audit log names it."""
-        return Actor(self.user_id or "operator", self.key_id, self.peer)
+        if self.key is None:
+            return Actor("operator", None, self.peer)
+        return Actor(self.key.user_id, self.key.id, self.peer)
 
     def require(self, permission: Permission) -> None:
         """Raise PermissionDenied if the role does not allow it."""
@@ -69,6 +89,28 @@ class Caller:
                 f"Only somebody with the role {role}, or the operator, may do this: yours is {self.role}. "
                 f"Roles from the least to the most: {', '.join(ROLES)}."
             )
+
+    def check_hands_on(self, scopes: Scopes, expires_at: datetime | None) -> None:
+        """Raise PermissionDenied if a key would be more than the caller's own: naming every member that is."""
+        if self.key is None:
+            return
+        beyond = exceeding(scopes, expires_at, self.key.scopes, self.key.expires_at)
+        if beyond:
+            raise PermissionDenied(
+                f"A key hands on no more than it has: {', '.join(beyond)} would go beyond your own key. What yours is "
+                "limited to has to be named, and lie within it: see `GET /v1/sidegate/whoami`.",
+                code="exceeds_own_key",
+                param=beyond[0],
+            )
+
+    def role_limit(self, user_id: str) -> Role | None:
+        """Return what a key made by this caller may count for at most, whatever its user becomes later.
+
+        For a user's own further keys that is the limit of the key at hand; for those of others, the caller's role.
+        """
+        if self.key is None:
+            return None
+        return self.key.role_limit if user_id == self.key.user_id else self.key.role
 
 
 def not_found(what: str, param: str) -> InvalidRequest:

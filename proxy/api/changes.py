@@ -35,7 +35,9 @@ class Changes:
                 "userId": caller.user_id,
                 "projectId": caller.project_id,
                 "role": "operator" if caller.is_operator else caller.role,
-                "keyId": caller.key_id,
+                "keyId": caller.key.id if caller.key else None,
+                "scopes": caller.key.scopes if caller.key else {},
+                "expiresAt": caller.key.expires_at if caller.key else None,
                 "permissions": sorted(caller.permissions),
             }
         )

@@ -1,7 +1,7 @@
 """`/v1/sidegate/keys`: API keys of users. A key is shown once, when it is made; afterwards only its id is known.
 
-Keys are never deleted, so that what a trace or the audit log names can be looked up. Nobody makes a key of a higher
-role than his own. Scopes are no such bound: who may make keys with a limited key may make unlimited ones.
+Keys are never deleted, so that what a trace or the audit log names can be looked up. A key that is made with another
+may do nothing that the other may not: not in scopes, time, project or role, now or when its user's role rises.
 
 Failure mode: leaves of `errors`; a database that is away is 503. `create` and `rotate` make another key each time.
 """
@@ -18,6 +18,7 @@ from proxy.api.parameters import Parameter, integer, read, text
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, NewKey, StoredKey
+from proxy.auth.scopes import SCOPES, SURFACES
 from proxy.credentials import resembles_credential
 from proxy.errors import InvalidRequest
 
@@ -26,8 +27,6 @@ _MAX_ENTRIES: Final = 100
 _MAX_PAGE: Final = 500
 _DEFAULT_OVERLAP_S: Final = 86_400
 _MAX_OVERLAP_S: Final = 30 * 86_400
-_SCOPES: Final = ("models", "operations", "surfaces")
-_SURFACES: Final = ("data", "api")
 
 
 def name(value: object) -> str:
@@ -44,10 +43,10 @@ def _scopes(value: object) -> dict[str, list[str]]:
         raise ValueError
     found: dict[str, list[str]] = {}
     for scope, entries in value:
-        if scope not in _SCOPES or scope in found or not isinstance(entries, list) or len(entries) > _MAX_ENTRIES:
+        if scope not in SCOPES or scope in found or not isinstance(entries, list) or len(entries) > _MAX_ENTRIES:
             raise ValueError
         found[scope] = [name(entry) for entry in entries]
-    if not set(found.get("surfaces", ())) <= set(_SURFACES):
+    if not set(found.get("surfaces", ())) <= set(SURFACES):
         raise ValueError
     return found
 
@@ -76,7 +75,7 @@ _NEW: Final = {
     "projectId": NAME,
     "scopes": Parameter(
         _scopes,
-        f"an object of lists of names: {', '.join(_SCOPES)}; surfaces are {' and '.join(_SURFACES)}",
+        f"an object of lists of names: {', '.join(SCOPES)}; surfaces are {' and '.join(SURFACES)}",
     ),
     "expiresAt": _EXPIRES,
 }
@@ -124,8 +123,10 @@ class Keys:
         project_id = caller.project(values.get("projectId"))
         if project_id is None:
             raise invalid("projectId", "`projectId` is missing.")
-        new = NewKey(values["name"], values["userId"], project_id, values.get("scopes", {}), values.get("expiresAt"))
+        user_id, limit = values["userId"], caller.role_limit(values["userId"])
+        new = NewKey(values["name"], user_id, project_id, values.get("scopes", {}), values.get("expiresAt"), limit)
         caller.check_outranks(await self._store.role(new.user_id, project_id))
+        caller.check_hands_on(new.scopes, new.expires_at)
         details = {"name": new.name, "userId": new.user_id, "scopes": new.scopes}
         async with self._audit.change(caller.actor, "keys.create", project_id, None, details) as change:
             made = await self._store.create(new, caller.actor.name)
@@ -135,14 +136,20 @@ class Keys:
         return await self._made(*made)
 
     async def rotate(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Make a successor with the same user, project and scopes; the key itself ends after the overlap."""
+        """Make a successor with the same user, project and scopes; the key itself ends after the overlap.
+
+        It lives as long as the key was made for, unless `expiresAt` says otherwise.
+        """
         read(_query(request), {})
         values = members(await read_body(request) or b"{}", _ROTATION)
         old = await self._of(caller, arguments["keyId"])
         overlap = timedelta(seconds=values.get("overlapSeconds", _DEFAULT_OVERLAP_S))
+        expires_at = values.get("expiresAt", _same_span(old))
+        caller.check_hands_on(old.scopes, expires_at)
+        limit = caller.role_limit(old.user_id)
         details = {"overlapSeconds": int(overlap.total_seconds())}
         async with self._audit.change(caller.actor, "keys.rotate", old.project_id, old.id, details):
-            made = await self._store.rotate(old.id, overlap, values.get("expiresAt"), caller.actor.name)
+            made = await self._store.rotate(old.id, overlap, expires_at, caller.actor.name, limit)
             if made is None:
                 raise InvalidRequest(
                     "This key has ended, or was rotated before: its successor is `replacedBy`.",
@@ -176,6 +183,11 @@ class Keys:
         return json_answer({**_document(stored), "key": key}, status=201)
 
 
+def _same_span(key: StoredKey) -> datetime | None:
+    """Return until when a key works that is made now for as long as `key` was."""
+    return None if key.expires_at is None else datetime.now(UTC) + (key.expires_at - key.created_at)
+
+
 def _query(request: web.BaseRequest) -> str:
     return request.raw_path.partition("?")[2]
 
@@ -187,6 +199,7 @@ def _document(key: StoredKey) -> dict[str, Any]:
         "userId": key.user_id,
         "projectId": key.project_id,
         "role": key.role,
+        "roleLimit": key.role_limit,
         "scopes": key.scopes,
         "isValid": key.is_valid,
         "createdBy": key.created_by,

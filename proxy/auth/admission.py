@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from proxy.auth.keyring import Keyring
-from proxy.auth.keys import StoredKey, scope
+from proxy.auth.keys import StoredKey
 from proxy.auth.roles import PERMISSIONS
+from proxy.auth.scopes import scope
 from proxy.errors import PermissionDenied, Unauthenticated
 from proxy.exchange import Inbound, Principal
 

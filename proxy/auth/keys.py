@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from proxy.auth.roles import Role
 from proxy.db.pool import Database
@@ -19,27 +19,18 @@ from proxy.db.pool import Database
 _ID_SIGNS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _ID_LENGTH: Final = 12
 
-_FIND = """
-SELECT k.id, k.secret_hash, k.name, k.user_id, k.project_id, k.scopes, k.created_by, k.created_at, k.expires_at,
-    k.revoked_at, k.last_used_at, k.replaced_by, r.role,
-    k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS is_valid
-FROM api_keys k LEFT JOIN user_roles r ON r.user_id = k.user_id AND r.project_id = k.project_id
-WHERE k.id = ANY($1::text[])
-"""
+_FIND = "SELECT * FROM sidegate_keys WHERE id = ANY($1::text[])"
 
 _LIST = """
-SELECT k.id, k.secret_hash, k.name, k.user_id, k.project_id, k.scopes, k.created_by, k.created_at, k.expires_at,
-    k.revoked_at, k.last_used_at, k.replaced_by, r.role,
-    k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AS is_valid
-FROM api_keys k LEFT JOIN user_roles r ON r.user_id = k.user_id AND r.project_id = k.project_id
-WHERE ($1::text IS NULL OR k.project_id = $1) AND ($2::text IS NULL OR k.user_id = $2)
-    AND ($3::text IS NULL OR (k.created_at, k.id) < (SELECT c.created_at, c.id FROM api_keys c WHERE c.id = $3))
-ORDER BY k.created_at DESC, k.id DESC LIMIT $4
+SELECT * FROM sidegate_keys
+WHERE ($1::text IS NULL OR project_id = $1) AND ($2::text IS NULL OR user_id = $2)
+    AND ($3::text IS NULL OR (created_at, id) < (SELECT c.created_at, c.id FROM api_keys c WHERE c.id = $3))
+ORDER BY created_at DESC, id DESC LIMIT $4
 """
 
 _INSERT = """
-INSERT INTO api_keys (id, secret_hash, name, user_id, project_id, scopes, created_by, expires_at)
-SELECT $1, $2, $3, $4, id, $6, $7, $8 FROM projects WHERE id = $5
+INSERT INTO api_keys (id, secret_hash, name, user_id, project_id, scopes, created_by, expires_at, role_limit)
+SELECT $1, $2, $3, $4, id, $6, $7, $8, $9 FROM projects WHERE id = $5
 RETURNING id
 """
 
@@ -54,10 +45,12 @@ WITH old AS (
     UPDATE api_keys SET replaced_by = $2,
         expires_at = least(coalesce(expires_at, 'infinity'), now() + $4::interval)
     WHERE id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()) AND replaced_by IS NULL
-    RETURNING name, user_id, project_id, scopes
+    RETURNING name, user_id, project_id, scopes, role_limit
 )
-INSERT INTO api_keys (id, secret_hash, name, user_id, project_id, scopes, created_by, expires_at)
-SELECT $2, $3, name, user_id, project_id, scopes, $5, $6 FROM old RETURNING id
+INSERT INTO api_keys (id, secret_hash, name, user_id, project_id, scopes, created_by, expires_at, role_limit)
+SELECT $2, $3, name, user_id, project_id, scopes, $5, $6,
+    CASE WHEN sidegate_rank($7) < coalesce(sidegate_rank(role_limit), 9) THEN $7 ELSE role_limit END
+FROM old RETURNING id
 """
 
 _REVOKE = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1"
@@ -84,8 +77,10 @@ class StoredKey:
     revoked_at: datetime | None
     last_used_at: datetime | None
     replaced_by: str | None
+    role_limit: Role | None
+    """The most that the role counts for with this key; `None`: no such limit."""
     role: Role | None
-    """Of the user in the project now."""
+    """Of the user in the project now, within the limit."""
     is_valid: bool
     """Neither revoked nor expired, by the clock of PostgreSQL."""
 
@@ -99,6 +94,7 @@ class NewKey:
     project_id: str
     scopes: Mapping[str, Sequence[str]]
     expires_at: datetime | None
+    role_limit: Role | None = None
 
 
 def digest(secret: str) -> bytes:
@@ -116,7 +112,7 @@ class KeyStore:
         """Return the keys that exist, by id."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_FIND, list(ids))
-        return {row["id"]: StoredKey(*row.values()) for row in rows}
+        return {row["id"]: StoredKey(**row) for row in rows}
 
     async def role(self, user_id: str, project_id: str) -> Role | None:
         """Return what a user is in a project."""
@@ -130,7 +126,7 @@ class KeyStore:
         """Return keys from new to old, older than that named by `cursor`."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_LIST, project_id, user_id, cursor, limit)
-        return [StoredKey(*row.values()) for row in rows]
+        return [StoredKey(**row) for row in rows]
 
     async def create(self, new: NewKey, by: str) -> tuple[str, str] | None:
         """Store a new key; return its id and the whole key, which nobody can read again. `None`: no such project.
@@ -139,19 +135,22 @@ class KeyStore:
         """
         key_id, secret = _make()
         async with self._database.transaction() as connection:
-            facts = (new.name, new.user_id, new.project_id, new.scopes, by, new.expires_at)
+            facts = (new.name, new.user_id, new.project_id, new.scopes, by, new.expires_at, new.role_limit)
             if await connection.fetchval(_INSERT, key_id, digest(secret), *facts) is None:
                 return None
             await connection.execute(_GRANT_LEAST, new.user_id, new.project_id)
         return key_id, whole(key_id, secret)
 
     async def rotate(
-        self, key_id: str, overlap: timedelta, expires_at: datetime | None, by: str
+        self, key_id: str, overlap: timedelta, expires_at: datetime | None, by: str, role_limit: Role | None = None
     ) -> tuple[str, str] | None:
-        """Store a successor; the old key ends after `overlap`. `None`: it is not valid, or was replaced before."""
+        """Store a successor; the old key ends after `overlap`. `None`: it is not valid, or was replaced before.
+
+        `role_limit` holds beside that of the old key: the lower counts.
+        """
         new_id, secret = _make()
         async with self._database.transaction() as connection:
-            facts = (new_id, digest(secret), overlap, by, expires_at)
+            facts = (new_id, digest(secret), overlap, by, expires_at, role_limit)
             if await connection.fetchval(_REPLACE, key_id, *facts) is None:
                 return None
         return new_id, whole(new_id, secret)
@@ -183,8 +182,3 @@ def parts(key: str) -> tuple[str, str] | None:
     if start != "sg" or len(key_id) != _ID_LENGTH or not 0 < len(secret) <= 256:
         return None
     return (key_id, secret) if all(sign in _ID_SIGNS for sign in key_id) else None
-
-
-def scope(values: Any) -> frozenset[str] | None:
-    """Return what a scope allows; `None`: everything."""
-    return None if values is None else frozenset(values)

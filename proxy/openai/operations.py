@@ -11,8 +11,9 @@ Source: RFC 9112 section 3.2.1, RFC 3986 section 3.3; OpenAI API reference; the 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from urllib.parse import unquote
 
 from proxy.errors import InvalidRequest
@@ -116,6 +117,9 @@ _TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("POST", "/realtime/calls/{id}/refer", _free("realtime.calls.refer", "realtime", "json")),
     ("POST", "/realtime/calls/{id}/reject", _free("realtime.calls.reject", "realtime", "json")),
 )
+
+KINDS: Mapping[str, str] = MappingProxyType({operation.name: operation.request_type for _, _, operation in _TABLE})
+"""Name of an operation -> its kind."""
 
 
 @dataclass(slots=True)

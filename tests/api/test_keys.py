@@ -2,6 +2,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
@@ -107,6 +108,68 @@ async def test_nobody_makes_a_key_that_may_do_more_than_himself(api: OwnApi) -> 
     assert (await api.post("admin", f"keys/{owner['id']}/rotate"))[0] == 403
     assert (await api.post("admin", f"keys/{owner['id']}/revoke"))[0] == 403
     assert (await api.post("owner", f"keys/{owner['id']}/rotate"))[0] == 201
+
+
+async def test_limited_key_makes_none_that_may_more(api: OwnApi) -> None:
+    soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (1, 2))
+    scopes = {"models": ["gpt-4o"], "operations": ["chat"], "surfaces": ["api", "data"]}
+    limited = {"name": "ci", "userId": "admin", "scopes": scopes, "expiresAt": soon.isoformat()}
+    _, mine = await api.post("admin", "keys", limited)
+    for more, param in (
+        ({"scopes": {**scopes, "models": ["gpt-4o", "o1"]}}, "scopes.models"),
+        ({"scopes": {**scopes, "operations": ["embeddings"]}}, "scopes.operations"),
+        ({"scopes": {"models": [], "operations": []}}, "scopes.surfaces"),
+        ({"scopes": {}}, "scopes.models"),
+        ({"expiresAt": later.isoformat()}, "expiresAt"),
+    ):
+        status, error = await api.post(mine["key"], "keys", {**limited, **more})
+        assert (status, error["error"]["code"], error["error"]["param"]) == (403, "exceeds_own_key", param)
+    unlimited = {"name": "x", "userId": "bob"}
+    assert (await api.post(mine["key"], "keys", unlimited))[0] == 403
+    narrow = {"operations": ["chat.completions.create"], "models": ["gpt-4o"], "surfaces": ["data"]}
+    status, made = await api.post(mine["key"], "keys", {**limited, "userId": "bob", "scopes": narrow})
+    assert (status, made["scopes"]) == (201, narrow)
+    status, me = await api.ask(mine["key"], "GET", "/v1/sidegate/whoami")
+    assert (me["scopes"], datetime.fromisoformat(me["expiresAt"])) == (scopes, soon)
+
+
+async def test_limited_key_gets_no_more_by_rotation(api: OwnApi) -> None:
+    soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    scopes = {"models": ["gpt-4o"]}
+    _, mine = await api.post("admin", "keys", {"name": "ci", "userId": "admin", "scopes": scopes, "expiresAt": soon})
+    _, wide = await api.post("admin", "keys", {"name": "wide", "userId": "bob"})
+    status, error = await api.post(mine["key"], f"keys/{wide['id']}/rotate", {"expiresAt": soon})
+    assert (status, error["error"]["param"]) == (403, "scopes.models")
+    status, error = await api.post(mine["key"], f"keys/{mine['id']}/rotate")
+    assert (status, error["error"]["param"]) == (403, "expiresAt")
+    status, successor = await api.post(mine["key"], f"keys/{mine['id']}/rotate", {"expiresAt": soon})
+    assert (status, successor["scopes"], successor["expiresAt"][:19]) == (201, scopes, soon[:19])
+
+
+async def test_successor_lives_as_long_as_the_key_was_made_for(api: OwnApi) -> None:
+    until = datetime.now(UTC) + timedelta(days=3)
+    _, made = await api.post("admin", "keys", {"name": "ci", "userId": "bob", "expiresAt": until.isoformat()})
+    _, successor = await api.post("admin", f"keys/{made['id']}/rotate")
+    assert timedelta(0) <= datetime.fromisoformat(successor["expiresAt"]) - until < timedelta(minutes=1)
+
+
+async def test_key_made_for_somebody_else_does_not_rise_with_his_role(api: OwnApi, database_url: str) -> None:
+    _, kept = await api.post("admin", "keys", {"name": "kept by the admin", "userId": "bob"})
+    _, own = await api.post("operator", "keys", {"name": "bob's own", "userId": "bob", "projectId": "shop"})
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE user_roles SET role = 'owner' WHERE user_id = 'bob'")
+    await connection.close()
+    roles = {}
+    for name, made in (("kept", kept), ("own", own)):
+        _, me = await api.ask(made["key"], "GET", "/v1/sidegate/whoami")
+        roles[name] = me["role"]
+    assert roles == {"kept": "admin", "own": "owner"}
+    _, further = await api.post(own["key"], "keys", {"name": "another of bob's", "userId": "bob"})
+    assert (further["role"], further["roleLimit"]) == ("owner", None)
+    _, successor = await api.post(own["key"], f"keys/{kept['id']}/rotate")
+    assert (successor["role"], successor["roleLimit"]) == ("admin", "admin")
+    status, _ = await api.post("admin", f"keys/{further['id']}/rotate")
+    assert status == 403
 
 
 async def test_other_tenants_keys_and_projects_do_not_exist(api: OwnApi) -> None:

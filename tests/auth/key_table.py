@@ -23,6 +23,7 @@ _PLAIN = StoredKey(
     revoked_at=None,
     last_used_at=None,
     replaced_by=None,
+    role_limit=None,
     role="developer",
     is_valid=True,
 )
