@@ -74,11 +74,13 @@ class Operation:
     """True where `stream_options.include_usage` exists: chat completions and completions."""
     gen_ai_operation: str = ""
     """OpenTelemetry `gen_ai.operation.name`."""
+    sent_to: str | None = None
+    """The path at providers, where clients have another name for it."""
 
 
 @dataclass(slots=True)
 class Inbound:
-    """The request head, checked. `target`: raw path and query, never decoded and never rebuilt."""
+    """The request head, checked. `target`: for the provider, the raw path and query: never decoded, never rebuilt."""
 
     method: str
     target: str
@@ -278,6 +280,8 @@ class Exchange:
     started: float
     """Monotonic seconds."""
     inbound: Inbound
+    request_type: str | None = None
+    """What a header says that the request is for; `None`: what its operation says."""
     principal: Principal | None = None
     request: ParsedRequest | None = None
     verdict: Verdict | None = None

@@ -20,7 +20,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 from proxy.auth.admission import Admission, check_model
-from proxy.auth.identify import conversation_hint, identify, with_body_hint
+from proxy.auth.identify import conversation_hint, identify, request_type_hint, with_body_hint
 from proxy.config import project
 from proxy.config.schema import Config
 from proxy.errors import (
@@ -234,13 +234,14 @@ class _Run:
             downstream.cut()
 
     async def _identify(self) -> None:
-        """Phase 1: who calls, and what the caller's project decides for itself."""
+        """Phase 1: who calls and what for, and what the caller's project decides for itself."""
         x, projects = self._x, self._with.projects
         admission = self._with.admission
         if admission is None:
             x.principal = identify(x.inbound.fields, self._with.config.identity)
         else:
             x.principal = await admission.admit(x.inbound)
+        x.request_type = request_type_hint(x.inbound.fields, self._with.config.tracing.request_types)
         if not projects.is_ready:
             await projects.ready()
         self._project = projects.get(x.principal.project_id)

@@ -3,12 +3,12 @@
 Precedence of the user: `X-Sidegate-User`, then the body's `safety_identifier` or `user`, then the configured default.
 Of the project: `X-Sidegate-Project`, then `OpenAI-Project`, then the default. Names are cut to 256 characters and
 must be printable: they end in SQL, JSON and logs. A name that is not usable is refused, not repaired, when it came in
-a header of ours; a hint from elsewhere is ignored.
+a header of ours; a hint from elsewhere is ignored. `X-Sidegate-Request-Type` says what a request is for.
 
 Source: OpenAI API reference, "Authentication" (OpenAI-Project) and "Safety identifiers".
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from proxy.config.schema import Identity
@@ -44,6 +44,25 @@ def with_body_hint(principal: Principal, hint: str | None) -> Principal:
 def conversation_hint(fields: Mapping[bytes, bytes]) -> str | None:
     """Return the conversation that `X-Sidegate-Conversation` names, if it is usable."""
     return _hint(fields, b"x-sidegate-conversation")
+
+
+def request_type_hint(fields: Mapping[bytes, bytes], known: Collection[str]) -> str | None:
+    """Return what `X-Sidegate-Request-Type` says that a request is for.
+
+    Raises:
+        InvalidRequest: it is none of `known`: sums are kept for each, so there may be only so many.
+    """
+    value = fields.get(b"x-sidegate-request-type")
+    if value is None:
+        return None
+    name = value.strip().decode("latin-1").lower()
+    if name not in known:
+        raise InvalidRequest(
+            f"The header X-Sidegate-Request-Type must be one of {', '.join(known)}.",
+            code="invalid_header",
+            param="X-Sidegate-Request-Type",
+        )
+    return name
 
 
 def _own_name(fields: Mapping[bytes, bytes], field: bytes) -> str | None:

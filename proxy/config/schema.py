@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator
 
 from proxy.config.auth import Auth as Auth
 from proxy.config.names import did_you_mean, nearest
@@ -207,6 +207,9 @@ class Journal(Section):
     retry_max_s: Seconds = Field(5.0, description="Longest pause between tries while PostgreSQL is away.")
 
 
+RequestType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
+
+
 class Tracing(Section):
     """What a trace keeps."""
 
@@ -219,6 +222,10 @@ class Tracing(Section):
         "`full`: prompts and answers as they are; mind the law.",
     )
     content_bytes: Bytes = Field(65_536, description="Kept per body and direction; the rest is cut and marked.")
+    request_types: Annotated[tuple[RequestType, ...], Field(max_length=64)] = Field(
+        ("chat", "code-agent", "route"),
+        description="What the header X-Sidegate-Request-Type may say of a request; analytics keep sums for each.",
+    )
 
 
 class Identity(Section):

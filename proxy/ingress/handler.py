@@ -1,8 +1,8 @@
 """The data port: every request of the data plane and of the API of our own enters here.
 
 The order is cheap to dear: drain and limits, then the strict check of the raw target, then our own API's table, then
-the pipeline. The target is matched and passed on exactly as it came; nothing of an upstream URL is built from decoded
-client input.
+the pipeline. The target is matched and passed on exactly as it came, but for operations of which we have names of our
+own; nothing of an upstream URL is built from decoded client input.
 
 Failure mode: whatever goes wrong before the pipeline is an error of OpenAI's shape for every path and method.
 """
@@ -25,7 +25,7 @@ from proxy.ingress.listener import RawRequest, error_response, with_reference
 from proxy.ingress.serving import Serving
 from proxy.ingress.websocket import ClientWebsocket
 from proxy.metrics import Metrics
-from proxy.openai.operations import check_target, match
+from proxy.openai.operations import check_target, match, target_of
 from proxy.trace.record import trace_id
 
 _log = logging.getLogger("sidegate.ingress")
@@ -168,13 +168,14 @@ def _check_head(request: RawRequest) -> str:
 def _inbound(request: RawRequest, path: str) -> Inbound:
     fields = first_values(request.raw_header_lines)
     secrets = client_secrets(fields)
+    operation = match(request.method, path, request.is_upgrade)
     return Inbound(
         method=request.method,
-        target=request.target,
+        target=target_of(operation, request.target),
         path=covered_text(path, secrets),
         headers=request.raw_header_lines,
         fields=fields,
-        operation=match(request.method, path, request.is_upgrade),
+        operation=operation,
         peer=request.remote,
         content_length=request.content_length,
         has_body=request.body_exists,

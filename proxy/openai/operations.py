@@ -12,7 +12,7 @@ Source: RFC 9112 section 3.2.1, RFC 3986 section 3.3; OpenAI API reference; the 
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from urllib.parse import unquote
 
@@ -36,9 +36,10 @@ def _model(
     *,
     gen_ai: str,
     stream_usage: bool = False,
+    sent_to: str | None = None,
 ) -> Operation:
     """Make a row whose answers cost money."""
-    return Operation(name, request_type, body, dialect, True, stream_usage, gen_ai)
+    return Operation(name, request_type, body, dialect, True, stream_usage, gen_ai, sent_to)
 
 
 def _free(name: str, request_type: str, body: BodyKind = "none", dialect: Dialect = "none") -> Operation:
@@ -46,12 +47,18 @@ def _free(name: str, request_type: str, body: BodyKind = "none", dialect: Dialec
     return Operation(name, request_type, body, dialect, billable=False)
 
 
+_CHAT = _model(
+    "chat.completions.create", "chat", "chat", gen_ai="chat", stream_usage=True, sent_to="/v1/chat/completions"
+)
+"""Names of ours for chat completions: they say what a request is for."""
 _TABLE: tuple[tuple[str, str, Operation], ...] = (
     (
         "POST",
         "/chat/completions",
         _model("chat.completions.create", "chat", "chat", gen_ai="chat", stream_usage=True),
     ),
+    ("POST", "/chat", _CHAT),
+    ("POST", "/code-agent", replace(_CHAT, request_type="code-agent")),
     ("GET", "/chat/completions", _free("chat.completions.list", "chat")),
     ("GET", "/chat/completions/{id}", _free("chat.completions.retrieve", "chat")),
     ("POST", "/chat/completions/{id}", _free("chat.completions.update", "chat", "json")),
@@ -159,6 +166,14 @@ _ESCAPED_PLAIN = re.compile(r"%(?:2[dD]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]
 def operations() -> tuple[Operation, ...]:
     """Return every row of the table, the default rows last."""
     return (*(row[2] for row in _TABLE), UNKNOWN, UNKNOWN_READ, UNKNOWN_WEBSOCKET)
+
+
+def target_of(operation: Operation, target: str) -> str:
+    """Return the raw target under which providers know an operation. `target`: the client's."""
+    if operation.sent_to is None:
+        return target
+    _, mark, query = target.partition("?")
+    return f"{operation.sent_to}{mark}{query}"
 
 
 def match(method: str, path: str, upgrade: bool) -> Operation:

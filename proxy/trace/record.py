@@ -66,7 +66,7 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
         "id": x.trace_id,
         "created_at": created_at(x.trace_id),
         "conversation_ref": bounded(request.conversation, NAME) if request else None,
-        "request_type": inbound.operation.request_type,
+        "request_type": x.request_type or inbound.operation.request_type,
         "operation": inbound.operation.name,
         "user_id": principal.user_id if principal else None,
         "project_id": principal.project_id if principal else None,

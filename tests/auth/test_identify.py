@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.identify import conversation_hint, identify, with_body_hint
+from proxy.auth.identify import conversation_hint, identify, request_type_hint, with_body_hint
 from proxy.config.schema import Identity
 from proxy.errors import InvalidRequest
 from proxy.exchange import first_values
@@ -63,6 +63,19 @@ def test_conversation_when_the_header_is_there_then_it_names_one():
     assert conversation_hint({b"accept": b"*/*", b"x-sidegate-conversation": b"c-1"}) == "c-1"
     assert conversation_hint({b"x-sidegate-conversation": b"\x00"}) is None
     assert conversation_hint({}) is None
+
+
+@pytest.mark.parametrize(("value", "named"), [(b" Code-Agent ", "code-agent"), (b"chat", "chat"), (None, None)])
+def test_request_type_when_the_header_is_there_then_it_names_one(value, named):
+    fields = {} if value is None else {b"x-sidegate-request-type": value}
+    assert request_type_hint(fields, ("chat", "code-agent")) == named
+
+
+@pytest.mark.parametrize("value", [b"", b"chats", b"\xff"])
+def test_request_type_when_it_is_not_known_then_it_is_refused(value):
+    with pytest.raises(InvalidRequest, match="one of chat, code-agent") as caught:
+        request_type_hint({b"x-sidegate-request-type": value}, ("chat", "code-agent"))
+    assert (caught.value.code, caught.value.param) == ("invalid_header", "X-Sidegate-Request-Type")
 
 
 @given(st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=300)), max_size=8))

@@ -66,6 +66,7 @@ def other_value(key: Key) -> str:
         "server.listen.port": "81",
         "server.ops_listen.port": "81",
         "upstreams": "[{base_url: http://h/v1}]",
+        "tracing.request_types": "[agent]",
         "routing.max_attempts": "5",
         "routing.complexity.code_points": "3",
         "routing.complexity.tools_points": "3",

@@ -48,6 +48,37 @@ async def test_trace_when_the_call_succeeds_then_it_agrees_with_the_providers_le
     assert 0 <= trace["overheadMs"] <= trace["totalDurationMs"]
 
 
+@pytest.mark.parametrize(
+    ("path", "header", "kind"),
+    [
+        ("/v1/chat", (), "chat"),
+        ("/v1/code-agent?a=1", (), "code-agent"),
+        ("/v1/responses", ("x-sidegate-request-type: code-agent",), "code-agent"),
+    ],
+)
+async def test_trace_when_a_request_says_what_it_is_for_then_it_is_found_by_that(
+    provider: Provider, sidegate: Sidegate, case: str, path: str, header: tuple[str, ...], kind: str
+) -> None:
+    reply = await exchange(sidegate.address, post(path, CHAT, *header, case=case))
+    assert reply.status == 200
+    (seen,) = provider.seen(case)
+    assert seen.target == path.replace("/v1/code-agent", "/v1/chat").replace("/v1/chat", "/v1/chat/completions")
+    assert sidegate.trace(reply.trace_id)["requestType"] == kind
+    found = sidegate.api(f"/v1/traces?requestType={kind}&limit=1")[1]["traces"]
+    assert [trace["id"] for trace in found] == [reply.trace_id]
+
+
+async def test_request_type_when_it_is_not_known_then_it_is_refused_and_recorded(
+    provider: Provider, sidegate: Sidegate, case: str
+) -> None:
+    reply = await exchange(
+        sidegate.address, post("/v1/chat/completions", CHAT, "x-sidegate-request-type: no-such-type", case=case)
+    )
+    assert_error(reply, 400)
+    assert provider.seen(case) == []
+    assert sidegate.trace(reply.trace_id)["requestType"] == "chat"
+
+
 async def test_trace_when_the_provider_refuses_then_it_costs_nothing(
     provider: Provider, sidegate: Sidegate, case: str
 ) -> None:

@@ -7,10 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import InvalidRequest
-from proxy.openai.operations import UNKNOWN, UNKNOWN_READ, UNKNOWN_WEBSOCKET, check_target, match, operations
+from proxy.openai.operations import (
+    UNKNOWN,
+    UNKNOWN_READ,
+    UNKNOWN_WEBSOCKET,
+    check_target,
+    match,
+    operations,
+    target_of,
+)
 
 KNOWN = [
     ("POST", "/v1/chat/completions", False, "chat.completions.create"),
+    ("POST", "/v1/chat", False, "chat.completions.create"),
+    ("POST", "/v1/code-agent", False, "chat.completions.create"),
     ("GET", "/v1/chat/completions", False, "chat.completions.list"),
     ("GET", "/v1/chat/completions/chatcmpl-1", False, "chat.completions.retrieve"),
     ("POST", "/v1/chat/completions/chatcmpl-1", False, "chat.completions.update"),
@@ -42,7 +52,7 @@ KNOWN = [
 DEFAULTS = [
     ("PUT", "/v1/chat/completions", False, UNKNOWN),
     ("POST", "/v1/threads/runs", False, UNKNOWN),
-    ("POST", "/v1/chat", False, UNKNOWN),
+    ("POST", "/v1/chats", False, UNKNOWN),
     ("POST", "/v1/chat/completions/a/b/c", False, UNKNOWN),
     ("POST", "/v1", False, UNKNOWN),
     ("GET", "/v1/threads/t/runs/r", False, UNKNOWN_READ),
@@ -67,6 +77,15 @@ def test_match_when_the_endpoint_is_unknown_then_a_default_row(method, path, upg
 )
 def test_match_when_the_path_is_spelt_otherwise_then_the_same_row(path: str) -> None:
     assert match("POST", check_target(path), False).forces_stream_usage
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/v1/chat", "chat"), ("/v1/code-agent/", "code-agent")])
+def test_target_when_the_name_is_ours_then_providers_get_theirs(path: str, kind: str) -> None:
+    operation = match("POST", path, False)
+    assert (operation.request_type, operation.billable) == (kind, True)
+    assert target_of(operation, path) == "/v1/chat/completions"
+    assert target_of(operation, path + "?a=%2F?b") == "/v1/chat/completions?a=%2F?b"
+    assert target_of(match("POST", "/v1/responses", False), "/v1/responses?a") == "/v1/responses?a"
 
 
 def test_match_when_the_path_has_escaped_underscores_then_the_same_row() -> None:
