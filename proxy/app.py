@@ -19,7 +19,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from proxy.auth.keys import KeyStore, digest
 from proxy.config.schema import Config
 from proxy.db.pool import Database
 from proxy.exchange import Charge
+from proxy.gauges import Gauges
 from proxy.generation import Compiled, Generation
 from proxy.ingress.handler import Ingress
 from proxy.ingress.ops import Ops
@@ -43,7 +44,7 @@ from proxy.ingress.serving import Serving
 from proxy.intake import ByteBudget
 from proxy.journal.segments import Journal
 from proxy.journal.writer import Writer
-from proxy.metrics import Metrics, Sample
+from proxy.metrics import Metrics
 from proxy.openai.estimate import estimate_usage
 from proxy.pipeline import Pipeline
 from proxy.planner import Planner
@@ -62,7 +63,7 @@ from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
 from proxy.trace import record
 from proxy.trace.store import TraceStore
-from proxy.upstream.lines import Lines
+from proxy.upstream.lines import Line, Lines
 from proxy.upstream.provider import Provider
 from proxy.upstream.upstreams import Upstreams
 
@@ -130,10 +131,12 @@ class App:
             policies=compiled.policies,
             projects=self.projects,
         )
-        self.current = self.assembled(config, compiled, admin_key)
+        lines = tuple(self._take_lines(config, compiled))
+        self.current = self.assembled(config, compiled, lines, admin_key)
+        self._ending: set[asyncio.Task[None]] = set()
         self.ingress = Ingress(self.current.serving, self.metrics)
         self.ops = Ops(self.metrics, self.state)
-        self.metrics.at_scrape(self._samples)
+        self.metrics.at_scrape(self._gauges().samples)
         self.draining = False
 
     @property
@@ -142,15 +145,14 @@ class App:
         return self.current.config
 
     def assembled(
-        self, config: Config, compiled: Compiled, admin_key: str, before: Generation | None = None
+        self,
+        config: Config,
+        compiled: Compiled,
+        lines: Sequence[Line],
+        admin_key: str,
+        before: Generation | None = None,
     ) -> Generation:
-        """Make what serves by this configuration, of what lasts and of what `before` hands on. Nothing is served yet.
-
-        Raises:
-            OSError: `client.ca_file` cannot be read.
-        """
-        trust = compiled.digests.get("client.ca_file", "")
-        lines = tuple(self.lines.take(settings, config, trust) for settings in config.providers)
+        """Make what serves by this configuration, of what lasts and of what `before` hands on."""
         providers = Upstreams(
             [Provider(own, line.client, line.websockets) for own, line in zip(config.providers, lines, strict=True)]
         )
@@ -190,7 +192,73 @@ class App:
         routing = RoutingApi(config, planner, health, self.projects)
         api = Api(replace(self._stores, policies=compiled.policies), routing, digest(admin_key))
         serving = Serving(config, pipeline, api)
-        return Generation(config, compiled, lines, providers, health, dispatcher, planner, serving)
+        return Generation(config, compiled, tuple(lines), providers, health, dispatcher, planner, serving)
+
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            database=self.database,
+            journal=self.journal,
+            writer=self.writer,
+            ledger=self.ledger,
+            callers=self.callers,
+            outage=self.outage,
+            tally=self.tally,
+            projects=self.projects,
+            keyring=self.keyring,
+            budget=self.budget,
+            current=lambda: self.current,
+        )
+
+    async def switch(self, config: Config, compiled: Compiled, admin_key: str) -> None:
+        """Serve by another configuration: from one step of the event loop to the next, and only if all of it is there.
+
+        Raises:
+            OSError: `client.ca_file` cannot be read.
+        """
+        lines: list[Line] = []
+        try:
+            for line in self._take_lines(config, compiled):
+                lines.append(line)
+                await asyncio.sleep(0)
+        except BaseException:
+            await self._give(lines)
+            raise
+        before = self.current
+        self.current = self.assembled(config, compiled, lines, admin_key, before)
+        self._follow(config)
+        self.ingress.use(self.current.serving)
+        ending = asyncio.create_task(self._end(before), name="end of a configuration")
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    def _take_lines(self, config: Config, compiled: Compiled) -> Iterator[Line]:
+        trust = compiled.digests.get("client.ca_file", "")
+        for settings in config.providers:
+            yield self.lines.take(settings, config, trust)
+
+    def _follow(self, config: Config) -> None:
+        """Let what lasts know what changed."""
+        for part in (self.ledger, self.callers, self.keeper, self.supply, self.outage):
+            part.follow(config.quota)
+        self.keyring.follow(config.auth)
+        self.projects.follow(config.projects)
+        self.budget.limit_bytes = config.limits.buffered_bytes
+        self.metrics.max_models = config.metrics.max_models
+
+    async def _end(self, generation: Generation) -> None:
+        """Give up what a configuration needed, once the last request that began with it has ended."""
+        await generation.serving.until_over()
+        await self._give(generation.lines)
+
+    async def _give(self, lines: Sequence[Line]) -> None:
+        for line in lines:
+            await self.lines.give(line)
+
+    async def close_lines(self) -> None:
+        """Drop all connections to providers."""
+        for ending in tuple(self._ending):
+            ending.cancel()
+        await self.lines.close()
 
     def recover(self) -> int:
         """Open the journal and record what an earlier process left unfinished; return how many requests that were."""
@@ -235,67 +303,7 @@ class App:
         cost_nanos, priced = self.current.compiled.prices.price(model, usage)
         return Charge(usage, "estimated", cost_nanos, priced)
 
-    def _quota_samples(self) -> Iterable[Sample]:
-        now = time.monotonic()
-        spare = [caller.account.spare(now) for caller in self.callers]
-        text = "Units held here that no request has reserved."
-        for dimension, amount in (("tokens", sum(x for x, _ in spare)), ("nanodollars", sum(x for _, x in spare))):
-            yield Sample("gauge", "sidegate_quota_lease_remaining", text, {"dimension": dimension}, amount)
-        text = "Charged beyond what leases had granted; must stay 0."
-        for dimension, amount in (("tokens", self.ledger.over_tokens), ("nanodollars", self.ledger.over_nanos)):
-            yield Sample("counter", "sidegate_quota_overspend_units", text, {"dimension": dimension}, amount)
-        yield _gauge("sidegate_quota_callers", "Callers whose quota is followed here.", len(self.callers))
-        yield _gauge("sidegate_quota_degraded", "1 while PostgreSQL does not answer to quotas.", self.outage.is_away)
-
-    def _upstream_samples(self) -> Iterable[Sample]:
-        for name, client in self.current.providers.stats().items():
-            labels = {"upstream": name}
-            text = "Open connections to the provider."
-            yield Sample("gauge", "sidegate_upstream_connections_open", text, labels, client.open)
-            yield Sample("gauge", "sidegate_upstream_connections_idle", "Idle ones among them.", labels, client.idle)
-            text = "Requests waiting for a connection."
-            yield Sample("gauge", "sidegate_upstream_waiting", text, labels, client.waiting)
-        for place in self.current.health.describe(time.monotonic()):
-            labels = {"upstream": place["upstream"], "credential": str(place["credential"])}
-            text = "1 while the credential of the provider can be used: breaker closed, not cooling, not refused."
-            usable = place["state"] in ("closed", "half_open")
-            yield Sample("gauge", "sidegate_upstream_usable", text, labels, usable)
-
-    def _samples(self) -> Iterable[Sample]:
-        journal, writer = self.journal.stats(), self.writer.stats()
-        yield from self.tally.samples()
-        yield from self._quota_samples()
-        yield _gauge("sidegate_database_up", "1 if the latest use of PostgreSQL worked.", self.database.is_up)
-        yield _gauge("sidegate_journal_records", "Records not yet in PostgreSQL.", journal.records)
-        yield _gauge("sidegate_journal_bytes", "Size of all journal segments.", journal.bytes)
-        yield _gauge("sidegate_journal_oldest_seconds", "Age of the oldest record not in PostgreSQL.", journal.oldest_s)
-        yield _gauge("sidegate_journal_held", "Records in memory because the disk refuses them.", journal.held)
-        yield _gauge("sidegate_journal_healthy", "1 if the journal's disk works.", journal.healthy)
-        yield _counter("sidegate_journal_damaged_frames", "Frames found damaged and skipped.", journal.damaged_frames)
-        for (kind, reason), count in journal.drops.items():
-            labels = {"kind": kind, "reason": reason}
-            yield Sample("counter", "sidegate_records_dropped", "Records given up.", labels, count)
-        yield _counter("sidegate_records_stored", "Records committed to PostgreSQL, replays included.", writer.records)
-        yield _counter("sidegate_records_dead_lettered", "Records that PostgreSQL refused.", writer.dead_letters)
-        yield _counter("sidegate_records_lost", "Records that not even the dead letter took.", writer.lost)
-        yield _gauge(
-            "sidegate_projects", "Projects with settings of their own that are known here.", len(self.projects)
-        )
-        yield from self._upstream_samples()
-        yield _gauge("sidegate_keys_known", "API keys in memory.", len(self.keyring))
-        yield _counter("sidegate_keys_refused", "Wrong API keys.", self.keyring.refused)
-        yield _counter("sidegate_keys_blocked", "Keys from addresses that had guessed too often.", self.keyring.blocked)
-        yield _gauge("sidegate_buffered_bytes", "Request bodies in memory.", self.budget.used_bytes)
-
 
 def _holder() -> str:
     """Name this process as no other: a container that starts again has the same host name and process id."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _gauge(name: str, text: str, value: float) -> Sample:
-    return Sample("gauge", name, text, {}, value)
-
-
-def _counter(name: str, text: str, value: float) -> Sample:
-    return Sample("counter", name, text, {}, value)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.config import layers, named_files
+from proxy.config.changes import version
 from proxy.config.layers import Layers
 from proxy.config.schema import Config
 from proxy.ingress.serving import Serving
@@ -35,6 +36,8 @@ class Compiled:
     policies: Policies
     digests: Mapping[str, str]
     """What the files say that keys of the configuration name, by the key; empty for a file that cannot be read."""
+    version: str
+    """Names settings and files; the same for replicas that have the same, whatever their secrets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +52,11 @@ class Generation:
     dispatcher: Dispatcher
     planner: Planner
     serving: Serving
+
+    @property
+    def version(self) -> str:
+        """The name of what is in force."""
+        return self.compiled.version
 
 
 def compiled(config: Config, before: Generation | None = None) -> Compiled:
@@ -67,7 +75,7 @@ def compiled(config: Config, before: Generation | None = None) -> Compiled:
 
     of_prices = old.prices if old is not None and is_same("prices", "prices.file") else _prices(config)
     of_policy = old.policies if old is not None and is_same("policy", "policy.rules_file") else Policies(config.policy)
-    return Compiled(of_prices, _layers(config), of_policy, digests)
+    return Compiled(of_prices, _layers(config), of_policy, digests, version(config, digests))
 
 
 def _prices(config: Config) -> PriceTable:

@@ -113,7 +113,8 @@ class Metrics:
         self.loop_lag_s = 0.0
         """How late the event loop's latest timer was."""
         self._models: set[str] = set()
-        self._max_models = max_models
+        self.max_models = max_models
+        """Distinct labels of models."""
         self._requests = Tally("sidegate_requests", "Finished requests.", "operation", "outcome", "status", "stream")
         self._duration = Distribution(
             "sidegate_request_duration_seconds",
@@ -230,7 +231,7 @@ class Metrics:
         if model is None:
             return "none"
         if model not in self._models:
-            if len(self._models) >= self._max_models or resembles_credential(model):
+            if len(self._models) >= self.max_models or resembles_credential(model):
                 return "other"
             self._models.add(model)
         return model

@@ -1,4 +1,4 @@
-"""The life of the process: listen, bring up the database beside it, wait for a signal, drain, stop.
+"""The life of the process: listen, bring up the database beside it, follow the configuration, drain, stop.
 
 Order of the start: journal (its lock, and what an earlier process left), listeners, then everything that may take long
 or fail: the private PostgreSQL, migrations, the writer. Requests are served from the first moment; their traces wait in
@@ -17,7 +17,7 @@ import logging
 import secrets
 import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from proxy.db.migrate import MigrationError
 from proxy.demo import DemoUpstream
 from proxy.errors import DatabaseUnavailable, JournalUnavailable
 from proxy.ingress.listener import Handler, SafeServer
+from proxy.policy.rules import RuleError
+from proxy.reload import Reload
 from proxy.tasks import Background, every
 from proxy.upstream.pricing import PriceTableError
 
@@ -53,22 +55,28 @@ _RETRY_S = 1.0
 _TEND_PERIOD_S = 1.0
 
 
-def run(loaded: Loaded, welcome: bool = False) -> int:
+def run(loaded: Loaded, load: Callable[[], Loaded], welcome: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; return the exit code. `welcome` prints how to make a first call.
 
-    0: ended by a signal. 1: cannot start (port taken, journal in use). 78: the price table has mistakes.
+    `load`: reads the configuration anew, on SIGHUP and when a file has changed.
+
+    0: ended by a signal. 1: cannot start (port taken, journal in use). 78: a file that the configuration names has
+    mistakes.
     """
     logs.configure(loaded.config.logging.level)
     for problem in loaded.warnings:
         _log.warning("configuration", extra={"problem": str(problem)})
     runner = run_loop if loaded.config.server.uvloop else asyncio.run
     try:
-        return runner(_Process(loaded, welcome).main())
+        return runner(_Process(loaded, load, welcome).main())
     except LayersError as error:
         _log.error("the layers cannot be used", extra={"reason": str(error)})
         return _BAD_CONFIGURATION
     except PriceTableError as error:
         _log.error("the price table cannot be used", extra={"reason": str(error)})
+        return _BAD_CONFIGURATION
+    except RuleError as error:
+        _log.error("the rules of the policy cannot be used", extra={"reason": str(error)})
         return _BAD_CONFIGURATION
     except (JournalUnavailable, OSError) as error:
         _log.error("cannot start", extra={"reason": str(error)})
@@ -78,8 +86,9 @@ def run(loaded: Loaded, welcome: bool = False) -> int:
 class _Process:
     """One running proxy and what belongs to it."""
 
-    def __init__(self, loaded: Loaded, welcome: bool) -> None:
+    def __init__(self, loaded: Loaded, load: Callable[[], Loaded], welcome: bool) -> None:
         self._loaded = loaded
+        self._load = load
         self._welcome = welcome
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -88,16 +97,19 @@ class _Process:
         self._managers: list[SafeServer] = []
         self._embedded: EmbeddedPostgres | None = None
         self._demo: DemoUpstream | None = None
+        self._demo_url = ""
         self._connected = False
         self._writing = False
 
     async def main(self) -> int:
         """Start, wait for a signal, stop."""
         self._catch_signals()
-        config = await self._with_demo(self._loaded.config)
+        config, admin_key = await self._completed(self._loaded)
         data_dir = Path(config.data_dir)
-        app = App(config, _admin_key(config, data_dir))
+        app = App(config, admin_key)
         app.recover()
+        reload = Reload(app, self._loaded, load=self._load, completed=self._completed, in_force=self._in_force)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
         await self._listen(app)
         _calm_garbage_collector()
         self._background.start("loop lag", app.watch_loop_lag)
@@ -105,6 +117,7 @@ class _Process:
         self._background.start("projects", app.projects.run)
         self._background.start("quota keeper", app.keeper.run)
         self._background.start("keys", app.keyring.run)
+        self._background.start("configuration", reload.run)
         self._background.start("journal disk", lambda: every(_TEND_PERIOD_S, app.tend_journal))
         await self._stop.wait()
         await self._drain(app)
@@ -120,14 +133,22 @@ class _Process:
             self._hurry.set()
         self._stop.set()
 
-    async def _with_demo(self, config: Config) -> Config:
-        """Answer from the demo upstream where no provider is configured."""
-        if not self._loaded.demo:
-            return config
-        self._demo = DemoUpstream()
-        base_url = await self._demo.start()
-        upstream = Upstream.model_validate({**config.upstream.model_dump(), "name": "demo", "base_url": base_url})
-        return config.model_copy(update={"upstream": upstream})
+    async def _completed(self, loaded: Loaded) -> tuple[Config, str]:
+        """Return the configuration with the demo upstream where no provider is configured, and the admin key."""
+        config = loaded.config
+        if loaded.demo:
+            if self._demo is None:
+                self._demo = DemoUpstream()
+                self._demo_url = await self._demo.start()
+            changed = {**config.upstream.model_dump(), "name": "demo", "base_url": self._demo_url}
+            config = config.model_copy(update={"upstream": Upstream.model_validate(changed)})
+        return config, _admin_key(config, Path(self._loaded.config.data_dir))
+
+    def _in_force(self, config: Config) -> None:
+        """Let log and listeners follow a changed configuration."""
+        logs.configure(config.logging.level)
+        for manager in self._managers:
+            manager.follow(config.limits, config.server.keepalive_s)
 
     async def _listen(self, app: App) -> None:
         config = app.config
@@ -194,7 +215,7 @@ class _Process:
             await manager.shutdown(_CUT_GRACE_S)
         await self._background.stop()
         app.journal.close()
-        await app.lines.close()
+        await app.close_lines()
         await app.database.close()
         if self._embedded is not None:
             await self._embedded.stop()

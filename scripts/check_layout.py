@@ -59,6 +59,8 @@ TESTED_ELSEWHERE = {
     "relay/waiting": "relay/test_scanned.py",
     "scanners": "relay/test_scanned.py",
     "serve": "flow",
+    "gauges": "flow/test_process.py",
+    "reload": "flow/test_reload.py",
     "settling": "test_pipeline.py",
     "upstream/failures": "upstream/test_client.py",
     "upstream/session": "upstream/test_client.py",

@@ -1,6 +1,7 @@
 """`sidegate serve`: start the proxy and stay until a signal."""
 
 import argparse
+from functools import partial
 from typing import Final
 
 from proxy.cli.lazy import function
@@ -8,7 +9,8 @@ from proxy.cli.options import add_config, add_data_dir, settings
 
 _DESCRIPTION: Final = """\
 Start the proxy. It serves at once, also while PostgreSQL is away: traces wait in the journal.
-SIGTERM or Ctrl-C lets running answers finish; a second one ends at once."""
+SIGTERM or Ctrl-C lets running answers finish; a second one ends at once. SIGHUP reads the configuration anew, as a
+change of its files does."""
 
 _ENDING: Final = """\
 example:
@@ -31,5 +33,5 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Load the configuration first, so that a mistake in it is told before anything heavy is imported."""
     loaded = settings(arguments)
-    code: int = function("proxy.serve:run")(loaded, welcome=arguments.welcome)
+    code: int = function("proxy.serve:run")(loaded, partial(settings, arguments), welcome=arguments.welcome)
     return code

@@ -23,7 +23,7 @@ from proxy.config.environment import CONFIG_VARIABLE, read_environment, read_fla
 from proxy.config.keys import KEYS, Key
 from proxy.config.names import did_you_mean, nearest
 from proxy.config.problems import ConfigError, KeyPath, Layer, Origin, Problem, Setting
-from proxy.config.references import BadReference, is_reference, resolve
+from proxy.config.references import BadReference, is_reference, named_file, resolve
 from proxy.config.schema import Config, UpstreamEntry
 from proxy.config.source import read_file
 
@@ -60,6 +60,8 @@ class Loaded:
     """Legal, but probably not what was meant."""
     path: Path | None
     """The file that was read."""
+    files: tuple[Path, ...]
+    """Every file that was read: that one, and those in which secrets stand."""
 
 
 def load_from_process(path: Path | None = None, overrides: Mapping[str, str] | None = None) -> Loaded:
@@ -82,8 +84,9 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
     values, found = _settle(settings, lines, environ)
     problems += found
     config = _validate(values, settings, lines, problems)
+    files = (*((path,) if path else ()), *_named_files(settings))
     if config is None or problems:
-        raise ConfigError(_in_order(problems))
+        raise ConfigError(_in_order(problems), files)
     origins = {key: settings[key].origin if key in settings else _DEFAULT for key in KEYS}
     return Loaded(
         config=config,
@@ -91,7 +94,21 @@ def load(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, 
         origins=MappingProxyType(origins),
         warnings=tuple(_literal_secrets(settings)) + tuple(advise(config, origins)),
         path=path,
+        files=files,
     )
+
+
+def _named_files(settings: Mapping[KeyPath, Setting]) -> Iterator[Path]:
+    """Yield the files that references point to."""
+    values = [setting.value for path, setting in settings.items() if KEYS[path].hidden]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
+        elif isinstance(value, str) and (file := named_file(value)) is not None:
+            yield file
 
 
 def _settle(

@@ -6,6 +6,7 @@ a log. Everything that reads configuration collects problems and goes on; `Confi
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 KeyPath = tuple[str, ...]
@@ -52,10 +53,14 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` holds every mistake that was found, in the order of the sources."""
+    """The configuration cannot be used. `problems` holds every mistake that was found, in the order of the sources.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `files`: what was read, or should have been; a change of one of them may mend it.
+    """
+
+    def __init__(self, problems: Iterable[Problem], files: Iterable[Path] = ()) -> None:
         self.problems = tuple(problems)
+        self.files = tuple(files)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 

@@ -25,6 +25,12 @@ def is_reference(value: str) -> bool:
     return value.startswith(_FILE) or _NAME.fullmatch(value) is not None
 
 
+def named_file(value: str) -> Path | None:
+    """Return the file that a value points to, `None` if it points to none."""
+    value = value.strip()
+    return Path(value.removeprefix(_FILE)) if value.startswith(_FILE) else None
+
+
 def resolve(value: str, environ: Mapping[str, str]) -> str:
     """Return the secret that `value` points to, or `value` itself when it is no reference. White space is stripped.
 

@@ -74,6 +74,11 @@ class Server(Section):
         30.0, description="Idle client connections and unfinished request heads are closed after this."
     )
     uvloop: bool = Field(True, description="Use uvloop where it is installed.")
+    watch_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        2.0,
+        description="How often the configuration and every file that it names are looked at; what has changed is taken "
+        "over while running. 0: on SIGHUP alone.",
+    )
 
 
 class Limits(Section):

@@ -202,8 +202,12 @@ class SafeServer(web.Server):
     ) -> None:
         super().__init__(cast(Any, handler), handler_cancellation=True)
         self.handler = handler
-        self.limits = limits
         self.on_error = on_error
+        self.follow(limits, keepalive_s)
+
+    def follow(self, limits: Limits, keepalive_s: float) -> None:
+        """Set what counts from now on; what limits heads and keep-alive, for new connections."""
+        self.limits = limits
         self._handler_settings: dict[str, Any] = {
             "keepalive_timeout": keepalive_s,
             "access_log": None,

@@ -22,7 +22,9 @@ def test_serve_with_a_mistake_says_so_before_anything_is_started(sidegate, tmp_p
 def test_serve_hands_the_loaded_configuration_to_the_server_and_returns_its_code(words, monkeypatch):
     seen = []
 
-    def serve(loaded, welcome):
+    def serve(loaded, load, welcome):
+        again = load()
+        assert (again.config, again.files) == (loaded.config, loaded.files)
         seen.append((loaded.config.server.listen.port, loaded.config.server.ops_listen.port, loaded.demo, welcome))
         return 3
 

@@ -320,3 +320,22 @@ def test_load_of_a_secret_in_any_variable_never_quotes_it(path, shape):
     environ = {"SIDEGATE__" + "__".join(path).upper(): text, "SIDEGATE_UNKNOWN": CANARY, "DATABSE_URL": CANARY}
     environ |= {"SIDEGATE_LISTEN": CANARY, "ENABLE_REQUEST_TRACING": CANARY}
     assert CANARY not in "\n".join(refused(None, environ, {"--listen": CANARY}))
+
+
+def test_files_when_references_name_some_then_all_are_known_also_of_a_configuration_that_is_refused(tmp_path, write):
+    secrets = {name: tmp_path / name for name in ("key", "admin", "header", "one", "two", "url")}
+    for file in secrets.values():
+        file.write_text("postgresql://h/d" if file.name == "url" else "sk-0123456789abcdef")
+    text = (
+        f"admin_key: file:{secrets['admin']}\n"
+        f"upstream: {{headers: {{X-A: 'file:{secrets['header']}'}}}}\n"
+        f"upstreams: [{{name: a, api_key: 'file:{secrets['one']}'}},"
+        f" {{name: b, credentials: [{{api_key: 'file:{secrets['two']}'}}]}}]\n"
+    )
+    environ = {"OPENAI_API_KEY": f"file:{secrets['key']}", "DATABASE_URL": f"file:{secrets['url']}"}
+    file = write(text)
+    assert set(load(file, environ, {}).files) == {file, *secrets.values()}
+    secrets["two"].unlink()
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ, {})
+    assert set(caught.value.files) == {file, *secrets.values()}

@@ -1,0 +1,68 @@
+"""Two versions of the configuration side by side: what changed, what cannot change now, and a name for each version.
+
+Rule of the file: keys are named, values never, not even in a hash: secrets and configured headers are left out of it,
+as a short one could be found by trying.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any, Final
+
+import orjson
+
+from proxy.config.keys import KEYS
+from proxy.config.problems import KeyPath
+from proxy.config.schema import Config
+
+FIXED: Final[tuple[KeyPath, ...]] = (
+    ("data_dir",),
+    ("server", "listen"),
+    ("server", "ops_listen"),
+    ("server", "uvloop"),
+    ("database",),
+    ("journal",),
+    ("projects", "max_projects"),
+)
+"""What the process has built upon: addresses, files, the pool. Sections stand for all their keys."""
+
+
+def changed_keys(old: Config, new: Config) -> tuple[str, ...]:
+    """Return the keys whose values differ."""
+    return tuple(key.name for key in KEYS.values() if _value(old, key.path) != _value(new, key.path))
+
+
+def is_fixed(name: str) -> bool:
+    """Tell whether a key keeps its value while the process runs."""
+    path = tuple(name.split("."))
+    return any(path[: len(fixed)] == fixed for fixed in FIXED)
+
+
+def as_far_as_possible(running: Config, wanted: Config) -> Config:
+    """Return `wanted` with what cannot change now as it is in `running`."""
+    for path in FIXED:
+        wanted = _with(wanted, path, _value(running, path))
+    return wanted
+
+
+def version(config: Config, digests: Mapping[str, str]) -> str:
+    """Name what is in force: the same for replicas with the same settings and files, whatever their secrets.
+
+    `digests`: by key, of the files that the configuration names.
+    """
+    plain = config.model_dump(
+        mode="json", exclude={"admin_key": True, "upstream": {"headers"}, "upstreams": {"__all__": {"headers"}}}
+    )
+    document = orjson.dumps([plain, dict(digests)], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(document).hexdigest()[:12]
+
+
+def _value(config: Any, path: KeyPath) -> Any:
+    return reduce(getattr, path, config)
+
+
+def _with(section: Any, path: KeyPath, value: Any) -> Any:
+    name, *rest = path
+    if rest:
+        value = _with(getattr(section, name), tuple(rest), value)
+    return section.model_copy(update={name: value})
