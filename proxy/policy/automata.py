@@ -1,14 +1,14 @@
 """RE2 over bytes, by the one call of the binding that costs no more than the search itself.
 
 The public functions of the `re2` package build a generator and a match object for every call: 6 to 10 microseconds
-around a search that takes one, and a streamed event needs four of them (`python -m bench.policy_stream`). So this
-module calls the `RE2` object inside, whose `Match` returns spans. It is the only one that may; the version is pinned in
-the locks, and tests/policy/test_automata.py fails where another version behaves otherwise.
+around a search that takes one, and a streamed event needs some of them (`python -m bench.policy_stream`). So this
+module calls the objects inside, whose `Match` returns spans, or indexes. It is the only one that may; the version is
+pinned in the locks, and tests/policy/test_automata.py fails where another version behaves otherwise.
 
 Source: https://github.com/google/re2/blob/main/python/re2.py
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import re2
@@ -50,6 +50,18 @@ class Automaton:
         return bool(self._match(_FULL, data, 0, len(data))[0] != _NOWHERE)
 
 
+class Gate:
+    """Patterns that are looked for together, in one pass. Immutable once built, so any thread may use it."""
+
+    def __init__(self, patterns_in_order: Iterable[str]) -> None:
+        chosen = re2.Set.SearchSet(patterns.gate_options())
+        for pattern in patterns_in_order:
+            chosen.Add(pattern)
+        chosen.Compile()
+        self.hits: Callable[[bytes], list[int]] = chosen._set.Match
+        """Gives the indexes of those that match anywhere in a text, in no particular order."""
+
+
 class Ending:
     """Patterns that a text may end in, asked together: the longest ending that is a match of one of them.
 
@@ -57,7 +69,9 @@ class Ending:
     """
 
     def __init__(self, endings: list[str]) -> None:
-        self._match = Automaton(f"(?:{'|'.join(endings)})\\z")._match if endings else None
+        self.pattern = f"(?:{'|'.join(endings)})\\z" if endings else ""
+        """The whole of it, for a `Gate`."""
+        self._match = Automaton(self.pattern)._match if endings else None
 
     def start(self, data: bytes, at: int) -> int:
         """Return where the longest ending begins that begins at `at` or later; the size of `data` where none does."""

@@ -28,6 +28,9 @@ ESCAPES: Final = (
     r"|\[[0-9;]{0,4}m|%5[Bb][0-9;]{0,4}m)"
 )
 """What stands for one character in JSON or a URL, or for a colour of a terminal. RE2 and `re` read it alike."""
+_MARK: Final = re.compile(rb"[\\%\[]")
+"""With these begin escapes."""
+_RUN: Final = re.compile(rb"[A-Za-z0-9_]*")
 _ESCAPE: Final = re.compile(ESCAPES.encode() + rb"\Z")
 
 
@@ -63,6 +66,18 @@ def number(data: bytes, at: int) -> bool:
     if not word(data, at):
         return False
     return at < 2 or data[at - 1] not in b"-./,:#_+" or data[at - 2] not in _DIGITS
+
+
+def next_place(data: bytes, at: int) -> int:
+    """Return the first place behind `at` where a word could begin: none is passed over, whatever stands there.
+
+    Inside a word only an escape makes one, and all of these begin with one of three marks.
+    """
+    run = _RUN.match(data, at)
+    end = run.end() if run else at
+    if end <= at + 1 or _MARK.search(data, max(0, at - REACH), at):
+        return at + 1
+    return min(end + 1, len(data))
 
 
 BOUNDARIES: Final[Mapping[str, Callable[[bytes, int], bool]]] = {

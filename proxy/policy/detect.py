@@ -6,7 +6,8 @@ Clean text costs the gate alone. What makes a finding is decided from the place 
 match, and at most a known number behind its beginning. So the streaming scanner, which sees a text in pieces, comes to
 the same findings with the same functions:
 
-    `Matcher.search`  the leftmost match of one rule. One that is refused hides none that begins later inside it
+    `Matcher.search`  the leftmost match of one rule whose boundary holds. One that is refused hides none that begins
+                      later inside it: `after` says from where to go on
     `Matcher.judge`   what it is. Reads no more than `max_length` characters of it, so a refusal costs no more either
     `Matcher.follow`  where the run of a token's alphabet ends. Inside an accepted finding no other of its rule begins
 
@@ -59,6 +60,7 @@ class Matcher:
         self._until_open = Ending([prefixes.closure(prefixes.parse(until))] if until else [])
         self._is_anchored = _ANCHOR.search(_OPAQUE.sub("", rule.pattern)) is not None
         self._begins = boundaries.BOUNDARIES[rule.boundary]
+        self._next_place = _next_byte if rule.boundary in boundaries.INSIDE_WORDS else boundaries.next_place
         self._validators = tuple(validators.VALIDATORS[name] for name in rule.validators)
         self._checksum = validators.VALIDATORS[rule.checksum] if rule.checksum else None
         self._allow = tuple(map(Automaton, rule.allow))
@@ -73,23 +75,29 @@ class Matcher:
         while (candidate := self.search(data, at)) is not None:
             finding = self.judge(data, candidate)
             if finding is None:
-                at = candidate.begin + 1
+                at = self.after(data, candidate)
             else:
                 yield finding
                 at = finding.end
 
     def search(self, data: bytes, at: int) -> Candidate | None:
-        """Return the leftmost match that begins at `at` or later, whatever stands before it."""
-        found = self._pattern.search(data, at)
-        if found is None:
-            return None
-        start, end = found[self._group]
-        first, last = found[self._name] if self._name else (0, 0)
-        return Candidate(found[0][0], start, end, data[first:last])
+        """Return the leftmost match that begins at `at` or later, where one may begin."""
+        while (found := self._pattern.search(data, at)) is not None:
+            begin = found[0][0]
+            if self._begins(data, begin):
+                start, end = found[self._group]
+                first, last = found[self._name] if self._name else (0, 0)
+                return Candidate(begin, start, end, data[first:last])
+            at = self._next_place(data, begin)
+        return None
+
+    def after(self, data: bytes, candidate: Candidate) -> int:
+        """Return from where to search once `candidate` is refused."""
+        return self._next_place(data, candidate.begin)
 
     def judge(self, data: bytes, candidate: Candidate) -> Finding | None:
         """Return what `candidate` is, or nothing. Cost O(max_length), and O(run) where it is accepted."""
-        if not self._begins(data, candidate.begin) or any(name.search(candidate.name, 0) for name in self._not_named):
+        if any(name.search(candidate.name, 0) for name in self._not_named):
             return None
         rule = self.rule
         if rule.exact and self._run_end(data, candidate.end, candidate.end + 1) > candidate.end:
@@ -144,14 +152,14 @@ class Detector:
     def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
         self.matchers = tuple(Matcher(rule) for rule in rules.rules)
-        self._gate = openings.gate(rules.rules)
+        self._gate = openings.gate(rules.rules).hits
 
     def may_find(self, data: bytes) -> bool:
         """Tell whether a rule could match anywhere in UTF-8 text, or in a part of it between two line ends.
 
         False is certain. Cost: one pass, and one more for each rule that the gate suspects.
         """
-        hits = self._gate.Match(data)
+        hits = self._gate(data)
         return bool(hits) and any(self.matchers[index].may_match(data) for index in hits)
 
     def find(self, text: str) -> list[Finding]:
@@ -160,7 +168,7 @@ class Detector:
         Cost: O(len(text)); 2.5 microseconds per KB of clean text.
         """
         data = encode(text)
-        hits = self._gate.Match(data)
+        hits = self._gate(data)
         if not hits:
             return []
         found = sorted((finding for index in hits for finding in self.matchers[index].matches(data)), key=place)
@@ -175,6 +183,10 @@ def encode(text: str) -> bytes:
 def place(finding: Finding) -> tuple[int, int, str]:
     """Return the key that puts findings in order."""
     return finding.start, -finding.end, finding.rule_id
+
+
+def _next_byte(_data: bytes, at: int) -> int:
+    return at + 1
 
 
 def _in_characters(data: bytes, findings: list[Finding]) -> list[Finding]:

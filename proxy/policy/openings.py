@@ -18,10 +18,8 @@ Cost: `start` and `secret` 1 to 2 microseconds, whatever the length of the text 
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-import re2
-
 from proxy.policy import boundaries, patterns, prefixes
-from proxy.policy.automata import Ending
+from proxy.policy.automata import Ending, Gate
 from proxy.policy.prefixes import Group
 from proxy.policy.rules import SECRET_GROUP, Rule
 
@@ -37,7 +35,8 @@ class Openings:
         self._opening = Ending(openings)
         self._by_reach = _by_reach(trees, openings)
         splits = [split for tree in trees if (split := prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP))]
-        self._lead = Ending([lead + prefixes.closure(rest) for lead, rest in splits])
+        self.lead = Ending([lead + prefixes.closure(rest) for lead, rest in splits])
+        """What leads to a secret, with as much of the secret as has come."""
         self._secret = Ending([prefixes.closure(rest) for _, rest in splits])
 
     def start(self, data: bytes, at: int) -> int:
@@ -56,22 +55,17 @@ class Openings:
 
         Only for rules that have a lead.
         """
-        if self._lead.start(data, at) == len(data):
+        if self.lead.start(data, at) == len(data):
             return len(data)
         return self._secret.start(data, at)
 
 
-def gate(rules: Iterable[Rule]) -> re2.Set:
-    """Return what tells in one pass which rules can match in a text: `Match` gives their indexes, `None` for none.
+def gate(rules: Iterable[Rule], others: Iterable[str] = ()) -> Gate:
+    """Return what tells in one pass which rules can match in a text. `others`: patterns that are looked for as well.
 
     Where a rule begins with a word, so does its gate: base64 has few words, so its states stay few (20 x the speed).
     """
-    chosen = re2.Set.SearchSet(patterns.gate_options())
-    for rule in rules:
-        is_own = rule.gate != patterns.opened(rule.pattern)
-        chosen.Add(rule.gate if is_own else _left(rule, prefixes.parse(rule.gate)) + rule.gate)
-    chosen.Compile()
-    return chosen
+    return Gate([*map(_gate, rules), *others])
 
 
 def has_lead(rule: Rule) -> bool:
@@ -88,6 +82,11 @@ def least_secret(rule: Rule) -> int:
     if split is None:
         return 0 if f"<{SECRET_GROUP}>" in rule.pattern else prefixes.width(tree)[0]
     return prefixes.width(split[1].branches[0][0])[0]
+
+
+def _gate(rule: Rule) -> str:
+    is_own = rule.gate != patterns.opened(rule.pattern)
+    return rule.gate if is_own else _left(rule, prefixes.parse(rule.gate)) + rule.gate
 
 
 def _opening(rule: Rule, tree: Group) -> str:

@@ -22,18 +22,17 @@ Rule of the file: places are bytes of the whole stream; what is told is in chara
 Cost: a few microseconds per delta; see `bench/policy_stream.py`.
 """
 
-import re
 from bisect import insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from proxy.findings import Action, Finding, Severity
 from proxy.policy import boundaries, mask, openings
 from proxy.policy.detect import Detector, Matcher, encode, place
-from proxy.policy.openings import Openings
 from proxy.policy.rules import Rule
-from proxy.policy.stream_track import Track, Watch
+from proxy.policy.stream_team import Team, head_end
+from proxy.policy.stream_track import Track
 from proxy.policy.stream_window import Window
 
 Decide = Callable[[Finding], Action]
@@ -41,11 +40,12 @@ Decide = Callable[[Finding], Action]
 
 _LEFT: Final = 2 * boundaries.REACH
 _SHIFT: Final = 256
+_GLANCES: Final = 160
+"""How many bytes a glance is enough for, where it is: it reads them all each time."""
 _BATCH: Final = 512
 """After how many bytes the rules are asked that hide nothing."""
 _SURE: Final = 4 * mask.KEPT
 """From this length on a mask keeps all it ever keeps."""
-_HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
 _ENDLESS: Final = 1 << 62
 """The end of a finding whose run goes on."""
 
@@ -57,27 +57,6 @@ class Piece(NamedTuple):
     taken: int
     """How many characters of the stream it stands for."""
     masked: bool = False
-
-
-class Team:
-    """Watches that advance together, and their gate."""
-
-    def __init__(self, groups: Iterable[tuple[list[Matcher], bool, int]]) -> None:
-        self.watches: list[Watch] = []
-        self._members: list[tuple[int, int]] = []
-        for number, (matchers, leads, kept) in enumerate(groups):
-            rules = [matcher.rule for matcher in matchers]
-            self.watches.append(Watch(tuple(matchers), Openings(rules), leads, kept))
-            self._members += ((number, index) for index in range(len(rules)))
-        self._gate = openings.gate(matcher.rule for watch in self.watches for matcher in watch.matchers)
-
-    def hits(self, data: bytes) -> dict[int, list[int]]:
-        """Return for each watch which of its rules may match in `data`; watches without one are left out."""
-        hits: dict[int, list[int]] = {}
-        for member in self._gate.Match(data) or ():
-            number, index = self._members[member]
-            hits.setdefault(number, []).append(index)
-        return hits
 
 
 class StreamPlan:
@@ -123,7 +102,10 @@ class StreamScanner:
         self._window = Window(position, context)
         self._first = self._out = self._cover = self._window.end
         """First: where the channel's own text begins. Out: what has left ends. Cover: the last mask ends so far."""
-        self._noted_at = 0
+        self._noted_at = self._settled = 0
+        """Settled: every match that begins before is decided, as far as the last closer look tells; of the window."""
+        self._look_at = self._window.end + _GLANCES
+        """Up to this place a glance may do."""
         self._begun: dict[int, int] = {}
         """Of findings that have not ended: the position of the place where they begin."""
         self._hidden: list[tuple[int, int]] = []
@@ -153,13 +135,33 @@ class StreamScanner:
         if self.blocked is not None:
             return []
         self._window.append(meant, written)
+        if not final and self._window.end < self._look_at and (stop := self._open_from()) is not None:
+            pieces: list[Piece] = []
+            self._let_out(pieces, stop)
+            return pieces
         self._advance(self._held, self._plan.held, final)
         if final or self._window.end - self._noted_at >= _BATCH:
             self._advance(self._noted, self._plan.noted, final)
             self._noted_at = self._window.end
         pieces = self._release(final)
         self._shift()
+        self._settle()
         return pieces
+
+    def _open_from(self) -> int | None:
+        """Return up to where text may leave, if a glance tells; what it tells is what a closer look would."""
+        window = self._window
+        stop = self._plan.held.open_from(window.data, self._settled, self._cover - window.base)
+        return None if stop is None else window.base + stop
+
+    def _settle(self) -> None:
+        """Note from where a glance has to look, and when a closer look is due: at once where something is found."""
+        tracks = self._held
+        is_quiet = self._cover <= self._out and not (
+            self._hidden or self._blocks or any(track.runs for track in tracks)
+        )
+        self._look_at = self._window.end + _GLANCES if is_quiet else 0
+        self._settled = min([track.settled for track in tracks], default=0)
 
     def _advance(self, tracks: list[Track], team: Team, final: bool) -> None:
         """Let rules look at the window and take note of what they found."""
@@ -249,8 +251,7 @@ class StreamScanner:
             undecided = track.undecided
             if undecided < stop:
                 if track.watch.kept and undecided >= covered:
-                    head = _HEAD.match(data, undecided)
-                    undecided = head.end() if head else undecided
+                    undecided = head_end(data, undecided)
                 stop = min(stop, undecided)
         return self._window.base + stop
 

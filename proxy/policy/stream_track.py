@@ -123,7 +123,7 @@ class Track:
                 break
             finding = matcher.judge(data, candidate)
             if finding is None:
-                at = candidate.begin + 1
+                at = matcher.after(data, candidate)
             elif end is None:
                 self.runs.append(Run(finding, index, ask_at))
                 at = _NEVER

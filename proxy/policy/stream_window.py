@@ -54,6 +54,8 @@ class Window:
 
     def shown(self, start: int, end: int) -> str:
         """Return how it was written."""
+        if not self._written and len(self._text) == len(self.data):
+            return self._text[start - self.base : end - self.base]
         first, last = self._count(start), self._count(end)
         text = self._text[first - self._characters : last - self._characters]
         if self._written:

@@ -3,7 +3,7 @@
 import pytest
 import re2
 
-from proxy.policy.automata import Automaton, Ending
+from proxy.policy.automata import Automaton, Ending, Gate
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,10 @@ def test_ending_without_patterns_is_nowhere() -> None:
 def test_a_wrong_pattern_is_refused() -> None:
     with pytest.raises(re2.error):
         Automaton("(")
+
+
+def test_gate_gives_the_patterns_that_match_somewhere() -> None:
+    gate = Gate(["ab", "b+", r"c\z"])
+    assert sorted(gate.hits(b"xabx")) == [0, 1]
+    assert sorted(gate.hits(b"abc c")) == [0, 1, 2]
+    assert gate.hits(b"x") == []

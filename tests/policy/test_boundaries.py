@@ -1,8 +1,10 @@
 """Where a match may begin, by what stands before it."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.policy.boundaries import BOUNDARIES
+from proxy.policy.boundaries import BOUNDARIES, INSIDE_WORDS, next_place
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,19 @@ from proxy.policy.boundaries import BOUNDARIES
 def test_boundary_accepts_a_place(name: str, before: str, expected: bool) -> None:
     data = before.encode()
     assert BOUNDARIES[name](data + b"123", len(data)) is expected
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from(["a", "B1_", "xyzw" * 5, "-", " ", "+/", "\\n", "\\u0041", "%3D", "%5Cu0041", "[0;31m", "é"])
+    )
+)
+def test_next_place_passes_over_no_place_where_something_may_begin(parts: list[str]) -> None:
+    data = "".join(parts).encode()
+    at = 0
+    while at < len(data):
+        after = next_place(data, at)
+        assert at < after <= len(data)
+        for name in BOUNDARIES.keys() - INSIDE_WORDS:
+            assert not any(BOUNDARIES[name](data, place) for place in range(at + 1, after) if place < len(data))
+        at = after

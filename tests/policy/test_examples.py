@@ -47,7 +47,7 @@ def test_gate_lets_pass_whatever_the_pattern_matches(rule: Rule) -> None:
     for _ in range(25):
         text = _written(tree, chance)
         if pattern.search(text):
-            assert gate.Match(text.encode()), text
+            assert gate.hits(text.encode()), text
 
 
 def test_examples_are_found_among_all_rules() -> None:

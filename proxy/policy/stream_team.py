@@ -1,0 +1,79 @@
+"""Rules that are asked together about one stream: those of which something may have to be hidden, or those only told.
+
+    closely    `hits`: which rules may match; what they found is then decided group by group (`stream_track`)
+    glance     `open_from`: nothing can have been found, and this is where it could begin that something will be
+
+Nearly every piece of a stream needs the glance alone: one pass of the gate over the last few dozen bytes, which also
+knows whether a context leads to a secret at the end, and one question for each group of rules that has no context.
+
+Rule of the file: a glance says less than a closer look could, never more; what it does not know is `None`.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from proxy.policy import boundaries, openings
+from proxy.policy.detect import Matcher
+from proxy.policy.openings import Openings
+from proxy.policy.stream_track import Watch
+
+_HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
+
+
+class Team:
+    """Watches that advance together, and their gate. Immutable once built, so any thread may use it."""
+
+    def __init__(self, groups: Iterable[tuple[list[Matcher], bool, int]]) -> None:
+        self.watches: list[Watch] = []
+        self._members: list[tuple[int, int]] = []
+        for number, (matchers, leads, kept) in enumerate(groups):
+            rules = [matcher.rule for matcher in matchers]
+            self.watches.append(Watch(tuple(matchers), Openings(rules), leads, kept))
+            self._members += ((number, index) for index in range(len(rules)))
+        leading = [watch.openings.lead.pattern for watch in self.watches if watch.leads]
+        rules_in_order = [matcher.rule for watch in self.watches for matcher in watch.matchers]
+        self._gate = openings.gate(rules_in_order, leading).hits
+        self._without_lead = [(watch.openings, watch.kept > 0) for watch in self.watches if not watch.leads]
+
+    def hits(self, data: bytes) -> dict[int, list[int]]:
+        """Return for each watch which of its rules may match in `data`; watches without one are left out."""
+        hits: dict[int, list[int]] = {}
+        for member in self._gate(data):
+            if member < len(self._members):
+                number, index = self._members[member]
+                hits.setdefault(number, []).append(index)
+        return hits
+
+    def open_from(self, data: bytes, at: int, cover: int) -> int | None:
+        """Return up to where text may leave, `None` if that needs a closer look. Matches before `at` are decided.
+
+        `cover`: where the last mask ends; before it no mask keeps anything.
+        """
+        if not self._members:
+            return len(data)
+        hits = self._gate(data[max(0, at - boundaries.REACH) :])
+        if hits and not self._are_void(hits, data, at):
+            return None
+        stop = size = len(data)
+        for group, keeps in self._without_lead:
+            place = group.start(data, at)
+            if place < size:
+                stop = min(stop, head_end(data, place) if keeps and place >= cover else place)
+        return stop
+
+    def _are_void(self, hits: list[int], data: bytes, at: int) -> bool:
+        """Tell whether no pattern matches of the rules that the gate named."""
+        for member in hits:
+            if member >= len(self._members):
+                return False
+            number, index = self._members[member]
+            if self.watches[number].matchers[index].search(data, at) is not None:
+                return False
+        return True
+
+
+def head_end(data: bytes, at: int) -> int:
+    """Return where the first characters of what begins at `at` end that its mask keeps, so that they need not wait."""
+    head = _HEAD.match(data, at)
+    return head.end() if head else at

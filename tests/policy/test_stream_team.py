@@ -1,0 +1,61 @@
+"""What a glance at a stream tells is what a closer look would tell."""
+
+from typing import Any
+
+import pytest
+
+from proxy.policy.detect import Detector
+from proxy.policy.rules import RuleSet, read_rules
+from proxy.policy.stream_team import Team
+
+KEY = {"pattern": "key-[a-z]{20}", "placeholders": False}
+NUMBER = {"pattern": "[0-9]{3}-[0-9]{4}"}
+NAMED = {"pattern": r"pass\s{0,3}=\s{0,3}(?P<secret>[a-z0-9]{6})", "gate": r"pass\s*="}
+
+
+def team(*groups: tuple[dict[str, Any], bool, int]) -> Team:
+    entries = [
+        {"id": f"r{n}", "category": "secret", "severity": "high", **entry} for n, (entry, _, _) in enumerate(groups)
+    ]
+    matchers = Detector(RuleSet(tuple(read_rules(entries)))).matchers
+    return Team(([matcher], leads, kept) for matcher, (_, leads, kept) in zip(matchers, groups, strict=True))
+
+
+ALL = team((KEY, False, 4), (NUMBER, False, 0), (NAMED, True, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "leaves"),
+    [
+        ("nothing here. ", "nothing here. "),
+        ("this is key-abc", "this is key-"),
+        ("call 55", "call "),
+        ("call 55 or key", "call 55 or key"),
+        ("my pas", "my pas"),
+        ("é call 123-4", "é call "),
+    ],
+)
+def test_glance_when_nothing_is_found_then_it_tells_what_may_leave(text: str, leaves: str) -> None:
+    assert ALL.open_from(text.encode(), 0, 0) == len(leaves.encode())
+
+
+@pytest.mark.parametrize("text", ["call 123-4567 ", "my pass = ", "my pass = ab", "key-" + "a" * 20])
+def test_glance_when_there_may_be_something_then_a_closer_look_is_needed(text: str) -> None:
+    assert ALL.open_from(text.encode(), 0, 0) is None
+
+
+def test_glance_when_the_gate_names_a_rule_that_does_not_match_then_it_is_enough() -> None:
+    assert team((NAMED, False, 0)).open_from(b"pass = . ", 0, 0) == 9
+
+
+def test_glance_when_a_mask_covers_the_place_then_nothing_of_it_leaves() -> None:
+    assert ALL.open_from(b"is key-ab", 0, 5) == 3
+
+
+def test_hits_go_to_the_groups_of_their_rules() -> None:
+    assert ALL.hits(b"123-4567 pass = abcdef") == {1: [0], 2: [0]}
+    assert ALL.hits(b"pas") == {}
+
+
+def test_a_team_of_nobody_lets_everything_pass() -> None:
+    assert Team([]).open_from(b"abc", 0, 0) == 3
