@@ -27,6 +27,7 @@ from typing import Any
 from proxy import generation
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
+from proxy.analytics.series import SeriesReader
 from proxy.api.routes import Api, Stores
 from proxy.api.routing import RoutingApi
 from proxy.auth.admission import Admission
@@ -124,6 +125,7 @@ class App:
             traces=self.store,
             quotas=self.ledger,
             analytics=Analytics(self.database),
+            series=SeriesReader(self.database),
             rollup=Rollup(self.database, config.database.retention_days),
             keys=keys,
             keyring=self.keyring,

@@ -81,7 +81,7 @@ TESTS_ACROSS_MODULES = {
 }
 """Test files of a behaviour that several modules make together."""
 
-SQL_MODULES = {"audit", "keys", "ledger", "store", "rollup", "queries", "migrate", "partitions"}
+SQL_MODULES = {"audit", "keys", "ledger", "store", "rollup", "queries", "series", "migrate", "partitions"}
 # `SELECT 1` reads nothing: it asks whether a connection lives.
 SQL = re.compile(
     r"\s*(SELECT\s(?!1$)|INSERT INTO\s|UPDATE\s+\S+\s+SET\s|DELETE FROM\s|CREATE (TEMP |OR |TABLE|INDEX|FUNCTION)|"

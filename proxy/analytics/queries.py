@@ -184,7 +184,7 @@ LIMIT $7
 
 
 @dataclass(frozen=True, slots=True)
-class _Days:
+class Days:
     """The whole days of a range: `past` is the first one after it."""
 
     first: date
@@ -218,7 +218,7 @@ class Analytics:
     async def latency(self, question: Question) -> Latency:
         """Return percentiles over the whole days of a range; by layer and model only where no user is named."""
         async with self._database.acquire() as connection:
-            days = await _whole_days(connection, question)
+            days = await whole_days(connection, question)
             project, kind = question.project_id, question.request_type
             if question.user_id is None:
                 rows = await connection.fetch(_LATENCY, project, days.first, days.past, kind)
@@ -253,7 +253,7 @@ class Analytics:
 
     async def _shares(self, statement: str, question: Question, limit: int) -> tuple[TimeRange, Sequence[Share]]:
         async with self._database.acquire() as connection:
-            days = await _whole_days(connection, question)
+            days = await whole_days(connection, question)
             rows = await connection.fetch(
                 statement, question.project_id, days.first, days.past, question.request_type, limit
             )
@@ -275,11 +275,12 @@ async def _resolve(connection: Connection, question: Question) -> tuple[Question
     return replace(question, since=since, until=until), TimeRange(since, until)
 
 
-async def _whole_days(connection: Connection, question: Question) -> _Days:
+async def whole_days(connection: Connection, question: Question) -> Days:
+    """Return the whole days that a question touches; a moment inside a day stands for that day."""
     _, time_range = await _resolve(connection, question)
     row = await connection.fetchrow(_DAYS, time_range.start, time_range.end, question.project_id)
     assert row is not None
-    return _Days(row["first"], row["past"], TimeRange(row["since"], row["until"]))
+    return Days(row["first"], row["past"], TimeRange(row["since"], row["until"]))
 
 
 def _split(edge: Edge | None) -> tuple[date | None, datetime | None]:
@@ -321,8 +322,13 @@ def _of_requests(row: Any) -> Sums:
 
 def _of_calls(row: Any, cut_by: set[str]) -> Sums:
     """Return the sums of calls. `cut_by`: layer, model or both: a request counts once in such a part."""
+    return of_calls(row, row["pair_requests" if len(cut_by) > 1 else f"{next(iter(cut_by))}_requests"])
+
+
+def of_calls(row: Any, requests: int) -> Sums:
+    """Return the sums of calls. `requests`: those that made at least one of them."""
     return Sums(
-        requests=row["pair_requests" if len(cut_by) > 1 else f"{next(iter(cut_by))}_requests"],
+        requests=requests,
         calls=row["calls"],
         errors=row["call_errors"],
         input_tokens=row["call_input_tokens"],

@@ -17,10 +17,12 @@ from aiohttp import web
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
+from proxy.analytics.series import SeriesReader
 from proxy.api.access import Access
 from proxy.api.analytics import AnalyticsApi
 from proxy.api.caller import Caller
 from proxy.api.changes import Changes
+from proxy.api.dashboard import Dashboard
 from proxy.api.keys import Keys
 from proxy.api.policy import PolicyApi
 from proxy.api.quotas import Quotas
@@ -62,6 +64,7 @@ class Stores:
     traces: TraceStore
     quotas: Ledger
     analytics: Analytics
+    series: SeriesReader
     rollup: Rollup
     keys: KeyStore
     keyring: Keyring
@@ -84,8 +87,9 @@ class Api:
 
     def __init__(self, stores: Stores, routing: RoutingApi, admin_key_hash: bytes) -> None:
         self._access = Access(admin_key_hash, stores.keyring)
+        self._dashboard = Dashboard()
         of_traces, of_quotas = Traces(stores.traces), Quotas(stores.quotas, stores.audit)
-        of_analytics = AnalyticsApi(stores.analytics, stores.rollup, stores.audit)
+        of_analytics = AnalyticsApi(stores.analytics, stores.series, stores.rollup, stores.audit)
         of_keys, of_changes = Keys(stores.keys, stores.keyring, stores.audit), Changes(stores.audit)
         of_policy = PolicyApi(stores.policies, stores.projects)
         self.table: tuple[Endpoint, ...] = (
@@ -98,6 +102,7 @@ class Api:
             Endpoint("GET", "/v1/analytics", of_analytics.usage, "analytics:read"),
             Endpoint("GET", "/v1/analytics/top-expensive", of_analytics.top_expensive, "analytics:read"),
             Endpoint("GET", "/v1/analytics/error-rate", of_analytics.error_rate, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/series", of_analytics.series, "analytics:read"),
             Endpoint("GET", "/v1/analytics/latency", of_analytics.latency, "analytics:read"),
             Endpoint("GET", "/v1/analytics/users", of_analytics.users, "analytics:read"),
             Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read"),
@@ -127,6 +132,10 @@ class Api:
             return None
         endpoint, arguments = matching.get(method, (None, {}))
         return Route(endpoint, arguments, tuple(sorted(matching)))
+
+    def page(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request below `/ui`, for anybody. Raises InvalidRequest: 404."""
+        return self._dashboard.answer(request)
 
     async def handle(self, request: web.BaseRequest, route: Route) -> web.Response:
         """Answer a request that `match` found.

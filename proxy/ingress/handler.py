@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 
@@ -53,9 +53,12 @@ class Ingress:
         serving = self._serving
         try:
             self._admit(serving.config)
+            if request.target.startswith("/ui"):
+                _check_surface(serving.config, "api")
+                return with_reference(serving.api.page(request))
             path = _check_head(request)
             route = serving.api.match(request.method, path)
-            _check_surface(serving.config, route)
+            _check_surface(serving.config, "data" if route is None else "api")
             if route is not None:
                 return with_reference(await serving.api.handle(request, route))
             if not path.startswith("/v1/"):
@@ -147,9 +150,9 @@ class Ingress:
             task.cancel()
 
 
-def _check_surface(config: Config, route: Any | None) -> None:
+def _check_surface(config: Config, asked: Literal["data", "api"]) -> None:
     served = config.server.surfaces
-    if served not in ("all", "data" if route is None else "api"):
+    if served not in ("all", asked):
         raise InvalidRequest(
             "This listener serves only the data plane; the API of Sidegate is served by its hub."
             if served == "data"

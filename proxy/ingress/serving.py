@@ -19,6 +19,9 @@ class OwnApi(Protocol):
     async def handle(self, request: web.BaseRequest, route: Any) -> web.Response:
         """Answer. Raises ProxyError."""
 
+    def page(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request for a file of the dashboard. Raises ProxyError."""
+
 
 @dataclass(slots=True, eq=False)
 class Serving:

@@ -127,6 +127,19 @@ async def test_error_rate_tells_requests_from_calls(client) -> None:
     assert found["byDay"] == [{"date": "2026-10-07", "requests": 3, "errors": 1, "errorRate": Decimal("0.333333")}]
 
 
+async def test_series_tell_the_course_of_calls_by_model_or_layer(client) -> None:
+    found = await _get(client, f"/series?{ALL}&groupBy=month&limit=1")
+    point = {"date": "2026-10-01", "requests": 2, "calls": 2, "errors": 0, "avgDurationMs": 2}
+    point |= {"tokens": {"input": 120, "output": 55, "total": 175}, "cost": Decimal("0.250000333")}
+    assert found["series"] == [{"name": "opus", "points": [point]}]
+    assert [(point["date"], point["cost"], point["errors"]) for point in found["other"]] == [
+        ("2026-10-01", Decimal("1E-9"), 1)
+    ]
+    layers = await _get(client, f"/series?{ALL}&by=layer")
+    assert [one["name"] for one in layers["series"]] == ["L3", "L0"] and layers["other"] == []
+    await _get(client, "/series?by=user", 400)
+
+
 async def test_top_expensive_lists_the_dearest_first(client) -> None:
     found = (await _get(client, f"/top-expensive?{ALL}&projectId=unknown&limit=1"))["requests"]
     assert [(row["traceId"], row["cost"], row["calls"]) for row in found] == [

@@ -102,6 +102,15 @@ def ask(address, method, path, body=None):
         connection.close()
 
 
+def page(address, path):
+    connection = http.client.HTTPConnection(address, timeout=20)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
 def test_tree_when_installed_then_nothing_of_development_and_nothing_writable(prefix):
     (packages,) = (prefix / "lib").glob("python3*/site-packages")
     assert not DEVELOPMENT & {path.name.partition("-")[0] for path in packages.iterdir()}
@@ -118,6 +127,7 @@ def test_tree_when_started_by_an_unprivileged_user_then_it_serves_soon_and_write
         chat = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]})
         status, answer = ask(data, "POST", "/v1/chat/completions", chat)
         assert status == 200 and answer["choices"][0]["message"]["content"]
+        assert page(data, "/ui/").startswith(b"<!doctype html>")
     finally:
         assert installed.stop() == 0
     assert sorted(prefix.rglob("*")) == before

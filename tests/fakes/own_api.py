@@ -8,6 +8,7 @@ from aiohttp import web
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
+from proxy.analytics.series import SeriesReader
 from proxy.api.routes import Api, Stores
 from proxy.api.routing import RoutingApi
 from proxy.auth.audit import AuditLog
@@ -44,6 +45,7 @@ def stores(database: Database, quota: schema.Quota | None = None, auth: schema.A
         traces=TraceStore(database, schema.Database()),
         quotas=Ledger(database, quota or schema.Quota(), "api"),
         analytics=Analytics(database),
+        series=SeriesReader(database),
         rollup=Rollup(database, 3650),
         keys=keys,
         keyring=Keyring(auth or schema.Auth(), keys, clock=time.monotonic),

@@ -59,6 +59,9 @@ class Api:
             raise ValueError("sk-canary")
         return web.Response(text="ours")
 
+    def page(self, request):
+        return web.Response(text=f"page {request.raw_path}")
+
 
 @contextlib.asynccontextmanager
 async def data_port(pipeline=None, surfaces="all", **limits):
@@ -169,6 +172,19 @@ async def test_head_when_refused_then_no_body_spoils_the_next_answer():
         assert (await client.answer(to_head=True)).status == 404
         await client.say(request("/v1/models"))
         assert (await client.answer()).body == b"read "
+
+
+@pytest.mark.parametrize("path", ["/ui", "/ui/", "/ui/../v1/models", "/ui/app.js?x=1"])
+async def test_dashboard_when_asked_for_then_it_answers_with_the_path_as_it_came(path):
+    async with data_port(surfaces="api") as (server, _, _):
+        answer = await server.ask(request(path))
+        assert (answer.body, len(answer.value(b"x-sidegate-trace-id"))) == (f"page {path}".encode(), 36)
+
+
+async def test_dashboard_when_only_the_data_plane_is_served_then_it_is_not():
+    async with data_port(surfaces="data") as (server, _, _):
+        answer = await server.ask(request("/ui/"))
+        assert (answer.status, code(answer)) == (404, "surface_not_served")
 
 
 async def test_own_api_when_its_path_is_asked_for_then_it_answers():
