@@ -191,7 +191,7 @@ class App:
             recorded=self.writer.notify,
             budget=self.budget,
         )
-        routing = RoutingApi(config, planner, health, self.projects)
+        routing = RoutingApi(config, planner, health, self.projects, compiled.policies)
         api = Api(replace(self._stores, policies=compiled.policies), routing, digest(admin_key))
         serving = Serving(config, pipeline, api)
         return Generation(config, compiled, tuple(lines), providers, health, dispatcher, planner, serving)

@@ -43,6 +43,11 @@ class Caller:
         return None if self.key is None else scope(self.key.scopes.get("models"))
 
     @property
+    def operations(self) -> frozenset[str] | None:
+        """The operations that the key is limited to, names or kinds; `None`: all."""
+        return None if self.key is None else scope(self.key.scopes.get("operations"))
+
+    @property
     def is_operator(self) -> bool:
         """True for the holder of the admin key."""
         return self.key is None

@@ -3,9 +3,11 @@
 The body of `/v1/route` is that of the request in question: chat completions, or with `input` of a response, with
 `prompt` of a completion. Hints and caller stand in the headers, as they would there; where they name nobody, a key
 asks for its own user and project. Nobody is called and nothing is reserved; what is refused there is refused here,
-with the same error. A key asks about its own project only: another is 404.
+with the same error, but for the policy: what it would do and why is a part of the answer. A key asks about its own
+project only: another is 404.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,13 +18,16 @@ from aiohttp import web
 
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
-from proxy.auth.admission import check_model
+from proxy.auth.admission import check_model, check_operation
 from proxy.auth.identify import identify, with_body_hint
+from proxy.config.project import ProjectSettings
 from proxy.config.schema import Config
 from proxy.exchange import Inbound, ParsedRequest, Principal, first_values
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
 from proxy.planner import Planner
+from proxy.policy.dry_run import dry_run
+from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.routing.health import Health
 
@@ -32,8 +37,11 @@ _PATHS: Final = {"messages": "/v1/chat/completions", "input": "/v1/responses", "
 class RoutingApi:
     """Handlers of the nouns."""
 
-    def __init__(self, config: Config, planner: Planner, health: Health, projects: Directory) -> None:
+    def __init__(
+        self, config: Config, planner: Planner, health: Health, projects: Directory, policies: Policies
+    ) -> None:
         self._config = config
+        self._policies = policies
         self._planner = planner
         self._health = health
         self._projects = projects
@@ -44,9 +52,11 @@ class RoutingApi:
         inbound = self._inbound(request, body)
         parsed = parse_json(body, inbound.operation, limits=self._config.limits, force_stream_usage=False)
         principal = self._principal(inbound, parsed, caller)
-        plan = self._planner.plan(inbound, parsed, principal, self._projects.get(principal.project_id))
+        project = self._projects.get(principal.project_id)
+        plan = self._planner.plan(inbound, parsed, principal, project)
         who = {"userId": principal.user_id, "projectId": principal.project_id}
-        return json_answer({**who, **self._planner.explain(inbound, parsed, principal, plan)})
+        decision = self._planner.explain(inbound, parsed, principal, plan)
+        return json_answer({**who, **decision, "policy": await self._verdict(parsed, project)})
 
     async def upstreams(
         self, _request: web.BaseRequest, _arguments: Mapping[str, str], _caller: Caller
@@ -55,16 +65,50 @@ class RoutingApi:
         return json_answer({"upstreams": list(self._health.describe(time.monotonic()))})
 
     def _principal(self, inbound: Inbound, parsed: ParsedRequest, caller: Caller) -> Principal:
-        """Return whose request it would be. Raises 404 for a project that is not the caller's, 403 for the model."""
-        identity = self._config.identity
+        """Return whose request it would be. Raises 404 for a project that is not the caller's, 403 for its scopes.
+
+        Where keys tell who calls, neither headers nor the body name the user of one.
+        """
+        identity, by_key = self._config.identity, self._config.auth.mode == "keys"
         if caller.project_id is not None:
             own = {"default_user": caller.user_id, "default_project": caller.project_id}
             identity = identity.model_copy(update=own)
-        principal = with_body_hint(identify(inbound.fields, identity), parsed.user_hint)
+        principal = identify(inbound.fields, identity)
         caller.check_sees(principal.project_id)
+        if not by_key:
+            principal = with_body_hint(principal, parsed.user_hint)
+        elif caller.user_id is not None:
+            principal = replace(principal, user_id=caller.user_id, source="key")
+        check_operation(caller.operations, inbound.operation)
         principal = replace(principal, models=caller.models)
         check_model(principal, parsed.model, billable=inbound.operation.billable)
         return principal
+
+    async def _verdict(self, parsed: ParsedRequest, project: ProjectSettings) -> dict[str, Any]:
+        """Return what the policy would do about the prompt, and why; nothing of its text."""
+        policy, settings = await self._policies.get(project.security), self._config.policy
+        if not policy.scan_prompts:
+            return {"version": policy.version, "scanned": False, "action": "allow", "findings": [], "unscanned": []}
+        ran = await asyncio.to_thread(dry_run, policy, parsed.document, "prompt", settings.nested_bytes)
+        is_denied = bool(ran.unscanned) and settings.unscannable == "deny"
+        return {
+            "version": ran.version,
+            "scanned": True,
+            "action": "block" if is_denied else ran.action,
+            "findings": [
+                {
+                    "rule": each.finding.rule_id,
+                    "category": each.finding.category,
+                    "severity": each.finding.severity,
+                    "action": each.action,
+                    "place": each.place,
+                }
+                for each in ran.sightings[: settings.max_findings]
+            ],
+            "unscanned": [
+                {"place": part.place, "reason": part.reason} for part in ran.unscanned[: settings.max_findings]
+            ],
+        }
 
     def _inbound(self, request: web.BaseRequest, body: bytes) -> Inbound:
         headers = request.raw_headers

@@ -16,7 +16,8 @@ from proxy.auth.keys import StoredKey
 from proxy.auth.roles import PERMISSIONS
 from proxy.auth.scopes import scope
 from proxy.errors import PermissionDenied, Unauthenticated
-from proxy.exchange import Inbound, Principal
+from proxy.exchange import Inbound, Operation, Principal
+from proxy.openai.operations import KINDS
 
 _MISSING: Final = "You did not provide an API key: send `Authorization: Bearer sg-...`."
 
@@ -38,10 +39,7 @@ class Admission:
         check(key, "data")
         if key.role is None or "models:call" not in PERMISSIONS[key.role]:
             raise PermissionDenied("The role of this API key's user does not allow calling models.")
-        operations = scope(key.scopes.get("operations"))
-        operation = inbound.operation
-        if operations is not None and not operations & {operation.name, operation.request_type}:
-            raise PermissionDenied(f"This API key may not be used for {operation.name}.", code="operation_not_allowed")
+        check_operation(scope(key.scopes.get("operations")), inbound.operation)
         return Principal(key.user_id, key.project_id, "key", key.id, scope(key.scopes.get("models")))
 
 
@@ -58,6 +56,12 @@ def check(key: StoredKey, surface: str) -> None:
     surfaces = scope(key.scopes.get("surfaces"))
     if surfaces is not None and surface not in surfaces:
         raise PermissionDenied("This API key may not be used here: its scopes leave this surface out.")
+
+
+def check_operation(allowed: frozenset[str] | None, operation: Operation) -> None:
+    """Raise PermissionDenied if a key is limited to operations, by name or kind, that `operation` is not one of."""
+    if allowed is not None and not allowed & {operation.name, operation.request_type, KINDS.get(operation.name)}:
+        raise PermissionDenied(f"This API key may not be used for {operation.name}.", code="operation_not_allowed")
 
 
 def check_model(principal: Principal, model: str | None, *, billable: bool) -> None:

@@ -6,19 +6,28 @@ Rule of the file: no secret is shown; what is hidden is replaced by a fixed numb
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import reduce
 from typing import Any, Final
 
 from proxy.cli.failure import Exit
 from proxy.cli.options import add_config, settings
+from proxy.config import layers
 from proxy.config.document import json_schema, yaml_document, yaml_value
 from proxy.config.keys import KEYS, Key
+from proxy.config.layers import LayersError
 from proxy.config.load import Loaded
+from proxy.config.named_files import named_files
+from proxy.config.schema import Config
+from proxy.policy.policy import load_rules
+from proxy.policy.rules import RuleError
+from proxy.upstream import pricing
+from proxy.upstream.pricing import PriceTableError
 
 _DESCRIPTION: Final = """\
-check     report every mistake with its place; exit code 78 if there is one. Warnings do not fail.
+check     report every mistake with its place, in the files that it names as well (layers, prices, rules of the policy);
+          exit code 78 if there is one. Warnings do not fail.
 show      print every key as it is in effect, and who set it. Secrets are not shown.
 schema    print the JSON schema, for editors and pipelines.
 template  print a configuration file with every key, its default and what it means."""
@@ -61,12 +70,30 @@ def _check(arguments: argparse.Namespace) -> int:
     loaded = settings(arguments)
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    if mistakes := list(_mistakes_in_files(loaded.config)):
+        print("\n".join(mistakes), file=sys.stderr)
+        return Exit.CONFIGURATION
     changed = sum(origin.kind != "default" for origin in loaded.origins.values())
     source = loaded.path or "no file"
     providers = ", ".join(provider.base_url for provider in loaded.config.providers)
     upstream = "the demo upstream" if loaded.demo else providers
     print(f"The configuration is valid ({source}; {changed} of {len(KEYS)} keys set; requests go to {upstream}).")
     return Exit.OK
+
+
+def _mistakes_in_files(config: Config) -> Iterator[str]:
+    """Yield what is wrong with the files that the configuration names, after the key that does."""
+    named = named_files(config)
+    readers: Mapping[str, Callable[[], object]] = {
+        "routing.layers_file": lambda: layers.load(named.get("routing.layers_file"), config.providers),
+        "prices.file": lambda: pricing.load(named.get("prices.file"), config.prices),
+        "policy.rules_file": lambda: load_rules(config.policy.rules_file),
+    }
+    for key, read in readers.items():
+        try:
+            read()
+        except (LayersError, PriceTableError, RuleError) as error:
+            yield from (f"{key}: {line}" for line in str(error).splitlines())
 
 
 def _show(arguments: argparse.Namespace) -> int:

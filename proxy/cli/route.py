@@ -59,6 +59,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     print(f"{_text(found['model'])} at {_text(found['upstream'])}: {_text(found['reason'])}")
     if found["estimate"] is not None:
         print(f"costs at most {found['estimate']['maxCost']:.9f} dollars")
+    print(f"policy: {_policy(found['policy'])}")
     for one in found["candidates"]:
         print(_CHOICES.format(_text(one["layer"]), _text(one["upstream"]), _text(one["model"]), ""))
     for one in found["rejected"]:
@@ -76,6 +77,15 @@ def _upstreams(arguments: argparse.Namespace) -> int:
         wait = f"{one['eligibleInSeconds']:.0f}s" if one["eligibleInSeconds"] else "-"
         print(_PLACES.format(_text(one["upstream"]), one["credential"], _text(one["state"]), one["inFlight"], wait))
     return Exit.OK
+
+
+def _policy(verdict: Any) -> str:
+    """Return what the policy would do, and the rules that say so."""
+    if not verdict["scanned"]:
+        return "prompts are not scanned"
+    found = [f"{one['rule']} ({one['severity']}: {one['action']}) in {one['place']}" for one in verdict["findings"]]
+    missed = [f"{one['place'] or 'a part'} cannot be scanned ({one['reason']})" for one in verdict["unscanned"]]
+    return _text("; ".join([verdict["action"], *found, *missed]))
 
 
 def _client(arguments: argparse.Namespace) -> ApiClient:

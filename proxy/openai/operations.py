@@ -125,8 +125,10 @@ _TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("POST", "/realtime/calls/{id}/reject", _free("realtime.calls.reject", "realtime", "json")),
 )
 
-KINDS: Mapping[str, str] = MappingProxyType({operation.name: operation.request_type for _, _, operation in _TABLE})
-"""Name of an operation -> its kind."""
+KINDS: Mapping[str, str] = MappingProxyType(
+    {operation.name: operation.request_type for _, _, operation in _TABLE if operation.sent_to is None}
+)
+"""Name of an operation -> its kind, under its own path."""
 
 
 @dataclass(slots=True)

@@ -29,6 +29,21 @@ def test_check_of_a_literal_secret_warns_and_succeeds(sidegate, tmp_path):
     assert CANARY not in done.stdout
 
 
+def test_check_reads_the_files_that_the_configuration_names_and_reports_all_their_mistakes(sidegate, tmp_path):
+    (tmp_path / "layers.yaml").write_text("L0: [{model: m, upstream: nobody}]\nL9: []\n")
+    (tmp_path / "prices.yaml").write_text("m: {input: -1}\n")
+    (tmp_path / "rules.yaml").write_text("rules: [{id: x}]\n")
+    named = {"routing": {"layers_file": "layers.yaml"}, "prices": {"file": "prices.yaml"}}
+    (tmp_path / "c.yaml").write_text(json.dumps({**named, "policy": {"rules_file": "rules.yaml"}}))
+    done = sidegate("config", "check", "--config", "c.yaml")
+    assert (done.returncode, done.stdout) == (78, "")
+    for file in ("routing.layers_file: layers.yaml: L9", "prices.file: prices of 'm'", "policy.rules_file: x:"):
+        assert file in done.stderr
+    (tmp_path / "layers.yaml").write_text("L0: [{model: m, upstream: nobody}]\n")
+    done = sidegate("config", "check", "--config", "c.yaml")
+    assert "layers.yaml: L0.0.upstream: 'nobody' is not one of default" in done.stderr
+
+
 def test_show_prints_every_key_with_its_origin_and_no_secret(sidegate, tmp_path):
     (tmp_path / "c.yaml").write_text("upstream:\n  headers:\n    X-Key: ${SECRET}\ntimeouts: {gap_s: 30}\n")
     environ = {"SECRET": CANARY, "OPENAI_API_KEY": CANARY, "SIDEGATE_ADMIN_KEY": CANARY}

@@ -11,6 +11,12 @@ EXPLAINED = {
     "candidates": [{"upstream": "default", "model": "gpt-5-nano", "layer": "L0", "maxCost": None}],
     "rejected": [{"upstream": "default", "model": "evil\u001b[2J", "layer": "L3", "why": "above_max_layer"}],
     "estimate": {"maxCost": 0.0012}, "quota": {"leftCost": None, "allows": True},
+    "policy": {
+        "version": "3f2a", "scanned": True, "action": "redact", "unscanned": [{"place": "", "reason": "nested"}],
+        "findings": [
+            {"rule": "email", "category": "pii", "severity": "low", "action": "redact", "place": "messages[0].content"}
+        ],
+    },
 }  # fmt: skip
 UPSTREAMS = {
     "upstreams": [
@@ -36,9 +42,19 @@ def test_explain_sends_the_file_and_prints_decision_and_what_was_passed_over(api
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "gpt-5-nano at default: default_layer"
     assert "0.001200000 dollars" in lines[1]
-    assert "above_max_layer" in lines[3]
+    assert lines[2] == ("policy: redact; email (low: redact) in messages[0].content; a part cannot be scanned (nested)")
+    assert "above_max_layer" in lines[4]
     assert "\x1b" not in "".join(lines)
     assert api.asked == [("POST", "/v1/route", {"model": "auto"}, "Bearer k")]
+
+
+def test_explain_where_prompts_are_not_scanned_says_so(api, tmp_path, capsys):
+    policy = {"version": "3f2a", "scanned": False, "action": "allow", "findings": [], "unscanned": []}
+    api.body = json.dumps(EXPLAINED | {"policy": policy}).encode()
+    file = tmp_path / "request.json"
+    file.write_text('{"model": "auto"}')
+    assert main(["route", "explain", str(file), "--url", api.url]) == 0
+    assert "policy: prompts are not scanned" in capsys.readouterr().out
 
 
 def test_explain_of_what_is_no_json_fails_before_anything_is_asked(api, tmp_path, capsys):

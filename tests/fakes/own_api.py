@@ -33,10 +33,17 @@ from tests.quota.replica import without_limits
 ADMIN_KEY = "admin-0123456789"
 
 
+_POLICY = schema.Policy()
+
+
+def policies(settings: schema.Policy = _POLICY) -> Policies:
+    return _shipped() if settings == _POLICY else Policies(settings)
+
+
 @cache
-def policies() -> Policies:
+def _shipped() -> Policies:
     """Compiling the rules takes long."""
-    return Policies(schema.Policy())
+    return Policies(_POLICY)
 
 
 def stores(database: Database, quota: schema.Quota | None = None, auth: schema.Auth | None = None) -> Stores:
@@ -55,8 +62,8 @@ def stores(database: Database, quota: schema.Quota | None = None, auth: schema.A
     )
 
 
-def routing() -> RoutingApi:
-    config = schema.Config()
+def routing(config: schema.Config | None = None) -> RoutingApi:
+    config = config or schema.Config()
     health = Health(config.providers, config.routing.breaker, lambda: 0.5)
     planner = Planner(
         config,
@@ -65,7 +72,7 @@ def routing() -> RoutingApi:
         prices=load_prices(None, config.prices),
         quotas=without_limits(config.quota),
     )
-    return RoutingApi(config, planner, health, cast("Directory", Projects()))
+    return RoutingApi(config, planner, health, cast("Directory", Projects()), policies(config.policy))
 
 
 def own_api(database: Database, quota: schema.Quota | None = None) -> Api:
