@@ -34,6 +34,7 @@ from proxy.auth.admission import Admission
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, digest
+from proxy.auth.store import MemberStore
 from proxy.config.schema import Config
 from proxy.db.pool import Database
 from proxy.exchange import Charge
@@ -62,6 +63,7 @@ from proxy.quota.tally import QuotaTally
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
+from proxy.tenants.store import TenantStore
 from proxy.trace import record
 from proxy.trace.store import TraceStore
 from proxy.upstream.lines import Line, Lines
@@ -132,6 +134,9 @@ class App:
             audit=AuditLog(self.database),
             policies=compiled.policies,
             projects=self.projects,
+            tenants=TenantStore(self.database),
+            members=MemberStore(self.database),
+            default_project=config.identity.default_project,
         )
         lines = tuple(self._take_lines(config, compiled))
         self.current = self.assembled(config, compiled, lines, admin_key)
@@ -192,7 +197,8 @@ class App:
             budget=self.budget,
         )
         routing = RoutingApi(config, planner, health, self.projects, compiled.policies)
-        api = Api(replace(self._stores, policies=compiled.policies), routing, digest(admin_key))
+        stores = replace(self._stores, policies=compiled.policies, default_project=config.identity.default_project)
+        api = Api(stores, routing, digest(admin_key))
         serving = Serving(config, pipeline, api)
         return Generation(config, compiled, tuple(lines), providers, health, dispatcher, planner, serving)
 

@@ -244,7 +244,7 @@ class _Run:
         x.request_type = request_type_hint(x.inbound.fields, self._with.config.tracing.request_types)
         if not projects.is_ready:
             await projects.ready()
-        self._project = projects.get(x.principal.project_id)
+        self._project = projects.active(x.principal.project_id)
 
     def _complete(self, request: ParsedRequest) -> None:
         """Add what headers know better than the body, and refuse what may not be asked for."""

@@ -241,6 +241,14 @@ async def test_request_when_all_goes_well_then_intent_provider_record_and_answer
     assert scene.x.plan.candidates[0].model == "gpt-4o"
 
 
+async def test_request_when_its_project_has_ended_then_refused_and_recorded_but_never_sent():
+    scene = Scene(reply(ANSWER), projects=Projects({"default-project": None}))
+    final = await scene.run()
+    assert (final["status"], final["project_id"], final["outcome"], scene.asked) == (
+        403, "default-project", "rejected", []
+    )  # fmt: skip
+
+
 async def test_request_when_projects_are_not_read_yet_then_it_waits_for_them_before_anything_else():
     scene = Scene(reply(ANSWER), projects=Projects(is_ready=False))
     await scene.run()

@@ -8,6 +8,7 @@ Source: RFC 8259 sections 4 and 6 (names, numbers); RFC 9110 section 10.1.1 (Exp
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -59,12 +60,7 @@ def members(text: bytes, known: Mapping[str, Parameter]) -> dict[str, Any]:
     Raises:
         InvalidRequest: it is none, or names every mistake in it and what would be right.
     """
-    try:
-        document = json.loads(text.decode(), object_pairs_hook=_Members, parse_float=_number)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, _Members):
-        raise InvalidRequest("The request body must be a JSON object in UTF-8.", code="invalid_body")
+    document = _object(text)
     values: dict[str, Any] = {}
     mistakes: dict[str, str] = {}
     for name, value in document:
@@ -83,12 +79,66 @@ def members(text: bytes, known: Mapping[str, Parameter]) -> dict[str, Any]:
     return values
 
 
+def document(text: bytes) -> dict[str, Any]:
+    """Return a JSON object of any members, such as JSONB can hold.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    try:
+        return plain(_object(text))
+    except ValueError:
+        raise InvalidRequest(f"The request body must be {OBJECT.allowed}.", code="invalid_body") from None
+
+
+def plain(value: object) -> dict[str, Any]:
+    """Return an object inside of a body as dicts and lists. Raises ValueError for what JSONB cannot hold."""
+    if not isinstance(value, _Members):
+        raise ValueError
+    try:
+        found: dict[str, Any] = _plain(value)
+        if b"\\u0000" in orjson.dumps(found):
+            raise ValueError
+    except (TypeError, RecursionError):  # lone surrogates, whole numbers of more than 64 bits
+        raise ValueError from None
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Members):
+        found = {name: _plain(member) for name, member in value}
+        if len(found) != len(value):
+            raise ValueError
+        return found
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Decimal | float):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
+    return value
+
+
+def _object(text: bytes) -> _Members:
+    try:
+        found = json.loads(text.decode(), object_pairs_hook=_Members, parse_float=_number)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, _Members):
+        raise InvalidRequest("The request body must be a JSON object in UTF-8.", code="invalid_body")
+    return found
+
+
 def _number(literal: str) -> Decimal:
     """Return a number with a point or an exponent, exactly; `NaN`, which no limit may be, if it is out of all range."""
     try:
         return Decimal(literal)
     except InvalidOperation:
         return Decimal("NaN")
+
+
+OBJECT = Parameter(plain, "a JSON object without NUL, members given twice and numbers beyond 64 bits")
 
 
 def _suggestion(name: str, known: Mapping[str, Parameter]) -> str:

@@ -89,11 +89,15 @@ class Caller:
 
     def check_outranks(self, role: Role | None) -> None:
         """Raise PermissionDenied if a role is higher than the caller's own: nobody makes more of himself or others."""
-        if self.project_id is not None and rank(role) > rank(self.role):
-            raise PermissionDenied(
-                f"Only somebody with the role {role}, or the operator, may do this: yours is {self.role}. "
-                f"Roles from the least to the most: {', '.join(ROLES)}."
-            )
+        if self.key is not None and rank(role) > rank(self.role):
+            raise self.outranked(role)
+
+    def outranked(self, role: Role | None) -> PermissionDenied:
+        """Return the refusal of something that needs a higher role."""
+        return PermissionDenied(
+            f"Only somebody with the role {role}, or the operator, may do this: yours is {self.role}. "
+            f"Roles from the least to the most: {', '.join(ROLES)}."
+        )
 
     def check_hands_on(self, scopes: Scopes, expires_at: datetime | None) -> None:
         """Raise PermissionDenied if a key would be more than the caller's own: naming every member that is."""
@@ -121,3 +125,8 @@ class Caller:
 def not_found(what: str, param: str) -> InvalidRequest:
     """Return the 404 of a thing that is not there, or not for this caller."""
     return InvalidRequest(f"There is no such {what}.", status=404, code=f"{what}_not_found", param=param)
+
+
+def conflict(code: str, message: str, param: str) -> InvalidRequest:
+    """Return the 409 of a change that what is there stands against."""
+    return InvalidRequest(message, status=409, code=code, param=param)

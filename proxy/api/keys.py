@@ -14,28 +14,18 @@ from aiohttp import web
 
 from proxy.api.bodies import invalid, json_answer, members, read_body
 from proxy.api.caller import Caller, not_found
+from proxy.api.names import MAX_NAME, NAME, is_identifier, name
 from proxy.api.parameters import Parameter, integer, read, text
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, NewKey, StoredKey
 from proxy.auth.scopes import SCOPES, SURFACES
-from proxy.credentials import resembles_credential
 from proxy.errors import InvalidRequest
 
-_MAX_NAME: Final = 256
 _MAX_ENTRIES: Final = 100
 _MAX_PAGE: Final = 500
 _DEFAULT_OVERLAP_S: Final = 86_400
 _MAX_OVERLAP_S: Final = 30 * 86_400
-
-
-def name(value: object) -> str:
-    """Return a name that a user, a project or a key may have. Raises ValueError."""
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
-        raise ValueError
-    if not value.isprintable() or value != value.strip() or "\ufffd" in value or resembles_credential(value):
-        raise ValueError
-    return value
 
 
 def _scopes(value: object) -> dict[str, list[str]]:
@@ -67,7 +57,6 @@ def _overlap(value: object) -> int:
     return value
 
 
-NAME: Final = Parameter(name, f"1 to {_MAX_NAME} printable characters without blanks around them, and no credential")
 _EXPIRES: Final = Parameter(_future, "an ISO 8601 time in the future")
 _NEW: Final = {
     "name": NAME,
@@ -84,8 +73,8 @@ _ROTATION: Final = {
     "expiresAt": _EXPIRES,
 }
 _LISTED: Final = {
-    "projectId": text(_MAX_NAME),
-    "userId": text(_MAX_NAME),
+    "projectId": text(MAX_NAME),
+    "userId": text(MAX_NAME),
     "limit": integer(1, _MAX_PAGE),
     "cursor": text(12),
 }
@@ -172,7 +161,7 @@ class Keys:
 
     async def _of(self, caller: Caller, key_id: str) -> StoredKey:
         """Return a key that the caller may change. Raises 404, or 403 for a key of somebody with a higher role."""
-        key = (await self._store.find([key_id])).get(key_id)
+        key = (await self._store.find([key_id])).get(key_id) if is_identifier(key_id) else None
         if key is None or not caller.sees(key.project_id):
             raise not_found("key", "keyId")
         caller.check_outranks(key.role)

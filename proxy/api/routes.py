@@ -12,6 +12,7 @@ Source: RFC 9110 sections 9.1, 15.5.6.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -24,7 +25,11 @@ from proxy.api.caller import Caller
 from proxy.api.changes import Changes
 from proxy.api.dashboard import Dashboard
 from proxy.api.keys import Keys
+from proxy.api.members import Members
+from proxy.api.organizations import Organizations
 from proxy.api.policy import PolicyApi
+from proxy.api.project_config import ProjectConfigs
+from proxy.api.projects import Projects
 from proxy.api.quotas import Quotas
 from proxy.api.routing import RoutingApi
 from proxy.api.traces import Traces
@@ -32,11 +37,13 @@ from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore
 from proxy.auth.roles import Permission
+from proxy.auth.store import MemberStore
 from proxy.errors import DatabaseUnavailable, InvalidRequest
 from proxy.openai.error_body import render
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.quota.ledger import Ledger
+from proxy.tenants.store import TenantStore
 from proxy.trace.store import TraceStore
 
 Handler = Callable[[web.BaseRequest, Mapping[str, str], Caller], Awaitable[web.Response]]
@@ -71,6 +78,10 @@ class Stores:
     audit: AuditLog
     policies: Policies
     projects: Directory
+    tenants: TenantStore
+    members: MemberStore
+    default_project: str
+    """That of requests which name none: it cannot be ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +103,10 @@ class Api:
         of_analytics = AnalyticsApi(stores.analytics, stores.series, stores.rollup, stores.audit)
         of_keys, of_changes = Keys(stores.keys, stores.keyring, stores.audit), Changes(stores.audit)
         of_policy = PolicyApi(stores.policies, stores.projects)
+        of_organizations = Organizations(stores.tenants, stores.audit)
+        of_projects = Projects(stores.tenants, stores.keyring, stores.audit, stores.default_project)
+        of_configs = ProjectConfigs(stores.tenants, stores.audit)
+        of_members = Members(stores.members, stores.tenants, stores.keys, stores.keyring, stores.audit)
         self.table: tuple[Endpoint, ...] = (
             Endpoint("GET", "/v1/traces", of_traces.search, "traces:read"),
             Endpoint("GET", "/v1/traces/{traceId}", of_traces.get, "traces:read"),
@@ -113,6 +128,29 @@ class Api:
             Endpoint("POST", "/v1/sidegate/keys", of_keys.create, "keys:write"),
             Endpoint("POST", "/v1/sidegate/keys/{keyId}/rotate", of_keys.rotate, "keys:write"),
             Endpoint("POST", "/v1/sidegate/keys/{keyId}/revoke", of_keys.revoke, "keys:write"),
+            Endpoint("GET", "/v1/sidegate/organizations", of_organizations.list, "organizations:read"),
+            Endpoint("POST", "/v1/sidegate/organizations", of_organizations.create, "organizations:write"),
+            Endpoint("GET", "/v1/sidegate/organizations/{organizationId}", of_organizations.get, "organizations:read"),
+            Endpoint(
+                "PATCH", "/v1/sidegate/organizations/{organizationId}", of_organizations.change, "organizations:write"
+            ),
+            Endpoint(
+                "DELETE", "/v1/sidegate/organizations/{organizationId}", of_organizations.delete, "organizations:write"
+            ),
+            Endpoint("GET", "/v1/sidegate/projects", of_projects.list, "project:read"),
+            Endpoint("POST", "/v1/sidegate/projects", of_projects.create, "projects:write"),
+            Endpoint("GET", "/v1/sidegate/projects/{projectId}", of_projects.get, "project:read"),
+            Endpoint("PATCH", "/v1/sidegate/projects/{projectId}", of_projects.change, "project:write"),
+            Endpoint("DELETE", "/v1/sidegate/projects/{projectId}", of_projects.archive, "projects:write"),
+            Endpoint("POST", "/v1/sidegate/projects/{projectId}/restore", of_projects.restore, "projects:write"),
+            Endpoint("GET", "/v1/sidegate/projects/{projectId}/config", of_configs.get, "project:read"),
+            Endpoint("PUT", "/v1/sidegate/projects/{projectId}/config", of_configs.put, "project:write"),
+            Endpoint("GET", "/v1/sidegate/projects/{projectId}/members", of_members.list, "members:read"),
+            Endpoint("PUT", "/v1/sidegate/projects/{projectId}/members/{userId}", of_members.put, "members:write"),
+            Endpoint(
+                "DELETE", "/v1/sidegate/projects/{projectId}/members/{userId}", of_members.remove, "members:write"
+            ),
+            Endpoint("GET", "/v1/sidegate/users", of_members.users, "members:read"),
             Endpoint("GET", "/v1/sidegate/audit", of_changes.list, "audit:read"),
             Endpoint("POST", "/v1/route", routing.explain, "routing:read"),
             Endpoint("GET", "/v1/sidegate/upstreams", routing.upstreams, "upstreams:read"),
@@ -164,14 +202,14 @@ def _index(table: tuple[Endpoint, ...]) -> dict[str, tuple[Endpoint, ...]]:
 
 
 def _arguments(endpoint: Endpoint, segments: list[str]) -> dict[str, str] | None:
-    """Return the named segments of a path that fits, `None` for one that does not."""
+    """Return the named segments of a path that fits, with their escapes undone; `None` for one that does not."""
     pattern = endpoint.path.split("/")
     if len(pattern) != len(segments):
         return None
     found = {}
     for name, segment in zip(pattern, segments, strict=True):
         if name.startswith("{") and segment:
-            found[name[1:-1]] = segment
+            found[name[1:-1]] = unquote(segment)
         elif name != segment:
             return None
     return found

@@ -52,7 +52,7 @@ class RoutingApi:
         inbound = self._inbound(request, body)
         parsed = parse_json(body, inbound.operation, limits=self._config.limits, force_stream_usage=False)
         principal = self._principal(inbound, parsed, caller)
-        project = self._projects.get(principal.project_id)
+        project = self._projects.active(principal.project_id)
         plan = self._planner.plan(inbound, parsed, principal, project)
         who = {"userId": principal.user_id, "projectId": principal.project_id}
         decision = self._planner.explain(inbound, parsed, principal, plan)

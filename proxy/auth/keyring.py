@@ -141,6 +141,12 @@ class Keyring:
         """Drop a key that was just changed here: at once, not with the next refresh."""
         self._kept.pop(key_id, None)
 
+    def forget_of(self, project_id: str, user_id: str | None = None) -> None:
+        """Drop all keys in a project, or those of one user there, after a change of what they may do."""
+        for key_id, kept in list(self._kept.items()):
+            if kept.key.project_id == project_id and user_id in (None, kept.key.user_id):
+                del self._kept[key_id]
+
     async def run(self) -> None:
         """Follow PostgreSQL until cancelled."""
         write_at = self._clock() + self._settings.last_used_s

@@ -20,7 +20,7 @@ from proxy.config.names import shown
 _TIMEOUT_S: Final = 15.0
 _KEY_FILE: Final = "admin.key"
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_MAX_MESSAGE: Final = 500
+_MAX_MESSAGE: Final = 4000
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -54,12 +54,23 @@ class ApiClient:
         document: Mapping[str, Any] | None = None,
     ) -> bytes:
         """Return the body of an answer that says yes. Raises as `get`."""
+        return self.exchange(method, path, parameters, document)[0]
+
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        document: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Return body and headers of an answer that says yes. Raises as `get`."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
-        headers = {"Authorization": f"Bearer {self._key}"}
+        said_with = {"Authorization": f"Bearer {self._key}", **(headers or {})}
         body = None if document is None else json.dumps(document)
         connection = self._connection()
         try:
-            connection.request(method, target, body, headers | ({} if body is None else _JSON))
+            connection.request(method, target, body, said_with | ({} if body is None else _JSON))
             answer = connection.getresponse()
             said = answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -69,7 +80,18 @@ class ApiClient:
             connection.close()
         if not 200 <= answer.status < 300:
             raise CommandFailed(_refusal(answer.status, said))
-        return said
+        return said, dict(answer.headers)
+
+    def get_all(self, path: str, member: str, parameters: Mapping[str, str | None]) -> list[Mapping[str, Any]]:
+        """Return the entries of all pages. Parameters that are `None` are left out. Raises as `get`."""
+        asked = {name: value for name, value in parameters.items() if value is not None} | {"limit": "500"}
+        entries: list[Mapping[str, Any]] = []
+        while True:
+            page = self.get_json(path, asked)
+            entries += page[member]
+            if page["nextCursor"] is None:
+                return entries
+            asked["cursor"] = page["nextCursor"]
 
     def get_json(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
         """Return the document of an answer with status 200."""

@@ -98,14 +98,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
     asked = {"projectId": arguments.project, "userId": arguments.user}
-    parameters = {name: value for name, value in asked.items() if value is not None}
-    keys: list[Mapping[str, Any]] = []
-    while True:
-        page = client.get_json("/v1/sidegate/keys", {**parameters, "limit": "500"})
-        keys += page["keys"]
-        if page["nextCursor"] is None:
-            break
-        parameters["cursor"] = page["nextCursor"]
+    keys = client.get_all("/v1/sidegate/keys", "keys", asked)
     print(json.dumps(keys) if arguments.json else "\n".join(_table(keys)))
     return Exit.OK
 

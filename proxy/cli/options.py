@@ -31,6 +31,14 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_api(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes that asks a running proxy."""
+    parser.add_argument("--json", action="store_true", help="print the answer of the API")
+    parser.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
+    add_config(parser)
+    add_data_dir(parser)
+
+
 def settings(arguments: argparse.Namespace) -> Loaded:
     """Load the configuration that the arguments, the environment and the file describe.
 

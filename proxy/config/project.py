@@ -79,10 +79,14 @@ class ProjectSettings(Part):
     routing: RoutingSettings = RoutingSettings()
     security: SecuritySettings = SecuritySettings()
     features: FeatureSettings = FeatureSettings()
+    is_archived: bool = False
+    """The project has ended: nothing is served to it. No member of the document says so."""
 
 
 DEFAULT: Final = ProjectSettings()
 """A project that decides nothing."""
+ARCHIVED: Final = ProjectSettings(is_archived=True)
+"""A project that has ended."""
 
 _PARTS: Final[Mapping[str, type[Part]]] = {
     "routing": RoutingSettings,

@@ -5,7 +5,8 @@
                                                    `--> projects.json: last known, for a start without PostgreSQL
 
 A project that nobody has described decides nothing, and neither does one while nothing at all is known; so requests
-that come before the first answer wait for it, up to `first_wait_s` after the start.
+that come before the first answer wait for it, up to `first_wait_s` after the start. A project that has ended is known
+as such, and its requests are refused.
 
 Failure mode: PostgreSQL away: what was last known counts. A wrong member of a document is left out and logged once.
 """
@@ -21,9 +22,9 @@ from typing import Final, Protocol
 
 import orjson
 
-from proxy.config.project import DEFAULT, ProjectSettings, parse
+from proxy.config.project import ARCHIVED, DEFAULT, ProjectSettings, parse
 from proxy.config.projects import Projects
-from proxy.errors import DatabaseUnavailable
+from proxy.errors import DatabaseUnavailable, PermissionDenied
 from proxy.projects.store import Answer, ProjectRow
 
 _LOOK_BACK: Final = timedelta(seconds=30)
@@ -69,6 +70,13 @@ class Directory:
     def get(self, project_id: str) -> ProjectSettings:
         """Return what counts for a project now: the same object until its document changes. Never waits."""
         return self._known.get(project_id, DEFAULT)
+
+    def active(self, project_id: str) -> ProjectSettings:
+        """Return the same. Raises PermissionDenied if the project has ended."""
+        settings = self.get(project_id)
+        if settings.is_archived:
+            raise PermissionDenied("This project is archived: nothing is served to it.", code="project_archived")
+        return settings
 
     def quota_rules(self, project_id: str) -> str | None:
         """Return a project's member `quota` as JSON, `None` if it has none. Decodes the document at every call."""
@@ -135,7 +143,7 @@ class Directory:
             if len(self._known) >= self._settings.max_projects and row.id not in self._known:
                 _log.warning("more projects than are kept", extra={"kept": self._settings.max_projects})
                 break
-            settings, problems = parse(row.config)
+            settings, problems = (ARCHIVED, ()) if row.config is None else parse(row.config)
             self._known[row.id], self._documents[row.id] = settings, document
             for problem in problems:
                 _log.warning("a project's setting is ignored", extra={"project": row.id, "reason": problem})

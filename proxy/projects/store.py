@@ -14,8 +14,14 @@ from typing import Any
 
 from proxy.db.pool import Database
 
-_ALL = "SELECT id, config FROM projects WHERE config <> '{}' ORDER BY updated_at DESC LIMIT $1"
-_CHANGED = "SELECT id, config FROM projects WHERE updated_at > $2 ORDER BY updated_at DESC LIMIT $1"
+_ALL = """
+SELECT id, CASE WHEN archived_at IS NULL THEN config END AS config FROM projects
+WHERE config <> '{}' OR archived_at IS NOT NULL ORDER BY updated_at DESC LIMIT $1
+"""
+_CHANGED = """
+SELECT id, CASE WHEN archived_at IS NULL THEN config END AS config FROM projects
+WHERE updated_at > $2 ORDER BY updated_at DESC LIMIT $1
+"""
 _NOW = "SELECT now()"
 
 
@@ -25,7 +31,7 @@ class ProjectRow:
 
     id: str
     config: Any
-    """The decoded document."""
+    """The decoded document; `None`: the project is archived."""
 
 
 @dataclass(frozen=True, slots=True)

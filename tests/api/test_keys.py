@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer, TestClient
+from yarl import URL
 
 from proxy.auth.keys import NewKey
 from proxy.config import schema
@@ -22,11 +23,13 @@ class OwnApi:
         self._client = client
         self.keys = {"operator": ADMIN_KEY, **keys}
 
+    def raw(self, who: str, method: str, path: str, body: object = None, **more: str):
+        data = body if body is None or isinstance(body, str) else json.dumps(body)
+        headers = {"Authorization": f"Bearer {self.keys.get(who, who)}", **more}
+        return self._client.request(method, URL(path, encoded=True), data=data, headers=headers)
+
     async def ask(self, who: str, method: str, path: str, body: object = None, **more: str):
-        key = self.keys.get(who, who)
-        data = None if body is None else json.dumps(body)
-        headers = {"Authorization": f"Bearer {key}", **more}
-        async with self._client.request(method, path, data=data, headers=headers) as answer:
+        async with self.raw(who, method, path, body, **more) as answer:
             return answer.status, json.loads(await answer.read())
 
     async def post(self, who: str, path: str, body: object = None):

@@ -46,6 +46,7 @@ class FakeApi:
         self.traces: list[dict[str, Any]] = []
         self.asked: list[tuple[str, dict[str, str], str | None]] = []
         self.bodies: list[dict[str, Any]] = []
+        self.lines: list[tuple[str, str, str | None]] = []
         self.refusal: tuple[int, bytes] | None = None
         self.page = 500
         api = self
@@ -57,6 +58,8 @@ class FakeApi:
                 api.asked.append((parts.path, query, self.headers["Authorization"]))
                 status, body = api.refusal or (200, json.dumps(api.answer(parts.path, query)).encode())
                 self.send_response(status)
+                self.send_header("ETag", '"v1"')
+                api.lines.append((self.command, parts.path, self.headers["If-Match"]))
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -65,6 +68,8 @@ class FakeApi:
                 if length := int(self.headers["Content-Length"] or 0):
                     api.bodies.append(json.loads(self.rfile.read(length)))
                 self.do_GET()
+
+            do_PUT = do_PATCH = do_DELETE = do_POST
 
             def log_message(self, *_: Any) -> None:
                 """Keep the test's output clean."""

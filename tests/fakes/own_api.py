@@ -14,6 +14,7 @@ from proxy.api.routing import RoutingApi
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, digest
+from proxy.auth.store import MemberStore
 from proxy.config import schema
 from proxy.config.layers import Layers
 from proxy.db.pool import Database
@@ -25,6 +26,7 @@ from proxy.projects.directory import Directory
 from proxy.quota.ledger import Ledger
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
+from proxy.tenants.store import TenantStore
 from proxy.trace.store import TraceStore
 from proxy.upstream.pricing import load as load_prices
 from tests.fakes.projects import Projects
@@ -59,6 +61,9 @@ def stores(database: Database, quota: schema.Quota | None = None, auth: schema.A
         audit=AuditLog(database),
         policies=policies(),
         projects=Projects(),  # type: ignore[arg-type]
+        tenants=TenantStore(database),
+        members=MemberStore(database),
+        default_project="default-project",
     )
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from proxy.config.project import DEFAULT, ProjectSettings, parse
+from proxy.config.project import ARCHIVED, DEFAULT, ProjectSettings, parse
+from proxy.projects.directory import Directory
 
 
 @dataclass
@@ -17,5 +18,10 @@ class Projects:
         self.waits += 1
 
     def get(self, project_id: str) -> ProjectSettings:
-        document = self.documents.get(project_id)
-        return DEFAULT if document is None else parse(document)[0]
+        if project_id not in self.documents:
+            return DEFAULT
+        document = self.documents[project_id]
+        return ARCHIVED if document is None else parse(document)[0]
+
+    def active(self, project_id: str) -> ProjectSettings:
+        return Directory.active(self, project_id)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.config.project import DEFAULT
 from proxy.config.projects import Projects
-from proxy.errors import DatabaseUnavailable
+from proxy.errors import DatabaseUnavailable, PermissionDenied
 from proxy.projects.directory import Directory
 from proxy.projects.store import Answer, ProjectRow
 
@@ -73,6 +73,24 @@ async def test_quota_rules_when_a_project_has_some_then_they_are_its_json(direct
     await directory.refresh()
     assert directory.quota_rules("strict") == '{"onDatabaseOutage":"closed"}'
     assert [directory.quota_rules(name) for name in ("plain", "odd", "unknown")] == [None] * 3
+
+
+async def test_active_when_the_project_has_ended_then_refused_also_after_a_start_without_the_database(
+    directory, source, clock, tmp_path
+):
+    source.projects["a"] = None
+    await directory.refresh()
+    later = Directory(Projects(), source, kept_in=tmp_path / "projects.json", clock=clock)
+    later.recall()
+    for known in (directory, later):
+        with pytest.raises(PermissionDenied) as caught:
+            known.active("a")
+        assert caught.value.code == "project_archived"
+        assert known.active("b") is DEFAULT
+    assert directory.quota_rules("a") is None
+    source.projects["a"] = CACHE
+    await directory.refresh()
+    assert directory.active("a").features.enable_cache
 
 
 async def test_get_when_nothing_changed_then_the_same_object(directory, source):

@@ -35,3 +35,6 @@ async def test_all_and_changed_since_when_projects_change_then_they_are_found(da
     async with database.acquire() as connection:
         await connection.execute("UPDATE projects SET config = '{}' WHERE id = 'a'")
     assert (await store.changed_since(changed.asked_at, timedelta())).rows == [ProjectRow("a", {})]
+    async with database.acquire() as connection:
+        await connection.execute("UPDATE projects SET archived_at = now() WHERE id IN ('a', 'b')")
+    assert {row.id: row.config for row in (await store.all()).rows} == {"a": None, "b": None}

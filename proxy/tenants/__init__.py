@@ -1,0 +1,1 @@
+"""Whom requests belong to: organizations, their projects, and who is what in a project."""
