@@ -9,8 +9,8 @@ from proxy.cli.options import add_config, add_data_dir, settings
 
 _DESCRIPTION: Final = """\
 Start the proxy. It serves at once, also while PostgreSQL is away: traces wait in the journal.
-SIGTERM or Ctrl-C lets running answers finish; a second one ends at once. SIGHUP reads the configuration anew, as a
-change of its files does."""
+SIGTERM or Ctrl-C lets running answers finish; a second one ends at once. SIGHUP reads the configuration
+anew, as a change of its files does."""
 
 _ENDING: Final = """\
 example:
