@@ -26,8 +26,8 @@ from proxy.upstream import pricing
 from proxy.upstream.pricing import PriceTableError
 
 _DESCRIPTION: Final = """\
-check     report every mistake with its place, in the files that it names as well (layers, prices, rules of the policy);
-          exit code 78 if there is one. Warnings do not fail.
+check     report every mistake with its place, in the files that it names as well (layers, prices, rules of
+          the policy); exit code 78 if there is one. Warnings do not fail.
 show      print every key as it is in effect, and who set it. Secrets are not shown.
 schema    print the JSON schema, for editors and pipelines.
 template  print a configuration file with every key, its default and what it means."""
