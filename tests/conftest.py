@@ -32,7 +32,14 @@ settings.load_profile("sidegate")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+NOT_DURABLE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_connections": "100",
+}
 
 
 class Postgres:
@@ -52,7 +59,8 @@ class Postgres:
 
     def create_database(self, template: str = "template1") -> str:
         name = f"test_{uuid.uuid4().hex}"
-        self.run(self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+        # Without fsync, copying files takes a third of the time that the write-ahead log takes.
+        self.run(self._execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY'))
         return urlsplit(self.url)._replace(path=f"/{name}").geturl()
 
     def drop_database(self, url: str) -> None:

@@ -39,8 +39,8 @@ def sidegate(
     provider: Provider, session_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Sidegate]:
     """The proxy with its default settings."""
-    running = Sidegate(tmp_path_factory.mktemp("sidegate"), provider.base_url, session_database_url).start()
-    yield running
+    running = Sidegate(tmp_path_factory.mktemp("sidegate"), provider.base_url, session_database_url)
+    yield running.start().reach_database()
     running.stop()
 
 
@@ -53,7 +53,8 @@ def launch(provider: Provider, session_database_url: str, tmp_path: Path) -> Ite
         directory = tmp_path / f"proxy-{len(running)}"
         directory.mkdir()
         running.append(Sidegate(directory, upstream or provider.base_url, database, settings))
-        return running[-1].start()
+        proxy = running[-1].start()
+        return proxy.reach_database() if database == session_database_url else proxy
 
     yield start
     for one in running:

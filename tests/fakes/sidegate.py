@@ -84,6 +84,11 @@ class Sidegate:
         except OSError:
             return False
 
+    def reach_database(self, within_s: float = 30.0) -> "Sidegate":
+        """Wait until it has found its database, which `/readyz` does not wait for."""
+        self._wait(lambda: '"database":"up"' in self.ops("/readyz")[1], time.monotonic() + within_s)
+        return self
+
     @property
     def base_url(self) -> str:
         return f"http://{self.address[0]}:{self.address[1]}/v1"

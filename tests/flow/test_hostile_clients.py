@@ -37,8 +37,8 @@ async def test_json_bodies_when_made_of_empty_objects_then_waiting_requests_hold
 ) -> None:
     proxy = launch()
     provider.on(case, script(SILENCE))
-    body = b'{"model":"m","messages":[' + b"{}," * 300_000 + b"{}]}"
-    wires = [await Wire.open(proxy.address) for _ in range(8)]
+    body = b'{"model":"m","messages":[' + b"{}," * 150_000 + b"{}]}"
+    wires = [await Wire.open(proxy.address) for _ in range(6)]
     before = proxy.rss_bytes()
     for wire in wires:
         await wire.send(post("/v1/chat/completions", body, case=case))

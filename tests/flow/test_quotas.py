@@ -27,12 +27,27 @@ MOST = 100
 """More than the bound of a request with `max_tokens` 18."""
 
 
-# Before `launch` in every signature: proxies whose database is gone already would wait for it at their end.
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_database(postgres: Postgres, migrated_template: str) -> Iterator[str]:
     url = postgres.create_database(migrated_template)
     yield url
     postgres.drop_database(url)
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    provider: Provider, own_database: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Sidegate, ...]]:
+    """Four replicas on one database. A start costs more than most tests here, so they share them, not their callers."""
+    running: list[Sidegate] = []
+    try:
+        for _ in range(4):
+            running.append(Sidegate(tmp_path_factory.mktemp("replica"), provider.base_url, own_database))
+            running[-1].start()
+        yield tuple(one.reach_database() for one in running)
+    finally:
+        for one in running:
+            one.stop()
 
 
 def chat(**more: Any) -> bytes:
@@ -111,6 +126,10 @@ async def ask(proxy: Sidegate, user: str, case: str, body: bytes) -> Reply:
     return await exchange(proxy.address, asking(user, body, case), timeout_s=40)
 
 
+def denials(proxy: Sidegate, reason: str) -> float:
+    return proxy.metrics().get(f'sidegate_quota_denials_total{{reason="{reason}"}}', 0)
+
+
 def billed(provider: Provider, case: str) -> int:
     return sum(entry.input_tokens + entry.output_tokens for entry in provider.billed(case))
 
@@ -134,28 +153,28 @@ async def charged(proxy: Sidegate, user: str) -> int:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("most", [18, 60, None], ids=["exact", "roomy", "open"])
 async def test_four_proxies_when_asked_at_once_then_exactly_what_fits_is_served(
-    provider: Provider, own_database: str, launch: Launch, case: str, stream: bool, most: int | None
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str, stream: bool, most: int | None
 ) -> None:
     """A limit of 50 requests and the bound of one more."""
-    proxies = [launch(database=own_database) for _ in range(4)]
+    proxies, user = fleet, f"crowd-{case}"
     provider.on(case, serving(0.05))
     limit = 50 * EACH + MOST
-    await set_limit(proxies[0], "crowd", limit)
+    await set_limit(proxies[0], user, limit)
     body = chat(stream=stream, **({} if most is None else {"max_tokens": most}))
-    replies = await asyncio.gather(*(ask(proxies[i % 4], "crowd", case, body) for i in range(200)))
+    replies = await asyncio.gather(*(ask(proxies[i % 4], user, case, body) for i in range(200)))
     statuses = Counter(reply.status for reply in replies)
     await until_settled(*proxies)
     assert statuses[200] + statuses[429] == 200, statuses
     assert billed(provider, case) <= limit
     assert statuses[200] >= 50, statuses
-    found = await standing(proxies[1], "crowd")
-    assert found["currentTokensToday"] == billed(provider, case) == await charged(proxies[2], "crowd")
+    found = await standing(proxies[1], user)
+    assert found["currentTokensToday"] == billed(provider, case) == await charged(proxies[2], user)
 
 
 async def test_quota_when_a_caller_is_new_then_it_gets_the_defaults(
     provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
-    proxy = launch(database=own_database, DEFAULT_QUOTA_TOKENS_DAILY="200", DEFAULT_QUOTA_COST_DAILY="2.5")
+    proxy = launch(database=own_database, DEFAULT_QUOTA_TOKENS_DAILY="200", DEFAULT_QUOTA_COST_DAILY="2.5").reach_database()
     provider.on(case, serving())
     assert not (await standing(proxy, "new"))["exists"]
     replies = [await ask(proxy, "new", case, chat(max_tokens=18)) for _ in range(8)]
@@ -177,9 +196,9 @@ async def test_quota_when_a_caller_is_new_then_it_gets_the_defaults(
 
 
 async def test_usage_when_it_is_missing_then_the_charge_is_an_upper_bound(
-    provider: Provider, own_database: str, launch: Launch, case: str
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str
 ) -> None:
-    proxy = launch(database=own_database)
+    proxy = fleet[0]
     provider.on(case, serving(usage=False))
     for body in (chat(max_tokens=40), chat(stream=True, max_tokens=40)):
         reply = await ask(proxy, "silent", case, body)
@@ -191,9 +210,9 @@ async def test_usage_when_it_is_missing_then_the_charge_is_an_upper_bound(
 
 
 async def test_stream_when_the_client_leaves_then_the_charge_covers_what_was_generated(
-    provider: Provider, own_database: str, launch: Launch, case: str
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str
 ) -> None:
-    proxy = launch(database=own_database)
+    proxy = fleet[0]
     provider.on(case, serving(2.0))
     wire = await Wire.open(proxy.address)
     async with wire:
@@ -208,16 +227,16 @@ async def test_stream_when_the_client_leaves_then_the_charge_covers_what_was_gen
 
 
 async def test_kill_when_requests_run_then_they_are_charged_what_they_had_reserved(
-    provider: Provider, own_database: str, launch: Launch, case: str
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str
 ) -> None:
-    proxy, other = launch(database=own_database), launch(database=own_database)
+    proxy, other, *_ = fleet
     provider.on(case, serving(30.0))
     wires = [await Wire.open(proxy.address) for _ in range(5)]
     for wire in wires:
         await wire.send(asking("victim", chat(max_tokens=18), case))
     await asyncio.to_thread(eventually, lambda: len(provider.billed(case)) == 0 and len(provider.seen(case)) == 5)
     proxy.kill9()
-    proxy.restart()
+    proxy.restart().reach_database()
     await until_settled(proxy)
     found = await standing(other, "victim")
     assert (found["heldTokens"], found["burnedTokens"]) == (0, 0)
@@ -227,9 +246,9 @@ async def test_kill_when_requests_run_then_they_are_charged_what_they_had_reserv
 
 
 async def test_stream_when_the_quota_runs_out_then_it_ends_as_at_its_maximum(
-    provider: Provider, own_database: str, launch: Launch, case: str
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str
 ) -> None:
-    proxy = launch(database=own_database)
+    proxy = fleet[0]
 
     async def endless(call: Call) -> None:
         await call.body()
@@ -240,7 +259,7 @@ async def test_stream_when_the_quota_runs_out_then_it_ends_as_at_its_maximum(
             await asyncio.sleep(0.001)
 
     provider.on(case, endless)
-    await set_limit(proxy, "talker", 3000)
+    await set_limit(proxy, "talker", 1000)
     reply = await ask(proxy, "talker", case, chat(stream=True))
     assert reply.body.endswith(b"data: [DONE]\n\n")
     assert json.loads(reply.body.split(b"\n\n")[-3][6:])["choices"][0]["finish_reason"] == "length"
@@ -248,13 +267,14 @@ async def test_stream_when_the_quota_runs_out_then_it_ends_as_at_its_maximum(
     assert (trace["outcome"], trace["usageSource"]) == ("quota_cut", "estimated")
     await until_settled(proxy)
     found = await standing(proxy, "talker")
-    assert reply.body.count(b"word ") <= found["currentTokensToday"] <= 3000
+    assert reply.body.count(b"word ") <= found["currentTokensToday"] <= 1000
 
 
 async def test_sdk_when_the_day_is_used_up_then_it_raises_at_once(
-    provider: Provider, own_database: str, launch: Launch, case: str
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str
 ) -> None:
-    proxy = launch(database=own_database)
+    proxy = fleet[0]
+    before = denials(proxy, "tokens")
     await set_limit(proxy, "poor", 0)
     headers = {"X-Sidegate-User": "poor", "x-case-id": case}
     async with openai.AsyncOpenAI(api_key="k", base_url=proxy.base_url, default_headers=headers) as client:
@@ -262,13 +282,13 @@ async def test_sdk_when_the_day_is_used_up_then_it_raises_at_once(
             await client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "hi"}])
     assert caught.value.code == "insufficient_quota"
     assert provider.seen(case) == []
-    assert proxy.metrics()['sidegate_quota_denials_total{reason="tokens"}'] == 1
+    assert denials(proxy, "tokens") == before + 1
 
 
 async def test_sdk_when_a_short_window_is_full_then_it_waits_as_told_and_is_served(
-    provider: Provider, own_database: str, launch: Launch, case: str
+    provider: Provider, own_database: str, fleet: tuple[Sidegate, ...], case: str
 ) -> None:
-    proxy = launch(database=own_database)
+    proxy = fleet[0]
     connection = await asyncpg.connect(own_database)
     await set_limits(connection, ("hasty", "busy"), rules={"requestsPerMinute": 30})
     await connection.close()
@@ -277,10 +297,8 @@ async def test_sdk_when_a_short_window_is_full_then_it_waits_as_told_and_is_serv
         asking = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
         for _ in range(31):
             await client.chat.completions.create(**asking)
-        metrics = proxy.metrics()
-        while metrics.get('sidegate_quota_denials_total{reason="requests"}') is None:
+        while not denials(proxy, "requests"):
             await client.chat.completions.create(**asking)  # a slow machine lets the window refill
-            metrics = proxy.metrics()
         refused = client.with_options(max_retries=0)
         with pytest.raises(openai.RateLimitError) as caught:
             for _ in range(100):
