@@ -28,6 +28,7 @@ from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
 from proxy.tenants.store import TenantStore
 from proxy.trace.store import TraceStore
+from proxy.upstream.pricing import PriceTable
 from proxy.upstream.pricing import load as load_prices
 from tests.fakes.projects import Projects
 from tests.quota.replica import without_limits
@@ -46,6 +47,12 @@ def policies(settings: schema.Policy = _POLICY) -> Policies:
 def _shipped() -> Policies:
     """Compiling the rules takes long."""
     return Policies(_POLICY)
+
+
+@cache
+def prices() -> PriceTable:
+    """Reading the table takes as long as a test."""
+    return load_prices(None, schema.Config().prices)
 
 
 def stores(database: Database, quota: schema.Quota | None = None, auth: schema.Auth | None = None) -> Stores:
@@ -74,7 +81,7 @@ def routing(config: schema.Config | None = None) -> RoutingApi:
         config,
         catalogue=Catalogue(config.providers, Layers()),
         health=health,
-        prices=load_prices(None, config.prices),
+        prices=prices(),
         quotas=without_limits(config.quota),
     )
     return RoutingApi(config, planner, health, cast("Directory", Projects()), policies(config.policy))

@@ -174,7 +174,9 @@ async def test_four_proxies_when_asked_at_once_then_exactly_what_fits_is_served(
 async def test_quota_when_a_caller_is_new_then_it_gets_the_defaults(
     provider: Provider, own_database: str, launch: Launch, case: str
 ) -> None:
-    proxy = launch(database=own_database, DEFAULT_QUOTA_TOKENS_DAILY="200", DEFAULT_QUOTA_COST_DAILY="2.5").reach_database()
+    proxy = launch(
+        database=own_database, DEFAULT_QUOTA_TOKENS_DAILY="200", DEFAULT_QUOTA_COST_DAILY="2.5"
+    ).reach_database()
     provider.on(case, serving())
     assert not (await standing(proxy, "new"))["exists"]
     replies = [await ask(proxy, "new", case, chat(max_tokens=18)) for _ in range(8)]

@@ -13,7 +13,7 @@ from tests.quota.fleet import LIMIT, Database, Faults, Fleet, Violation
 from tests.quota.fleet_sidecar import Entry, Request, Sidecar
 from tests.quota.ledger_model import NOTHING, Caller, Grant, Lease, LedgerModel, Release, Units
 
-SEEDS = range(8)
+SEEDS = range(4)
 MUTANT_SEEDS = range(12)
 
 
