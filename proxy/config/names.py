@@ -9,12 +9,19 @@ Source: R. A. Wagner and M. J. Fischer, "The String-to-String Correction Problem
 """
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 _SHOWN_NAME = 64
 
 
 def distance(left: str, right: str) -> int:
-    """Count the single-letter edits (insert, delete, replace, swap neighbours) between two words. O(len * len)."""
+    """Count the single-letter edits (insert, delete, replace, swap neighbours) between two words.
+
+    O(len * len) of what is left of them without the beginning and the end that they share.
+    """
+    start = _shared(left, right)
+    end = _shared(left[:start:-1], right[:start:-1])
+    left, right = left[start : len(left) - end], right[start : len(right) - end]
     before: list[int] = []
     row = list(range(len(right) + 1))
     for i, a in enumerate(left, 1):
@@ -62,3 +69,8 @@ def shown(text: str, limit: int = _SHOWN_NAME) -> str:
 
 def _plain(word: str) -> str:
     return word.lower().replace("_", "").replace("-", "")
+
+
+def _shared(left: str, right: str) -> int:
+    """Count the letters with which both begin."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))

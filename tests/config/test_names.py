@@ -30,6 +30,11 @@ def test_distance_of_any_two_words_is_symmetric_and_bounded(left, right):
     assert abs(len(left) - len(right)) <= edits <= max(len(left), len(right))
 
 
+@given(WORDS, WORDS, WORDS, WORDS)
+def test_distance_of_two_words_does_not_depend_on_what_both_begin_and_end_with(begin, left, right, end):
+    assert distance(begin + left + end, begin + right + end) == distance(left, right)
+
+
 @given(WORDS, WORDS)
 def test_closeness_of_any_two_words_never_exceeds_the_distance(left, right):
     edits = closeness(left, right)

@@ -23,10 +23,31 @@ only_root = pytest.mark.skipif(not is_root, reason="only root has another accoun
 
 
 @pytest.fixture
-def data_dir(open_tmp: Path) -> Iterator[Path]:
+def empty_dir(open_tmp: Path) -> Iterator[Path]:
     path = open_tmp / uuid.uuid4().hex / "var"
     yield path
     shutil.rmtree(path.parent, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def used_dir(open_tmp: Path) -> Path:
+    """Where a server once ran. Making a cluster takes most of a test's time, and few are about that."""
+    path = open_tmp / "used"
+
+    async def run() -> None:
+        server = EmbeddedPostgres(path)
+        await server.start()
+        await server.stop()
+
+    asyncio.run(run())
+    return path
+
+
+@pytest.fixture
+def data_dir(empty_dir: Path, used_dir: Path) -> Path:
+    empty_dir.parent.mkdir()
+    subprocess.run(["cp", "-a", used_dir, empty_dir], check=True)
+    return empty_dir
 
 
 @pytest.fixture
@@ -80,7 +101,8 @@ async def until_gone(pid: int) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_start_when_empty_then_answers_and_leaves_loop_free(server: EmbeddedPostgres) -> None:
+async def test_start_when_empty_then_answers_and_leaves_loop_free(empty_dir: Path) -> None:
+    server = EmbeddedPostgres(empty_dir)
     ticks = 0
 
     async def tick() -> None:
@@ -92,7 +114,10 @@ async def test_start_when_empty_then_answers_and_leaves_loop_free(server: Embedd
     ticker = asyncio.create_task(tick())
     dsn = await server.start()
     ticker.cancel()
-    assert await ask(dsn, "SELECT 41 + 1") == 42
+    try:
+        assert await ask(dsn, "SELECT 41 + 1") == 42
+    finally:
+        await server.stop()
     assert ticks > 5
 
 
@@ -264,8 +289,8 @@ def test_start_when_loop_is_uvloop_then_works(data_dir: Path) -> None:
     assert uvloop.run(main()) == 1
 
 
-async def test_start_when_cancelled_then_nothing_is_left(data_dir: Path) -> None:
-    server = EmbeddedPostgres(data_dir)
+async def test_start_when_cancelled_then_nothing_is_left(empty_dir: Path) -> None:
+    server = EmbeddedPostgres(empty_dir)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(server.start(), 0.2)
     dsn = await server.start()
@@ -331,16 +356,16 @@ async def test_start_when_only_root_may_enter_then_works_and_opens_nothing(site:
 
 
 @only_root
-async def test_start_when_directory_is_closed_or_opened_later_then_data_stay(data_dir: Path) -> None:
-    server = EmbeddedPostgres(data_dir)
-    data_dir.mkdir(parents=True)
+async def test_start_when_directory_is_closed_or_opened_later_then_data_stay(empty_dir: Path) -> None:
+    server = EmbeddedPostgres(empty_dir)
+    empty_dir.mkdir(parents=True)
     for value, mode in enumerate((0o711, 0o700, 0o755)):
-        data_dir.chmod(mode)
+        empty_dir.chmod(mode)
         dsn = await server.start()
         await write(dsn, value)
-        os.kill(postmaster(data_dir), signal.SIGKILL)
+        os.kill(postmaster(empty_dir), signal.SIGKILL)
         await server.stop()
-        assert stat.S_IMODE(data_dir.stat().st_mode) == mode
+        assert stat.S_IMODE(empty_dir.stat().st_mode) == mode
     dsn = await server.start()
     assert await ask(dsn, "SELECT array_agg(value) FROM kept") == [0, 1, 2]
     await server.stop()
