@@ -65,6 +65,8 @@ from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
 from proxy.tenants.store import TenantStore
 from proxy.trace import record
+from proxy.trace.otlp import Outbox
+from proxy.trace.spans import tracer
 from proxy.trace.store import TraceStore
 from proxy.upstream.lines import Line, Lines
 from proxy.upstream.provider import Provider
@@ -78,6 +80,7 @@ class App:
 
     def __init__(self, config: Config, admin_key: str) -> None:
         self.metrics = Metrics(config.metrics.max_models)
+        self.metrics.follow(config.metrics, config.providers)
         self.database = Database(config.database)
         self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
         self.store = TraceStore(self.database, config.database)
@@ -89,6 +92,7 @@ class App:
             dead_letter=self.store.dead_letter,
             settings=config.journal,
         )
+        self.outbox = Outbox(config.otel)
         self.lines = Lines()
         self.budget = ByteBudget(config.limits.buffered_bytes)
         self.tally = QuotaTally()
@@ -144,6 +148,7 @@ class App:
         self.ingress = Ingress(self.current.serving, self.metrics)
         self.ops = Ops(self.metrics, self.state)
         self.metrics.at_scrape(self._gauges().samples)
+        self.metrics.at_scrape(self.outbox.samples)
         self.draining = False
 
     @property
@@ -195,6 +200,7 @@ class App:
             metrics=self.metrics,
             recorded=self.writer.notify,
             budget=self.budget,
+            tracer=tracer(config.otel, config.providers, self.outbox, providers.secrets),
         )
         routing = RoutingApi(config, planner, health, self.projects, compiled.policies)
         stores = replace(self._stores, policies=compiled.policies, default_project=config.identity.default_project)
@@ -251,7 +257,8 @@ class App:
         self.keyring.follow(config.auth)
         self.projects.follow(config.projects)
         self.budget.limit_bytes = config.limits.buffered_bytes
-        self.metrics.max_models = config.metrics.max_models
+        self.outbox.follow(config.otel)
+        self.metrics.follow(config.metrics, config.providers)
 
     async def _end(self, generation: Generation) -> None:
         """Give up what a configuration needed, once the last request that began with it has ended."""

@@ -12,13 +12,15 @@ Source: prometheus_client, "Custom Collectors"; OpenTelemetry GenAI metrics for 
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from proxy.config.schema import Metrics as Settings
+from proxy.config.upstreams import UpstreamEntry
 from proxy.credentials import resembles_credential
 from proxy.errors import ProxyError
 from proxy.exchange import Attempt, Charge, Exchange
@@ -26,6 +28,9 @@ from proxy.findings import Verdict
 
 _DURATION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2)
+_GEN_AI_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_GEN_AI_TOKENS = tuple(4**power for power in range(14))
+"""The bounds that the conventions ask for."""
 _USUAL = (101, 200, 201, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
 _USUAL_STATUSES: dict[int | None, str] = {status: str(status) for status in _USUAL}
 _CLASSES = ("none", *(f"{hundred}xx" for hundred in range(1, 10)))
@@ -113,8 +118,9 @@ class Metrics:
         self.loop_lag_s = 0.0
         """How late the event loop's latest timer was."""
         self._models: set[str] = set()
-        self.max_models = max_models
-        """Distinct labels of models."""
+        self._max_models = max_models
+        self._gen_ai_providers: dict[str, str] = {}
+        """By upstream; empty where the names of OpenTelemetry are not wanted."""
         self._requests = Tally("sidegate_requests", "Finished requests.", "operation", "outcome", "status", "stream")
         self._duration = Distribution(
             "sidegate_request_duration_seconds",
@@ -167,7 +173,19 @@ class Metrics:
             "sidegate_policy_unscanned", "Parts that no text could be read from.", "direction", "reason"
         )
         self._faults = Tally("sidegate_policy_faults", "Scans that failed.")
+        named = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+        self._gen_ai_duration = Distribution(
+            "gen_ai_client_operation_duration_seconds", "Time of a call.", _GEN_AI_SECONDS, *named, "error_type"
+        )
+        self._gen_ai_tokens = Distribution(
+            "gen_ai_client_token_usage", "Tokens of a call.", _GEN_AI_TOKENS, *named, "gen_ai_token_type"
+        )
         self.registry.register(_AtScrape(self._collect))
+
+    def follow(self, settings: Settings, upstreams: Sequence[UpstreamEntry]) -> None:
+        """Take over a changed configuration. What was counted stays."""
+        self._max_models = settings.max_models
+        self._gen_ai_providers = {one.name: one.gen_ai_provider for one in upstreams} if settings.gen_ai else {}
 
     def at_scrape(self, read: Callable[[], Iterable[Sample]]) -> None:
         """Add values that are read when Prometheus asks."""
@@ -195,6 +213,8 @@ class Metrics:
             self.count_error(x.error)
         for attempt, charge in zip(x.attempts, x.charges, strict=False):
             self._observe_attempt(attempt, charge)
+            if self._gen_ai_providers and x.inbound.operation.gen_ai_operation:
+                self._observe_gen_ai(x.inbound.operation.gen_ai_operation, attempt, charge, ended)
         if x.verdict is not None:
             self._observe_verdict(x.verdict)
 
@@ -227,11 +247,22 @@ class Metrics:
         if not charge.priced:
             self._unpriced.values[()] += 1
 
+    def _observe_gen_ai(self, operation: str, attempt: Attempt, charge: Charge, ended: float) -> None:
+        provider = self._gen_ai_providers.get(attempt.candidate.upstream, "openai")
+        model = self._model_label(attempt.candidate.model)
+        error = "" if attempt.error is None else attempt.error.code or "unknown"
+        if not error and (attempt.status or 0) >= 400:
+            error = _CLASSES[(attempt.status or 0) // 100]
+        self._gen_ai_duration.observe((operation, provider, model, error), (attempt.ended or ended) - attempt.started)
+        if charge.usage_source == "provider":
+            self._gen_ai_tokens.observe((operation, provider, model, "input"), charge.usage.input_tokens)
+            self._gen_ai_tokens.observe((operation, provider, model, "output"), charge.usage.output_tokens)
+
     def _model_label(self, model: str | None) -> str:
         if model is None:
             return "none"
         if model not in self._models:
-            if len(self._models) >= self.max_models or resembles_credential(model):
+            if len(self._models) >= self._max_models or resembles_credential(model):
                 return "other"
             self._models.add(model)
         return model
@@ -243,6 +274,8 @@ class Metrics:
             self._layer_cost,
         ):  # fmt: skip
             yield family.collect()
+        if self._gen_ai_providers:
+            yield from (self._gen_ai_duration.collect(), self._gen_ai_tokens.collect())
         yield GaugeMetricFamily("sidegate_requests_in_flight", "Requests being handled.", self.in_flight)
         yield GaugeMetricFamily("sidegate_event_loop_lag_seconds", "Delay of the latest timer.", self.loop_lag_s)
 

@@ -17,6 +17,7 @@ from proxy.quota.charge import Prices
 from proxy.quota.estimate import bound as bound_of
 from proxy.quota.reservations import Reservations
 from proxy.settling import Settling
+from proxy.trace.spans import Tracer
 
 Body = bytes | AsyncIterator[bytes] | None
 
@@ -39,6 +40,10 @@ class Means(Protocol):
     @property
     def quotas(self) -> Reservations:
         """The quotas of this replica."""
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """Decides what providers see of a trace; `None`: what the client sent."""
 
 
 class Sender(Protocol):
@@ -78,7 +83,12 @@ class Outgoing:
 
     def send(self, attempt: Attempt) -> Awaitable[UpstreamReply]:
         """Send what the attempt's candidate gets."""
-        return self._with.provider.send(attempt, self._x.inbound, self._fitted(attempt.candidate))
+        return self._with.provider.send(attempt, self.head(attempt), self._fitted(attempt.candidate))
+
+    def head(self, attempt: Attempt) -> Inbound:
+        """Return the request's head with the trace headers that the attempt's provider may see."""
+        tracer = self._with.tracer
+        return self._x.inbound if tracer is None else tracer.outbound(self._x, attempt)
 
     async def prepare(self, attempt: Attempt) -> bool:
         """Cover a further attempt; False if nothing is left for it."""

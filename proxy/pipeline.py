@@ -62,6 +62,7 @@ from proxy.routing.dispatch import Dispatcher, dispatch
 from proxy.routing.told import told
 from proxy.screening import ScreenedClient, Screening
 from proxy.settling import Settling
+from proxy.trace.spans import Tracer
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
 
@@ -98,6 +99,8 @@ class Pipeline:
     budget: ByteBudget
     admission: Admission | None = None
     """Asked who calls in mode `keys`; `None` in mode `trusted`."""
+    tracer: Tracer | None = None
+    """Makes spans; `None` where OpenTelemetry is off."""
 
     # Plain functions that return what is to be awaited: each wait of a request resumes every coroutine above it.
 
@@ -164,7 +167,9 @@ class _Run:
         self._complete(x.request)
         x.request = await self._screen(x.request, None)
         plan = await self._plan_and_reserve(x.request)
-        reply = await dispatch(plan, x.attempts, lambda attempt: provider.connect(attempt, x.inbound))
+        reply = await dispatch(
+            plan, x.attempts, lambda attempt: provider.connect(attempt, self._outgoing.head(attempt))
+        )
         self._mark("dispatch")
         attempt = x.attempts[-1]
         try:

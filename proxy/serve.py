@@ -118,6 +118,7 @@ class _Process:
         self._background.start("quota keeper", app.keeper.run)
         self._background.start("keys", app.keyring.run)
         self._background.start("configuration", reload.run)
+        self._background.start("spans", app.outbox.run)
         self._background.start("journal disk", lambda: every(_TEND_PERIOD_S, app.tend_journal))
         await self._stop.wait()
         await self._drain(app)
@@ -210,6 +211,7 @@ class _Process:
         await app.ingress.until_idle(_CUT_GRACE_S)
         app.keeper.give_all_back()
         await self._or_hurry(app.writer.flush(app.config.server.flush_s))
+        await self._or_hurry(app.outbox.flush())
         for manager in self._managers:
             manager.pre_shutdown()  # ends idle connections, which would be waited for
             await manager.shutdown(_CUT_GRACE_S)

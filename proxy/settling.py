@@ -29,6 +29,7 @@ from proxy.outcome import outcome_of
 from proxy.quota.charge import charge
 from proxy.quota.reservation import Reservation
 from proxy.trace import record
+from proxy.trace.spans import Tracer
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
 
@@ -57,6 +58,10 @@ class Books(Protocol):
     @property
     def metrics(self) -> Metrics:
         """What counts finished exchanges."""
+
+    @property
+    def tracer(self) -> Tracer | None:
+        """What makes spans; `None` where nobody wants any."""
 
     @property
     def recorded(self) -> Callable[[], None]:
@@ -204,4 +209,6 @@ class Settling:
             self._with.journal.append_content(self._key, content)
             self._with.recorded()
         self._with.metrics.observe(x)
+        if self._with.tracer is not None:
+            self._with.tracer.observe(x)
         log_request(x, config.logging.requests)

@@ -1,7 +1,10 @@
 import re
+from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.config.schema import Metrics as Settings
+from proxy.config.upstreams import UpstreamEntry
 from proxy.errors import Overloaded
 from proxy.exchange import Attempt, Candidate, Charge, Exchange, Inbound, Operation, Usage
 from proxy.metrics import Metrics, Sample
@@ -16,6 +19,12 @@ def finished(model="gpt-4o", *, status=200, source="provider", error=None):
     x.charges = (Charge(Usage(input_tokens=10, output_tokens=5), source, 2_000_000, priced=source == "provider"),)
     x.delivery.status, x.delivery.committed_at = status, 100.5
     x.outcome, x.ended = "ok", 101.0
+    return x
+
+
+def gen_ai(model, **facts):
+    x = finished(model, **facts)
+    x.inbound.operation = replace(CHAT, gen_ai_operation="chat")
     return x
 
 
@@ -97,3 +106,26 @@ def test_samples_when_read_at_scrape_then_they_are_the_values_of_that_moment():
     samples = scrape(metrics)
     assert value(samples, "sidegate_depth") == 7
     assert value(samples, "sidegate_drops_total", reason="disk") == 3
+
+
+def test_gen_ai_when_wanted_then_calls_are_also_counted_under_the_names_of_opentelemetry():
+    metrics = Metrics(max_models=2)
+    upstreams = (UpstreamEntry(name="openai"), UpstreamEntry(name="a", kind="azure", api_version="1"))
+    metrics.observe(gen_ai("before"))
+    metrics.follow(Settings(gen_ai=True, max_models=3), upstreams)
+    metrics.observe(gen_ai("gpt-4o"))
+    metrics.observe(gen_ai("gpt-4o", status=503, source="none"))
+    metrics.observe(gen_ai("gpt-4o", source="estimated"))
+    metrics.observe(finished("an operation that is none of theirs"))
+    samples = scrape(metrics)
+    call = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "openai", "gen_ai_request_model": "gpt-4o"}
+    duration = "gen_ai_client_operation_duration_seconds"
+    assert value(samples, f"{duration}_count", error_type="", **call) == 2
+    assert value(samples, f"{duration}_sum", error_type="5xx", **call) == 0.25
+    assert value(samples, f"{duration}_bucket", error_type="", le="0.32", **call) == 2
+    assert value(samples, "gen_ai_client_token_usage_sum", gen_ai_token_type="input", **call) == 10
+    assert value(samples, "gen_ai_client_token_usage_bucket", gen_ai_token_type="output", le="4.0", **call) == 0
+    bounds = [dict(labels)["le"] for name, labels in samples if name == "gen_ai_client_token_usage_bucket"]
+    assert {"1.0", "4.0", "67108864.0", "+Inf"} <= set(bounds)
+    metrics.follow(Settings(), upstreams)
+    assert not [name for name, _ in scrape(metrics) if name.startswith("gen_ai")]

@@ -27,7 +27,7 @@ class Scene:
     def __init__(self, replica, *candidates, body=BODY):
         self.config = Config(quota=replica.settings)
         self.provider, self.prices, self.quotas, self.journal = self, TABLE, replica.quotas, self
-        self.secrets = ()
+        self.secrets, self.tracer = (), None
         self.sent, self.intents = [], []
         operation = match("POST", PATH, False)
         inbound = Inbound("POST", PATH, PATH, (), {}, operation, None, len(body), True)

@@ -79,6 +79,7 @@ def _missing_files(config: Config) -> Iterator[Advice]:
     files: tuple[tuple[KeyPath, str | None], ...] = (
         (("prices", "file"), config.prices.file),
         (("client", "ca_file"), config.client.ca_file),
+        (("otel", "ca_file"), config.otel.ca_file),
         (("policy", "rules_file"), config.policy.rules_file),
     )
     for path, name in files:

@@ -25,6 +25,12 @@ FIXED: Final[tuple[KeyPath, ...]] = (
     ("projects", "max_projects"),
 )
 """What the process has built upon: addresses, files, the pool. Sections stand for all their keys."""
+_SECRETS: Final[dict[str, Any]] = {
+    "admin_key": True,
+    "upstream": {"headers"},
+    "upstreams": {"__all__": {"headers"}},
+    "otel": {"headers"},
+}
 
 
 def changed_keys(old: Config, new: Config) -> tuple[str, ...]:
@@ -50,9 +56,7 @@ def version(config: Config, digests: Mapping[str, str]) -> str:
 
     `digests`: by key, of the files that the configuration names.
     """
-    plain = config.model_dump(
-        mode="json", exclude={"admin_key": True, "upstream": {"headers"}, "upstreams": {"__all__": {"headers"}}}
-    )
+    plain = config.model_dump(mode="json", exclude=_SECRETS)
     document = orjson.dumps([plain, dict(digests)], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(document).hexdigest()[:12]
 

@@ -98,7 +98,11 @@ def _key_lines(key: Key) -> Iterator[str]:
     indent = _INDENT * (len(key.path) - 1)
     yield from _comment(key.description, indent)
     note = _note(key)
-    yield f"{indent}{key.path[-1]}: {yaml_value(key.default)}" + (f"  # {note}" if note else "")
+    line = f"{indent}{key.path[-1]}: {yaml_value(key.default)}"
+    if len(line) + len(note) > _WIDTH:
+        yield from _comment(note, indent)
+        note = ""
+    yield line + (f"  # {note}" if note else "")
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:

@@ -8,7 +8,8 @@ What is deliberately let through:
 - an empty value means "not set";
 - variables that Kubernetes makes for Services called sidegate or sidegate-something (`SIDEGATE_SERVICE_HOST`,
   `SIDEGATE_PORT=tcp://...`), also where that looks like one of ours;
-- a near miss while the right name is in the environment too, even empty: then the other one belongs to another program.
+- a near miss while the right name is in the environment too, even empty: then the other one belongs to another program;
+- other names that begin with `OTEL_`: they are set for whole platforms.
 
 Source: Kubernetes documentation, "Accessing the Service: Environment Variables".
 """
@@ -17,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import unquote
 
 from proxy.config.keys import KEYS, SECTIONS, Key
 from proxy.config.names import did_you_mean, distance, nearest, shown
@@ -41,8 +43,21 @@ VARIABLES: Final[Mapping[str, KeyPath]] = MappingProxyType(
         "ENABLE_PROMPT_SCANNING": ("policy", "scan_prompts"),
         "ENABLE_OUTPUT_SCANNING": ("policy", "scan_outputs"),
         "REDACT_SECRETS": ("policy", "redact_secrets"),
+        "OTEL_EXPORTER_OTLP_ENDPOINT": ("otel", "endpoint"),
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": ("otel", "traces_endpoint"),
+        "OTEL_EXPORTER_OTLP_HEADERS": ("otel", "headers"),
+        "OTEL_EXPORTER_OTLP_COMPRESSION": ("otel", "compression"),
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": ("otel", "ca_file"),
+        "OTEL_SERVICE_NAME": ("otel", "service_name"),
+        "OTEL_RESOURCE_ATTRIBUTES": ("otel", "resource_attributes"),
+        "OTEL_TRACES_SAMPLER": ("otel", "sampler"),
+        "OTEL_TRACES_SAMPLER_ARG": ("otel", "sampler_arg"),
     }
 )
+_PAIRS: Final = frozenset({"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUTES"})
+"""Written `key=value,key=value`, values percent-encoded, as the specification of OpenTelemetry has it."""
+_PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+_SPOKEN: Final = "http/protobuf"
 FLAGS: Final[Mapping[str, KeyPath]] = MappingProxyType(
     {"--listen": ("server", "listen"), "--ops-listen": ("server", "ops_listen"), "--data-dir": ("data_dir",)}
 )
@@ -53,7 +68,7 @@ _LONG_NAMES: Final[Mapping[str, KeyPath]] = MappingProxyType(
     {_LONG_PREFIX + "__".join(path).upper(): path for path in KEYS}
 )
 _LONG_SECTIONS: Final = frozenset(_LONG_PREFIX + "__".join(path).upper() for path in SECTIONS if path)
-_BARE_NAMES: Final = tuple(name for name in VARIABLES if not name.startswith(_PREFIX))
+_BARE_NAMES: Final = tuple(name for name in VARIABLES if not name.startswith((_PREFIX, "OTEL_")))
 _OWN_NAMES: Final = (CONFIG_VARIABLE, *(name for name in VARIABLES if name.startswith(_PREFIX)))
 _NEAR_MISS: Final = 2
 _EXTENDED: Final = re.compile(r"[_0-9].*|S")
@@ -110,6 +125,9 @@ def read_key(text: str, key: Key, origin: Origin, layer: Layer) -> None:
 
 
 def _read_short(text: str, path: KeyPath, origin: Origin, layer: Layer) -> None:
+    if origin.name in _PAIRS:
+        _read_pairs(text, path, origin, layer)
+        return
     if path in KEYS:
         read_key(text, KEYS[path], origin, layer)
         return
@@ -120,6 +138,14 @@ def _read_short(text: str, path: KeyPath, origin: Origin, layer: Layer) -> None:
         return
     layer.settings[(*path, "host")] = Setting(host, origin)
     layer.settings[(*path, "port")] = Setting(port, origin)
+
+
+def _read_pairs(text: str, path: KeyPath, origin: Origin, layer: Layer) -> None:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if any(not name.strip() or not equals for name, equals, _ in pairs):
+        layer.complain(origin, (), "must be key=value, several of them with commas between")
+        return
+    layer.settings[path] = Setting({name.strip(): unquote(value.strip()) for name, _, value in pairs}, origin)
 
 
 def split_address(text: str) -> tuple[str, int]:
@@ -140,6 +166,8 @@ def split_address(text: str) -> tuple[str, int]:
 
 def _check_stranger(name: str, environ: Mapping[str, str], layer: Layer) -> None:
     origin = Origin("environment", shown(name))
+    if name in _PROTOCOLS and environ[name].strip() not in ("", _SPOKEN) and _names_collector(environ):
+        layer.complain(origin, (), f"only {_SPOKEN} is spoken here; a collector takes it on port 4318")
     if name.upper().startswith(_PREFIX):
         if name != CONFIG_VARIABLE and not _is_service_link(name, environ[name]):
             layer.complain(origin, (), _unknown(name))
@@ -151,6 +179,10 @@ def _check_stranger(name: str, environ: Mapping[str, str], layer: Layer) -> None
                 (),
                 f"is not read; did you mean {right}? If it is another program's, set {right} too, even empty",
             )
+
+
+def _names_collector(environ: Mapping[str, str]) -> bool:
+    return any(environ.get(f"OTEL_EXPORTER_OTLP_{name}", "").strip() for name in ("ENDPOINT", "TRACES_ENDPOINT"))
 
 
 def _unknown(name: str) -> str:

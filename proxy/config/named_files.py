@@ -16,5 +16,6 @@ def named_files(config: Config) -> Mapping[str, Path]:
         "routing.layers_file": config.routing.layers_file,
         "policy.rules_file": config.policy.rules_file,
         "client.ca_file": config.client.ca_file,
+        "otel.ca_file": config.otel.ca_file,
     }
     return {key: Path(name) for key, name in named.items() if name}

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_
 
 from proxy.config.auth import Auth as Auth
 from proxy.config.names import did_you_mean, nearest
+from proxy.config.otel import Otel as Otel
 from proxy.config.policy import Policy as Policy
 from proxy.config.projects import Projects as Projects
 from proxy.config.quota import Quota as Quota
@@ -272,6 +273,9 @@ class Metrics(Section):
     """Bounds of the metric labels."""
 
     max_models: Count = Field(100, description="Distinct model labels; further ones are counted as `other`.")
+    gen_ai: bool = Field(
+        False, description="Also under the names of OpenTelemetry's GenAI conventions: gen_ai_client_token_usage ..."
+    )
 
 
 class Config(Section):
@@ -306,6 +310,7 @@ class Config(Section):
     policy: Policy = Policy()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
+    otel: Otel = Otel()
 
     @field_validator("upstreams")
     @classmethod

@@ -27,6 +27,21 @@ _FRAMING: Final = frozenset(
 )
 _API_VERSION: Final = r"^[A-Za-z0-9.-]{1,40}$"
 _DEPLOYMENT: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_GEN_AI_PROVIDERS: Final = {
+    "openai.azure.com": "azure.ai.openai",
+    "anthropic.com": "anthropic",
+    "amazonaws.com": "aws.bedrock",
+    "cohere.com": "cohere",
+    "deepseek.com": "deepseek",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "googleapis.com": "gcp.vertex_ai",
+    "groq.com": "groq",
+    "mistral.ai": "mistral_ai",
+    "moonshot.ai": "moonshot_ai",
+    "perplexity.ai": "perplexity",
+    "x.ai": "x_ai",
+}
+"""By the domain of the address: the well-known values of `gen_ai.provider.name`."""
 ANY: Final = "*"
 """Ends a model's name that stands for all that begin so; alone as the provider's name: the same as asked for."""
 Weight = Annotated[int, Field(ge=1, le=1000)]
@@ -148,6 +163,15 @@ class UpstreamEntry(Upstream):
     def keys(self) -> tuple[UpstreamCredential, ...]:
         """Its credentials; one without a key where none is needed."""
         return self.credentials or (UpstreamCredential(api_key=self.api_key),)
+
+    @property
+    def gen_ai_provider(self) -> str:
+        """The provider in the words of OpenTelemetry; `openai` for whoever else speaks its protocol."""
+        if self.kind == "azure":
+            return "azure.ai.openai"
+        host = urlsplit(self.base_url).hostname or ""
+        known = (name for domain, name in _GEN_AI_PROVIDERS.items() if host == domain or host.endswith(f".{domain}"))
+        return next(known, "openai")
 
     def own_name(self, model: str) -> str | None:
         """Return the provider's name for `model`; `None` if it does not have it. The longest prefix wins."""

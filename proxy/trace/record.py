@@ -27,6 +27,7 @@ import orjson
 from proxy.exchange import Candidate, Charge, Exchange, Inbound, Outcome, Usage
 from proxy.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
+from proxy.trace import context
 from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls
 from proxy.trace.decision import decision
 from proxy.trace.failure import error_info, unexplained
@@ -135,7 +136,9 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
         document["error_info"] = error_info(x)
         document["policy"] = policy_of(x.verdict)
         document["phases"] = _phases(x)
-        document["client"] = _client(x.inbound, x.principal.key_id if x.principal else None)
+        document["client"] = client = _client(x.inbound, x.principal.key_id if x.principal else None)
+        if b"traceparent" in x.inbound.fields and (of := context.read(x.inbound.fields, x.trace_id)).parent_id:
+            document["client"] = {**client, "w3cTraceId": of.trace_id, "w3cParentId": of.parent_id}
     return encode(document)
 
 

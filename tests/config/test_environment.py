@@ -124,7 +124,7 @@ def test_read_environment_of_a_mistake_names_the_right_name(environ, expected):
     assert problem.startswith(expected)
 
 
-@pytest.mark.parametrize("name", [name for name in VARIABLES if not name.startswith("SIDEGATE_")])
+@pytest.mark.parametrize("name", [name for name in VARIABLES if not name.startswith(("SIDEGATE_", "OTEL_"))])
 def test_read_environment_of_every_slip_of_a_bare_name_suggests_it(name):
     for i in range(len(name)):
         for slip in (name[:i] + name[i + 1 :], name[:i] + "J" + name[i + 1 :], name[:i] + "J" + name[i:], name.lower()):
@@ -180,3 +180,42 @@ def test_split_address_of_every_address_gives_its_parts(host, port):
 @given(st.dictionaries(st.text("SIDEGATE_DATABASE_URL", min_size=1, max_size=24), st.text(max_size=8), max_size=3))
 def test_read_environment_of_anything_never_raises(environ):
     read_environment(environ)
+
+
+def test_read_environment_of_opentelemetry_understands_its_own_notation():
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+        "OTEL_EXPORTER_OTLP_HEADERS": "api-key=a%20b, x-scope = c=d",
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=prod,team=a%2Cb,",
+        "OTEL_TRACES_SAMPLER": "traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.25",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    }
+    assert values(environ) == {
+        "otel.endpoint": "http://collector:4318",
+        "otel.headers": {"api-key": "a b", "x-scope": "c=d"},
+        "otel.resource_attributes": {"deployment.environment.name": "prod", "team": "a,b"},
+        "otel.sampler": "traceidratio",
+        "otel.sampler_arg": Decimal("0.25"),
+    }
+
+
+def test_read_environment_of_opentelemetry_leaves_alone_what_is_set_for_all_programs():
+    names = ("OTEL_PROPAGATORS", "OTEL_SERVICE_NAM", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_METRICS_EXPORTER")
+    assert values(dict.fromkeys(names, "grpc")) == {}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"OTEL_EXPORTER_OTLP_HEADERS": "a"}, "environment: OTEL_EXPORTER_OTLP_HEADERS: must be key=value"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "=a"}, "environment: OTEL_RESOURCE_ATTRIBUTES: must be key=value"),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://h:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "environment: OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf is spoken here",
+        ),
+    ],
+)
+def test_read_environment_of_opentelemetry_names_mistakes(environ, expected):
+    [problem] = problems(environ)
+    assert problem.startswith(expected)

@@ -72,6 +72,11 @@ def other_value(key: Key) -> str:
         "routing.complexity.tools_points": "3",
         "routing.complexity.reasoning_points": "3",
         "routing.breaker.failure_share": "0.2",
+        "otel.endpoint": "http://h:4318",
+        "otel.traces_endpoint": "http://h:4318/v1/traces",
+        "otel.headers": "{api-key: b}",
+        "otel.resource_attributes": "{a: b}",
+        "otel.sampler_arg": "0.2",
     }
     return special.get(key.name) or OTHER_VALUES.get(key.kind, lambda _: "other")(key)
 

@@ -96,3 +96,20 @@ def test_advice_names_keys_in_the_file_clear_text_and_a_form_that_is_not_used(tm
     assert "a key of a stands in the file itself" in warnings[0]
     assert any("clear text" in one for one in warnings)
     assert any("takes the place of upstream" in one for one in warnings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "openai"),
+        ({"base_url": "http://localhost:8000/v1"}, "openai"),
+        ({"base_url": "https://api.mistral.ai/v1"}, "mistral_ai"),
+        ({"base_url": "https://generativelanguage.googleapis.com/v1beta/openai"}, "gcp.gemini"),
+        ({"base_url": "https://us-central1-aiplatform.googleapis.com/v1"}, "gcp.vertex_ai"),
+        ({"base_url": "https://mine.openai.azure.com/openai/v1"}, "azure.ai.openai"),
+        ({"base_url": "https://notx.ai/v1"}, "openai"),
+        ({"kind": "azure", "api_version": "1", "base_url": "https://gateway.example/x"}, "azure.ai.openai"),
+    ],
+)
+def test_gen_ai_provider_when_asked_then_the_well_known_name_of_who_answers(settings, name):
+    assert UpstreamEntry(name="a", **settings).gen_ai_provider == name
