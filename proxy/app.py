@@ -20,21 +20,14 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from proxy import generation
-from proxy.analytics.queries import Analytics
-from proxy.analytics.rollup import Rollup
-from proxy.analytics.series import SeriesReader
-from proxy.api.routes import Api, Stores
-from proxy.api.routing import RoutingApi
+from proxy.api.lazy import LazyApi
 from proxy.auth.admission import Admission
-from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
-from proxy.auth.keys import KeyStore, digest
-from proxy.auth.store import MemberStore
+from proxy.auth.keys import KeyStore
 from proxy.config.schema import Config
 from proxy.db.pool import Database
 from proxy.exchange import Charge
@@ -46,6 +39,7 @@ from proxy.ingress.serving import Serving
 from proxy.intake import ByteBudget
 from proxy.journal.segments import Journal
 from proxy.journal.writer import Writer
+from proxy.lazy import function
 from proxy.metrics import Metrics
 from proxy.openai.estimate import estimate_usage
 from proxy.pipeline import Pipeline
@@ -63,7 +57,6 @@ from proxy.quota.tally import QuotaTally
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
-from proxy.tenants.store import TenantStore
 from proxy.trace import record
 from proxy.trace.otlp import Outbox
 from proxy.trace.spans import tracer
@@ -105,8 +98,8 @@ class App:
             clock=clock,
         )
         self.callers = Callers(config.quota, self.projects.quota_rules)
-        keys = KeyStore(self.database)
-        self.keyring = Keyring(config.auth, keys, clock=clock)
+        self._keys = KeyStore(self.database)
+        self.keyring = Keyring(config.auth, self._keys, clock=clock)
         book = LeaseBook(self.journal, self.writer.hurry)
         self.keeper = Keeper(
             config.quota,
@@ -127,21 +120,6 @@ class App:
             clock=clock,
         )
         compiled = generation.compiled(config)
-        self._stores = Stores(
-            traces=self.store,
-            quotas=self.ledger,
-            analytics=Analytics(self.database),
-            series=SeriesReader(self.database),
-            rollup=Rollup(self.database, config.database.retention_days),
-            keys=keys,
-            keyring=self.keyring,
-            audit=AuditLog(self.database),
-            policies=compiled.policies,
-            projects=self.projects,
-            tenants=TenantStore(self.database),
-            members=MemberStore(self.database),
-            default_project=config.identity.default_project,
-        )
         lines = tuple(self._take_lines(config, compiled))
         self.current = self.assembled(config, compiled, lines, admin_key)
         self._ending: set[asyncio.Task[None]] = set()
@@ -202,9 +180,21 @@ class App:
             budget=self.budget,
             tracer=tracer(config.otel, config.providers, self.outbox, providers.secrets),
         )
-        routing = RoutingApi(config, planner, health, self.projects, compiled.policies)
-        stores = replace(self._stores, policies=compiled.policies, default_project=config.identity.default_project)
-        api = Api(stores, routing, digest(admin_key))
+        api = LazyApi(
+            lambda: function("proxy.api.assembly:assemble")(
+                config,
+                admin_key,
+                database=self.database,
+                traces=self.store,
+                ledger=self.ledger,
+                keys=self._keys,
+                keyring=self.keyring,
+                policies=compiled.policies,
+                projects=self.projects,
+                planner=planner,
+                health=health,
+            )
+        )
         serving = Serving(config, pipeline, api)
         return Generation(config, compiled, tuple(lines), providers, health, dispatcher, planner, serving)
 

@@ -20,8 +20,10 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from proxy import logs
+from proxy.api.lazy import may_be_ours
 from proxy.app import App
 from proxy.config.layers import LayersError
 from proxy.config.load import Loaded
@@ -30,9 +32,9 @@ from proxy.db import migrate
 from proxy.db.embedded import EmbeddedPostgres
 from proxy.db.install import EmbeddedPostgresError
 from proxy.db.migrate import MigrationError
-from proxy.demo import DemoUpstream
 from proxy.errors import DatabaseUnavailable, JournalUnavailable
-from proxy.ingress.listener import Handler, SafeServer
+from proxy.ingress.lean import LeanServer
+from proxy.lazy import function
 from proxy.policy.rules import RuleError
 from proxy.reload import Reload
 from proxy.tasks import Background, every
@@ -47,6 +49,7 @@ else:
 
 _log = logging.getLogger("sidegate")
 _BACKLOG = 1024
+_OWN_API = "proxy.api.assembly:assemble"
 _BAD_CONFIGURATION = 78
 _CUT_GRACE_S = 2.0
 _MAINTENANCE_PERIOD_S = 3600.0
@@ -94,9 +97,9 @@ class _Process:
         self._hurry = asyncio.Event()
         self._background = Background()
         self._servers: list[asyncio.Server] = []
-        self._managers: list[SafeServer] = []
+        self._managers: list[Any] = []
         self._embedded: EmbeddedPostgres | None = None
-        self._demo: DemoUpstream | None = None
+        self._demo: Any = None
         self._demo_url = ""
         self._connected = False
         self._writing = False
@@ -139,7 +142,7 @@ class _Process:
         config = loaded.config
         if loaded.demo:
             if self._demo is None:
-                self._demo = DemoUpstream()
+                self._demo = function("proxy.demo:DemoUpstream")()
                 self._demo_url = await self._demo.start()
             changed = {**config.upstream.model_dump(), "name": "demo", "base_url": self._demo_url}
             config = config.model_copy(update={"upstream": Upstream.model_validate(changed)})
@@ -153,15 +156,23 @@ class _Process:
 
     async def _listen(self, app: App) -> None:
         config = app.config
-        data = await self._open("server.listen (SIDEGATE_LISTEN)", config.server.listen, app.ingress.handle, app)
-        ops = await self._open("server.ops_listen (SIDEGATE_OPS_LISTEN)", config.server.ops_listen, app.ops.handle, app)
+        errors = app.metrics.count_error
+        limits, keepalive_s = config.limits, config.server.keepalive_s
+        if config.server.kind == "aiohttp":
+            make = function("proxy.ingress.listener:SafeServer")
+            managers = [make(handle, limits, keepalive_s, errors) for handle in (app.ingress.handle, app.ops.handle)]
+        else:
+            managers = [
+                LeanServer(app.ingress.handle, limits, keepalive_s, errors, is_elsewhere=may_be_ours, loads=_OWN_API),
+                LeanServer(app.ops.handle, limits, keepalive_s, errors),
+            ]
+        data = await self._open("server.listen (SIDEGATE_LISTEN)", config.server.listen, managers[0])
+        ops = await self._open("server.ops_listen (SIDEGATE_OPS_LISTEN)", config.server.ops_listen, managers[1])
         _log.info("listening", extra={"data": data, "ops": ops})
         if self._welcome:
             _print_welcome(data, ops, app, demo=self._demo is not None)
 
-    async def _open(self, setting: str, listen: Listen, handler: Handler, app: App) -> str:
-        config = app.config
-        manager = SafeServer(handler, config.limits, config.server.keepalive_s, app.metrics.count_error)
+    async def _open(self, setting: str, listen: Listen, manager: Any) -> str:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(manager, listen.host, listen.port, backlog=_BACKLOG)

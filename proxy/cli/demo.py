@@ -3,8 +3,8 @@
 import argparse
 from typing import Final
 
-from proxy.cli.lazy import function
 from proxy.config.environment import split_address
+from proxy.lazy import function
 
 _DESCRIPTION: Final = """\
 Start a deterministic, OpenAI-shaped provider. It is no language model: it answers with canned text,

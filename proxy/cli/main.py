@@ -17,10 +17,10 @@ from types import MappingProxyType
 from typing import Final, NoReturn
 
 from proxy.cli.failure import CommandFailed, Exit
-from proxy.cli.lazy import function
 from proxy.config.names import did_you_mean, nearest, shown
 from proxy.config.problems import ConfigError
 from proxy.errors import ProxyError
+from proxy.lazy import function
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {

@@ -4,8 +4,8 @@ import argparse
 from functools import partial
 from typing import Final
 
-from proxy.cli.lazy import function
 from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.lazy import function
 
 _DESCRIPTION: Final = """\
 Start the proxy. It serves at once, also while PostgreSQL is away: traces wait in the journal.

@@ -60,6 +60,11 @@ class Listen(Section):
 class Server(Section):
     """Listeners and the life of the process."""
 
+    kind: Literal["lean", "aiohttp"] = Field(
+        "lean",
+        description="`lean`: our own reader of plain HTTP/1.1 requests; aiohttp's server is loaded when another one "
+        "comes. `aiohttp`: that server for all.",
+    )
     listen: Listen = Field(Listen(port=8080), description="Data plane (/v1/*) and the API of our own.")
     surfaces: Literal["all", "data", "api"] = Field(
         "all",

@@ -11,11 +11,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from aiohttp import StreamReader, web
-from aiohttp.http_exceptions import BadHttpMessage
-
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
+from proxy.ingress.asked import Asked, BrokenBody, Content
 from proxy.intake import too_large
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -24,7 +22,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class ClientBody:
     """One request's body; read once, by `read` or by `stream`."""
 
-    def __init__(self, request: web.BaseRequest, limits: Limits) -> None:
+    def __init__(self, request: Asked, limits: Limits) -> None:
         self._request = request
         self._limits = limits
         self._began = time.monotonic()
@@ -35,7 +33,7 @@ class ClientBody:
         Raises:
             InvalidRequest: 413 above `limit_bytes`, 408 if the client is too slow, 400 if the framing is broken.
         """
-        content = self._request.content
+        content = self._request.body
         if content.is_eof() and content.exception() is None and content.total_bytes <= limit_bytes:
             return content.read_nowait(-1)
         pieces = [piece async for piece in self.stream(limit_bytes)]
@@ -47,7 +45,7 @@ class ClientBody:
         if announced is not None and announced > limit_bytes:
             raise too_large(limit_bytes)
         self._send_continue()
-        content, total = self._request.content, 0
+        content, total = self._request.body, 0
         while not content.at_eof():
             piece = await self._next(content)
             total += len(piece)
@@ -57,7 +55,7 @@ class ClientBody:
             if piece:
                 yield piece
 
-    async def _next(self, content: StreamReader) -> bytes:
+    async def _next(self, content: Content) -> bytes:
         try:
             async with asyncio.timeout(self._limits.body_idle_s):
                 return await content.readany()
@@ -67,7 +65,7 @@ class ClientBody:
                 status=408,
                 code="request_timeout",
             ) from None
-        except (web.RequestPayloadError, BadHttpMessage):
+        except BrokenBody:
             raise InvalidRequest("The framing of the request body is broken.", code="invalid_body") from None
 
     def _check_rate(self, total: int) -> None:
@@ -81,6 +79,5 @@ class ClientBody:
 
     def _send_continue(self) -> None:
         request = self._request
-        expects = request.version >= (1, 1) and request.headers.get("Expect", "").lower() == "100-continue"
-        if expects and request.transport is not None:
+        if request.expects_continue and request.transport is not None:
             request.transport.write(_CONTINUE)

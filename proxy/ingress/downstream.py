@@ -1,8 +1,8 @@
-"""The client's side of an answer: a raw HTTP/1.1 writer on aiohttp's connection.
+"""The client's side of an answer: a raw HTTP/1.1 writer on the connection of either server.
 
-aiohttp parses requests and owns the connection; the answer's head is written here, byte for byte as the provider sent
-it. aiohttp's own response would add Server and Content-Type, fold header case and re-encode values. The object stands
-in for `web.StreamResponse`: the request handler asks only for `prepare`, `write_eof` and `keep_alive`.
+The server parses requests and owns the connection; the answer's head is written here, byte for byte as the provider
+sent it. aiohttp's own response would add Server and Content-Type, fold header case and re-encode values. The object
+stands in for `web.StreamResponse`: aiohttp's handler asks only for `prepare`, `write_eof` and `keep_alive`.
 
 Failure mode: a closing transport, or a reader that stalls longer than `write_stall_s`, raises `ClientDisconnected`.
 Nothing is buffered beyond the transport's high-water mark.
@@ -14,10 +14,9 @@ import asyncio
 import time
 from typing import Any
 
-from aiohttp import web
-
 from proxy.errors import ClientDisconnected
 from proxy.exchange import Delivery, Headers
+from proxy.ingress.asked import Asked
 
 _NO_LENGTH_STATUSES = frozenset({204, 304})
 _END_OF_CHUNKS = b"0\r\n\r\n"
@@ -26,7 +25,7 @@ _END_OF_CHUNKS = b"0\r\n\r\n"
 class HttpDownstream:
     """`exchange.Downstream` for one request; also what the aiohttp handler returns."""
 
-    def __init__(self, request: web.BaseRequest, delivery: Delivery, write_stall_s: float) -> None:
+    def __init__(self, request: Asked, delivery: Delivery, write_stall_s: float) -> None:
         self._request = request
         self._protocol: Any = request.protocol
         self._delivery = delivery
@@ -43,7 +42,7 @@ class HttpDownstream:
         """Whether the connection may serve another request."""
         return self._keep_alive
 
-    async def prepare(self, _request: web.BaseRequest) -> None:
+    async def prepare(self, _request: object) -> None:
         """Do nothing: the head was sent by `send` or `start`."""
 
     async def write_eof(self, _data: bytes = b"") -> None:
@@ -54,7 +53,7 @@ class HttpDownstream:
     async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
         """Send a whole answer in one write; to HEAD its head alone, with the length that the body would have."""
         framing = b"" if status in _NO_LENGTH_STATUSES else b"Content-Length: %d\r\n" % len(body)
-        if not self._request.content.is_eof():
+        if not self._request.body.is_eof():
             self._keep_alive = False  # the answer came before the request's end: what follows may be body or request
         head = self._head(status, reason, headers, framing)
         if self._request.method == "HEAD":

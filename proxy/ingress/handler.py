@@ -10,25 +10,26 @@ Failure mode: whatever goes wrong before the pipeline is an error of OpenAI's sh
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Any, Literal
-
-from aiohttp import web
 
 from proxy.config.schema import Config
 from proxy.credentials import client_secrets, covered_text
 from proxy.errors import InternalError, InvalidRequest, Overloaded, ProxyError, ShuttingDown
 from proxy.exchange import Exchange, Inbound, first_values
+from proxy.ingress.asked import Asked
 from proxy.ingress.client_body import ClientBody
 from proxy.ingress.downstream import HttpDownstream
-from proxy.ingress.listener import RawRequest, error_response, with_reference
+from proxy.ingress.own import add_reference, refuse
 from proxy.ingress.serving import Serving
-from proxy.ingress.websocket import ClientWebsocket
+from proxy.lazy import function
 from proxy.metrics import Metrics
 from proxy.openai.operations import check_target, match, target_of
 from proxy.trace.record import trace_id
 
 _log = logging.getLogger("sidegate.ingress")
+_WEBSOCKET = "proxy.ingress.websocket:ClientWebsocket"
 _DRAINING = "Sidegate is shutting down; send the request again."
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
@@ -39,7 +40,7 @@ class Ingress:
     def __init__(self, serving: Serving, metrics: Metrics) -> None:
         self._serving = serving
         self._metrics = metrics
-        self._running: dict[HttpDownstream, asyncio.Task[Any]] = {}
+        self._running: dict[HttpDownstream, asyncio.Task[Any] | None] = {}
         self._draining = False
         self._idle = asyncio.Event()
         """The last request has ended. Set while draining only."""
@@ -48,19 +49,30 @@ class Ingress:
         """Answer every request that comes from now on with this; those that run end with what they began with."""
         self._serving = serving
 
-    async def handle(self, request: RawRequest) -> Any:
-        """Answer one request; returns what aiohttp treats as its response."""
+    def handle(self, request: Asked) -> Awaitable[Any]:
+        """Answer one request; awaited, it returns what aiohttp treats as its response."""
         serving = self._serving
+        known = request.recall(serving)
+        if known is None:
+            return self._handle_new(request, serving)
+        try:
+            self._admit(serving.config)
+        except ProxyError as error:
+            return self._refuse(request, error)
+        return self._exchange(request, _with_length(known, request.content_length), serving)
+
+    async def _handle_new(self, request: Asked, serving: Serving) -> Any:
+        """Answer a request whose head was not seen before in this version of the configuration."""
         try:
             self._admit(serving.config)
             if request.target.startswith("/ui"):
                 _check_surface(serving.config, "api")
-                return with_reference(serving.api.page(request))
+                return add_reference(serving.api.page(request))
             path = _check_head(request)
             route = serving.api.match(request.method, path)
             _check_surface(serving.config, "data" if route is None else "api")
             if route is not None:
-                return with_reference(await serving.api.handle(request, route))
+                return add_reference(await serving.api.handle(request, route))
             if not path.startswith("/v1/"):
                 raise InvalidRequest(
                     f"Unknown path. The API is served under /v1/, for example {request.method} /v1/chat/completions.",
@@ -68,11 +80,13 @@ class Ingress:
                     code="unknown_path",
                 )
         except ProxyError as error:
-            return self._refuse(error)
+            return await self._refuse(request, error)
         except Exception:
             _log.exception("request failed")
-            return self._refuse(InternalError("Sidegate failed to handle the request."))
-        return await self._exchange(request, path, serving)
+            return await self._refuse(request, InternalError("Sidegate failed to handle the request."))
+        inbound = _inbound(request, path)
+        request.remember(serving, inbound)
+        return await self._exchange(request, inbound, serving)
 
     def _admit(self, config: Config) -> None:
         if self._draining:
@@ -84,21 +98,18 @@ class Ingress:
                 retry_after_s=1.0,
             )
 
-    def _refuse(self, error: ProxyError) -> web.Response:
+    def _refuse(self, request: Asked, error: ProxyError) -> Awaitable[HttpDownstream]:
         self._metrics.count_error(error)
-        response = error_response(error)
-        if isinstance(error, ShuttingDown):
-            response.force_close()
-        return response
+        return refuse(request, error)
 
-    async def _exchange(self, request: RawRequest, path: str, serving: Serving) -> Any:
+    async def _exchange(self, request: Asked, inbound: Inbound, serving: Serving) -> HttpDownstream:
         config, pipeline = serving.config, serving.pipeline
         now_ms = time.time_ns() // 1_000_000
         x = Exchange(
             trace_id=trace_id(now_ms),
             started_at_ms=now_ms,
             started=time.monotonic(),
-            inbound=_inbound(request, path),
+            inbound=inbound,
         )
         downstream = HttpDownstream(request, x.delivery, config.timeouts.write_stall_s)
         if request.ends_connection:
@@ -109,7 +120,7 @@ class Ingress:
         try:
             if x.inbound.operation.body == "websocket":
                 message_bytes, stall_s = config.limits.websocket_message_bytes, config.timeouts.write_stall_s
-                client = ClientWebsocket(request, message_bytes, stall_s)
+                client = function(_WEBSOCKET)(request, message_bytes, stall_s)
                 try:
                     await pipeline.handle_websocket(x, client, downstream)
                 finally:
@@ -147,7 +158,8 @@ class Ingress:
         """End what still runs: each client gets an error event or a visible cut."""
         for downstream, task in self._running.items():
             downstream.draining = True
-            task.cancel()
+            if task is not None:
+                task.cancel()
 
 
 def _check_surface(config: Config, asked: Literal["data", "api"]) -> None:
@@ -162,13 +174,13 @@ def _check_surface(config: Config, asked: Literal["data", "api"]) -> None:
         )
 
 
-def _check_head(request: RawRequest) -> str:
+def _check_head(request: Asked) -> str:
     if request.method in _REFUSED_METHODS:
         raise InvalidRequest(f"The method {request.method} is not allowed.", status=405, code="method_not_allowed")
     return check_target(request.target)
 
 
-def _inbound(request: RawRequest, path: str) -> Inbound:
+def _inbound(request: Asked, path: str) -> Inbound:
     fields = first_values(request.raw_header_lines)
     secrets = client_secrets(fields)
     operation = match(request.method, path, request.is_upgrade)
@@ -183,3 +195,13 @@ def _inbound(request: RawRequest, path: str) -> Inbound:
         content_length=request.content_length,
         has_body=request.body_exists,
     )
+
+
+def _with_length(known: Inbound, length: int | None) -> Inbound:
+    """Return what is known of a head, for a request whose body has another length."""
+    if length == known.content_length:
+        return known
+    return Inbound(
+        known.method, known.target, known.path, known.headers, known.fields, known.operation, known.peer, length,
+        bool(length),
+    )  # fmt: skip

@@ -13,20 +13,20 @@ Source: aiohttp.web_server.Server, aiohttp.web_protocol.RequestHandler (3.14).
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import http_exceptions, web
+from aiohttp import StreamReader, http_exceptions, web
 from aiohttp.http_writer import HttpVersion11, StreamWriter
 from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded, ProxyError
+from proxy.exchange import Inbound
+from proxy.ingress.asked import BrokenBody
+from proxy.ingress.own import add_reference, raw_answer
 from proxy.openai.error_body import render
-from proxy.trace.record import trace_id
 
 _log = logging.getLogger("sidegate.ingress")
 _READ_BUFFER_BYTES = 65_536
@@ -65,6 +65,46 @@ class RawRequest(web.BaseRequest):
         message = self._message
         return (message.upgrade and not self.is_upgrade) or (message.chunked and message.version < (1, 1))
 
+    @property
+    def body(self) -> "Body":
+        """The body; what is malformed in it raises our own exception."""
+        return Body(self.content)
+
+    @property
+    def expects_continue(self) -> bool:
+        """True where the client waits for `100 Continue` before it sends the body."""
+        return self.version >= (1, 1) and self.headers.get("Expect", "").lower() == "100-continue"
+
+    def recall(self, _version: object) -> Inbound | None:
+        """Return nothing: no head is known again here."""
+        return None
+
+    def remember(self, _version: object, inbound: Inbound) -> None:
+        """Keep nothing."""
+
+
+class Body:
+    """aiohttp's reader as `asked.Content`."""
+
+    __slots__ = ("_reader", "at_eof", "exception", "is_eof", "read_nowait")
+
+    def __init__(self, reader: StreamReader) -> None:
+        self._reader = reader
+        self.is_eof, self.at_eof, self.exception = reader.is_eof, reader.at_eof, reader.exception
+        self.read_nowait = reader.read_nowait
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that have arrived."""
+        return self._reader.total_bytes
+
+    async def readany(self) -> bytes:
+        """Return what has arrived; wait only if nothing has. Raises BrokenBody."""
+        try:
+            return await self._reader.readany()
+        except (web.RequestPayloadError, http_exceptions.BadHttpMessage):
+            raise BrokenBody from None
+
 
 class SafeHandler(RequestHandler):
     """One client connection."""
@@ -82,7 +122,7 @@ class SafeHandler(RequestHandler):
                 retry_after_s=1.0,
             )
             manager.on_error(error)
-            cast(asyncio.Transport, transport).write(_raw_answer(error))
+            cast(asyncio.Transport, transport).write(raw_answer(error))
             self.force_close()
 
     @property
@@ -235,19 +275,12 @@ class SafeServer(web.Server):
 def error_response(error: ProxyError) -> web.Response:
     """Render an error for aiohttp's own response path, with an id by which its log line can be found."""
     status, headers, body = render(error)
-    response = with_reference(web.Response(status=status, body=body))
+    response = web.Response(status=status, body=body)
+    add_reference(response)
     for name, value in headers:
         response.headers[name.decode("latin-1")] = value.decode("latin-1")
     reference = response.headers["x-sidegate-trace-id"]
     _log.info("refused", extra={"trace": reference, "status": status, "code": error.code})
-    return response
-
-
-def with_reference(response: web.Response) -> web.Response:
-    """Give an answer that no provider gave the two ids that every answer carries."""
-    reference = trace_id(time.time_ns() // 1_000_000)
-    response.headers["x-sidegate-trace-id"] = response.headers["x-request-id"] = reference
-    response.headers["Server"] = "sidegate"  # aiohttp would tell its own and Python's versions
     return response
 
 
@@ -259,10 +292,3 @@ def _as_error(exc: BaseException | None) -> ProxyError:
             code="headers_too_large",
         )
     return InvalidRequest("The request is not valid HTTP/1.1.", code="malformed_request")
-
-
-def _raw_answer(error: ProxyError) -> bytes:
-    status, headers, body = render(error)
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-    head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
-    return b"%b%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (head, lines, len(body), body)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import orjson
-from aiohttp import web
 
 from proxy.errors import InvalidRequest
-from proxy.ingress.listener import RawRequest, error_response
+from proxy.exchange import Headers
+from proxy.ingress.asked import Asked
+from proxy.ingress.downstream import HttpDownstream
+from proxy.ingress.own import SERVER, answer, refuse
 from proxy.metrics import CONTENT_TYPE, Metrics
 
 State = Callable[[], dict[str, Any]]
@@ -28,25 +30,26 @@ class Ops:
         self._metrics = metrics
         self._state = state
 
-    async def handle(self, request: RawRequest) -> web.Response:
+    async def handle(self, request: Asked) -> HttpDownstream:
         """Answer one request."""
         path = request.target.partition("?")[0]
         if request.method not in ("GET", "HEAD"):
             error = InvalidRequest("Only GET is allowed here.", status=405, code="method_not_allowed")
-            response = error_response(error)
-            response.headers["Allow"] = "GET, HEAD"
-            return response
+            return await refuse(request, error, ((b"Allow", b"GET, HEAD"),))
         if path == "/metrics":
-            return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+            return await answer(request, 200, _typed(CONTENT_TYPE), self._metrics.render())
         if path == "/livez":
-            return _json(200, {"status": "alive"})
+            return await _json(request, 200, {"status": "alive"})
         if path == "/readyz":
             state = self._state()
-            return _json(200 if state["status"] == "ready" else 503, state)
-        return error_response(
-            InvalidRequest("Unknown path. Here are /metrics, /livez and /readyz.", status=404, code="unknown_path")
-        )
+            return await _json(request, 200 if state["status"] == "ready" else 503, state)
+        error = InvalidRequest("Unknown path. Here are /metrics, /livez and /readyz.", status=404, code="unknown_path")
+        return await refuse(request, error)
 
 
-def _json(status: int, document: dict[str, Any]) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(document), content_type="application/json")
+async def _json(request: Asked, status: int, document: dict[str, Any]) -> HttpDownstream:
+    return await answer(request, status, _typed("application/json"), orjson.dumps(document))
+
+
+def _typed(content_type: str) -> Headers:
+    return ((b"Content-Type", content_type.encode()), SERVER)

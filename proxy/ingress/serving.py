@@ -4,8 +4,6 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from aiohttp import web
-
 from proxy.config.schema import Config
 from proxy.pipeline import Pipeline
 
@@ -16,10 +14,10 @@ class OwnApi(Protocol):
     def match(self, method: str, path: str) -> Any | None:
         """Return a route if the path is ours."""
 
-    async def handle(self, request: web.BaseRequest, route: Any) -> web.Response:
+    async def handle(self, request: Any, route: Any) -> Any:
         """Answer. Raises ProxyError."""
 
-    def page(self, request: web.BaseRequest) -> web.Response:
+    def page(self, request: Any) -> Any:
         """Answer a request for a file of the dashboard. Raises ProxyError."""
 
 

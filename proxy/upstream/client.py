@@ -11,8 +11,8 @@ from typing import Protocol
 
 from proxy.config import schema
 from proxy.exchange import UpstreamReply, UpstreamRequest
+from proxy.lazy import function
 from proxy.upstream.lean import LeanClient
-from proxy.upstream.session import SessionClient
 from proxy.upstream.stats import ClientStats
 
 
@@ -47,5 +47,6 @@ def make_client(upstream: schema.Upstream, client: schema.UpstreamClient, timeou
         OSError: `client.ca_file` cannot be read.
     """
     if client.kind == "aiohttp":
-        return SessionClient(upstream, client, timeouts)
+        made: Client = function("proxy.upstream.session:SessionClient")(upstream, client, timeouts)
+        return made
     return LeanClient(upstream, client, timeouts)

@@ -9,12 +9,24 @@ Failure mode: what is compressed, or escaped in JSON, passes unseen.
 
 from dataclasses import replace
 from functools import lru_cache
+from typing import Protocol
 
 from proxy.credentials import cover, covered_text
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Message, UpstreamReply, WebsocketPeer
 from proxy.peers import Take
-from proxy.upstream.websocket import WebsocketReply
+
+
+class Handshake(UpstreamReply, Protocol):
+    """The answer to a websocket handshake: `websocket.WebsocketReply`."""
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The provider's choice."""
+
+    @property
+    def socket(self) -> WebsocketPeer | None:
+        """The open websocket; `None`: refused, read it like any reply."""
 
 
 class CoveredReply:
@@ -105,7 +117,7 @@ class CoveredReply:
 class CoveredHandshake(CoveredReply):
     """The answer to a websocket handshake."""
 
-    def __init__(self, reply: WebsocketReply, secrets: tuple[bytes, ...]) -> None:
+    def __init__(self, reply: Handshake, secrets: tuple[bytes, ...]) -> None:
         super().__init__(reply, secrets)
         self.subprotocol = reply.subprotocol
         self.socket = None if reply.socket is None else CoveredSocket(reply.socket, secrets)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from proxy.config.schema import Config, Timeouts, UpstreamClient, UpstreamEntry
 from proxy.upstream.client import Client, make_client
-from proxy.upstream.websocket import WebsocketClient
+from proxy.upstream.websockets import Websockets
 
 _Key = tuple[str, str, int, float, UpstreamClient, str, Timeouts, int]
 
@@ -20,7 +20,7 @@ class Line:
 
     key: _Key
     client: Client
-    websockets: WebsocketClient
+    websockets: Websockets
     users: int = field(default=0)
 
     async def close(self) -> None:
@@ -59,7 +59,7 @@ class Lines:
         )
         line = self._open.get(key)
         if line is None:
-            websockets = WebsocketClient(settings, config.client, timeouts, message_bytes)
+            websockets = Websockets(settings, config.client, timeouts, message_bytes)
             line = self._open[key] = Line(key, self._make(settings, config.client, timeouts), websockets)
         line.users += 1
         return line

@@ -15,13 +15,13 @@ from proxy.upstream.client import Client
 from proxy.upstream.covering import CoveredHandshake, CoveredReply
 from proxy.upstream.headers import names_credential, request_headers, response_headers
 from proxy.upstream.stats import ClientStats
-from proxy.upstream.websocket import WebsocketClient
+from proxy.upstream.websockets import Websockets
 
 
 class Provider:
     """Sends attempts to one upstream."""
 
-    def __init__(self, settings: UpstreamEntry, client: Client, websockets: WebsocketClient) -> None:
+    def __init__(self, settings: UpstreamEntry, client: Client, websockets: Websockets) -> None:
         keys = [key.api_key.get_secret_value().encode() if key.api_key is not None else None for key in settings.keys]
         extra = tuple((name.encode(), value.encode()) for name, value in settings.headers.items())
         self.name = settings.name

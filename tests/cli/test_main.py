@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from proxy.cli.failure import CommandFailed
-from proxy.cli.lazy import function
 from proxy.cli.main import COMMANDS, main
 from proxy.errors import DatabaseUnavailable
+from proxy.lazy import function
 
 SCRIPT = Path(sys.executable).with_name("sidegate")
 ROOT = Path(__file__).parents[2]

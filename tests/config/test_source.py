@@ -91,7 +91,7 @@ def test_read_text_of_anchors_gives_the_same_value_twice():
         ("qqqqqq: 1", "f.yaml:1: qqqqqq: unknown key"),
         (
             "server: 5",
-            "f.yaml:1: server: is a section with the keys listen, surfaces, ops_listen, drain_s, flush_s, "
+            "f.yaml:1: server: is a section with the keys kind, listen, surfaces, ops_listen, drain_s, flush_s, "
             "keepalive_s, uvloop",
         ),
         ("data_dir: a\ndata_dir: b", "f.yaml:2: data_dir: is given twice; first in line 1"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from proxy.api.lazy import may_be_ours
 from proxy.config import schema
 from proxy.config.schema import Config, Limits
 from proxy.errors import InvalidRequest, PermissionDenied
@@ -68,7 +69,7 @@ async def data_port(pipeline=None, surfaces="all", **limits):
     metrics = Metrics(10)
     config = Config(limits=Limits(**limits), server=schema.Server(surfaces=surfaces))
     ingress = Ingress(Serving(config, pipeline or Pipeline(), Api()), metrics)
-    async with serving(ingress.handle) as server:
+    async with serving(ingress.handle, is_elsewhere=may_be_ours) as server:
         yield server, ingress, metrics
 
 

@@ -5,13 +5,20 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
 
 from proxy.config.schema import Limits
 from proxy.errors import ProxyError
+from proxy.ingress import own
+from proxy.ingress.lean import LeanServer
 from proxy.ingress.listener import Handler, SafeServer
 
 PATIENCE_S = 10.0
+KIND: ContextVar[str] = ContextVar("which server serves", default="lean")
 
 
 @dataclass
@@ -96,7 +103,7 @@ class Client:
 @dataclass
 class Server:
     port: int
-    manager: SafeServer
+    manager: LeanServer | SafeServer
     errors: list[ProxyError]
 
     @contextlib.asynccontextmanager
@@ -116,10 +123,28 @@ class Server:
             return await client.answer()
 
 
+def sent_by_ourselves(handler: Handler) -> Handler:
+    """Let a handler of a test answer with aiohttp's response where aiohttp does not send it."""
+
+    async def handle(asked):
+        response = await handler(asked)
+        if not isinstance(response, web.Response) or isinstance(asked, web.BaseRequest):
+            return response
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
+        is_last = response.keep_alive is False
+        return await own.answer(asked, response.status, headers, response.body or b"", is_last=is_last)
+
+    return handle
+
+
 @contextlib.asynccontextmanager
-async def serving(handler: Handler, limits: Limits | None = None, keepalive_s: float = 30.0) -> AsyncIterator[Server]:
+async def serving(
+    handler: Handler, limits: Limits | None = None, keepalive_s: float = 30.0, **lean: Any
+) -> AsyncIterator[Server]:
+    """`lean`: what the lean server alone has to know."""
     errors: list[ProxyError] = []
-    manager = SafeServer(handler, limits or Limits(), keepalive_s, errors.append)
+    given = (sent_by_ourselves(handler), limits or Limits(), keepalive_s, errors.append)
+    manager = LeanServer(*given, **lean) if KIND.get() == "lean" else SafeServer(*given)
     server = await asyncio.get_running_loop().create_server(manager, "127.0.0.1", 0)
     try:
         yield Server(server.sockets[0].getsockname()[1], manager, errors)

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from proxy.cli.lazy import function
+from proxy.lazy import function
 
 
 def test_function_of_a_target_returns_it():

@@ -1,0 +1,137 @@
+"""The server of a port: plain requests are served lean, the others by aiohttp's hardened protocol (`listener`).
+
+    connection --> LeanConnection --plain--> handler
+                        '--anything else: websocket, chunks, our own API, malformed--> SafeServer --> handler
+
+Why two: aiohttp reads everything, and takes a tenth of the CPU of a relayed request, a fifth of the start and 11 MB of
+memory. What it is needed for is rare in a sidecar, so it is loaded when the first such request comes, in a thread;
+others go on meanwhile. `server.kind: aiohttp` sends every connection there.
+
+Failure mode: a connection above the cap gets one 503 and is closed, wherever the others are served.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from proxy.config.schema import Limits
+from proxy.errors import Overloaded, ProxyError
+from proxy.ingress.lean_connection import LeanConnection
+from proxy.ingress.own import raw_answer
+from proxy.lazy import function
+
+_LISTENER = "proxy.ingress.listener:SafeServer"
+
+
+class LeanServer:
+    """Makes one `LeanConnection` per connection.
+
+    `is_elsewhere`: targets that aiohttp's protocol answers. `loads`: what its handler will import, as `module:name`.
+    """
+
+    def __init__(
+        self,
+        handler: Callable[[Any], Awaitable[Any]],
+        limits: Limits,
+        keepalive_s: float,
+        on_error: Callable[[ProxyError], None],
+        *,
+        is_elsewhere: Callable[[str], bool] = lambda _target: False,
+        loads: str | None = None,
+    ) -> None:
+        self.handler = handler
+        self.is_elsewhere = is_elsewhere
+        self._on_error = on_error
+        self._connections: set[LeanConnection] = set()
+        self._loads = [_LISTENER] if loads is None else [_LISTENER, loads]
+        self._other: Any = None
+        """aiohttp's server, once it is loaded."""
+        self._moves: set[asyncio.Task[None]] = set()
+        self.follow(limits, keepalive_s)
+
+    def follow(self, limits: Limits, keepalive_s: float) -> None:
+        """Set what counts from now on."""
+        self._limits = limits
+        self.keepalive_s = keepalive_s
+        self.line_bytes = limits.header_line_bytes
+        self.lines = limits.headers
+        if self._other is not None:
+            self._other.follow(limits, keepalive_s)
+
+    def __call__(self) -> LeanConnection:
+        """Return the protocol of a new connection."""
+        return LeanConnection(self, asyncio.get_running_loop())
+
+    @property
+    def connections(self) -> list[Any]:
+        """Every open connection, wherever it is served."""
+        return [*self._connections, *(self._other.connections if self._other is not None else ())]
+
+    def admit(self, connection: LeanConnection) -> bool:
+        """Count a new connection; False: it is one too many and was told so."""
+        others = 0 if self._other is None else len(self._other.connections)
+        if len(self._connections) + len(self._moves) + others >= self._limits.connections:
+            error = Overloaded(
+                f"Too many connections: the limit is {self._limits.connections}.",
+                code="too_many_connections",
+                retry_after_s=1.0,
+            )
+            self._on_error(error)
+            assert connection.transport is not None
+            connection.transport.write(raw_answer(error))
+            return False
+        self._connections.add(connection)
+        return True
+
+    def forget(self, connection: LeanConnection) -> None:
+        """Count it no more. Idempotent."""
+        self._connections.discard(connection)
+
+    def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Let aiohttp's protocol go on with what was read so far."""
+        if self._other is not None:
+            self._move(transport, data)
+            return
+        transport.pause_reading()
+        task = asyncio.get_running_loop().create_task(self._load_and_move(transport, data), name="load aiohttp")
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+
+    def pre_shutdown(self) -> None:
+        """Close idle connections."""
+        for connection in list(self._connections):
+            if connection.is_idle:
+                connection.close()
+        if self._other is not None:
+            self._other.pre_shutdown()
+
+    async def shutdown(self, timeout_s: float) -> None:
+        """Give running requests `timeout_s`, then end every connection."""
+        for move in list(self._moves):
+            move.cancel()
+        running = [one.task for one in self._connections if one.task is not None and not one.is_idle]
+        if running:
+            await asyncio.wait(running, timeout=timeout_s)
+        tasks = [one.task for one in self._connections if one.task is not None]
+        for connection in list(self._connections):
+            if connection.task is not None:
+                connection.task.cancel()
+            connection.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._other is not None:
+            await self._other.shutdown(timeout_s)
+
+    async def _load_and_move(self, transport: asyncio.Transport, data: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        make, *_ = await loop.run_in_executor(None, lambda: [function(target) for target in self._loads])
+        if self._other is None:
+            self._other = make(self.handler, self._limits, self.keepalive_s, self._on_error)
+        if not transport.is_closing():
+            self._move(transport, data)
+            transport.resume_reading()
+
+    def _move(self, transport: asyncio.Transport, data: bytes) -> None:
+        protocol = self._other()
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(data)

@@ -1,0 +1,333 @@
+"""One client connection of the lean server: plain requests one after the other, each with its answer.
+
+Theory of operation: bytes become a `LeanRequest`, one task per connection runs the handler for it, and what arrives
+meanwhile is either the request's body or waits for its turn. The first request that is not plain takes the connection
+with it: the server hands both to aiohttp's protocol, with the bytes as they came, and they never come back.
+
+    idle --plain head--> busy --answered--> idle         idle --anything else--> aiohttp
+                          '-- client gone: its task is cancelled, --error, Connection: close, body unread--> closed
+
+Flow control: a body pauses the socket while it is unread, so do requests that come too early. Time: an idle connection,
+or one whose head does not come to its end, is closed after `keepalive_s`; bodies and slow readers are watched by
+whoever waits for them.
+
+Failure mode: an exception that a handler lets escape closes the connection, whatever was sent on it.
+
+Source: RFC 9112 section 9 (connection management).
+"""
+
+import asyncio
+import logging
+import socket
+from contextlib import suppress
+from typing import Any, Final, Protocol, cast
+
+from proxy.exchange import Headers, Inbound
+from proxy.ingress.lean_body import LeanBody
+from proxy.ingress.lean_head import Head, is_whole, read_head
+
+_log = logging.getLogger("sidegate.ingress")
+_LINGER_S: Final = 2.0
+_VERSION: Final = (1, 1)
+
+
+class Server(Protocol):
+    """What a connection needs of its server."""
+
+    keepalive_s: float
+    line_bytes: int
+    lines: int
+
+    def handler(self, request: Any) -> Any:
+        """Answer a request; awaited, it returns a downstream."""
+
+    def admit(self, connection: "LeanConnection") -> bool:
+        """Count a new connection; False: it is one too many and was told so."""
+
+    def forget(self, connection: "LeanConnection") -> None:
+        """Count it no more. Idempotent."""
+
+    def is_elsewhere(self, target: str) -> bool:
+        """Tell whether aiohttp's protocol answers this target."""
+
+    def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Let aiohttp's protocol go on with what was read so far."""
+
+
+class LeanRequest:
+    """A plain request, with the attributes of `listener.RawRequest`."""
+
+    __slots__ = ("body", "content_length", "head", "protocol")
+
+    version = _VERSION
+    is_upgrade = ends_connection = expects_continue = False
+
+    def __init__(self, head: Head, content_length: int | None, body: LeanBody, protocol: "LeanConnection") -> None:
+        self.head = head
+        self.content_length = content_length
+        self.body = body
+        self.protocol = protocol
+
+    @property
+    def method(self) -> str:
+        """The method, in capitals."""
+        return self.head.method
+
+    @property
+    def target(self) -> str:
+        """The raw request target: never decoded, never normalised."""
+        return self.head.target
+
+    @property
+    def raw_header_lines(self) -> Headers:
+        """Header lines in order, names in the client's case, but for Content-Length."""
+        return self.head.headers
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client wants to keep the connection."""
+        return self.head.keep_alive
+
+    @property
+    def body_exists(self) -> bool:
+        """Whether a body was announced."""
+        return bool(self.content_length)
+
+    @property
+    def remote(self) -> str | None:
+        """The client's address."""
+        return self.protocol.peer
+
+    @property
+    def task(self) -> "asyncio.Task[None] | None":
+        """The task that serves the connection."""
+        return self.protocol.task
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """The connection; `None` once it is lost."""
+        return self.protocol.transport
+
+    @property
+    def writer(self) -> "LeanConnection":
+        """Who waits until the client has read."""
+        return self.protocol
+
+    def recall(self, version: object) -> Inbound | None:
+        """Return what the handler made of this head at an earlier request in the same version."""
+        made = self.head.made
+        return made[1] if made is not None and made[0] is version else None
+
+    def remember(self, version: object, inbound: Inbound) -> None:
+        """Keep what the handler made of this head."""
+        self.head.made = (version, inbound)
+
+
+class LeanConnection(asyncio.Protocol):
+    """`task` serves the requests, from the first on."""
+
+    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._loop = loop
+        self.transport: asyncio.Transport | None = None
+        self.peer: str | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.writing_paused = False
+        self._known: Head | None = None
+        self._request: LeanRequest | None = None
+        self._news: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._waiting = b""
+        """What came behind the present request, or a head without its end."""
+        self._closing = False
+        self._left = False
+        """Handed over: transport and client are aiohttp's."""
+        self._is_held = False
+        self._idle_since = loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """True while no request runs."""
+        return self._request is None
+
+    # What the transport tells.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        self.transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else None
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self._server.admit(self):
+            self._timer = self._loop.call_later(self._server.keepalive_s, self._check_idle)
+        else:
+            self.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Give bytes to the body they belong to, keep or begin what follows it."""
+        request = self._request
+        if self._closing:
+            return
+        if request is not None:
+            if not request.body.is_eof():
+                data = request.body.feed(data)
+            if data:
+                self._keep(data)
+        else:
+            self._begin(self._waiting + data if self._waiting else data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End whatever runs for this client."""
+        self.transport = None
+        self._closing = True
+        self._stop_timer()
+        self._server.forget(self)
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_exception(ConnectionResetError("connection lost"))
+            writable.exception()  # the task that waits for it is cancelled at the same time
+        if self.task is not None:
+            self.task.cancel()
+
+    def pause_writing(self) -> None:
+        """Note that the client does not read."""
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Note that the client has read."""
+        self.writing_paused = False
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    # What others ask.
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough. Raises ConnectionResetError: it is gone."""
+        if self.transport is None:
+            raise ConnectionResetError("connection lost")
+        if self.writing_paused:
+            if self._writable is None:
+                self._writable = self._loop.create_future()
+            await asyncio.shield(self._writable)
+
+    def hold(self) -> None:
+        """Read nothing more for now."""
+        if not self._is_held and self.transport is not None:
+            self._is_held = True
+            self.transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read again."""
+        if self._is_held and self.transport is not None and not self.transport.is_closing():
+            self._is_held = False
+            self.transport.resume_reading()
+
+    def close(self) -> None:
+        """Close after what was written has left. Idempotent."""
+        self._closing = True
+        self._stop_timer()
+        if self.transport is not None:
+            self.transport.close()
+
+    # Requests.
+
+    def _keep(self, data: bytes) -> None:
+        self._waiting += data
+        if len(self._waiting) > self._server.line_bytes:
+            self.hold()
+
+    def _begin(self, data: bytes) -> None:
+        """Begin the request whose head stands at the beginning of `data`, or wait for the head's end, or leave."""
+        known = self._known
+        found = None if known is None else known.follows(data)
+        if known is None or found is None:
+            read = read_head(data, line_bytes=self._server.line_bytes, lines=self._server.lines)
+            if read is None or self._server.is_elsewhere(read[0].target):
+                if read is None and not is_whole(data) and len(data) < self._server.line_bytes:
+                    self._waiting = data
+                else:
+                    self._leave(data)
+                return
+            known, found = read[0], read[1:]
+            self._known = known
+        length, size = found
+        end = size + (length or 0)
+        body = LeanBody(self, length or 0, data[size:end])
+        self._waiting = data[end:] if len(data) > end else b""
+        self._request = LeanRequest(known, length, body, self)
+        if self.task is None:
+            self.task = self._loop.create_task(self._serve(), name="client connection")
+        elif self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _leave(self, data: bytes) -> None:
+        self._left = self._closing = True
+        self._stop_timer()
+        self._waiting = b""
+        self._server.forget(self)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+        if self.transport is not None:
+            self._server.hand_over(self.transport, data)
+
+    async def _serve(self) -> None:
+        """Serve the requests of this connection, one after another, in this one task."""
+        try:
+            while (request := self._request or await self._next()) is not None:
+                answer = await self._server.handler(request)
+                if not request.body.is_eof():
+                    await self._linger(request.body)
+                if not answer.keep_alive or self._closing:
+                    return
+                self._end()
+        except ConnectionError:
+            pass
+        except Exception as error:
+            _log.error("connection failed", exc_info=error)
+        finally:
+            if not self._left:
+                self.close()
+
+    async def _next(self) -> LeanRequest | None:
+        """Wait for a request; `None`: the connection was handed over."""
+        while self._request is None and not self._left:
+            self._news = self._loop.create_future()
+            try:
+                await self._news
+            finally:
+                self._news = None
+        return self._request
+
+    def _end(self) -> None:
+        """Become idle, or begin what already waits."""
+        self._request = None
+        self._idle_since = self._loop.time()
+        self.go_on()
+        if self._waiting:
+            self._begin(self._waiting)
+
+    async def _linger(self, content: LeanBody) -> None:
+        """Read on for a moment, so that a client that still sends can read its answer; then close."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while not content.at_eof():
+                    await content.readany()
+
+    def _check_idle(self) -> None:
+        due = self._idle_since + self._server.keepalive_s
+        now = self._loop.time()
+        if self._request is not None:
+            due = now + self._server.keepalive_s
+        elif now >= due:
+            self.close()
+            return
+        self._timer = self._loop.call_at(due, self._check_idle)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,119 @@
+"""Read the head of a plain request; leave every other one to aiohttp's parser. Bytes in, facts out, no I/O.
+
+Plain is what official clients send: HTTP/1.1, one of the usual methods, a path, one Host, a body with its length or
+none. Chunked bodies, upgrades, `Expect`, HTTP/1.0, and whatever is malformed, ambiguous or beyond a limit are not
+refused here: `read_head` returns `None`, nothing was consumed, and the other parser judges the same bytes. So this file
+cannot be more lenient than that parser as long as everything it accepts is valid to the letter.
+
+A client sends the same head with every request of a connection, but for the length of the body. `Head.follows` tells
+whether bytes begin with a known head, so that its lines are read, checked and judged once.
+
+Every pattern is possessive: its time is linear in the size of the head, whatever the bytes are.
+
+Source: RFC 9112 sections 3 to 6; RFC 9110 sections 5.5, 5.6.2 and 8.6.
+"""
+
+import re
+from typing import Final
+
+from proxy.exchange import Header, Headers, Inbound
+
+_HEAD: Final = re.compile(
+    rb"(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) (/[A-Za-z0-9._~!$&'()*+,=:@/%?;-]*+) HTTP/1\.1\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+\r\n)++)\r\n"
+)
+_FIELD: Final = re.compile(rb"([^:\r\n]++):([^\r\n]*+)\r\n")
+_LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+_ELSEWHERE: Final = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"trailer", b"te", b"http2-settings"})
+"""Fields that change how a request is framed or answered."""
+_CONNECTION: Final = {b"keep-alive": True, b"close": False}
+_END: Final = b"\r\n\r\n"
+
+
+class Head:
+    """A plain head. `headers`: its lines in order, names in the client's case, but for Content-Length."""
+
+    __slots__ = ("_after", "_before", "headers", "keep_alive", "made", "method", "target")
+
+    def __init__(
+        self, method: str, target: str, headers: Headers, *, keep_alive: bool, wire: tuple[bytes, bytes]
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.made: tuple[object, Inbound] | None = None
+        """What the handler made of it in which version of the configuration, for the next request with this head."""
+        self._before, self._after = wire
+
+    def follows(self, data: bytes) -> tuple[int | None, int] | None:
+        """Return body length and size of the head if `data` begins with this head again, whatever its length."""
+        before, after = self._before, self._after
+        if not data.startswith(before):
+            return None
+        start = len(before)
+        if not after:
+            return None, start
+        end = data.find(b"\r", start, start + 16)
+        if end < 0 or not data.startswith(after, end) or not _LENGTH.fullmatch(data, start, end):
+            return None
+        return int(data[start:end]), end + len(after)
+
+
+def read_head(data: bytes, *, line_bytes: int, lines: int) -> tuple[Head, int | None, int] | None:
+    """Return the head that `data` begins with, the length of its body and its own size; `None`: not plain.
+
+    `line_bytes`: a longer head is not plain, so no line of it can be too long. `lines`: most lines of a plain head.
+    """
+    found = _HEAD.match(data, 0, line_bytes)
+    if found is None:
+        return None
+    method, target, block = found.groups()
+    fields = [(name, value.strip(b" \t")) for name, value in _FIELD.findall(block)]
+    framing = _framing(fields) if len(fields) < lines else None
+    if framing is None:
+        return None
+    keep_alive, at = framing
+    if at is None:
+        return _head(method, target, fields, keep_alive, (found[0], b"")), None, found.end()
+    length = fields.pop(at)[1]
+    start = _place_of(found, at, length)
+    wire = (data[:start], data[start + len(length) : found.end()])
+    return _head(method, target, fields, keep_alive, wire), int(length), found.end()
+
+
+def is_whole(data: bytes) -> bool:
+    """Tell whether a head has its end."""
+    return _END in data
+
+
+def _head(method: bytes, target: bytes, fields: list[Header], keep_alive: bool, wire: tuple[bytes, bytes]) -> Head:
+    return Head(method.decode(), target.decode(), tuple(fields), keep_alive=keep_alive, wire=wire)
+
+
+def _framing(fields: list[Header]) -> tuple[bool, int | None] | None:
+    """Return whether the connection is kept, and which field tells the length; `None`: not plain."""
+    keep_alive, at, hosts = True, None, 0
+    for index, (name, value) in enumerate(fields):
+        lowered = name.lower()
+        if lowered in _ELSEWHERE:
+            return None
+        if lowered == b"content-length":
+            if at is not None or not _LENGTH.fullmatch(value):
+                return None
+            at = index
+        elif lowered == b"connection":
+            wanted = _CONNECTION.get(value.lower())
+            if wanted is None:
+                return None
+            keep_alive = keep_alive and wanted
+        elif lowered == b"host":
+            hosts += 1
+    return (keep_alive, at) if hosts == 1 else None
+
+
+def _place_of(found: re.Match[bytes], index: int, length: bytes) -> int:
+    """Return where the digits of field number `index` stand."""
+    lines = found[3].split(b"\r\n")
+    start = found.start(3) + sum(len(line) + 2 for line in lines[:index])
+    return start + lines[index].index(length, lines[index].index(b":"))

@@ -1,0 +1,56 @@
+"""Answers that no provider gave: how an error, or a document of the ops port, reaches a client of either server."""
+
+import logging
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, Final
+
+from proxy.errors import ClientDisconnected, ProxyError, ShuttingDown
+from proxy.exchange import Delivery, Header, Headers
+from proxy.ingress.asked import Asked
+from proxy.ingress.downstream import HttpDownstream
+from proxy.openai.error_body import render
+from proxy.trace.record import trace_id
+
+_log = logging.getLogger("sidegate.ingress")
+_STALL_S: Final = 60.0
+SERVER: Final[Header] = (b"Server", b"sidegate")
+
+
+async def answer(
+    request: Asked, status: int, headers: Headers, body: bytes, *, is_last: bool = False
+) -> HttpDownstream:
+    """Send a whole answer; `is_last`: and close the connection."""
+    downstream = HttpDownstream(request, Delivery(), _STALL_S)
+    if is_last or request.ends_connection:
+        downstream.refuse_more()
+    with suppress(ClientDisconnected):
+        await downstream.send(status, HTTPStatus(status).phrase, headers, body)
+    return downstream
+
+
+async def refuse(request: Asked, error: ProxyError, more: Headers = ()) -> HttpDownstream:
+    """Answer with an error, and with an id by which its log line can be found."""
+    status, headers, body = render(error)
+    reference = trace_id(time.time_ns() // 1_000_000)
+    _log.info("refused", extra={"trace": reference, "status": status, "code": error.code})
+    ids = ((b"x-sidegate-trace-id", reference.encode()), (b"x-request-id", reference.encode()), SERVER)
+    return await answer(request, status, (*headers, *ids, *more), body, is_last=isinstance(error, ShuttingDown))
+
+
+def add_reference(response: Any) -> Any:
+    """Give an answer of aiohttp's that no provider gave the two ids that every answer carries."""
+    headers: MutableMapping[str, str] = response.headers
+    headers["x-sidegate-trace-id"] = headers["x-request-id"] = trace_id(time.time_ns() // 1_000_000)
+    headers["Server"] = "sidegate"  # aiohttp would tell its own and Python's versions
+    return response
+
+
+def raw_answer(error: ProxyError) -> bytes:
+    """Return an error as it is written to a connection that is not served at all."""
+    status, headers, body = render(error)
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())
+    return b"%b%bContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (head, lines, len(body), body)
