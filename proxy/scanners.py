@@ -35,7 +35,7 @@ class ChannelScanner(Protocol):
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """What was found so far; only ever grows."""
+        """What was found so far; the same list each time, which only ever grows."""
 
     @property
     def blocked(self) -> Finding | None:

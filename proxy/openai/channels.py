@@ -45,6 +45,8 @@ _LABELS: Final = frozenset(
     "voice".split()
 )
 """Members that hold no text of a model, whatever they hold."""
+_CHUNK: Final = _LABELS | {"choices"}
+_CHOICE: Final = _LABELS | {"delta"}
 _ECHOES: Final = frozenset(
     "instructions tools tool_choice metadata prompt user safety_identifier prompt_cache_key text reasoning".split()
 )
@@ -134,6 +136,34 @@ def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
         _walk(document, (), (), texts, in_pieces=in_pieces)
     _read_ends(kind, document, texts)
     return texts
+
+
+def read_usual(document: Any) -> Text | None:
+    """Return the one piece of text that an ordinary chunk is made of; `None` for whatever `read_event` has to read.
+
+    What it gives is what `read_event` would, for a quarter of the cost (bench/policy_relay.py).
+    """
+    if type(document) is not dict or not document.keys() <= _CHUNK:
+        return None
+    choices = document.get("choices")
+    if type(choices) is not list or len(choices) != 1:
+        return None
+    choice = choices[0]
+    if type(choice) is not dict or not choice.keys() <= _CHOICE or choice.get("finish_reason"):
+        return None
+    index, delta = choice.get("index"), choice.get("delta")
+    if type(index) is not int or type(delta) is not dict:
+        return None
+    found = None
+    for name, value in delta.items():
+        if not value or name in _LABELS:
+            continue
+        if found is not None or type(value) is not str or name in _ATOMS or name in _MAYBE_MEDIA:
+            return None
+        found = name
+    if found is None:
+        return None
+    return Text(("choices", index, found), ("choices", 0, "delta", found), delta[found], "text")
 
 
 def read_plain(dialect: Dialect, data: bytes) -> Texts:

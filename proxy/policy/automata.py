@@ -9,6 +9,7 @@ Source: https://github.com/google/re2/blob/main/python/re2.py
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final
 
 import re2
@@ -71,12 +72,16 @@ class Ending:
     def __init__(self, endings: list[str]) -> None:
         self.pattern = f"(?:{'|'.join(endings)})\\z" if endings else ""
         """The whole of it, for a `Gate`."""
-        self._match = Automaton(self.pattern)._match if endings else None
+        self._match = Automaton(self.pattern)._match if endings else _nowhere
+        self.find: Callable[[bytes, int, int], Spans] = partial(self._match, _SEARCH)
+        """Gives what `start` does between two places, as a span; (-1, -1) where there is none."""
 
     def start(self, data: bytes, at: int) -> int:
         """Return where the longest ending begins that begins at `at` or later; the size of `data` where none does."""
-        if self._match is None:
-            return len(data)
         size = len(data)
-        start: int = self._match(_SEARCH, data, at, size)[0][0]
+        start = self.find(data, at, size)[0][0]
         return size if start < 0 else start
+
+
+def _nowhere(_anchor: object, _data: bytes, _at: int, _end: int) -> Spans:
+    return [_NOWHERE]

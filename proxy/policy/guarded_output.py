@@ -42,19 +42,16 @@ class GuardedOutput:
 class GuardedChannel:
     """One channel of an answer."""
 
-    __slots__ = ("_failed", "_fault", "_scanner", "_untaken")
+    __slots__ = ("_failed", "_fault", "_scanner", "_untaken", "findings")
 
     def __init__(self, scanner: ChannelScanner, fault: Fault) -> None:
+        self.findings: Sequence[Finding] = scanner.findings
+        """What was found so far."""
         self._scanner = scanner
         self._fault = fault
         self._failed = False
         self._untaken = ""
         """What the scanner has been given and has not decided."""
-
-    @property
-    def findings(self) -> Sequence[Finding]:
-        """What was found so far."""
-        return self._scanner.findings
 
     @property
     def blocked(self) -> Finding | None:
@@ -71,8 +68,8 @@ class GuardedChannel:
                 self._failed = True
                 self._fault(error)
             else:
-                taken = sum(piece.taken for piece in pieces) if pieces else 0
-                self._untaken = text[taken:]
+                taken = pieces[0].taken if len(pieces) == 1 else sum([piece.taken for piece in pieces])
+                self._untaken = text[taken:] if taken < len(text) else ""
                 return pieces
         self._untaken = ""
         return [stream_scan.Piece(text, len(text))] if text else []

@@ -32,7 +32,13 @@ class Openings:
     def __init__(self, rules: Sequence[Rule]) -> None:
         trees = [prefixes.parse(rule.pattern) for rule in rules]
         openings = [_opening(rule, tree) for rule, tree in zip(rules, trees, strict=True)]
-        self._opening = Ending(openings)
+        begun = [
+            _left(rule, tree) + prefixes.begun(prefixes.loosened(tree)) for rule, tree in zip(rules, trees, strict=True)
+        ]
+        self.begun = f"(?:{'|'.join(begun)})\\z"
+        """Matches where `opening` finds anything, for a `Gate`."""
+        self.opening = Ending(openings)
+        """What a match that goes on may begin with, what stands before it included."""
         self._by_reach = _by_reach(trees, openings)
         splits = [split for tree in trees if (split := prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP))]
         self.lead = Ending([lead + prefixes.closure(rest) for lead, rest in splits])
@@ -41,7 +47,7 @@ class Openings:
 
     def start(self, data: bytes, at: int) -> int:
         """Return the first place from `at` on where a match may begin that `data` does not decide."""
-        return max(at, self._opening.start(data, max(0, at - boundaries.REACH)))
+        return max(at, self.opening.start(data, max(0, at - boundaries.REACH)))
 
     def settled(self, data: bytes, at: int) -> int:
         """Return the same where the open part is long."""

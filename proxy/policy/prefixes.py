@@ -90,6 +90,12 @@ def closure(tree: Group) -> str:
     return _group_prefixes(tree)
 
 
+def begun(tree: Group) -> str:
+    """Return a pattern for every beginning of a match of `tree` but the empty one, the whole one included."""
+    branches = (_sequence_begun(branch) for branch in tree.branches)
+    return tree.opening + "|".join(filter(None, branches)) + ")"
+
+
 def source(node: Node) -> str:
     """Return `node` as pattern text without capturing groups."""
     match node:
@@ -219,6 +225,30 @@ def _sequence_prefixes(nodes: Sequence) -> str:
             case _:
                 rest = f"(?:{_prefixes(node)}|{source(node)}{rest})"
     return rest
+
+
+def _sequence_begun(nodes: Sequence) -> str:
+    """Return the same for a sequence, as alternatives: some of its first node, or of the next if it is optional."""
+    if not nodes:
+        return ""
+    node, following = nodes[0], nodes[1:]
+    rest = _sequence_prefixes(following)
+    match node:
+        case Atom(text):
+            return text + rest
+        case Mark(text):
+            later = _sequence_begun(following)
+            return f"{text}(?:{later})" if later else ""
+        case Group():
+            return f"{begun(node)}|{source(node)}{rest}"
+        case Repeat(Atom(text), low, high):
+            ways = [text + _bounds(1, low - 1)] if low > 1 else []
+        case Repeat(Group() as inner, low, high):
+            ways = [source(inner) + _bounds(0, None if high is None else max(high - 1, 0)) + begun(inner)]
+    ways.append(source(node.node) + _bounds(max(low, 1), high) + rest)
+    if low == 0:
+        ways.append(_sequence_begun(following))
+    return "|".join(filter(None, ways))
 
 
 def _bounds(low: int, high: int | None) -> str:

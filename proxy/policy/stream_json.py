@@ -154,7 +154,7 @@ class JsonScanner:
         scanner = self._scanner
         if scanner is not None:
             told = len(scanner.findings)
-            self._pieces += scanner.take(meant, written, final)
+            self._pieces += scanner.pieces(meant, final, written)
             self.findings += scanner.findings[told:]
             self.blocked = scanner.blocked
             self._position += size

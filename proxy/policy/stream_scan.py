@@ -126,33 +126,30 @@ class StreamScanner:
         """Return what was held back: the text ends here, nothing may be fed after it."""
         return "".join(piece.text for piece in self.pieces("", final=True))
 
-    def pieces(self, delta: str, final: bool = False) -> list[Piece]:
-        """Do what `feed` does, or `flush` if `final`, and tell text from masks."""
-        return self.take(delta, None, final)
+    def pieces(self, delta: str, final: bool = False, written: list[tuple[int, str]] | None = None) -> list[Piece]:
+        """Do what `feed` does, or `flush` if `final`, and tell text from masks.
 
-    def take(self, meant: str, written: list[tuple[int, str]] | None, final: bool) -> list[Piece]:
-        """Take text that is written otherwise than it is meant; see `Window.append`. Pieces are of what is written."""
+        `written`: where the text is written otherwise than it is meant (`Window.append`); pieces are what is written.
+        """
         if self.blocked is not None:
             return []
-        self._window.append(meant, written)
-        if not final and self._window.end < self._look_at and (stop := self._open_from()) is not None:
-            pieces: list[Piece] = []
-            self._let_out(pieces, stop)
-            return pieces
+        window = self._window
+        window.append(delta, written)
+        if not final and window.end < self._look_at:
+            # A glance: what it tells is what a closer look would.
+            stop = self._plan.held.open_from(window.data, self._settled, self._cover - window.base)
+            if stop is not None:
+                pieces: list[Piece] = []
+                self._let_out(pieces, window.base + stop)
+                return pieces
         self._advance(self._held, self._plan.held, final)
-        if final or self._window.end - self._noted_at >= _BATCH:
+        if final or window.end - self._noted_at >= _BATCH:
             self._advance(self._noted, self._plan.noted, final)
-            self._noted_at = self._window.end
+            self._noted_at = window.end
         pieces = self._release(final)
         self._shift()
         self._settle()
         return pieces
-
-    def _open_from(self) -> int | None:
-        """Return up to where text may leave, if a glance tells; what it tells is what a closer look would."""
-        window = self._window
-        stop = self._plan.held.open_from(window.data, self._settled, self._cover - window.base)
-        return None if stop is None else window.base + stop
 
     def _settle(self) -> None:
         """Note from where a glance has to look, and when a closer look is due: at once where something is found."""

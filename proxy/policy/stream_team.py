@@ -4,7 +4,8 @@
     glance     `open_from`: nothing can have been found, and this is where it could begin that something will be
 
 Nearly every piece of a stream needs the glance alone: one pass of the gate over the last few dozen bytes, which also
-knows whether a context leads to a secret at the end, and one question for each group of rules that has no context.
+knows whether anything begins at the end that could become a match, and whether a context leads to a secret there. Only
+then a group is asked where it begins.
 
 Rule of the file: a glance says less than a closer look could, never more; what it does not know is `None`.
 """
@@ -31,10 +32,11 @@ class Team:
             rules = [matcher.rule for matcher in matchers]
             self.watches.append(Watch(tuple(matchers), Openings(rules), leads, kept))
             self._members += ((number, index) for index in range(len(rules)))
-        leading = [watch.openings.lead.pattern for watch in self.watches if watch.leads]
         rules_in_order = [matcher.rule for watch in self.watches for matcher in watch.matchers]
-        self._gate = openings.gate(rules_in_order, leading).hits
-        self._without_lead = [(watch.openings, watch.kept > 0) for watch in self.watches if not watch.leads]
+        self._open = [(watch.openings.opening.find, watch.kept > 0) for watch in self.watches if not watch.leads]
+        begun = [watch.openings.begun for watch in self.watches if not watch.leads]
+        leading = [watch.openings.lead.pattern for watch in self.watches if watch.leads]
+        self._gate = openings.gate(rules_in_order, [*begun, *leading]).hits
 
     def hits(self, data: bytes) -> dict[int, list[int]]:
         """Return for each watch which of its rules may match in `data`; watches without one are left out."""
@@ -50,27 +52,22 @@ class Team:
 
         `cover`: where the last mask ends; before it no mask keeps anything.
         """
-        if not self._members:
-            return len(data)
-        hits = self._gate(data[max(0, at - boundaries.REACH) :])
-        if hits and not self._are_void(hits, data, at):
-            return None
         stop = size = len(data)
-        for group, keeps in self._without_lead:
-            place = group.start(data, at)
-            if place < size:
+        before = at - boundaries.REACH if at > boundaries.REACH else 0
+        for member in self._gate(data[before:]) if self._members else ():
+            group = member - len(self._members)
+            if group >= len(self._open) or (group < 0 and self._matches(member, data, at)):
+                return None
+            if group >= 0:
+                find, keeps = self._open[group]
+                place = max(at, find(data, before, size)[0][0])
                 stop = min(stop, head_end(data, place) if keeps and place >= cover else place)
         return stop
 
-    def _are_void(self, hits: list[int], data: bytes, at: int) -> bool:
-        """Tell whether no pattern matches of the rules that the gate named."""
-        for member in hits:
-            if member >= len(self._members):
-                return False
-            number, index = self._members[member]
-            if self.watches[number].matchers[index].search(data, at) is not None:
-                return False
-        return True
+    def _matches(self, member: int, data: bytes, at: int) -> bool:
+        """Tell whether the pattern of a rule that the gate named matches, too."""
+        number, index = self._members[member]
+        return self.watches[number].matchers[index].search(data, at) is not None
 
 
 def head_end(data: bytes, at: int) -> int:

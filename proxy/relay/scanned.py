@@ -21,13 +21,13 @@ Rule of the file: no I/O, and no event is parsed here. Failure mode: an answer t
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from proxy.errors import PolicyViolation, ProxyError
 from proxy.exchange import Dialect
 from proxy.findings import Finding
-from proxy.openai.channels import ALL, Key, Text, Whole, place_of, read_event, read_plain
+from proxy.openai.channels import ALL, Key, Text, Whole, place_of, read_event, read_plain, read_usual
 from proxy.openai.documents import dump_exact
 from proxy.openai.masked_text import alone, with_texts
 from proxy.relay.waiting import Channel, Item
@@ -74,8 +74,11 @@ class ScannedStream(Generic[Raw]):
     def take(self, raw: Raw, data: bytes, name: bytes | None, document: Any) -> list[Raw]:
         """Take one event and return what may leave now. `document`: `data`, decoded; `None` if it is no JSON.
 
-        Cost for an ordinary event: about 3 us on top of what the scanner needs (bench/policy_stream.py).
+        Cost for an ordinary event: see bench/policy_relay.py.
         """
+        text = read_usual(document)
+        if text is not None and (channel := self._channels.get(text.key)) is not None:
+            return self._take_usual(raw, data, document, text, channel)
         texts = read_plain(self._dialect, data) if document is None else read_event(self._dialect, name, document)
         item = Item(raw, data, document, len(data))
         characters = 0
@@ -99,6 +102,23 @@ class ScannedStream(Generic[Raw]):
             left.append(self._finished(item))
             return left
         return left + self._queued(item)
+
+    def _take_usual(self, raw: Raw, data: bytes, document: Any, text: Text, channel: Channel[Raw]) -> list[Raw]:
+        """Take an event that is one piece of a channel that is known."""
+        self._scanner.saw(len(text.text))
+        pieces = self._shown(channel, text)
+        self._note(channel)
+        is_decided = self._is_decided(channel, pieces)
+        if is_decided and self.error is None:
+            left = self._release() if self._queue else []
+            if not self._queue:
+                left.append(raw)
+                return left
+            return left + self._queued(Item(raw, data, document, len(data)))
+        item = Item(raw, data, document, len(data))
+        if not is_decided:
+            self._hold(channel, text, item, pieces)
+        return self._cut(item) if self.error is not None else self._queued(item)
 
     def pass_by(self, raw: Raw, size: int) -> list[Raw]:
         """Take what has no text to look at: it keeps its place. `size`: in bytes."""
@@ -127,16 +147,27 @@ class ScannedStream(Generic[Raw]):
         if channel is None:
             self._look_at(Whole(text.path, text.text, text.kind), item)
             return
-        length = len(text.text)
-        pieces = channel.scanner.pieces(text.text)
-        channel.fed += length
-        if self._edits:
-            if len(pieces) == 1 and pieces[0].taken == length and not pieces[0].masked and channel.is_even:
-                channel.decided += length
-            else:
-                channel.wait_for(text, item)
-                self._place(channel, pieces)
+        pieces = self._shown(channel, text)
+        if not self._is_decided(channel, pieces):
+            self._hold(channel, text, item, pieces)
         self._note(channel)
+
+    def _shown(self, channel: Channel[Raw], text: Text) -> Sequence[Piece]:
+        channel.fed += len(text.text)
+        return channel.scanner.pieces(text.text)
+
+    def _is_decided(self, channel: Channel[Raw], pieces: Sequence[Piece]) -> bool:
+        """Tell whether a text that was just shown may leave as it came, and all of its channel before it."""
+        if not self._edits:
+            return True
+        ready = channel.settle(pieces)
+        self._ready += ready or 0
+        return ready is not None
+
+    def _hold(self, channel: Channel[Raw], text: Text, item: Item[Raw], pieces: Sequence[Piece]) -> None:
+        """Let `item` wait for a text that was just shown, and hand out what is decided."""
+        channel.wait_for(text, item)
+        self._place(channel, pieces)
 
     def _opened(self, text: Text) -> Channel[Raw] | None:
         key = text.key
@@ -152,9 +183,7 @@ class ScannedStream(Generic[Raw]):
     def _place(self, channel: Channel[Raw], pieces: Iterable[Piece]) -> None:
         """Hand out what was decided to the events that it came in."""
         for piece in pieces:
-            for item in channel.place(piece):
-                if item.is_queued and not item.open:
-                    self._ready += 1
+            self._ready += channel.place(piece)
 
     def _note(self, channel: Channel[Raw]) -> None:
         """Put on record what a channel has found; end the answer if it was blocked."""
@@ -185,7 +214,7 @@ class ScannedStream(Generic[Raw]):
             self.error = forbidden(place_of(whole.path), result.blocked)
             item.is_withheld = True
         if result.text is not text and self._edits:
-            item.edits[whole.path] = result.text
+            item.edits = {**(item.edits or {}), whole.path: result.text}
 
     def _end(self, prefix: Key) -> None:
         """Decide what is open in all channels whose names begin with `prefix`."""
@@ -233,7 +262,7 @@ class ScannedStream(Generic[Raw]):
                 is_late = self._ready and self._clock() - first.since > _PATIENCE_S
                 if not is_late and self._held_bytes - first.size <= MOST_HELD_BYTES:
                     break
-                for waiting in tuple(first.open):
+                for waiting in first.still_open():
                     waiting.channel.pass_rest_on(waiting)
                 self._ready += 1
             out.append(self._finished(self._unqueued()))
@@ -258,8 +287,8 @@ class ScannedStream(Generic[Raw]):
             item = self._unqueued()
             if item.is_withheld or (item.open and not item.says_something):
                 continue
-            for waiting in item.open:
-                waiting.changed = True
+            for waiting in item.still_open():
+                waiting.cut()
             out.append(self._finished(item))
         self._queue.clear()
         self._channels.clear()
@@ -268,9 +297,7 @@ class ScannedStream(Generic[Raw]):
 
     def _finished(self, item: Item[Raw]) -> Raw:
         """Return an event as it leaves."""
-        if not item.waiting and not item.edits:
-            return item.raw
-        changed = {waiting.path: "".join(waiting.out) for waiting in item.waiting if waiting.changed} | item.edits
+        changed = item.changes()
         if not changed:
             return item.raw
         if item.document is None:

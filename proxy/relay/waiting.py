@@ -9,7 +9,7 @@ takes are accounted for, each in the event it came in, until an event has to lea
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from proxy.openai.channels import Path, Text
@@ -21,7 +21,19 @@ Raw = TypeVar("Raw")
 class Item(Generic[Raw]):
     """One event on its way."""
 
-    __slots__ = ("data", "document", "edits", "is_queued", "is_withheld", "open", "raw", "since", "size", "waiting")
+    __slots__ = (
+        "changed",
+        "data",
+        "document",
+        "edits",
+        "is_queued",
+        "is_withheld",
+        "open",
+        "raw",
+        "since",
+        "size",
+        "waiting",
+    )
 
     def __init__(self, raw: Raw, data: bytes, document: Any, size: int) -> None:
         self.raw = raw
@@ -30,9 +42,11 @@ class Item(Generic[Raw]):
         self.document = document
         self.waiting: list[Waiting[Raw]] = []
         """Its texts that were not decided at once."""
-        self.open: list[Waiting[Raw]] = []
-        """Those that are not decided yet."""
-        self.edits: dict[Path, str] = {}
+        self.open = 0
+        """How many of them are not decided yet."""
+        self.changed = False
+        """One of them leaves otherwise than it came."""
+        self.edits: dict[Path, str] | None = None
         """Texts that came whole and hold a finding, as they may leave."""
         self.is_queued = False
         self.is_withheld = False
@@ -42,18 +56,29 @@ class Item(Generic[Raw]):
     @property
     def holds_blocked(self) -> bool:
         """True where the finding that ends the answer begins in this event."""
-        return self.is_withheld or any(waiting.channel.scanner.blocked is not None for waiting in self.open)
+        return self.is_withheld or any(waiting.channel.scanner.blocked is not None for waiting in self.still_open())
 
     @property
     def says_something(self) -> bool:
         """True where the event, cut to what is decided, is more than an empty frame."""
-        return len(self.open) < len(self.waiting) or any(any(waiting.out) for waiting in self.waiting)
+        return self.open < len(self.waiting) or any(waiting.says_something for waiting in self.waiting)
+
+    def still_open(self) -> "list[Waiting[Raw]]":
+        """Return its texts that are not decided yet."""
+        return [waiting for waiting in self.waiting if waiting.is_open]
+
+    def changes(self) -> dict[Path, str]:
+        """Return the texts that leave otherwise than they came."""
+        if not self.changed:
+            return self.edits or {}
+        changed = {waiting.path: waiting.leaves() for waiting in self.waiting if waiting.changed}
+        return changed | self.edits if self.edits else changed
 
 
 class Waiting(Generic[Raw]):
     """A text in an event, from character `start` to `end` of its channel, and what is decided of it."""
 
-    __slots__ = ("changed", "channel", "end", "item", "out", "path", "start", "text")
+    __slots__ = ("_out", "_written", "changed", "channel", "end", "item", "path", "start", "text")
 
     def __init__(self, channel: "Channel[Raw]", item: Item[Raw], path: Path, text: str, end: int) -> None:
         self.channel = channel
@@ -62,11 +87,46 @@ class Waiting(Generic[Raw]):
         self.text = text
         self.start = end - len(text)
         self.end = end
-        self.out: list[str] = []
         self.changed = False
         """What leaves is not what came."""
+        self._out = ""
+        """What leaves of the text up to its character `_written`; all behind that leaves as it came."""
+        self._written = 0
         item.waiting.append(self)
-        item.open.append(self)
+        item.open += 1
+
+    @property
+    def is_open(self) -> bool:
+        """True while not all of it is decided."""
+        return self.end > self.channel.decided
+
+    @property
+    def says_something(self) -> bool:
+        """True where any of it leaves that is decided."""
+        return bool(self._out) or self.channel.decided - self.start > self._written
+
+    def mask(self, at: int, mask: str) -> None:
+        """Put a mask at the place `at` of the channel."""
+        self._out += self.text[self._written : at - self.start] + mask
+        self.leave_out(at)
+
+    def leave_out(self, until: int) -> None:
+        """Let nothing leave up to the place `until` but what is noted already."""
+        self._written = until - self.start
+        self.changed = self.item.changed = True
+
+    def cut(self) -> str:
+        """End the text where it is not decided; return what is cut off."""
+        at = self.channel.decided - self.start
+        rest, self.text = self.text[at:], self.text[:at]
+        self.end = self.channel.decided
+        self.item.open -= 1
+        self.changed = self.item.changed = True
+        return rest
+
+    def leaves(self) -> str:
+        """Return the text as it leaves."""
+        return self._out + self.text[self._written :]
 
 
 class Channel(Generic[Raw]):
@@ -87,11 +147,6 @@ class Channel(Generic[Raw]):
         """The event that `rest` came in, and where."""
         self._open: deque[Waiting[Raw]] = deque()
 
-    @property
-    def is_even(self) -> bool:
-        """True where nothing waits: what is decided at once is then the whole text of its event."""
-        return not self._open and not self.rest
-
     def wait_for(self, text: Text, item: Item[Raw]) -> None:
         """Note the text that was just shown to the scanner, after whatever is left from before."""
         self._adopt(item, text.path, self.rest + text.text)
@@ -100,47 +155,56 @@ class Channel(Generic[Raw]):
         """Give what is left to an event of its own."""
         self._adopt(item, self.last[1], self.rest)
 
-    def place(self, piece: Piece) -> Iterable[Item[Raw]]:
-        """Write a piece into the events it stands for; yield those of which it decides a text.
+    def settle(self, pieces: Sequence[Piece]) -> int | None:
+        """Decide that all leaves as it came, where `pieces` say so; then there is nothing more to place.
+
+        Return how many events that wait are decided now; `None` where not all is decided, or something is changed.
+        """
+        if len(pieces) != 1 or pieces[0].masked or self.rest or self.decided + pieces[0].taken != self.fed:
+            return None
+        self.decided, ready = self.fed, 0
+        while self._open:
+            item = self._open.popleft().item
+            item.open -= 1
+            ready += item.is_queued and not item.open
+        return ready
+
+    def place(self, piece: Piece) -> int:
+        """Hand out what was decided to the events it stands for; return how many that wait are decided now.
 
         A mask stands where the finding begins; what it hides further on leaves a gap.
         """
-        rest = piece.taken
-        if piece.masked and self._open:
-            self._open[0].out.append(piece.text)
-            self._open[0].changed = True
-        while rest > 0 and self._open:
-            waiting = self._open[0]
-            taken = min(rest, waiting.end - self.decided)
+        waiting_texts, until, ready = self._open, self.decided + piece.taken, 0
+        if piece.masked and waiting_texts:
+            waiting_texts[0].mask(self.decided, piece.text)
+        while waiting_texts and self.decided < until:
+            waiting = waiting_texts[0]
+            self.decided = min(until, waiting.end)
             if piece.masked:
-                waiting.changed = True
-            else:
-                at = self.decided - waiting.start
-                waiting.out.append(waiting.text[at : at + taken])
-            self.decided += taken
-            rest -= taken
+                waiting.leave_out(self.decided)
             if self.decided == waiting.end:
-                self._open.popleft()
-                waiting.item.open.remove(waiting)
-                yield waiting.item
+                del waiting_texts[0]
+                item = waiting.item
+                item.open -= 1
+                ready += item.is_queued and not item.open
+        return ready
 
     def pass_rest_on(self, waiting: Waiting[Raw]) -> None:
         """Take what is not decided away from the first event that waits: it goes on with the next one."""
-        rest = waiting.text[self.decided - waiting.start :]
-        self._open.popleft()
-        waiting.changed = True
-        waiting.item.open.remove(waiting)
+        rest = waiting.cut()
+        del self._open[0]
         if self._open:
             following = self._open[0]
             following.text = rest + following.text
             following.start -= len(rest)
-            following.changed = True
+            following.changed = following.item.changed = True
         else:
             self.rest = rest
             self.last = waiting.item, waiting.path
 
     def _adopt(self, item: Item[Raw], path: Path, text: str) -> None:
         waiting = Waiting(self, item, path, text, self.fed)
-        waiting.changed = bool(self.rest)
+        if self.rest:
+            waiting.changed = item.changed = True
+            self.rest = ""
         self._open.append(waiting)
-        self.rest = ""

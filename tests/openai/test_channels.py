@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.openai.channels import ALL, PLAIN, place_of, read_document, read_event, read_plain
+from proxy.openai.channels import ALL, PLAIN, place_of, read_document, read_event, read_plain, read_usual
 
 AT = {"item_id": "i", "output_index": 2, "content_index": 1}
 AUDIO = ("choices", 0, "message", "audio")
@@ -388,6 +388,44 @@ def test_anything_when_read_then_nothing_raises_and_paths_lead_to_the_texts(docu
                 value = value[step]
             assert value == piece.text
             assert json.dumps(place_of(piece.path)).isascii()
+
+
+USUAL = (
+    chunk(delta(content=" hi")),
+    chunk(delta(2, role="assistant", content="", reasoning_content="so"), usage=None, obfuscation="xyz"),
+    chunk(delta(content="a", reasoning="b")),
+    chunk(delta(content="a") | {"finish_reason": "stop"}),
+    chunk(delta(content="a") | {"index": None}),
+    chunk(delta(content="a") | {"text": "b"}),
+    chunk(delta(content="a"), delta(1, content="b")),
+    chunk(delta(content="a"), note="b"),
+    chunk(delta(content=["a"])),
+    chunk(delta(title="a")),
+    chunk(delta(data="a")),
+    chunk(delta()),
+    chunk({"index": 0, "delta": "a"}),
+    chunk(None),
+)
+
+
+@pytest.mark.parametrize("document", USUAL)
+def test_usual_chunk_when_it_is_one_piece_of_text_then_nothing_else_is_in_it(document):
+    assert (read_usual(document) is not None) == (document in USUAL[:2])
+    assert_same(document)
+
+
+@given(JSON)
+def test_usual_chunk_when_it_is_anything_then_it_is_read_as_any_event(document):
+    assert_same(document)
+    assert_same({"choices": [{"index": 0, "delta": document}]})
+    assert_same({"choices": [document]})
+
+
+def assert_same(document):
+    if (usual := read_usual(document)) is not None:
+        texts = read_event("chat", None, document)
+        assert texts.pieces == [usual]
+        assert not (texts.wholes or texts.ends or texts.missed or texts.failed)
 
 
 def test_document_when_it_is_nested_deeply_then_it_is_read_all_the_same():

@@ -11,6 +11,7 @@ from proxy.policy.prefixes import (
     Group,
     UnsupportedPattern,
     begins_with_word,
+    begun,
     closure,
     loosened,
     parse,
@@ -82,6 +83,20 @@ def test_closure_matches_exactly_the_words_that_can_be_continued(pattern: str) -
         more = (word + tail for tail in WORDS)
         is_longer = greatest is None or greatest > len(word) + LONGEST
         assert is_longer or any(whole.fullmatch(longer) for longer in more), word
+
+
+@settings(max_examples=80, deadline=None)
+@given(pattern=patterns())
+def test_begun_matches_what_the_closure_does_but_the_empty_text(pattern: str) -> None:
+    tree = parse(pattern)
+    closed, started = re2.compile(closure(tree)), re2.compile(begun(tree))
+    for word in WORDS[1:]:
+        assert (started.fullmatch(word) is not None) == (closed.fullmatch(word) is not None)
+
+
+def test_begun_when_a_pattern_is_never_empty_then_it_is_not_either() -> None:
+    for pattern in TOKENS:
+        assert re2.compile(begun(parse(pattern))).fullmatch("") is None
 
 
 @settings(max_examples=60, deadline=None)
