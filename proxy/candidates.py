@@ -1,6 +1,6 @@
 """The nouns of routing: where a request may go, and why. `proxy.exchange` offers the same names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.config.routing import Layer
@@ -27,6 +27,8 @@ class Candidate:
     """Its maximum was lowered to what a request may cost: `bound.output_tokens` must be written into the body."""
     bound: Bound | None = None
     """The most it may use and cost; `None` where the plan did not need to know."""
+    capabilities: frozenset[str] = frozenset()
+    """What the layers say that the model can do; empty for a model that the client named."""
 
 
 @dataclass(slots=True)
@@ -52,3 +54,29 @@ class RoutePlan:
     complexity: Complexity | None = None
     """`None` where nobody asked for it."""
     rejected: tuple[Rejection, ...] = ()
+    max_cost_nanos: int | None = None
+    """What all calls of the request may cost together, where its project says so."""
+
+
+@dataclass(slots=True)
+class Escalated:
+    """An answer that was replaced by one of a higher layer. `because`: a weakness of `routing.checks`."""
+
+    origin: Layer | None
+    target: Layer | None
+    because: str
+
+
+@dataclass(slots=True)
+class Judgement:
+    """What was found of an answer before the client got any of it."""
+
+    check: str | None = None
+    """`passed`, `unchecked`, or the weakness of the answer that is delivered; `None` where answers are not checked."""
+    because: str | None = None
+    """Why it is unchecked, or why no answer of a higher layer took the place of a weak one."""
+    escalated: list[Escalated] = field(default_factory=list)
+    cross_check: str | None = None
+    """`agreed`, `arbitrated`, `escalated`, `disputed` or `unchecked`; `None` where nobody asked for it."""
+    cross_because: str | None = None
+    """Why it is unchecked, or why a disputed answer was not replaced."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from proxy.candidates import Candidate as Candidate
+from proxy.candidates import Judgement as Judgement
 from proxy.candidates import RoutePlan as RoutePlan
 from proxy.errors import ProxyError
 from proxy.findings import Verdict
@@ -212,9 +213,13 @@ class Attempt:
     credential: int = 0
     """Which of the upstream's credentials was used."""
     why: str = "first"
-    """What made it: first, retry or fallback."""
+    """What made it: first, retry, fallback, escalate, review or arbitrate."""
     failure: str | None = None
-    """Why its answer was not used, a word of `routing.retry`; `None` for the one that the client gets."""
+    """Why its answer was not used, a word of `routing.retry` or `routing.checks`; `None` for the one that was."""
+    check: str | None = None
+    """What was found of its answer; of a review: its verdict. `None` where nobody looked."""
+    request: ParsedRequest | None = None
+    """What it sends in the place of the client's request: a review's question."""
     bound: Bound | None = None
     """What was reserved for it, once a later attempt has a reservation of its own."""
     sent: bool = False
@@ -227,6 +232,16 @@ class Attempt:
     """The provider's `x-request-id`."""
     error: ProxyError | None = None
     meter: Meter = field(default_factory=Meter)
+    collected: Meter | None = None
+    """What was counted while its answer was collected, before `meter` counted it anew on its way to the client."""
+
+    @property
+    def used(self) -> Meter:
+        """What is known of its usage: both meters read one answer from its beginning, and one of them got further."""
+        collected, meter = self.collected, self.meter
+        if collected is None or meter.terminated or collected.response_bytes <= meter.response_bytes:
+            return meter
+        return collected
 
 
 @dataclass(slots=True)
@@ -288,6 +303,10 @@ class Exchange:
     """What the policy has found so far; those who scan add to it while bytes pass. `None`: nothing is scanned."""
     plan: RoutePlan | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    answered: Attempt | None = None
+    """Whose answer the client gets, once answers were compared."""
+    judgement: Judgement | None = None
+    """What was found of the answers; `None` where nobody looked."""
     delivery: Delivery = field(default_factory=Delivery)
     charges: tuple[Charge, ...] = ()
     """One per attempt, set by settle."""
@@ -299,6 +318,13 @@ class Exchange:
     ended: float | None = None
     marks: dict[str, float] = field(default_factory=dict)
     """Monotonic time at the end of each phase."""
+
+    @property
+    def answering(self) -> Attempt | None:
+        """Whose answer the client gets: the last one's, unless answers were compared."""
+        if self.answered is not None or not self.attempts:
+            return self.answered
+        return self.attempts[-1]
 
 
 class Allowance(Protocol):

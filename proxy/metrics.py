@@ -23,7 +23,7 @@ from proxy.config.schema import Metrics as Settings
 from proxy.config.upstreams import UpstreamEntry
 from proxy.credentials import resembles_credential
 from proxy.errors import ProxyError
-from proxy.exchange import Attempt, Charge, Exchange
+from proxy.exchange import Attempt, Charge, Exchange, Judgement
 from proxy.findings import Verdict
 
 _DURATION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -149,12 +149,20 @@ class Metrics:
         self._cost = Tally("sidegate_cost_dollars", "Cost settled.", "model")
         self._layers = Tally(
             "sidegate_layer_attempts",
-            "Attempts at models of a layer; `why` is first, retry, fallback or escalation.",
+            "Attempts at models of a layer; `why` is first, retry, fallback, escalate, review or arbitrate.",
             "layer",
             "upstream",
             "why",
         )
         self._layer_cost = Tally("sidegate_layer_cost_dollars", "Cost settled by layer.", "layer")
+        self._checks = Tally(
+            "sidegate_answer_checks",
+            "Answers that were checked before they left; `because`: why unchecked, or why a weak one was delivered.",
+            "result",
+            "because",
+        )
+        self._escalations = Tally("sidegate_escalations", "Answers replaced by one of a higher layer.", "because")
+        self._cross_checks = Tally("sidegate_cross_checks", "Answers with a second opinion.", "result", "because")
         self._unpriced = Tally("sidegate_unpriced_calls", "Billable calls of models without a price.")
         self._errors = Tally(
             "sidegate_errors",
@@ -217,10 +225,20 @@ class Metrics:
                 self._observe_gen_ai(x.inbound.operation.gen_ai_operation, attempt, charge, ended)
         if x.verdict is not None:
             self._observe_verdict(x.verdict)
+        if x.judgement is not None:
+            self._observe_judgement(x.judgement)
 
     def count_error(self, error: ProxyError) -> None:
         """Count an error by its code; codes are a closed set."""
         self._errors.values[error.code or "none", error.source] += 1
+
+    def _observe_judgement(self, judgement: Judgement) -> None:
+        if judgement.check is not None:
+            self._checks.values[judgement.check, judgement.because or ""] += 1
+        for escalated in judgement.escalated:
+            self._escalations.values[escalated.because,] += 1
+        if judgement.cross_check is not None:
+            self._cross_checks.values[judgement.cross_check, judgement.cross_because or ""] += 1
 
     def _observe_verdict(self, verdict: Verdict) -> None:
         for (direction, rule_id, action), count in verdict.counts.items():
@@ -240,7 +258,7 @@ class Metrics:
             self._layer_cost.values[attempt.candidate.layer,] += charge.cost_nanos / 1e9
         if charge.usage_source == "none":
             return
-        model = self._model_label(attempt.meter.response_model or attempt.candidate.model)
+        model = self._model_label(attempt.used.response_model or attempt.candidate.model)
         self._tokens.values[model, "input", charge.usage_source] += charge.usage.input_tokens
         self._tokens.values[model, "output", charge.usage_source] += charge.usage.output_tokens
         self._cost.values[model,] += charge.cost_nanos / 1e9
@@ -271,7 +289,7 @@ class Metrics:
         for family in (
             self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
             self._unpriced, self._errors, self._findings, self._unscanned, self._faults, self._layers,
-            self._layer_cost,
+            self._layer_cost, self._checks, self._escalations, self._cross_checks,
         ):  # fmt: skip
             yield family.collect()
         if self._gen_ai_providers:

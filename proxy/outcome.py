@@ -17,8 +17,8 @@ from proxy.exchange import Attempt, Exchange, Outcome
 
 
 def outcome_of(x: Exchange) -> Outcome:
-    """Return the outcome of an exchange at its end; errors of the exchange come before those of its last attempt."""
-    attempt = x.attempts[-1] if x.attempts else None
+    """Return the outcome of an exchange at its end; errors of the exchange come before those of the answer."""
+    attempt = x.answering
     if x.error is None and attempt is not None:
         return _of_answer(attempt)
     return _of_error(x.error, attempt)

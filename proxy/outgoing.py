@@ -3,14 +3,17 @@
 The first attempt is covered by what phase 5 reserves. Any further one is covered before it is made: by what earlier
 ones may still be charged, and by its own bound at its own price. So all attempts together never pass what is reserved.
 A maximum that was lowered, by the quota or by what a request may cost, is written into the body of the attempt.
+
+An attempt may have a request of its own, a review's: then that one is bounded, paid for and sent. What asks for another
+answer does not repeat the client's idempotency key: a provider would give the first one again, or refuse.
 """
 
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.config.schema import Config
-from proxy.exchange import Attempt, Candidate, Exchange, Inbound, UpstreamReply
+from proxy.exchange import Attempt, Candidate, Exchange, Inbound, ParsedRequest, UpstreamReply
 from proxy.holds import Bound
 from proxy.openai.output_maximum import capped
 from proxy.quota.charge import Prices
@@ -20,6 +23,8 @@ from proxy.settling import Settling
 from proxy.trace.spans import Tracer
 
 Body = bytes | AsyncIterator[bytes] | None
+_ANEW: Final = frozenset({"escalate", "review", "arbitrate"})
+_OF_ONE_ANSWER: Final = frozenset({b"idempotency-key", b"x-idempotency-key"})
 
 
 class Means(Protocol):
@@ -73,7 +78,7 @@ class Outgoing:
             billable = x.inbound.operation.billable
             self._settling.reservation = quotas.without_limit(x.principal) if billable else None
             return
-        bound = self._bound_of(x.plan.candidates[0])
+        bound = self._bound_of(x.plan.candidates[0], x.request)
         if bound is None:
             return
         held = quotas.reserve_now(x.principal, bound)
@@ -83,19 +88,33 @@ class Outgoing:
 
     def send(self, attempt: Attempt) -> Awaitable[UpstreamReply]:
         """Send what the attempt's candidate gets."""
-        return self._with.provider.send(attempt, self.head(attempt), self._fitted(attempt.candidate))
+        inbound = self.head(attempt)
+        if attempt.why in _ANEW:
+            kept = [header for header in inbound.headers if header[0].lower() not in _OF_ONE_ANSWER]
+            inbound = replace(inbound, headers=kept)
+        return self._with.provider.send(attempt, inbound, self._fitted(attempt))
 
     def head(self, attempt: Attempt) -> Inbound:
         """Return the request's head with the trace headers that the attempt's provider may see."""
         tracer = self._with.tracer
         return self._x.inbound if tracer is None else tracer.outbound(self._x, attempt)
 
+    def cost_of(self, candidate: Candidate, request: ParsedRequest) -> int:
+        """Return the nano-dollars that a request costs at most at a candidate."""
+        bound = self._bound_of(candidate, request)
+        return 0 if bound is None else bound.cost_nanos
+
+    def spent(self) -> int:
+        """Return the nano-dollars that the attempts so far are charged, or may be."""
+        settling = self._settling
+        return sum(settling.charge_of(one, settling.bound).cost_nanos for one in self._x.attempts)
+
     async def prepare(self, attempt: Attempt) -> bool:
         """Cover a further attempt; False if nothing is left for it."""
         held, bound = self._settling.reservation, self._settling.bound
         if held is None or bound is None:
             return True
-        wanted = self._bound_of(attempt.candidate)
+        wanted = self._bound_of(attempt.candidate, attempt.request or self._x.request)
         if wanted is None:
             return True
         earlier = self._x.attempts[: attempt.index]
@@ -106,24 +125,25 @@ class Outgoing:
         tokens = sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in charges)
         return await held.cover(wanted, tokens, sum(charge.cost_nanos for charge in charges))
 
-    def _bound_of(self, candidate: Candidate) -> Bound | None:
-        """Return the most that the request may use and cost at a candidate."""
+    def _bound_of(self, candidate: Candidate, request: ParsedRequest | None) -> Bound | None:
+        """Return the most that a request may use and cost at a candidate."""
         x = self._x
-        assert x.request is not None
+        assert request is not None
         if candidate.bound is not None:
             return candidate.bound
-        request = x.request if candidate.model == x.request.model else replace(x.request, model=candidate.model)
+        request = request if candidate.model == request.model else replace(request, model=candidate.model)
         settings = self._with.config.quota
         return bound_of(x.inbound.operation, request, x.inbound.content_length, self._with.prices, settings)
 
-    def _fitted(self, candidate: Candidate) -> Body:
+    def _fitted(self, attempt: Attempt) -> Body:
         """Return the body with the maximum that was left of the request's own."""
-        request, held = self._x.request, self._settling.reservation
+        candidate, held = attempt.candidate, self._settling.reservation
+        request = attempt.request or self._x.request
         if held is not None and held.is_lowered:
             limit = held.bound.output_tokens
         elif candidate.is_lowered and candidate.bound is not None:
             limit = candidate.bound.output_tokens
         else:
-            return self.body
+            return self.body if attempt.request is None else attempt.request.body
         assert request is not None
         return capped(request, self._x.inbound.operation.dialect, limit).body

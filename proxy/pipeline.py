@@ -19,6 +19,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
+from proxy.assurance import Assurance, is_assured
 from proxy.auth.admission import Admission, check_model
 from proxy.auth.identify import conversation_hint, identify, request_type_hint, with_body_hint
 from proxy.config import project
@@ -42,6 +43,7 @@ from proxy.exchange import (
     UpstreamReply,
     WebsocketPeer,
 )
+from proxy.further import Further
 from proxy.intake import ByteBudget, Intake, RequestBody, slim
 from proxy.journal.segments import Journal
 from proxy.metrics import Metrics
@@ -59,7 +61,8 @@ from proxy.relay.answer import Answer
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from proxy.routing.dispatch import Dispatcher, dispatch
-from proxy.routing.told import told
+from proxy.routing.needs import read_hints
+from proxy.routing.told import judged, told
 from proxy.screening import ScreenedClient, Screening
 from proxy.settling import Settling
 from proxy.trace.spans import Tracer
@@ -119,8 +122,8 @@ class _Run:
     """One exchange on its way through the phases."""
 
     __slots__ = (
-        "_answer", "_downstream", "_intake", "_outgoing", "_own", "_project", "_request_id", "_screening", "_settling",
-        "_with", "_x",
+        "_answer", "_downstream", "_further", "_intake", "_outgoing", "_own", "_project", "_request_id", "_screening",
+        "_settling", "_with", "_x",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
@@ -129,6 +132,7 @@ class _Run:
         self._downstream = downstream
         self._intake = intake
         self._answer: Answer | None = None
+        self._further: Further | None = None
         self._project = project.DEFAULT
         self._screening: Screening | None = None
         self._settling = Settling(x, pipeline, intake)
@@ -152,9 +156,12 @@ class _Run:
         ask = self._with.dispatcher.dispatch
         reply = await ask(plan, x.attempts, outgoing.send, outgoing.prepare, x.started)
         reply = self._with.planner.listing(x.inbound, reply, self._project)
+        if is_assured(x, plan, self._project.features):
+            reply = await self._assured(plan, reply)
         self._mark("dispatch")
         try:
-            self._answer = self._to_answer(x.attempts[-1], reply)
+            assert x.answering is not None
+            self._answer = self._to_answer(x.answering, reply)
             await relay(self._answer, self._downstream, self._with.config)
         finally:
             reply.close()
@@ -211,6 +218,8 @@ class _Run:
         finally:
             if self._intake is not None:
                 self._intake.close()
+            if self._further is not None:
+                self._further.close()
             self._settling.seal()
             # It reports its extensions there: the one cycle of a request, and collections are dear (`make bench`: 8 %).
             self._settling.reservation = None
@@ -288,9 +297,22 @@ class _Run:
         self._mark("intent")
         return plan
 
+    async def _assured(self, plan: RoutePlan, reply: UpstreamReply) -> UpstreamReply:
+        """Phase 6, continued: return the answer that is good enough, or the best one."""
+        x, features = self._x, self._project.features
+        asked = read_hints(x.inbound.fields).cross_check
+        is_reviewed = plan.complexity == "high" if asked is None else asked
+        self._further = Further(x, self._with, self._outgoing, self._allowance)
+        assurance = Assurance(self._further, features, is_reviewed=is_reviewed)
+        reply, x.answered = await assurance.settle_on(reply)
+        x.judgement = assurance.judgement
+        return reply
+
     def _allowance(self) -> Reservation | None:
-        """Return what bounds the answer while it runs; `None` where the provider bounds it."""
-        held = self._settling.reservation
+        """Return what bounds the answer while it runs; `None` where the provider bounds it, or it is here already."""
+        held, answered = self._settling.reservation, self._x.answered
+        if answered is not None and answered.collected is not None and answered.collected.terminated:
+            return None
         if held is None or self._settling.bound is None or (held.bound.is_capped and not held.is_lowered):
             return None
         return held
@@ -309,7 +331,7 @@ class _Run:
         headers = self._with.provider.response_headers(reply)
         own = self._own if attempt.request_id is not None else (*self._own, self._request_id)
         if x.plan is not None and x.plan.is_managed:
-            own = (*own, *told(attempt, x.attempts))
+            own = (*own, *told(attempt, x.attempts), *(() if x.judgement is None else judged(x.judgement)))
         return Answer(
             reply,
             (*merge(headers, self._rate_limits()), *own, *self._told()),

@@ -139,10 +139,11 @@ class Settling:
         x, now = self._x, self._x.marks["relay"]
         if x.request is not None and self._intake is not None and self._intake.streamed_bytes:
             self._learn(self._intake.learned(x.request))
-        if x.attempts and x.attempts[-1].ended is None:
-            x.attempts[-1].ended = now
-        if x.error is None and x.delivery.status is None and x.attempts:
-            x.delivery.status = x.attempts[-1].status
+        for attempt in x.attempts:
+            if attempt.ended is None:
+                attempt.ended = now
+        if x.error is None and x.delivery.status is None and x.answering is not None:
+            x.delivery.status = x.answering.status
         x.ended = now
         x.outcome = outcome_of(x)
         held, bound = self.reservation, self.bound
@@ -158,7 +159,7 @@ class Settling:
         """Return what an attempt cost so far. `bound`: what is reserved by now, for the last attempt."""
         x = self._x
         own = attempt.bound if attempt.bound is not None and bound is not None else bound
-        return charge(attempt, x.inbound.operation, x.request, self._with.prices, own)
+        return charge(attempt, x.inbound.operation, attempt.request or x.request, self._with.prices, own)
 
     def _learn(self, request: ParsedRequest) -> None:
         """Add what an upload said while it passed: its model has the price, its user is the caller."""

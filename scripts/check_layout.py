@@ -28,6 +28,9 @@ MAX_LINES = 400
 CATCH_ALL = {"utils", "helpers", "common", "misc", "base"}
 
 TESTED_ELSEWHERE = {
+    "assurance": "flow/test_assurance.py",
+    "further": "flow/test_assurance.py",
+    "reviewing": "flow/test_assurance.py",
     "api/routing": "flow/test_routing.py",
     "candidates": "routing/test_plan.py",
     "config/routing": "config/test_load.py",

@@ -73,7 +73,8 @@ def yaml_value(value: object) -> str:
         case tuple() | list():
             return "[" + ", ".join(yaml_value(item) for item in value) + "]"
         case _:
-            return json.dumps(value) if value in ("off", "on", "yes", "no") else str(value)
+            is_ambiguous = value in ("off", "on", "yes", "no") or (type(value) is str and "," in value)
+            return json.dumps(value) if is_ambiguous else str(value)
 
 
 def _section_lines(section: KeyPath) -> Iterator[str]:

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from proxy.config.units import Count, Seconds, Section
+from proxy.config.units import Bytes, Count, Seconds, Section
 
 Layer = Literal["L0", "L1", "L2", "L3"]
 LAYERS: tuple[Layer, ...] = ("L0", "L1", "L2", "L3")
 Attempts = Annotated[int, Field(ge=1, le=16)]
+REFUSALS = ("i'm sorry, but i can't", "sorry, but i can't", "sorry, i can't", "i can't assist", "i can't help")
 
 
 class Complexity(Section):
@@ -41,6 +42,38 @@ class Breaker(Section):
     refused_s: Seconds = Field(300.0, description="A credential that was refused (401, 403) is not used for this long.")
 
 
+class Escalation(Section):
+    """When an answer is not good enough, for projects with `enableAutoEscalate`."""
+
+    max_escalations: Annotated[int, Field(ge=0, le=3)] = Field(
+        2, description="A weak answer is replaced by one of a higher layer so many times at most."
+    )
+    answer_bytes: Bytes = Field(
+        1_048_576,
+        description="Up to this size an answer is held to be checked; a larger one is delivered unchecked as it comes.",
+    )
+    hold_s: Seconds = Field(
+        60.0, description="One that is not complete after this time is delivered unchecked as it comes."
+    )
+    schema_steps: Count = Field(
+        50_000,
+        description="Steps of a microsecond that one JSON schema may take; beyond them it says nothing.",
+    )
+    refusals: Annotated[tuple[str, ...], Field(max_length=100)] = Field(
+        REFUSALS,
+        description="A short answer that begins so is a refusal; case does not count, nor does `cannot` for `can't`.",
+    )
+
+
+class CrossCheck(Section):
+    """How a second model reviews answers, for projects with `enableCrossCheck`."""
+
+    review_s: Seconds = Field(30.0, description="A review that takes longer is given up; the answer is then unchecked.")
+    review_output_tokens: Annotated[int, Field(ge=16, le=100_000)] = Field(
+        2048, description="Most tokens of one review, reasoning included."
+    )
+
+
 class Routing(Section):
     """Layers, retries and fallbacks. Without several providers or layers, requests pass as they are."""
 
@@ -52,7 +85,10 @@ class Routing(Section):
     critical_layer: Layer = Field("L2", description="Where a request of quality `critical` begins.")
     complex_layer: Layer = Field("L1", description="Where a complex request without a hint begins.")
     complexity: Complexity = Field(Complexity(), description="When a request counts as complex.")
-    max_attempts: Attempts = Field(3, description="Most attempts for one request, all providers together.")
+    max_attempts: Attempts = Field(
+        3,
+        description="Most attempts for one answer, all providers together. An escalation is a new answer.",
+    )
     deadline_s: Seconds = Field(120.0, description="No further attempt is begun this long after the request came.")
     retry_after_max_s: Annotated[float, Field(ge=0, le=60)] = Field(
         2.0, description="A provider that asks for a longer wait is not asked again; the next one is."
@@ -68,3 +104,7 @@ class Routing(Section):
         10.0, description="A stream's first event is waited for so long before its head is sent; 0 does not wait."
     )
     breaker: Breaker = Field(Breaker(), description="When a provider is left alone for a while.")
+    escalation: Escalation = Field(
+        Escalation(), description="Answers that are not good enough; switched on by projects."
+    )
+    cross_check: CrossCheck = Field(CrossCheck(), description="Second opinions on answers; switched on by projects.")

@@ -45,7 +45,7 @@ def charge(
     bound: Bound | None = None,
 ) -> Charge:
     """Return what `attempt` used and cost so far. `bound`: what is reserved for it by now; `None`: nothing is."""
-    meter, model = attempt.meter, billed_model(attempt, prices)
+    meter, model = attempt.used, billed_model(attempt, prices)
     if meter.usage is not None:
         cost_nanos, priced = prices.price(model, meter.usage)
         return Charge(meter.usage, "provider", cost_nanos, priced)
@@ -64,7 +64,7 @@ def charge(
 
 def billed_model(attempt: Attempt, prices: Prices) -> str | None:
     """Return the name in the answer, usually the dated one, unless only the name asked for has a price."""
-    answered, asked = attempt.meter.response_model, attempt.candidate.model
+    answered, asked = attempt.used.response_model, attempt.candidate.model
     if answered is None or (asked is not None and not prices.knows(answered) and prices.knows(asked)):
         return asked
     return answered

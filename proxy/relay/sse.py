@@ -62,8 +62,7 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
     if decoder is None:
         await _pass_on(answer, tap, downstream)
     while piece := await (rest.read() if meter.terminated else reply.read()):
-        if not meter.response_bytes:
-            answer.attempt.first_byte_at = time.monotonic()
+        answer.note_first_byte()
         meter.response_bytes += len(piece)
         for ready in tap.feed(piece):
             if meter.terminated:
@@ -89,7 +88,7 @@ async def _pass_on(answer: Answer, tap: "_Tap", downstream: Downstream) -> None:
     meter = attempt.meter
 
     def take(piece: bytes) -> bool:
-        if not meter.response_bytes:
+        if attempt.first_byte_at is None:
             attempt.first_byte_at = time.monotonic()
         meter.response_bytes += len(piece)
         ready = b"".join(tap.feed(piece))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from proxy.config.routing import Routing
-from proxy.errors import NoUpstreamAvailable, ProxyError, UpstreamFailed
+from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
 from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, UpstreamReply, first_values
 from proxy.peers import Take
 from proxy.routing.health import Health, Permit, Place
@@ -87,6 +87,30 @@ class Dispatcher:
         )
         return await search.run(prepare)
 
+    async def ask(
+        self,
+        plan: RoutePlan,
+        attempts: list[Attempt],
+        send: SendAttempt[UpstreamReply],
+        prepare: Prepare,
+        *,
+        late_at: float,
+        why: str,
+        is_single: bool = False,
+    ) -> UpstreamReply:
+        """Return the head of a further answer for a request that has one already. `why`: of its first attempt.
+
+        `late_at`: monotonic seconds. `is_single`: one attempt, whatever comes of it.
+
+        Raises:
+            QuotaExceeded: nothing is left for it.
+            UpstreamFailed, NoUpstreamAvailable: as `dispatch`.
+        """
+        search = _Search(
+            plan, attempts, send, settings=self._settings, health=self._health, budget=self.budget, late_at=late_at
+        )
+        return await search.run(prepare, why, is_single=is_single)
+
 
 @dataclass(slots=True)
 class _Result:
@@ -125,24 +149,26 @@ class _Search:
         self._health = health
         self._budget = budget
         self._late_at = late_at
+        self._made_before = len(attempts)
         self._failed: set[Place] = set()
         """Places that no model is asked at any more."""
         self._tried: set[tuple[Place, str | None]] = set()
         self._retried = False
 
-    async def run(self, prepare: Prepare) -> UpstreamReply:
-        """Make attempts until one is good or nothing may follow."""
+    async def run(self, prepare: Prepare, why: str = "first", *, is_single: bool = False) -> UpstreamReply:
+        """Make attempts until one is good or nothing may follow. The first attempt of all is paid for already."""
         before: _Result | None = None
         candidate, permit = self._first()
-        why = "first"
         while True:
             attempt = self._begin(candidate, permit, why)
             try:
+                if why != "first" and not await prepare(attempt):
+                    self._attempts.pop()
+                    permit.release()
+                    if before is None:
+                        raise QuotaExceeded("Your quota is used up: no further answer was asked for.")
+                    return self._give_up(before)
                 if before is not None:
-                    if not await prepare(attempt):
-                        self._attempts.pop()
-                        permit.release()
-                        return self._give_up(before)
                     before.discard()
                 result = await self._try(attempt, permit)
             except BaseException:
@@ -153,7 +179,7 @@ class _Search:
             if result.failure is None:
                 self._budget.earn()
                 return self._give_up(result) if result.reply is None else HeldReply(result.reply, permit)
-            following = await self._following(candidate, result)
+            following = None if is_single else await self._following(candidate, result)
             if following is None:
                 return self._give_up(result)
             before, (candidate, permit, why) = result, following
@@ -234,7 +260,7 @@ class _Search:
             self._failed.add(permit.place)
         other = self._other(now)
         standing = Standing(
-            attempts=len(self._attempts),
+            attempts=len(self._attempts) - self._made_before,
             is_late=now >= self._late_at,
             has_other=other is not None,
             retried=self._retried,

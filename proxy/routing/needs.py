@@ -2,6 +2,7 @@
 
     x-sidegate-layer        L0 | L1 | L2 | L3: begin there
     x-sidegate-quality      low | normal | high | critical
+    x-sidegate-cross-check  on | off: a second opinion on the answer, where the project has them
     x-sidegate-needs        capabilities, such as `vision, reasoning`, beside those that the body shows
 
 Rules of the file: pure; a hint with an unknown value is refused, because a request would silently go elsewhere. What
@@ -25,6 +26,7 @@ from proxy.exchange import ParsedRequest
 
 Quality = Literal["low", "normal", "high", "critical"]
 _QUALITIES: Final[tuple[Quality, ...]] = get_args(Quality)
+_SWITCH: Final = ("on", "off")
 _HALF_WINDOW: Final = 2000
 _TOKEN_BYTES: Final = 3
 """UTF-8 bytes that make a token at least, in all but artificial text: an input is assumed to have no more tokens."""
@@ -46,6 +48,8 @@ class Hints:
     layer: Layer | None = None
     quality: Quality = "normal"
     needs: frozenset[str] = frozenset()
+    cross_check: bool | None = None
+    """Wanted or not wanted, whatever the complexity; `None`: nothing is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,8 @@ def read_hints(fields: Mapping[bytes, bytes]) -> Hints:
         InvalidRequest: a hint has a value that is not known.
     """
     layer, quality = fields.get(b"x-sidegate-layer"), fields.get(b"x-sidegate-quality")
-    needs = fields.get(b"x-sidegate-needs")
-    if layer is None and quality is None and needs is None:
+    needs, cross_check = fields.get(b"x-sidegate-needs"), fields.get(b"x-sidegate-cross-check")
+    if layer is None and quality is None and needs is None and cross_check is None:
         return _NO_HINTS
     named = [name for part in (needs or b"").split(b",") if (name := part.strip().decode("latin-1").lower())]
     for name in named:
@@ -90,6 +94,9 @@ def read_hints(fields: Mapping[bytes, bytes]) -> Hints:
         if quality is None
         else _one_of(quality.strip().decode("latin-1").lower(), _QUALITIES, "X-Sidegate-Quality"),
         frozenset(named),
+        None
+        if cross_check is None
+        else _one_of(cross_check.strip().decode("latin-1").lower(), _SWITCH, "X-Sidegate-Cross-Check") == "on",
     )
 
 

@@ -35,9 +35,10 @@ class PeekedReply:
         if self._ahead:
             ahead, self._ahead = b"".join(self._ahead), []
             return ahead
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            return await pending
+        if (pending := self._pending) is not None:
+            await asyncio.wait({pending})  # who reads may give up waiting: what is read meanwhile stays
+            self._pending = None
+            return pending.result()
         return b"" if self._ended else await self._reply.read()
 
     async def pass_to(self, take: Take) -> bool:

@@ -112,7 +112,13 @@ def plan_layers(asked: Asked, named: Layer | None, market: Market) -> RoutePlan:
     if not taken:
         raise _nothing_fits(rejected, rules)
     return RoutePlan(
-        tuple(taken), reason, is_managed=True, layer=layer, complexity=asked.complexity, rejected=tuple(rejected)
+        tuple(taken),
+        reason,
+        is_managed=True,
+        layer=layer,
+        complexity=asked.complexity,
+        rejected=tuple(rejected),
+        max_cost_nanos=rules.max_cost_nanos,
     )
 
 
@@ -251,6 +257,7 @@ def _candidate(offer: Offer, price: tuple[Bound | None, bool], asked_model: str 
         replaces_model=asked_model is not None,
         is_lowered=is_lowered,
         bound=bound,
+        capabilities=offer.capabilities,
     )
 
 

@@ -66,6 +66,7 @@ class Standing:
     """Where a request stands after a failure."""
 
     attempts: int
+    """Made for the answer so far."""
     is_late: bool
     """The deadline is over."""
     has_other: bool

@@ -4,11 +4,17 @@ x-sidegate-attempts   calls that were made for it
 x-sidegate-upstream   the provider that answered
 x-sidegate-layer      the layer of the model that answered, where one was chosen
 x-sidegate-model      the model that was asked, by the name that clients use
+
+Where answers are judged before they leave:
+
+x-sidegate-check        passed | unchecked | a weakness; because=..
+x-sidegate-escalated    L0>L1; because=empty, L1>L2; because=cut
+x-sidegate-cross-check  agreed | arbitrated | escalated | disputed | unchecked; because=..
 """
 
 from collections.abc import Sequence
 
-from proxy.exchange import Attempt, Header, Headers
+from proxy.exchange import Attempt, Header, Headers, Judgement
 
 
 def told(attempt: Attempt, attempts: Sequence[Attempt]) -> Headers:
@@ -23,3 +29,20 @@ def told(attempt: Attempt, attempts: Sequence[Attempt]) -> Headers:
     if candidate.model is not None and candidate.model.isascii():
         headers.append((b"x-sidegate-model", candidate.model.encode()))
     return headers
+
+
+def judged(judgement: Judgement) -> Headers:
+    """Return the headers for an answer that was judged."""
+    headers: list[Header] = []
+    if judgement.check is not None:
+        headers.append((b"x-sidegate-check", _because(judgement.check, judgement.because)))
+    if judgement.escalated:
+        steps = [_because(f"{one.origin}>{one.target}", one.because) for one in judgement.escalated]
+        headers.append((b"x-sidegate-escalated", b", ".join(steps)))
+    if judgement.cross_check is not None:
+        headers.append((b"x-sidegate-cross-check", _because(judgement.cross_check, judgement.cross_because)))
+    return headers
+
+
+def _because(what: str, why: str | None) -> bytes:
+    return (what if why is None else f"{what}; because={why}").encode()

@@ -24,7 +24,7 @@ _MEDIA = (
 
 def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> dict[str, Any]:
     """Return the entry of one attempt. `ended`: where an open attempt is cut; `tracing`: not only accounting."""
-    meter = attempt.meter
+    meter = attempt.used
     first, over = attempt.first_byte_at, attempt.ended
     call: dict[str, Any] = {
         "index": attempt.index,
@@ -41,6 +41,8 @@ def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> d
         call["layer"] = attempt.candidate.layer
     if x.plan is not None and x.plan.is_managed:
         call["why"], call["failure"], call["credential"] = attempt.why, attempt.failure, attempt.credential
+    if attempt.check is not None:
+        call["check"] = attempt.check
     if attempt.index < len(x.charges):
         call.update(cost_of(x.charges[attempt.index]))
     if tracing:
@@ -111,8 +113,8 @@ def tool_calls(x: Exchange) -> list[dict[str, Any]]:
     if x.request is not None and x.request.tool_results:
         calls += [(None, call) for call in x.request.tool_results[:MAX_TOOL_CALLS]]
     for attempt in x.attempts:
-        if attempt.meter.tool_calls:
-            calls += [(attempt.index, call) for call in attempt.meter.tool_calls]
+        if attempt.used.tool_calls:
+            calls += [(attempt.index, call) for call in attempt.used.tool_calls]
     return [
         {
             "kind": call.kind,

@@ -1,12 +1,14 @@
-"""The routing decision of a trace: what was chosen, why, and what was passed over for which reason.
+"""The routing decisions of a trace: what was chosen, why, and what was passed over for which reason; what was found of
+the answers, and what followed from that.
 
 Rule of the file: pure; keys are the camelCase names that the API shows. What is said of a request that passed as it is
 stays as short as it always was: its one candidate, and that it was the only one.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
-from proxy.candidates import Candidate, RoutePlan
+from proxy.candidates import Candidate, Judgement, RoutePlan
 from proxy.trace.values import NAME, bounded, dollars
 
 _MOST_REJECTED: Final = 32
@@ -25,6 +27,16 @@ def decision(plan: RoutePlan) -> dict[str, Any]:
             for one in plan.rejected[:_MOST_REJECTED]
         ]
     return document
+
+
+def judged(judgement: Judgement) -> Iterator[dict[str, Any]]:
+    """Yield an entry for each thing that was found or followed: the check, every escalation, the cross-check."""
+    if judgement.check is not None:
+        yield {"kind": "check", "result": judgement.check, "because": judgement.because}
+    for one in judgement.escalated:
+        yield {"kind": "escalation", "from": one.origin, "to": one.target, "because": one.because}
+    if judgement.cross_check is not None:
+        yield {"kind": "cross_check", "result": judgement.cross_check, "because": judgement.cross_because}
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def error_info(x: Exchange) -> dict[str, Any] | None:
     """Return why an exchange did not end well, `None` if it did."""
     if x.error is not None:
         return {**_error(x.error), "source": x.error.source, "param": bounded(x.error.param, NAME)}
-    code = x.attempts[-1].meter.stream_error if x.attempts else None
+    answering = x.answering
+    code = None if answering is None else answering.meter.stream_error
     return unexplained(x.outcome or "internal_error", bounded(code, NAME))
 
 
@@ -44,9 +45,9 @@ def call_error(attempt: Attempt) -> dict[str, Any] | None:
     """Return why one attempt failed, `None` if it did not."""
     if attempt.error is not None:
         return _error(attempt.error)
-    if attempt.meter.stream_error:
+    if attempt.used.stream_error:
         message = "The provider put an error into its stream."
-        return {"code": attempt.meter.stream_error[:NAME], "type": "server_error", "message": message}
+        return {"code": attempt.used.stream_error[:NAME], "type": "server_error", "message": message}
     return None
 
 

@@ -29,7 +29,7 @@ from proxy.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
 from proxy.trace import context
 from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls
-from proxy.trace.decision import decision
+from proxy.trace.decision import decision, judged
 from proxy.trace.failure import error_info, unexplained
 from proxy.trace.policy import policy_of
 from proxy.trace.redact import redact, size_of
@@ -122,16 +122,17 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
     document["overhead_ms"] = milliseconds(max(total_s - upstream_s, 0.0))
     document["response_bytes"] = _response_bytes(x)
     first_byte_at = x.delivery.committed_at
-    if x.attempts:
-        last = x.attempts[-1]
-        document["upstream"] = last.candidate.upstream
-        document["response_model"] = bounded(last.meter.response_model, NAME)
-        document["upstream_request_id"] = bounded(last.request_id, NAME)
-        first_byte_at = last.first_byte_at if first_byte_at is None else first_byte_at
+    if (answering := x.answering) is not None:
+        document["upstream"] = answering.candidate.upstream
+        document["response_model"] = bounded(answering.used.response_model, NAME)
+        document["upstream_request_id"] = bounded(answering.request_id, NAME)
+        first_byte_at = answering.first_byte_at if first_byte_at is None else first_byte_at
         if document["conversation_ref"] is None:
-            document["conversation_ref"] = bounded(last.meter.conversation, NAME)
+            document["conversation_ref"] = bounded(answering.used.conversation, NAME)
     document["first_byte_ms"] = None if first_byte_at is None else milliseconds(first_byte_at - x.started)
     if tracing:
+        if x.judgement is not None:
+            document["routing_decisions"] = [*document.get("routing_decisions", ()), *judged(x.judgement)]
         document["tool_calls"] = tool_calls(x)
         document["error_info"] = error_info(x)
         document["policy"] = policy_of(x.verdict)
@@ -218,8 +219,8 @@ def _first_candidate(x: Exchange) -> Candidate | None:
 def _response_bytes(x: Exchange) -> int:
     """Return the size of the answer: the last piece of a whole one leaves only after this record is written."""
     edited = x.request is not None and x.request.strip_usage
-    if x.error is None and x.attempts and not edited:
-        return x.attempts[-1].meter.response_bytes
+    if x.error is None and x.answering is not None and not edited:
+        return x.answering.meter.response_bytes
     return x.delivery.bytes
 
 

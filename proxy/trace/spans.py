@@ -180,7 +180,7 @@ def _of_policy(x: Exchange) -> Pairs:
 
 
 def _of_attempt(x: Exchange, attempt: Attempt, places: Mapping[str, Place]) -> Pairs:
-    meter, first = attempt.meter, attempt.first_byte_at
+    meter, first = attempt.used, attempt.first_byte_at
     charge = x.charges[attempt.index] if attempt.index < len(x.charges) else None
     place = places.get(attempt.candidate.upstream, Place("openai", "", 0))
     is_stream = x.request is not None and x.request.stream
@@ -223,8 +223,8 @@ def _failure(attempt: Attempt) -> str | None:
     """Return the class of error with which an attempt ended, `None` if it did not fail."""
     if attempt.error is not None:
         return attempt.error.code or attempt.error.type
-    if attempt.meter.stream_error is not None:
-        return bounded(attempt.meter.stream_error, NAME)
+    if attempt.used.stream_error is not None:
+        return bounded(attempt.used.stream_error, NAME)
     if attempt.status is not None and attempt.status >= 400:
         return str(attempt.status)
     return attempt.failure

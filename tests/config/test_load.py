@@ -77,6 +77,9 @@ def other_value(key: Key) -> str:
         "otel.headers": "{api-key: b}",
         "otel.resource_attributes": "{a: b}",
         "otel.sampler_arg": "0.2",
+        "routing.escalation.max_escalations": "1",
+        "routing.escalation.refusals": "[no]",
+        "routing.cross_check.review_output_tokens": "99",
     }
     return special.get(key.name) or OTHER_VALUES.get(key.kind, lambda _: "other")(key)
 

@@ -1,0 +1,120 @@
+"""Is the answer good enough? Between dispatch and relay, for requests that Sidegate routes and projects that want it.
+
+    first answer -> read -> check --weak--> escalate: a layer above, at most `max_escalations` times
+                              `--passed--> cross_check --disputed--> escalate
+                                                `--else--> the one answer that the client gets
+
+The rules stand in `routing`: `checks`, `escalate`, `crosscheck`; what further calls cost, in `further`.
+
+Failure mode: nothing here takes an answer away. What cannot be checked, or asked again, is delivered, and says so.
+"""
+
+import asyncio
+from typing import Final
+
+from proxy.candidates import Judgement, RoutePlan
+from proxy.config.project import FeatureSettings
+from proxy.config.routing import Layer
+from proxy.errors import ProxyError, QuotaExceeded
+from proxy.exchange import Attempt, Exchange, UpstreamReply
+from proxy.further import Further
+from proxy.openai.expected import expected_of
+from proxy.reviewing import Reviewing
+from proxy.routing.checks import Weakness, weakness_of
+from proxy.routing.collect import Collected
+from proxy.routing.crosscheck import cross_check
+from proxy.routing.escalate import Obstacle, above, escalate, none_above
+from proxy.routing.review import can_be_reviewed
+
+_OPERATIONS: Final = frozenset({"chat.completions.create", "responses.create"})
+
+
+def is_assured(x: Exchange, plan: RoutePlan, features: FeatureSettings) -> bool:
+    """Tell whether the answer is looked at before it leaves: we chose the model, and the project wants it."""
+    is_wanted = features.enable_auto_escalate or features.enable_cross_check
+    return is_wanted and plan.is_managed and plan.layer is not None and x.inbound.operation.name in _OPERATIONS
+
+
+class Assurance:
+    """The answers of one exchange. Implements `escalate.Way`. `is_reviewed`: by a second model, if it passes."""
+
+    def __init__(self, further: Further, features: FeatureSettings, *, is_reviewed: bool) -> None:
+        self.judgement = Judgement()
+        self._further = further
+        self._is_checked = features.enable_auto_escalate
+        self._is_reviewed = features.enable_cross_check and is_reviewed
+        self._most = further.settings.escalation.max_escalations
+
+    async def settle_on(self, reply: UpstreamReply) -> tuple[UpstreamReply, Attempt]:
+        """Return the one answer that the client gets and whose it is. `reply`: of the last attempt."""
+        if reply.status != 200 or not (self._is_checked or self._is_reviewed):
+            return reply, self._further.attempts[-1]
+        best = await self.look(reply)
+        if self._is_checked and best.weakness is not None:
+            best = await escalate(best, self, self.judgement, self._most)
+        self._note(best)
+        if self._is_reviewed:
+            best = await self._reviewed(best)
+        return best.pass_on(), best.attempt
+
+    async def ask_above(self, layer: Layer | None) -> UpstreamReply | Obstacle:
+        """Ask for an answer of a layer above, for what may still be spent."""
+        further = self._further
+        candidates = above(further.plan.candidates, layer, further.attempts)
+        if not candidates:
+            return none_above(further.plan.rejected, layer)
+        if further.is_late:
+            return "deadline"
+        candidates = further.affordable(candidates)
+        if not candidates:
+            return "max_cost"
+        try:
+            return await further.ask(candidates, "escalate", further.prepare) or "no_answer"
+        except QuotaExceeded:
+            return "quota"
+        except ProxyError:
+            return "no_answer"
+
+    async def look(self, reply: UpstreamReply) -> Collected:
+        """Read the answer of the last attempt and check it."""
+        answer = await self._further.read(reply)
+        if self._is_checked:
+            if answer.unchecked is None and answer.weakness is None:
+                answer.weakness = await self._weakness(answer)
+            answer.attempt.check = answer.unchecked or answer.weakness or "passed"
+        return answer
+
+    async def _weakness(self, answer: Collected) -> Weakness | None:
+        """Check an answer; by a schema on a thread, because that may take a while."""
+        settings = self._further.settings.escalation
+        expected = expected_of(self._further.dialect, self._further.document())
+        if not expected.needs_schemas:
+            return weakness_of(answer.said, expected, settings)
+        return await asyncio.to_thread(weakness_of, answer.said, expected, settings)
+
+    def _note(self, answer: Collected) -> None:
+        if self._is_checked:
+            judgement = self.judgement
+            judgement.check = "unchecked" if answer.unchecked else answer.weakness or "passed"
+            judgement.because = answer.unchecked or judgement.because
+
+    async def _reviewed(self, answer: Collected) -> Collected:
+        """Return the answer, or the one of a layer above that takes its place."""
+        judgement = self.judgement
+        obstacle: str | None = answer.unchecked or answer.weakness
+        if obstacle is None and not can_be_reviewed(self._further.document()):
+            obstacle = "kept_elsewhere"
+        if obstacle is not None:
+            judgement.cross_check, judgement.cross_because = "unchecked", obstacle
+            return answer
+        judgement.cross_check, judgement.cross_because = await cross_check(answer, Reviewing(self._further))
+        if judgement.cross_check != "disputed":
+            return answer
+        answer.weakness = "disputed"
+        higher = await escalate(answer, self, judgement, self._most)
+        if higher is answer:
+            judgement.cross_because, judgement.because = judgement.because, None
+        else:
+            judgement.cross_check = "escalated"
+            self._note(higher)
+        return higher

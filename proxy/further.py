@@ -1,0 +1,124 @@
+"""Further answers to a request that has one already: whom to ask, what it may cost, and how the answer is read.
+
+Every further call is bounded, kept within what the project lets a request cost, covered by the quota and on record
+before it is made, and is an attempt of its own: a client that leaves, or a process that dies, in the middle is charged
+what was spent by then. What is held in memory counts with the bodies of requests (`limits.buffered_bytes`).
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from proxy.candidates import Candidate, RoutePlan
+from proxy.config.routing import Routing
+from proxy.config.schema import Config
+from proxy.errors import Overloaded
+from proxy.exchange import Allowance, Attempt, Dialect, Exchange, ParsedRequest, UpstreamReply
+from proxy.intake import ByteBudget
+from proxy.openai.documents import load_object
+from proxy.outgoing import Outgoing
+from proxy.routing.collect import Bounds, Collected, collect
+from proxy.routing.dispatch import Dispatcher, Prepare
+from proxy.routing.plan import within
+
+
+class Means(Protocol):
+    """What further answers are had with; the pipeline has all of it."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration in force."""
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Makes attempts."""
+
+    @property
+    def budget(self) -> ByteBudget:
+        """Bytes that may be held in memory."""
+
+
+class Further:
+    """The answers of one exchange. `allowance`: tells what the stream of the last attempt may still generate."""
+
+    def __init__(
+        self, x: Exchange, means: Means, outgoing: Outgoing, allowance: Callable[[], Allowance | None]
+    ) -> None:
+        assert x.plan is not None
+        self.plan: RoutePlan = x.plan
+        self.attempts: list[Attempt] = x.attempts
+        self.dialect: Dialect = x.inbound.operation.dialect
+        self.settings: Routing = means.config.routing
+        self.prepare: Prepare = outgoing.prepare
+        self._x = x
+        self._with = means
+        self._outgoing = outgoing
+        self._allowance = allowance
+        self._late_at = x.started + self.settings.deadline_s
+        self._held = 0
+
+    @property
+    def is_late(self) -> bool:
+        """True when no further call may be begun."""
+        return time.monotonic() >= self._late_at
+
+    def document(self) -> Mapping[str, Any]:
+        """Return the client's request, decoded."""
+        request = self._x.request
+        assert request is not None
+        return request.document if request.document is not None else load_object(request.body or b"") or {}
+
+    async def ask(
+        self, candidates: Sequence[Candidate], why: str, prepare: Prepare, *, is_single: bool = False
+    ) -> UpstreamReply | None:
+        """Return the head of a further answer; `None` for one that says no. Raises as `Dispatcher.ask`."""
+        plan = replace(self.plan, candidates=tuple(candidates))
+        reply = await self._with.dispatcher.ask(
+            plan, self.attempts, self._outgoing.send, prepare, late_at=self._late_at, why=why, is_single=is_single
+        )
+        if reply.status == 200:
+            return reply
+        reply.close()
+        self.attempts[-1].failure, self.attempts[-1].ended = "no_answer", time.monotonic()
+        return None
+
+    async def read(self, reply: UpstreamReply) -> Collected:
+        """Read the answer of the last attempt, within the bounds."""
+        config, escalation = self._with.config, self.settings.escalation
+        until = min(time.monotonic() + escalation.hold_s, self._late_at)
+        bounds = Bounds(escalation.answer_bytes, config.limits.event_bytes, config.timeouts.after_end_s, until)
+        return await collect(
+            reply, self.attempts[-1], self.dialect, bounds, hold=self.hold, allowance=self._allowance()
+        )
+
+    def affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return those that fit into what the project lets a request cost, their maximum lowered where need be."""
+        most = self.plan.max_cost_nanos
+        if most is None:
+            return list(candidates)
+        left, kept = most - self._outgoing.spent(), []
+        for one in candidates:
+            bound = None if one.bound is None else within(one.bound, left)
+            if bound is not None:
+                kept.append(replace(one, bound=bound, is_lowered=one.is_lowered or bound is not one.bound))
+        return kept
+
+    def can_pay(self, candidate: Candidate, request: ParsedRequest) -> bool:
+        """Tell whether a request of our own fits into what the project lets the client's cost."""
+        most = self.plan.max_cost_nanos
+        return most is None or self._outgoing.spent() + self._outgoing.cost_of(candidate, request) <= most
+
+    def hold(self, size: int) -> bool:
+        """Take memory; False if there is none."""
+        try:
+            self._with.budget.take(size)
+        except Overloaded:
+            return False
+        self._held += size
+        return True
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._with.budget.give(self._held)
+        self._held = 0

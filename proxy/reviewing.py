@@ -1,0 +1,92 @@
+"""Second opinions on an answer: the next model is asked, paid for and heard, within `routing.cross_check.review_s`.
+
+The rules stand in `routing.crosscheck`, what is asked in `routing.review`. A review goes to the endpoint that the
+client used, with a request of its own (`Attempt.request`); it is one attempt, not repeated and not replaced.
+
+Failure mode: every failure is a word (`NoOpinion`); none is an error of the client's request.
+"""
+
+import asyncio
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from proxy.candidates import Candidate
+from proxy.errors import Overloaded, ProxyError, QuotaExceeded
+from proxy.exchange import Attempt, ParsedRequest
+from proxy.further import Further
+from proxy.routing.collect import Collected
+from proxy.routing.crosscheck import NoOpinion, others
+from proxy.routing.review import Question, Verdict, review_of, verdict_of
+
+_SCHEMAS: Final = "json_schema"
+
+
+class Reviewing:
+    """The reviewers of one answer. Implements `crosscheck.Reviewers`."""
+
+    def __init__(self, further: Further) -> None:
+        self._further = further
+        self._heard: set[str | None] = set()
+        """Models that had a part in it: the answer's own, and those that were asked."""
+
+    async def ask(self, answer: Collected, objection: Verdict | None) -> Verdict | NoOpinion:
+        """Ask the next model for its opinion. Notes in the attempt what came of it."""
+        attempts = self._further.attempts
+        begun = len(attempts)
+        self._heard.add(answer.attempt.candidate.model)
+        opinion: Verdict | NoOpinion
+        try:
+            async with asyncio.timeout(self._further.settings.cross_check.review_s):
+                opinion = await self._opinion(answer, objection)
+        except TimeoutError:
+            opinion = "late"
+        except QuotaExceeded:
+            opinion = "quota"
+        except ProxyError:
+            opinion = "failed"
+        for attempt in attempts[begun:]:
+            self._heard.add(attempt.candidate.model)
+            attempt.check = opinion if isinstance(opinion, str) else opinion.opinion
+            attempt.ended = attempt.ended or time.monotonic()
+        return opinion
+
+    async def _opinion(self, answer: Collected, objection: Verdict | None) -> Verdict | NoOpinion:
+        further = self._further
+        candidates = others(further.plan.candidates, answer.attempt.candidate.layer, self._heard)
+        if not candidates:
+            return "no_other_model"
+        if further.is_late:
+            return "deadline"
+        question = Question(further.dialect, further.document(), answer.said, objection)
+        reviewers = [_as_reviewer(one) for one in candidates]
+        affordable = [one for one in reviewers if further.can_pay(one, self._request(question, one))]
+        if not affordable:
+            return "max_cost"
+        why = "review" if objection is None else "arbitrate"
+        reply = await further.ask(affordable, why, partial(self._prepare, question), is_single=True)
+        if reply is None:
+            return "failed"
+        review = await further.read(reply)
+        review.reply.close()
+        return verdict_of(review.said) or "unreadable"
+
+    async def _prepare(self, question: Question, attempt: Attempt) -> bool:
+        attempt.request = self._request(question, attempt.candidate)
+        if not self._further.hold(attempt.request.request_bytes):
+            raise Overloaded("There is no memory for a review.")
+        return await self._further.prepare(attempt)
+
+    def _request(self, question: Question, candidate: Candidate) -> ParsedRequest:
+        return review_of(
+            question,
+            candidate.sent_as or candidate.model,
+            knows_schemas=_SCHEMAS in candidate.capabilities,
+            output_tokens=self._further.settings.cross_check.review_output_tokens,
+        )
+
+
+def _as_reviewer(candidate: Candidate) -> Candidate:
+    """Return a candidate for a question of our own: what the client's request costs there says nothing of it."""
+    return replace(candidate, bound=None, is_lowered=False, forced_usage=False, replaces_model=True)

@@ -1,0 +1,230 @@
+"""One answer read whole before anything of it is passed on, and the same answer passed on later, byte for byte.
+
+    collect -> whole: what it says is known, the provider's connection is free again
+            -> not whole: too large, too slow, not readable: it passes on as it comes, unchecked, from its beginning
+
+Everything is metered while it comes, so that whoever is cancelled in the middle settles what was used by then. An
+answer that is passed on is metered once more (`Attempt.collected`).
+
+Failure mode: a provider that breaks off leaves a broken answer, which fails again where it failed when it is passed on.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from proxy.errors import UpstreamFailed
+from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, UpstreamReply, first_values
+from proxy.openai.deltas import StreamObserver
+from proxy.openai.documents import load_object
+from proxy.openai.response import inspect_document
+from proxy.openai.said import Said, SaidReader, said_whole
+from proxy.openai.sse import Event, EventReader
+from proxy.peers import Take, read_into
+from proxy.routing.checks import Weakness
+
+Unchecked = Literal["unreadable", "too_large", "too_slow", "memory", "quota"]
+_EVENTS: Final = b"text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of an answer is held, and how long. `until`: monotonic seconds."""
+
+    answer_bytes: int
+    event_bytes: int
+    after_end_s: float
+    until: float
+
+
+class CollectedReply:
+    """Implements `exchange.UpstreamReply`: what was read, then what is left, or the failure that came instead."""
+
+    def __init__(
+        self, reply: UpstreamReply, pieces: list[bytes], error: UpstreamFailed | None, *, is_whole: bool
+    ) -> None:
+        self.status = reply.status
+        self.reason = reply.reason
+        self.headers: Headers = reply.headers
+        self._reply = reply
+        self._pieces = pieces
+        self._error = error
+        self._is_whole = is_whole
+
+    async def read(self) -> bytes:
+        """Return what was read ahead, then what arrives."""
+        if self._pieces:
+            ahead = b"".join(self._pieces)
+            self._pieces.clear()
+            return ahead
+        if self._error is not None:
+            raise self._error
+        return b"" if self._is_whole else await self._reply.read()
+
+    async def pass_to(self, take: Take) -> bool:
+        """Hand over what was read ahead, then what arrives."""
+        if self._is_whole or self._pieces:
+            return await read_into(self, take)
+        return await self._reply.pass_to(take)
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole body is here."""
+        return self._error is None and (self._is_whole or (not self._pieces and self._reply.complete))
+
+    def close(self) -> None:
+        """Let go of what is held, and of the reply."""
+        self._pieces.clear()
+        self._reply.close()
+
+
+@dataclass(slots=True)
+class Collected:
+    """An answer that was looked at."""
+
+    attempt: Attempt
+    reply: CollectedReply
+    said: tuple[Said, ...] = ()
+    unchecked: Unchecked | None = None
+    """Why it is not here as a whole."""
+    weakness: Weakness | None = None
+    """Set by whoever judges it; `broken` where it is."""
+
+    def pass_on(self) -> CollectedReply:
+        """Return the answer as it is delivered: what passes is counted anew."""
+        attempt = self.attempt
+        attempt.collected, attempt.meter = attempt.meter, Meter()
+        attempt.failure = None
+        return self.reply
+
+
+async def collect(
+    reply: UpstreamReply,
+    attempt: Attempt,
+    dialect: Dialect,
+    bounds: Bounds,
+    *,
+    hold: Callable[[int], bool],
+    allowance: Allowance | None = None,
+) -> Collected:
+    """Read an answer. `hold`: asked for every piece, False where there is no memory for it. Closes what it has read.
+
+    `allowance`: what a stream may still generate. Cancelled, it leaves the reply closed.
+    """
+    reading = _Reading(reply, attempt, dialect, bounds, hold=hold, allowance=allowance)
+    error: UpstreamFailed | None = None
+    unchecked: Unchecked | None
+    try:
+        async with asyncio.timeout(max(bounds.until - time.monotonic(), 0)):
+            unchecked = await reading.run()
+    except TimeoutError:
+        unchecked = "too_slow"
+    except UpstreamFailed as failure:
+        unchecked, error = None, failure
+    except BaseException:
+        reply.close()
+        raise
+    kept = CollectedReply(reply, reading.pieces, error, is_whole=unchecked is None)
+    if unchecked is not None:
+        return Collected(attempt, kept, unchecked=unchecked)
+    reply.close()
+    attempt.ended, attempt.error = time.monotonic(), error
+    is_broken = error is not None or not attempt.meter.terminated or attempt.meter.stream_error is not None
+    return Collected(attempt, kept, reading.said(), weakness="broken" if is_broken else None)
+
+
+class _Reading:
+    """One answer on its way in."""
+
+    def __init__(
+        self,
+        reply: UpstreamReply,
+        attempt: Attempt,
+        dialect: Dialect,
+        bounds: Bounds,
+        *,
+        hold: Callable[[int], bool],
+        allowance: Allowance | None,
+    ) -> None:
+        fields = first_values(reply.headers)
+        kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.pieces: list[bytes] = []
+        self._reply = reply
+        self._attempt = attempt
+        self._meter = attempt.meter
+        self._dialect: Dialect = dialect
+        self._bounds = bounds
+        self._hold = hold
+        self._allowance = allowance
+        self._size = 0
+        self._is_events = kind == _EVENTS
+        is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
+        self._is_readable = is_plain and (self._is_events or kind == b"application/json")
+        self._said = SaidReader(dialect)
+        self._whole_said: tuple[Said, ...] | None = None
+        self._reader = EventReader(bounds.event_bytes)
+        self._observer = StreamObserver(dialect, attempt.meter)
+
+    async def run(self) -> Unchecked | None:
+        """Read to the end; return why it was not reached. Raises UpstreamFailed."""
+        if not self._is_readable:
+            return "unreadable"
+        while piece := await self._reply.read():
+            if (obstacle := self._take(piece)) is not None:
+                return obstacle
+            if self._is_events:
+                for event in self._reader.feed(piece):
+                    self._observe(event)
+                if not await self._is_covered():
+                    return "quota"
+                if self._meter.terminated:
+                    return await self._rest()
+        if not self._is_events:
+            self._whole()
+        elif (rest := self._reader.flush()) is not None:
+            self._observe(rest)
+        self._meter.terminated = self._meter.terminated or self._observer.all_finished
+        return None
+
+    def said(self) -> tuple[Said, ...]:
+        """Return what it says."""
+        return self._said.said() if self._whole_said is None else self._whole_said
+
+    def _take(self, piece: bytes) -> Unchecked | None:
+        if self._attempt.first_byte_at is None:
+            self._attempt.first_byte_at = time.monotonic()
+        self.pieces.append(piece)
+        self._size += len(piece)
+        self._meter.response_bytes += len(piece)
+        if self._size > self._bounds.answer_bytes:
+            return "too_large"
+        return None if self._hold(len(piece)) else "memory"
+
+    def _observe(self, event: Event) -> None:
+        document = self._observer.observe(event)
+        if document is not None:
+            self._said.add(document)
+
+    async def _is_covered(self) -> bool:
+        allowance = self._allowance
+        return allowance is None or allowance.covers(self._meter) or await allowance.extend(self._meter)
+
+    async def _rest(self) -> Unchecked | None:
+        """Read what follows the terminator, so that the connection can serve again; it is not waited for long."""
+        try:
+            async with asyncio.timeout(self._bounds.after_end_s):
+                while piece := await self._reply.read():
+                    if (obstacle := self._take(piece)) is not None:
+                        return obstacle
+        except (TimeoutError, UpstreamFailed):
+            pass
+        return None
+
+    def _whole(self) -> None:
+        document = load_object(b"".join(self.pieces))
+        inspect_document(self._dialect, document, self._meter)
+        if document is None:
+            self._meter.stream_error = "invalid_json"
+        self._whole_said = said_whole(self._dialect, document)
