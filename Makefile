@@ -45,7 +45,7 @@ $(wheels): requirements.lock $(stamp)
 	@touch $(wheels)
 
 test: check $(wheels)  ## Run every check and every test; args="-k name" narrows the tests
-	@$(bin)/python -m pytest -n 2 --dist loadfile $(args)
+	@$(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(args)
 
 check: $(stamp)  ## Check format, lint, types, imports, layout and locks
 	@$(bin)/ruff format --check --quiet .
@@ -56,7 +56,7 @@ check: $(stamp)  ## Check format, lint, types, imports, layout and locks
 	@echo "check: format, lint, types, imports, layout and locks are fine"
 
 coverage: $(stamp) $(wheels)  ## Run the tests and show which branches they miss
-	@$(bin)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered $(args)
+	@$(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(args)
 
 bench: $(stamp)  ## Measure Sidegate beside a bare pass-through
 	@$(bin)/python -m bench.run $(args)

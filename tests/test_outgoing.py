@@ -63,7 +63,7 @@ CHEAP, DEAR = Candidate("a", "gpt-5-nano"), Candidate("b", "gpt-5")
 
 @pytest.fixture
 async def replica(database_url, tmp_path):
-    limits = {"default_tokens_daily": 10_000, "default_cost_daily": "0.01"}
+    limits = {"default_tokens_daily": 10_000, "default_cost_daily": "0.01", "max_wait_ms": 100}
     async with replicas(database_url, tmp_path, **limits) as (made,):
         yield made
 

@@ -21,7 +21,7 @@ from tests.quota.ledger_model import NOTHING, Balance, Caller, Charge, LedgerMod
 
 T = TypeVar("T")
 
-SEEDS = range(6)
+SEEDS = range(4)
 STEPS = 1000
 CHECK_EVERY = 50
 START = datetime(2040, 11, 3, 12, tzinfo=UTC)
