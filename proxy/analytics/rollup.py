@@ -1,9 +1,9 @@
-"""Sums made anew from traces: all SQL that compares and replaces rows of `analytics_usage` and `analytics_latency`.
+"""Sums made anew from traces: all SQL that compares and replaces rows of the sums.
 
-The sums are kept by a trigger (migrations/003), so they agree with the traces by construction. They are made anew after
-somebody changed or deleted traces by hand, or moved a project to another time zone: a day is that of the zone at the
-time of the sum. Day by day, each in a transaction that keeps writers waiting, so that no trace is missed or counted
-twice.
+The sums are kept by triggers (migrations/003 and 008), so they agree with the traces by construction. They are made
+anew after somebody changed or deleted traces by hand, or moved a project to another time zone: a day is that of the
+zone at the time of the sum. Day by day, each in a transaction that keeps writers waiting, so that no trace is missed or
+counted twice. Sums of sums are made anew from the finer ones.
 
 Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; what is not committed has
 changed nothing, and may be tried again.
@@ -37,6 +37,11 @@ WITH line AS (
     SELECT kind, project_id, (array_agg(figures) FILTER (WHERE is_kept)) AS kept,
         (array_agg(figures) FILTER (WHERE NOT is_kept)) AS counted
     FROM line GROUP BY kind, project_id, user_id, quarter, layer, model, request_type
+), week_kept AS (
+    SELECT * FROM analytics_latency_sums
+    WHERE number <> 0 AND (kind = 'D' AND day = $1 OR kind <> 'D' AND day = date_trunc('week', $1::date)::date)
+), week_counted AS (
+    SELECT * FROM sidegate_latency_sums($1, $1::date + 1) WHERE kind <> 'D' OR day = $1
 ), latency AS (
     SELECT project_id, sum(kept) <> sum(counted) AS differs
     FROM (
@@ -47,6 +52,23 @@ WITH line AS (
         FROM sidegate_latency($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC',
             ($1::date + 2)::timestamp AT TIME ZONE 'UTC') WHERE day = $1
     ) AS sides GROUP BY project_id, layer, model, request_type, measure, bucket
+), findings AS (
+    SELECT project_id, sum(kept) <> sum(counted) AS differs
+    FROM (
+        SELECT project_id, direction, rule, category, action, findings + requests AS kept, 0 AS counted
+        FROM analytics_findings WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)
+        UNION ALL
+        SELECT project_id, direction, rule, category, action, 0, findings + requests
+        FROM sidegate_findings($2, ($1::date - 1)::timestamp AT TIME ZONE 'UTC',
+            ($1::date + 2)::timestamp AT TIME ZONE 'UTC') WHERE day = $1
+    ) AS sides GROUP BY project_id, direction, rule, category, action
+), coarse AS (
+    SELECT project_id FROM (SELECT * FROM analytics_sums WHERE day = $1 AND requests + calls <> 0
+        EXCEPT SELECT * FROM sidegate_usage_sums($1, $1::date + 1)) AS more
+    UNION ALL SELECT project_id FROM (SELECT * FROM sidegate_usage_sums($1, $1::date + 1)
+        EXCEPT SELECT * FROM analytics_sums WHERE day = $1) AS less
+    UNION ALL SELECT project_id FROM (SELECT * FROM week_kept EXCEPT SELECT * FROM week_counted) AS more
+    UNION ALL SELECT project_id FROM (SELECT * FROM week_counted EXCEPT SELECT * FROM week_kept) AS less
 )
 SELECT project_id, sum(wrong)::bigint AS wrong,
     coalesce(sum(kept[1][1]), 0)::bigint, coalesce(sum(counted[1][1]), 0)::bigint,
@@ -56,11 +78,16 @@ FROM (
     SELECT project_id, 0 AS wrong, kept, counted FROM usage WHERE kind = 'd'
     UNION ALL SELECT project_id, 1, NULL, NULL FROM usage WHERE kept IS DISTINCT FROM counted
     UNION ALL SELECT project_id, differs::integer, NULL, NULL FROM latency
+    UNION ALL SELECT project_id, differs::integer, NULL, NULL FROM findings
+    UNION ALL SELECT project_id, 1, NULL, NULL FROM coarse WHERE $2::text IS NULL OR project_id = $2
 ) AS found
 GROUP BY project_id ORDER BY project_id
 """
 
-_LOCK = "LOCK TABLE analytics_usage, analytics_latency IN SHARE ROW EXCLUSIVE MODE"
+_LOCK = """
+LOCK TABLE analytics_usage, analytics_latency, analytics_sums, analytics_latency_sums, analytics_findings
+IN SHARE ROW EXCLUSIVE MODE
+"""
 _FORGET_USAGE = "DELETE FROM analytics_usage WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)"
 _FORGET_LATENCY = "DELETE FROM analytics_latency WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)"
 _COUNT_USAGE = """
@@ -73,6 +100,31 @@ INSERT INTO analytics_latency
 SELECT * FROM sidegate_latency($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC', ($1::date + 2)::timestamp
     AT TIME ZONE 'UTC') WHERE day = $1
 """
+_FORGET_FINDINGS = "DELETE FROM analytics_findings WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)"
+_COUNT_FINDINGS = """
+INSERT INTO analytics_findings
+SELECT * FROM sidegate_findings($2, ($1::date - 1)::timestamp AT TIME ZONE 'UTC', ($1::date + 2)::timestamp
+    AT TIME ZONE 'UTC') WHERE day = $1
+"""
+# Triggers have followed what was done to the fine rows; these mend what was wrong before.
+_FORGET_SUMS = "DELETE FROM analytics_sums WHERE day = $1"
+_ADD_UP = "INSERT INTO analytics_sums SELECT * FROM sidegate_usage_sums($1, $1::date + 1)"
+_FORGET_LATENCY_SUMS = """
+DELETE FROM analytics_latency_sums
+WHERE kind = 'D' AND day = $1 OR kind <> 'D' AND day = date_trunc('week', $1::date)::date
+"""
+_ADD_UP_LATENCY = """
+INSERT INTO analytics_latency_sums SELECT * FROM sidegate_latency_sums($1, $1::date + 1) WHERE kind <> 'D' OR day = $1
+"""
+_FROM_TRACES: Final = (
+    _FORGET_USAGE,
+    _FORGET_LATENCY,
+    _FORGET_FINDINGS,
+    _COUNT_USAGE,
+    _COUNT_LATENCY,
+    _COUNT_FINDINGS,
+)
+_FROM_SUMS: Final = (_FORGET_SUMS, _ADD_UP, _FORGET_LATENCY_SUMS, _ADD_UP_LATENCY)
 
 _TIMEOUT_S: Final = 600.0
 
@@ -116,6 +168,8 @@ class Rollup:
             await connection.execute(_LOCK, timeout=_TIMEOUT_S)
             rows = await connection.fetch(_COMPARE, day, project_id, timeout=_TIMEOUT_S)
             if any(row["wrong"] for row in rows):
-                for statement in (_FORGET_USAGE, _FORGET_LATENCY, _COUNT_USAGE, _COUNT_LATENCY):
+                for statement in _FROM_TRACES:
                     await connection.execute(statement, day, project_id, timeout=_TIMEOUT_S)
+                for statement in _FROM_SUMS:
+                    await connection.execute(statement, day, timeout=_TIMEOUT_S)
         return [DayCheck(*row.values()) for row in rows]

@@ -14,9 +14,19 @@ from aiohttp import web
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
-from proxy.analytics.series import SeriesReader
 from proxy.api import analytics_shown as shown
-from proxy.api.analytics_asked import EXPENSIVE, FILTERS, RANGE, REBUILD, SERIES, SHARES, question, values_of
+from proxy.api.analytics_asked import (
+    CACHE,
+    EXPENSIVE,
+    FILTERS,
+    FINDINGS,
+    RANGE,
+    REBUILD,
+    SERIES,
+    SHARES,
+    question,
+    values_of,
+)
 from proxy.api.bodies import json_answer
 from proxy.api.caller import Caller
 from proxy.auth.audit import AuditLog
@@ -30,9 +40,8 @@ _SERIES: Final = 10
 class AnalyticsApi:
     """Handlers of the noun."""
 
-    def __init__(self, analytics: Analytics, series: SeriesReader, rollup: Rollup, audit: AuditLog) -> None:
+    def __init__(self, analytics: Analytics, rollup: Rollup, audit: AuditLog) -> None:
         self._analytics = analytics
-        self._series = series
         self._rollup = rollup
         self._audit = audit
 
@@ -50,7 +59,7 @@ class AnalyticsApi:
         """Answer with the course of calls over time, by model or layer."""
         values = values_of(request, SERIES)
         split, limit = values.get("by", "model"), values.get("limit", _SERIES)
-        return json_answer(shown.series(await self._series.read(question(values, caller), split, limit)))
+        return json_answer(shown.series(await self._analytics.series(question(values, caller), split, limit)))
 
     async def top_expensive(
         self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller
@@ -59,6 +68,17 @@ class AnalyticsApi:
         values = values_of(request, EXPENSIVE)
         time_range, rows = await self._analytics.expensive(question(values, caller), values.get("limit", _DEAREST))
         return json_answer({"timeRange": shown.time_range(time_range), "requests": [*map(shown.expensive, rows)]})
+
+    async def policy(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
+        """Answer with what the policy found, by rule and action."""
+        values = values_of(request, FINDINGS)
+        time_range, rows = await self._analytics.findings(question(values, caller), values.get("limit", _NAMES))
+        findings = [shown.findings(row) for row in rows]
+        return json_answer({"timeRange": shown.time_range(time_range), "findings": findings})
+
+    async def cache(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
+        """Answer with how many requests were answered from the cache."""
+        return json_answer(shown.cache(await self._analytics.usage(question(values_of(request, CACHE), caller))))
 
     async def latency(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with percentiles of durations and of times to the first byte."""

@@ -30,6 +30,8 @@ FILTERS: Final = {**RANGE, **_GROUPED, "model": text(256), "layer": text(64)}
 _LIMITED: Final = {**RANGE, "limit": integer(1, _MAX_ROWS)}
 EXPENSIVE: Final = {**_LIMITED, "model": text(256)}
 SHARES: Final = {name: parameter for name, parameter in _LIMITED.items() if name != "userId"}
+CACHE: Final = {**RANGE, **_GROUPED}
+FINDINGS: Final = {name: one for name, one in SHARES.items() if name != "requestType"}
 SERIES: Final = {**RANGE, **_GROUPED, "by": one_of(get_args(Split)), "limit": integer(1, _MAX_SERIES)}
 REBUILD: Final = {"day": DAY, "projectId": text(256)}
 _MEMBERS: Final = {

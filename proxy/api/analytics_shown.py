@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.analytics.figures import Expensive, Latency, Measure, Percentiles, Share, Sums, TimeRange, Usage
+from proxy.analytics.findings import Findings
 from proxy.analytics.rollup import DayCheck
 from proxy.analytics.series import Series
 
@@ -115,6 +116,38 @@ def _points(points: Mapping[date, Sums]) -> list[dict[str, Any]]:
         }
         for period, sums in points.items()
     ]
+
+
+def cache(found: Usage) -> dict[str, Any]:
+    """Return how many requests were answered from the cache."""
+    total = found.total
+    return {
+        "timeRange": time_range(found.time_range),
+        "totalRequests": total.requests,
+        "cacheHits": total.cache_hits,
+        "hitRate": _rate(total.cache_hits, total.requests),
+        "byDay": [
+            {
+                "date": period.isoformat(),
+                "requests": sums.requests,
+                "cacheHits": sums.cache_hits,
+                "hitRate": _rate(sums.cache_hits, sums.requests),
+            }
+            for period, sums in found.by_period.items()
+        ],
+    }
+
+
+def findings(row: Findings) -> dict[str, Any]:
+    """Return what one rule found and what was done about it."""
+    return {
+        "rule": row.rule,
+        "category": row.category,
+        "action": row.action,
+        "direction": row.direction,
+        "findings": row.findings,
+        "requests": row.requests,
+    }
 
 
 def latency(found: Latency) -> dict[str, Any]:

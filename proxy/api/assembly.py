@@ -2,7 +2,6 @@
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
-from proxy.analytics.series import SeriesReader
 from proxy.api.routes import Api, Stores
 from proxy.api.routing import RoutingApi
 from proxy.auth.audit import AuditLog
@@ -39,7 +38,6 @@ def assemble(
         traces=traces,
         quotas=ledger,
         analytics=Analytics(database),
-        series=SeriesReader(database),
         rollup=Rollup(database, config.database.retention_days),
         keys=keys,
         keyring=keyring,

@@ -18,7 +18,6 @@ from aiohttp import web
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
-from proxy.analytics.series import SeriesReader
 from proxy.api.access import Access
 from proxy.api.analytics import AnalyticsApi
 from proxy.api.caller import Caller
@@ -71,7 +70,6 @@ class Stores:
     traces: TraceStore
     quotas: Ledger
     analytics: Analytics
-    series: SeriesReader
     rollup: Rollup
     keys: KeyStore
     keyring: Keyring
@@ -100,7 +98,7 @@ class Api:
         self._access = Access(admin_key_hash, stores.keyring)
         self._dashboard = Dashboard()
         of_traces, of_quotas = Traces(stores.traces), Quotas(stores.quotas, stores.audit)
-        of_analytics = AnalyticsApi(stores.analytics, stores.series, stores.rollup, stores.audit)
+        of_analytics = AnalyticsApi(stores.analytics, stores.rollup, stores.audit)
         of_keys, of_changes = Keys(stores.keys, stores.keyring, stores.audit), Changes(stores.audit)
         of_policy = PolicyApi(stores.policies, stores.projects)
         of_organizations = Organizations(stores.tenants, stores.audit)
@@ -118,6 +116,8 @@ class Api:
             Endpoint("GET", "/v1/analytics/top-expensive", of_analytics.top_expensive, "analytics:read"),
             Endpoint("GET", "/v1/analytics/error-rate", of_analytics.error_rate, "analytics:read"),
             Endpoint("GET", "/v1/analytics/series", of_analytics.series, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/policy", of_analytics.policy, "analytics:read"),
+            Endpoint("GET", "/v1/analytics/cache", of_analytics.cache, "analytics:read"),
             Endpoint("GET", "/v1/analytics/latency", of_analytics.latency, "analytics:read"),
             Endpoint("GET", "/v1/analytics/users", of_analytics.users, "analytics:read"),
             Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read"),

@@ -5,6 +5,7 @@
 import { errorPanels } from "./errors.js";
 import { element } from "./dom.js";
 import { latencyPanel } from "./latency.js";
+import { policyPanel } from "./policy.js";
 import { quotaPanel } from "./quotas.js";
 import { spendPanel, totalsPanel } from "./spend.js";
 import { expensivePanel, projectsPanel, usersPanel } from "./spenders.js";
@@ -16,6 +17,7 @@ const PANELS = [
   ["quota:read", quotaPanel],
   ["analytics:read", errorPanels],
   ["analytics:read", latencyPanel],
+  ["analytics:read", policyPanel],
   ["analytics:read", usersPanel],
   ["projects:write", projectsPanel],
   ["traces:read", expensivePanel],

@@ -63,6 +63,8 @@ class Request:
     us: int | None
     calls: list[Call] = field(default_factory=list)
     id: str = ""
+    findings: tuple[int, int] = (0, 0)
+    """Of one rule, and those beyond what a trace keeps."""
 
     @property
     def day(self) -> date:
@@ -85,8 +87,14 @@ class Request:
             "output_tokens": sum(call.output for call in self.calls),
             "total_cost": _dollars(sum(call.nanos for call in self.calls)),
             "total_duration_ms": None if self.us is None else self.us / 1000,
+            "policy": self.policy(),
         }
         return Record(Kind.FINAL, UUID(self.id).bytes, json.dumps(body).encode(), 0, 0)
+
+    def policy(self) -> dict[str, object]:
+        found = {"rule": "email", "category": "pii", "action": "redact", "direction": "input", "place": "input"}
+        named, more = self.findings
+        return {"version": "1", "findings": [found] * named, **({"moreFindings": more} if more else {})}
 
 
 def generate(number: int, first: date, days: int, seed: int = 7) -> list[Request]:
@@ -131,6 +139,7 @@ def _request(dice: random.Random, at: datetime) -> Request:
         us=None if outcome == "interrupted" else dice.randrange(1, 5_000_000),
         calls=calls,
         id=trace_id(at_ms),
+        findings=dice.choice(((0, 0), (1, 0), (3, 0), (2, 5))),
     )
 
 

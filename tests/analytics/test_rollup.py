@@ -53,6 +53,11 @@ async def test_sums_kept_by_the_trigger_are_those_of_the_traces(database: Databa
         "UPDATE analytics_usage SET call_errors = call_errors + 1 WHERE kind = 'q'",
         "DELETE FROM analytics_usage",
         "DELETE FROM analytics_latency",
+        "UPDATE analytics_sums SET requests = requests + 1 WHERE kind = 's'",
+        "DELETE FROM analytics_sums WHERE kind = 'p'",
+        "UPDATE analytics_latency_sums SET number = number + 1 WHERE kind = 'w'",
+        "DELETE FROM analytics_findings",
+        "UPDATE request_traces SET policy = NULL",
         "INSERT INTO analytics_latency VALUES ('unknown', '2026-10-07', 'x', 'y', 'z', 'duration', 3, 2, 1)",
     ],
 )
@@ -67,6 +72,66 @@ async def test_damage_is_found_and_mended(damage: str, database: Database) -> No
     assert now.wrong == 0
     assert now.kept_requests == now.counted_requests == found.counted_requests
     assert (await _total(database)).requests == now.counted_requests
+
+
+async def _differences(database: Database) -> int:
+    """Return how many coarse rows are not what the fine ones add up to."""
+    statement = """
+        WITH usage AS (SELECT * FROM analytics_sums WHERE requests + calls > 0),
+            added AS (SELECT * FROM sidegate_usage_sums('-infinity', 'infinity')),
+            latency AS (SELECT * FROM analytics_latency_sums WHERE number > 0),
+            counted AS (SELECT * FROM sidegate_latency_sums('1999-01-01', '2999-01-01'))
+        SELECT count(*) FROM ((TABLE usage EXCEPT TABLE added) UNION ALL (TABLE added EXCEPT TABLE usage)) AS found
+        UNION ALL
+        SELECT count(*) FROM ((TABLE latency EXCEPT TABLE counted) UNION ALL (TABLE counted EXCEPT TABLE latency))
+            AS found
+    """
+    async with database.acquire() as connection:
+        return sum(row[0] for row in await connection.fetch(statement))
+
+
+async def test_coarse_sums_follow_every_change_of_the_fine_ones(database: Database) -> None:
+    async with database.acquire() as connection:
+        assert await connection.fetchval("SELECT count(DISTINCT kind) FROM analytics_sums") == 3
+        assert await connection.fetchval("SELECT count(DISTINCT kind) FROM analytics_latency_sums") == 3
+    assert await _differences(database) == 0
+    later = generate(60, DAY - timedelta(days=1), 3, seed=8)
+    async with database.transaction() as connection:  # more into the same cells, and other projects
+        await TraceStore(database, SETTINGS).apply(connection, [request.record() for request in later])
+    assert await _differences(database) == 0
+    await _change(database, "UPDATE analytics_usage SET model = 'renamed', calls = calls + 3 WHERE model = 'opus'")
+    await _change(database, "DELETE FROM analytics_latency WHERE bucket % 3 = 0")
+    assert await _differences(database) == 0
+    await _change(database, "DELETE FROM analytics_usage; DELETE FROM analytics_latency")
+    async with database.acquire() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM analytics_sums") == 0
+        assert await connection.fetchval("SELECT count(*) FROM analytics_latency_sums") == 0
+    for day in range(-1, 4):
+        await Rollup(database, 0).rebuild(DAY + timedelta(days=day), None)
+    assert await _differences(database) == 0
+    assert (await _total(database)).requests == sum(request.at.date() == DAY for request in [*HISTORY, *later])
+
+
+async def test_findings_of_the_policy_are_counted_by_rule_and_action(database: Database) -> None:
+    found = await Analytics(database).findings(Question(since=DAY, until=DAY), 10)
+    requests = [request for request in HISTORY if request.day == DAY]
+    pii, more = [sum(r.findings[n] for r in requests) for n in (0, 1)]
+    expected = {
+        ("email", "pii", "redact", "input", pii, sum(r.findings[0] > 0 for r in requests)),
+        ("", "", "", "", more, sum(r.findings[1] > 0 for r in requests)),
+    }
+    assert {(f.rule, f.category, f.action, f.direction, f.findings, f.requests) for f in found[1]} == expected
+    assert 0 < pii and 0 < more
+    before = found[1]
+    await _change(
+        database,
+        "INSERT INTO request_traces (id, created_at, policy) VALUES "
+        """ (gen_random_uuid(), '2026-10-07T12:00Z', '{"findings": "x", "moreFindings": "-1"}'),"""
+        """ (gen_random_uuid(), '2026-10-07T12:00Z', '{"findings": [7, null]}'),"""
+        """ (gen_random_uuid(), '2026-10-07T12:00Z', '"odd"')""",
+    )
+    _, after = await Analytics(database).findings(Question(project_id="unknown", since=DAY, until=DAY), 10)
+    assert after == before
 
 
 async def test_sums_by_another_zone_follow_the_projects_zone(database: Database) -> None:

@@ -6,7 +6,8 @@ from datetime import date
 import pytest
 
 from proxy.analytics.figures import Question, Sums
-from proxy.analytics.series import SeriesReader, Split
+from proxy.analytics.queries import Analytics
+from proxy.analytics.series import Split
 from tests.analytics.history import Call, Sum, call_sums
 from tests.analytics.test_queries import HISTORY, RANGES, SETTINGS, Database, assert_same, history_url, periods
 
@@ -21,7 +22,7 @@ KEYS: dict[Split, Callable[[Call], str]] = {
 async def series(history_url: str):
     database = Database(SETTINGS)
     await database.connect(history_url)
-    yield SeriesReader(database)
+    yield Analytics(database)
     await database.close()
 
 
@@ -29,11 +30,11 @@ async def series(history_url: str):
 @pytest.mark.parametrize("project", [None, "lab"])
 @pytest.mark.parametrize("split", KEYS)
 async def test_every_point_is_that_of_plain_arithmetic(
-    split: Split, project: str | None, user: str | None, series: SeriesReader
+    split: Split, project: str | None, user: str | None, series: Analytics
 ) -> None:
     since, until = RANGES["days"]
     question = Question(project_id=project, user_id=user, since=since, until=until, period="week")
-    found = await series.read(question, split, 50)
+    found = await series.series(question, split, 50)
     week = periods("week")
     chosen = [r for r in HISTORY if since <= r.day <= until and project in (None, r.project) and user in (None, r.user)]
     expected: dict[str, dict[date, Sum]] = {}
@@ -47,9 +48,9 @@ async def test_every_point_is_that_of_plain_arithmetic(
             assert_same(found.by_name[name][first], part)
 
 
-async def test_of_many_names_the_cheap_ones_are_told_together(series: SeriesReader) -> None:
+async def test_of_many_names_the_cheap_ones_are_told_together(series: Analytics) -> None:
     question = Question(since=RANGES["all"][0], until=RANGES["all"][1], period="month")
-    whole, cut = await series.read(question, "model", 50), await series.read(question, "model", 2)
+    whole, cut = await series.series(question, "model", 50), await series.series(question, "model", 2)
     assert list(cut.by_name) == list(whole.by_name)[:2]
     costs = [sum(points.values(), Sums()).cost for points in whole.by_name.values()]
     assert costs == sorted(costs, reverse=True)

@@ -33,6 +33,7 @@ HISTORY = [
     _request(2, "ok", Call("L3", "opus", False, 20, 5, 333, 1000), us=4000, user="bob"),
     _request(3, "rejected"),
 ]
+HISTORY[0].findings, HISTORY[1].cached = (2, 0), True
 
 
 @pytest.fixture
@@ -138,6 +139,16 @@ async def test_series_tell_the_course_of_calls_by_model_or_layer(client) -> None
     layers = await _get(client, f"/series?{ALL}&by=layer")
     assert [one["name"] for one in layers["series"]] == ["L3", "L0"] and layers["other"] == []
     await _get(client, "/series?by=user", 400)
+
+
+async def test_findings_and_cache_hits_are_told(client) -> None:
+    found = await _get(client, f"/policy?{ALL}")
+    assert found["findings"] == [
+        {"rule": "email", "category": "pii", "action": "redact", "direction": "input", "findings": 2, "requests": 1}
+    ]
+    found = await _get(client, f"/cache?{ALL}")
+    assert (found["totalRequests"], found["cacheHits"], found["hitRate"]) == (3, 1, Decimal("0.333333"))
+    assert found["byDay"] == [{"date": "2026-10-07", "requests": 3, "cacheHits": 1, "hitRate": Decimal("0.333333")}]
 
 
 async def test_top_expensive_lists_the_dearest_first(client) -> None:

@@ -8,7 +8,6 @@ from aiohttp import web
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
-from proxy.analytics.series import SeriesReader
 from proxy.api.routes import Api, Stores
 from proxy.api.routing import RoutingApi
 from proxy.auth.audit import AuditLog
@@ -61,7 +60,6 @@ def stores(database: Database, quota: schema.Quota | None = None, auth: schema.A
         traces=TraceStore(database, schema.Database()),
         quotas=Ledger(database, quota or schema.Quota(), "api"),
         analytics=Analytics(database),
-        series=SeriesReader(database),
         rollup=Rollup(database, 3650),
         keys=keys,
         keyring=Keyring(auth or schema.Auth(), keys, clock=time.monotonic),

@@ -1,0 +1,84 @@
+"""What the statements of analytics share: lists of sums, the walk over projects, and rows as `Sums`."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Final
+
+from proxy.analytics.figures import Sums
+
+_NANO: Final = -9
+_REQUEST: Final = (
+    "requests",
+    "calls",
+    "errors",
+    "rejected",
+    "aborted",
+    "cache_hits",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "cost_nanos",
+    "timed",
+    "duration_us",
+)
+_CALL: Final = (
+    "call_errors",
+    "call_input_tokens",
+    "call_cached_tokens",
+    "call_output_tokens",
+    "call_cost_nanos",
+    "call_timed",
+    "call_duration_us",
+)
+_BY_PART: Final = ("layer_requests", "model_requests", "pair_requests")
+
+
+def _summed(names: Iterable[str]) -> str:
+    return ", ".join(f"sum({name})::bigint AS {name}" for name in names)
+
+
+# $1 a project; without one those that have sums: walks the index from name to name.
+_PROJECTS: Final = """
+WITH RECURSIVE known AS (
+    (SELECT project_id FROM analytics_sums WHERE $1::text IS NULL AND kind = 'p' ORDER BY project_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT u.project_id FROM analytics_sums u WHERE u.kind = 'p' AND u.project_id > k.project_id
+        ORDER BY u.project_id LIMIT 1)
+    FROM known k WHERE k.project_id IS NOT NULL
+), project AS MATERIALIZED (
+    SELECT project_id FROM known WHERE project_id IS NOT NULL UNION ALL SELECT $1 WHERE $1 IS NOT NULL
+)
+"""
+_LISTS: Final = {
+    "{projects}": _PROJECTS.strip(),
+    "{requests}": _summed(_REQUEST),
+    "{calls}": _summed((*_BY_PART, *_CALL)),
+}
+
+
+def filled(statement: str) -> str:
+    """Return a statement with its lists put in.
+
+    `{projects}`: a WITH clause whose `project` are $1, or without it those that have sums. `{requests}`: sums of
+    requests; `calls` is one of them. `{calls}`: sums of calls.
+    """
+    for name, columns in _LISTS.items():
+        statement = statement.replace(name, columns)
+    return statement
+
+
+def of_requests(row: Any) -> Sums:
+    """Return the sums of requests in a row of `{requests}`."""
+    return _sums(row[name] for name in _REQUEST)
+
+
+def of_calls(row: Any, requests: int) -> Sums:
+    """Return the sums of calls in a row of `{calls}`. `requests`: those that made at least one of them."""
+    errors, *rest = (row[name] for name in _CALL)
+    return _sums((requests, row["calls"], errors, 0, 0, 0, *rest))
+
+
+def _sums(values: Iterable[int]) -> Sums:
+    by_name = dict(zip(_REQUEST, values, strict=True))
+    cost = Decimal(by_name.pop("cost_nanos")).scaleb(_NANO)
+    return Sums(cost=cost, **by_name)

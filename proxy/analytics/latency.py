@@ -1,0 +1,91 @@
+"""How long things took: percentiles from histograms, over whole days.
+
+Whole weeks are read from the sums of weeks, the days before and after them one by one.
+"""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from typing import Any, Final
+
+from proxy.analytics.figures import Latency, Measure, Percentiles, Question, TimeRange, percentiles
+from proxy.analytics.ranges import whole_days
+from proxy.db.pool import Connection
+
+# $1 project, $2 the first day, $3 the day after the last, $4 request type, $5 and $6 as $2 and $3 of the whole weeks.
+_LATENCY: Final = """
+SELECT layer, model, measure, bucket, sum(number)::bigint AS number
+FROM (
+    SELECT layer, model, request_type, measure, bucket, number FROM analytics_latency
+    WHERE $1::text IS NOT NULL AND project_id = $1 AND day >= $2 AND day < $5
+    UNION ALL
+    SELECT layer, model, request_type, measure, bucket, number FROM analytics_latency
+    WHERE $1::text IS NOT NULL AND project_id = $1 AND day >= $6 AND day < $3
+    UNION ALL
+    SELECT layer, model, request_type, measure, bucket, number FROM analytics_latency_sums
+    WHERE $1::text IS NOT NULL AND kind = 'w' AND project_id = $1 AND day >= $5 AND day < $6
+    UNION ALL
+    SELECT layer, model, request_type, measure, bucket, number FROM analytics_latency_sums
+    WHERE $1::text IS NULL AND kind = 'D' AND project_id = '' AND day >= $2 AND day < $5
+    UNION ALL
+    SELECT layer, model, request_type, measure, bucket, number FROM analytics_latency_sums
+    WHERE $1::text IS NULL AND kind = 'D' AND project_id = '' AND day >= $6 AND day < $3
+    UNION ALL
+    SELECT layer, model, request_type, measure, bucket, number FROM analytics_latency_sums
+    WHERE $1::text IS NULL AND kind = 'W' AND project_id = '' AND day >= $5 AND day < $6
+) AS cell
+WHERE $4::text IS NULL OR request_type = $4
+GROUP BY GROUPING SETS ((layer, measure, bucket), (model, measure, bucket))
+HAVING sum(number) > 0
+ORDER BY sum(sum(number)) OVER (PARTITION BY layer, model) DESC, layer, model
+LIMIT 100000
+"""
+
+# Histograms have no users: one user's requests are few enough to be counted.
+_LATENCY_OF_USER: Final = """
+SELECT '' AS layer, NULL AS model, measure, sidegate_bucket(us) AS bucket, count(*) AS number
+FROM (
+    SELECT total_duration_ms, first_byte_ms FROM request_traces
+    WHERE created_at >= $2 AND created_at < $3 AND user_id = $5 AND ($1::text IS NULL OR project_id = $1)
+        AND ($4::text IS NULL OR request_type = $4)
+) AS t CROSS JOIN LATERAL (VALUES ('duration', sidegate_microseconds(total_duration_ms)),
+    ('first_byte', sidegate_microseconds(first_byte_ms))) AS m(measure, us)
+WHERE us IS NOT NULL
+GROUP BY measure, sidegate_bucket(us)
+"""
+
+
+async def read_latency(connection: Connection, question: Question) -> Latency:
+    """Return percentiles; by layer and model only where no user is named."""
+    days = await whole_days(connection, question)
+    project, kind = question.project_id, question.request_type
+    if question.user_id is None:
+        weeks = _whole_weeks(days.first, days.past)
+        rows = await connection.fetch(_LATENCY, project, days.first, days.past, kind, *weeks)
+    else:
+        start, end = days.time_range.start, days.time_range.end
+        rows = await connection.fetch(_LATENCY_OF_USER, project, start, end, kind, question.user_id)
+    return _latency(days.time_range, (tuple(row.values()) for row in rows))
+
+
+def _whole_weeks(first: date, past: date) -> tuple[date, date]:
+    """Return the first day of the whole weeks within some days, and the day after them; none: both are `past`."""
+    begin = first + timedelta(days=-first.weekday() % 7)
+    end = past - timedelta(days=past.weekday())
+    return (begin, end) if begin < end else (past, past)
+
+
+def _latency(time_range: TimeRange, rows: Iterable[tuple[Any, ...]]) -> Latency:
+    counts: dict[tuple[str | None, str | None, Measure], dict[int, int]] = {}
+    for layer, model, measure, bucket, number in rows:
+        counts.setdefault((layer, model, measure), {})[bucket] = number
+    total: dict[Measure, Percentiles] = {}
+    by_layer: dict[str, dict[Measure, Percentiles]] = {}
+    by_model: dict[str, dict[Measure, Percentiles]] = {}
+    for (layer, model, measure), buckets in counts.items():
+        if layer == "":
+            total[measure] = percentiles(buckets)
+        elif layer is not None:
+            by_layer.setdefault(layer, {})[measure] = percentiles(buckets)
+        elif model:
+            by_model.setdefault(model, {})[measure] = percentiles(buckets)
+    return Latency(time_range, total, by_layer, by_model)

@@ -1,0 +1,69 @@
+"""From when to when a question is about: what it leaves open is filled in, by the days of the project's zone."""
+
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from proxy.analytics.figures import PERIODS, Edge, Question, TimeRange
+from proxy.db.pool import Connection
+
+_DAY: Final = timedelta(days=1)
+
+# $1 project, $2 and $3 the start as a day or a moment, $4 and $5 the end, $6 period, $7 number of periods.
+_RANGE: Final = """
+WITH edge AS (
+    SELECT zone, coalesce($5, ($4::date + 1)::timestamp AT TIME ZONE zone,
+        ((now() AT TIME ZONE zone)::date + 1)::timestamp AT TIME ZONE zone) AS until
+    FROM sidegate_zone($1) AS zone
+)
+SELECT coalesce($3, $2::date::timestamp AT TIME ZONE zone,
+    (date_trunc($6, (until - interval '1 microsecond') AT TIME ZONE zone) - ($7 - 1) * ('1 ' || $6)::interval)
+        AT TIME ZONE zone) AS since, until
+FROM edge
+"""
+
+# A moment inside a day stands for that day.
+_DAYS: Final = """
+SELECT (($1::timestamptz AT TIME ZONE zone)::date) AS first,
+    (($2::timestamptz - interval '1 microsecond') AT TIME ZONE zone)::date + 1 AS past,
+    (($1::timestamptz AT TIME ZONE zone)::date)::timestamp AT TIME ZONE zone AS since,
+    ((($2::timestamptz - interval '1 microsecond') AT TIME ZONE zone)::date + 1)::timestamp AT TIME ZONE zone AS until
+FROM sidegate_zone($3) AS zone
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """The whole days of a range: `past` is the first one after it."""
+
+    first: date
+    past: date
+    time_range: TimeRange
+
+
+async def resolve(connection: Connection, question: Question) -> tuple[Question, TimeRange]:
+    """Fill in what the question leaves open. Without a project the range shown is that of UTC."""
+    row = await connection.fetchrow(
+        _RANGE, question.project_id, *split(question.since), *split(question.until), question.period, PERIODS
+    )
+    assert row is not None
+    since, until = row["since"], row["until"]
+    if question.project_id is None:  # each project has days of its own
+        return (
+            replace(question, since=question.since or since.date(), until=question.until or until.date() - _DAY),
+            TimeRange(since, until),
+        )
+    return replace(question, since=since, until=until), TimeRange(since, until)
+
+
+async def whole_days(connection: Connection, question: Question) -> Days:
+    """Return the whole days that a question touches; a moment inside a day stands for that day."""
+    _, time_range = await resolve(connection, question)
+    row = await connection.fetchrow(_DAYS, time_range.start, time_range.end, question.project_id)
+    assert row is not None
+    return Days(row["first"], row["past"], TimeRange(row["since"], row["until"]))
+
+
+def split(edge: Edge | None) -> tuple[date | None, datetime | None]:
+    """Return an edge as two parameters: a day or a moment."""
+    return (None, edge) if isinstance(edge, datetime) else (edge, None)
