@@ -40,6 +40,7 @@ from proxy.routing.catalogue import Catalogue, Offer
 from proxy.routing.needs import Hints
 
 MOST_CANDIDATES: Final = 8
+"""Beyond them only the first of each layer that has none yet: an escalation may go there."""
 _MILLION: Final = 1_000_000
 _NANOS: Final = Decimal(1_000_000_000)
 _QUALITY_LOW: Final = "quality_low"
@@ -185,20 +186,21 @@ def _weighted(offers: Sequence[Offer], draw: float) -> Sequence[Offer]:
 def _select(
     offers: Sequence[Offer], wish: _Wish, market: Market, asked_model: str | None
 ) -> tuple[list[Candidate], list[Rejection]]:
+    """Return the candidates and what was passed over. A layer is never without one because others have many."""
     taken: list[Candidate] = []
     rejected: list[Rejection] = []
-    seen: set[tuple[str, str]] = set()
+    known: set[tuple[str, str]] = set()
+    layers: set[Layer | None] = set()
     for offer in offers:
-        if (offer.upstream, offer.model) in seen:
+        if (offer.upstream, offer.model) in known or (len(taken) >= MOST_CANDIDATES and offer.layer in layers):
             continue
-        if len(taken) >= MOST_CANDIDATES:
-            break
-        seen.add((offer.upstream, offer.model))
         judged = _unfit(offer, wish, market.rules) or _afford(offer, wish, market)
         if isinstance(judged, str):
             rejected.append(Rejection(offer.upstream, offer.model, offer.layer, judged))
         else:
             taken.append(_candidate(offer, judged, asked_model))
+            known.add((offer.upstream, offer.model))
+            layers.add(offer.layer)
     return taken, rejected
 
 

@@ -147,6 +147,20 @@ def test_nothing_fits_and_the_error_names_what_stood_in_the_way(case):
     assert text in caught.value.message
 
 
+def test_layers_when_one_has_many_models_then_the_others_have_one_at_least():
+    many = tuple({"model": f"m{number}"} for number in range(12))
+    catalogue = Catalogue(
+        UPSTREAMS, Layers(L0=many, L1=({"model": "mini"}, {"model": "large"}), L3=({"model": "pro"},))
+    )
+    assert models(plan(catalogue=catalogue)) == [*(f"m{number}" for number in range(8)), "mini", "pro"]
+
+
+def test_model_when_it_stands_in_two_layers_then_each_time_it_is_judged_anew():
+    layers = Layers(L0=({"model": "mini"},), L1=({"model": "mini", "capabilities": ["tools"]},))
+    made = plan(catalogue=Catalogue(UPSTREAMS, layers), capabilities=frozenset({"tools"}))
+    assert ([one.layer for one in made.candidates], [one.why for one in made.rejected]) == (["L1"], ["lacks_tools"])
+
+
 def test_layers_without_models_say_so():
     with pytest.raises(InvalidRequest) as caught:
         plan(catalogue=Catalogue(UPSTREAMS, Layers()))
