@@ -9,6 +9,8 @@ sample because of four letters in the middle of a long text, so words are looked
 import re
 from typing import Final
 
+from proxy.policy.automata import Automaton
+
 PUBLISHED: Final = frozenset(
     {
         "AKIAIOSFODNN7EXAMPLE",
@@ -21,11 +23,13 @@ PUBLISHED: Final = frozenset(
 """Keys that vendors print in their manuals."""
 _PUBLISHED_PARTS: Final = (".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l",)
 _HEAD: Final = 64
-_WORDS: Final = re.compile(
+_SAMPLE_WORDS: Final = (
     r"example|your[_-]|[_-]your|your(?:api|key|token|secret|pass)|xxxx|placeholder|change_?-?me|replace|dummy|redacted"
-    r"|insert|sample|fake[_-]|[_-]fake|not[_-]?a?[_-]?real|goes[_-]?here|key[_-]here|token[_-]here|secret[_-]here",
-    re.IGNORECASE,
+    r"|insert|sample|fake[_-]|[_-]fake|not[_-]?a?[_-]?real|goes[_-]?here|key[_-]here|token[_-]here|secret[_-]here"
 )
+_WORDS: Final = re.compile(_SAMPLE_WORDS, re.IGNORECASE)
+_ASCII_WORDS: Final = Automaton(f"(?i){_SAMPLE_WORDS}")
+"""The same, 20 times as fast. Beyond ASCII the two do not agree on what small letters are."""
 _TEMPLATE: Final = re.compile(r"\$\{|\{\{|\}\}|<[^<>]*>|\*{3}|\.\.\.|…|%\(\w+\)s|\$\(")
 _REFERENCE: Final = re.compile(
     r"\$[A-Za-z_{(]|%[A-Za-z_]+%$|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?://|file:|env[.:]"
@@ -42,14 +46,20 @@ def is_published(secret: str) -> bool:
 
 def is_placeholder(secret: str) -> bool:
     """Tell whether `secret` is a sample: a telling word, a template, hardly any different characters, a sequence."""
-    head = secret[:_HEAD]
-    if _WORDS.search(head) or _TEMPLATE.search(head) or secret.endswith("EXAMPLE"):
-        return True
     tail = secret[-16:]
     if len(secret) >= 12 and (len(set(tail)) < 5 or (len(tail) == 16 and tail[:8] == tail[8:])):
         return True
+    head = secret[:_HEAD]
+    if _has_word(head) or _TEMPLATE.search(head) or secret.endswith("EXAMPLE"):
+        return True
     lower = head.lower()
     return any(lower[at : at + _SEQUENCE] in _SEQUENCES for at in range(len(lower) - _SEQUENCE + 1))
+
+
+def _has_word(head: str) -> bool:
+    if head.isascii():
+        return _ASCII_WORDS.search(head.encode(), 0) is not None
+    return _WORDS.search(head) is not None
 
 
 def is_reference(secret: str) -> bool:

@@ -16,6 +16,8 @@ from proxy.policy.placeholders import is_placeholder, is_published, is_reference
         "k-a1B2c3D4a1B2c3D4",
         "sk-1234567890abcdefgh",
         "zyxwvutsrq-k",
+        "k-ExAmPlE-7dK2m",
+        "k-é-not_a_real-7d",
     ],
 )
 def test_samples_are_recognised(value: str) -> None:

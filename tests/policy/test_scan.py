@@ -187,6 +187,12 @@ def test_scan_when_a_text_is_large_then_its_cost_is_linear():
     assert min(cost(800_000) for _ in range(3)) < 16 * min(cost(100_000) for _ in range(3)) + 0.005
 
 
+@pytest.mark.parametrize("before", [0, 7, (1 << 18) - 1, (1 << 18) - len(ENCODED) // 2, 1 << 18])
+def test_scan_when_base64_stands_where_the_text_is_read_in_pieces_then_it_is_decoded_all_the_same(before):
+    text = ("a word " * (before // 7 + 1))[:before] + f" {ENCODED} and more"
+    assert found(chat(text))
+
+
 def test_scan_when_there_is_much_base64_that_is_no_text_then_it_is_named_cheap_and_what_stands_beside_it_is_found():
     noise = base64.b64encode(random.Random(1).randbytes(3_000_000)).decode()
     began = time.thread_time()
