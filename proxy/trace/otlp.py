@@ -15,7 +15,6 @@ import asyncio
 import gzip
 import logging
 import random
-import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -23,11 +22,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
-from typing import Final, Literal, NamedTuple
-
-import aiohttp
+from typing import Any, Final, Literal, NamedTuple
 
 from proxy.config.otel import Otel
+from proxy.lazy import function
 from proxy.metrics import Sample
 from proxy.trace.protobuf import attributes, fields, message, text
 
@@ -35,7 +33,7 @@ Reason = Literal["queue_full", "unreachable", "refused", "rejected"]
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
-_MOST_ANSWER_BYTES: Final = 65_536
+_COLLECTOR: Final = "proxy.trace.otlp_http:Collector"
 _VERSION: Final = version("sidegate")
 _log = logging.getLogger("sidegate.otel")
 
@@ -58,8 +56,8 @@ class Outbox:
         self._settings = settings
         self._send = post or self._post
         self._queue: deque[bytes] = deque()
-        self._session: aiohttp.ClientSession | None = None
-        self._of_session: Otel | None = None
+        self._collector: Any = None
+        """`otlp_http.Collector`, from the first export on: it brings aiohttp, which few processes need."""
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
@@ -98,7 +96,8 @@ class Outbox:
                     self._wake.clear()
                     self._idle.set()
         finally:
-            await self._close_session()
+            if self._collector is not None:
+                await self._collector.close()
 
     async def flush(self) -> None:
         """Export what is queued, each batch once, and return when that is done or `timeout_s` is over."""
@@ -188,39 +187,11 @@ class Outbox:
         self._is_failing = True
 
     async def _post(self, body: bytes) -> Answer:
-        settings = self._settings
-        try:
-            session = await self._session_for(settings)
-            headers = {"Content-Type": "application/x-protobuf"}
-            if settings.compression == "gzip":
-                headers["Content-Encoding"] = "gzip"
-            async with session.post(settings.url or "", data=body, headers=headers, allow_redirects=False) as response:
-                answer = await response.content.read(_MOST_ANSWER_BYTES)
-                return Answer(response.status, answer, response.headers.get("Retry-After"))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-            return Answer(0)
-
-    async def _session_for(self, settings: Otel) -> aiohttp.ClientSession:
-        if self._session is None or self._of_session is not settings:
-            await self._close_session()
-            context = ssl.create_default_context(cafile=settings.ca_file) if self._needs_tls(settings) else True
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=1, ssl=context),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": f"sidegate/{_VERSION}", **settings.headers},
-                timeout=aiohttp.ClientTimeout(total=settings.timeout_s),
-            )
-            self._of_session = settings
-        return self._session
-
-    @staticmethod
-    def _needs_tls(settings: Otel) -> bool:
-        return (settings.url or "").startswith("https:")
-
-    async def _close_session(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        if self._collector is None:
+            made = await asyncio.to_thread(function, _COLLECTOR)
+            self._collector = made()
+        status, answer, retry_after = await self._collector.post(self._settings, body)
+        return Answer(status, answer, retry_after)
 
 
 def _asked_for(retry_after: str | None) -> float | None:

@@ -1,4 +1,6 @@
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -14,6 +16,11 @@ async def plain(asked):
     downstream = HttpDownstream(asked, Delivery(), 5.0)
     await downstream.send(200, "OK", (), b"ok")
     return downstream
+
+
+def test_process_when_it_is_ready_for_plain_requests_then_aiohttp_is_not_loaded():
+    loaded = "import proxy.serve, sys; print(*{'aiohttp', 'multidict', 'yarl'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True).stdout == b"\n"
 
 
 async def test_cap_when_reached_then_connections_count_wherever_they_are_served():
