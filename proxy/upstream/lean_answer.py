@@ -37,6 +37,7 @@ class AnswerParser:
     __slots__ = (
         "_bodiless",
         "_chunked",
+        "_fed",
         "_head_bytes",
         "_headers",
         "_interim",
@@ -83,7 +84,7 @@ class AnswerParser:
         self._started = False
         self._chunked = False
         self._trailers = 0
-        self._overhead = 0
+        self._overhead = self._fed = 0
         self.status = 0
         """Of the final answer; 0 until its head is complete."""
         self.reason = ""
@@ -104,6 +105,7 @@ class AnswerParser:
             if data[0] != 0x48:  # llhttp would take RTSP and leading line ends as well
                 self.fault = "not an HTTP answer"
                 return b""
+        self._fed += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -186,18 +188,17 @@ class AnswerParser:
             self._refuse("switches protocols unasked")
         if self._parser.get_http_version() not in ("1.1", "1.0"):
             self._refuse("unsupported HTTP version")
-        longest = len(self._reason)
-        total = 0
-        for name, value in self._headers:
-            size = len(name) + len(value)
-            total += size
-            longest = max(longest, size)
-        if longest > self._line_bytes:
-            self._refuse("header line too long")
-        if total > self._head_bytes:
-            self._refuse("head too long")
+        if self._fed > self._line_bytes:  # else no line can be too long
+            self._check_sizes()
         if self._reason.translate(None, _CONTROLS) != self._reason:
             self._refuse("control character in the reason phrase")
+
+    def _check_sizes(self) -> None:
+        sizes = [len(name) + len(value) for name, value in self._headers]
+        if max(len(self._reason), *sizes, 0) > self._line_bytes:
+            self._refuse("header line too long")
+        if sum(sizes) > self._head_bytes:
+            self._refuse("head too long")
 
     def _check_framing(self) -> None:
         codings: list[bytes] = []

@@ -10,10 +10,12 @@ Source: RFC 9112 sections 3, 5 and 6.
 """
 
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Final
 
-from proxy.exchange import UpstreamRequest
+from proxy.exchange import Header, UpstreamRequest
 
+_REMEMBERED: Final = 64
 _EXPECTS_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -23,26 +25,29 @@ def request_head(request: UpstreamRequest, target: str, authority: str) -> bytes
     Raises:
         ValueError: a field or the method holds a line end or NUL.
     """
-    lines = [f"{request.method} {target} HTTP/1.1\r\nHost: {authority}".encode("ascii")]
-    lines.extend([name + b": " + value for name, value in request.headers])
-    framing = _framing(request)
-    if framing:
-        lines.append(framing)
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
-    # One line end per line (the first holds two lines, the end has two): any more came in with a field.
-    ends = len(lines) + 2
-    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+    return b"%b%b\r\n" % (_lines(request.method, target, authority, tuple(request.headers)), _framing(request))
+
+
+@lru_cache(_REMEMBERED)
+def _lines(method: str, target: str, authority: str, headers: tuple[Header, ...]) -> bytes:
+    """Return the lines of a head but for its framing: they are the same for every request of a caller."""
+    lines = [f"{method} {target} HTTP/1.1\r\nHost: {authority}".encode("ascii")]
+    lines.extend([name + b": " + value for name, value in headers])
+    text = b"\r\n".join(lines) + b"\r\n"
+    # One line end per line, and the first holds two lines: any more came in with a field.
+    ends = len(lines) + 1
+    if text.count(b"\n") != ends or text.count(b"\r") != ends or b"\0" in text:
         raise ValueError("a request line or header field holds a line end or NUL")
-    return head
+    return text
 
 
 def _framing(request: UpstreamRequest) -> bytes:
     if isinstance(request.body, bytes) or request.body is None:
         size = len(request.body or b"")
-        return b"Content-Length: %d" % size if size or request.method in _EXPECTS_BODY else b""
+        return b"Content-Length: %d\r\n" % size if size or request.method in _EXPECTS_BODY else b""
     if request.content_length is None:
-        return b"Transfer-Encoding: chunked"
-    return b"Content-Length: %d" % request.content_length
+        return b"Transfer-Encoding: chunked\r\n"
+    return b"Content-Length: %d\r\n" % request.content_length
 
 
 async def slices(data: bytes, size: int) -> AsyncIterator[bytes]:
