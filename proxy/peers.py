@@ -19,10 +19,6 @@ def first_values(headers: Headers) -> dict[bytes, bytes]:
     return {name.lower(): value for name, value in reversed(headers)}
 
 
-Take = Callable[[bytes], bool]
-"""Takes a piece of a body and tells whether the next one may follow at once. Never waits."""
-
-
 class UpstreamReply(Protocol):
     """An answer whose head has arrived. The body is read on demand: an unread body holds the provider back."""
 
@@ -38,27 +34,12 @@ class UpstreamReply(Protocol):
             UpstreamTimeout: nothing arrived within the gap, or the total time is over.
         """
 
-    async def pass_to(self, take: Take) -> bool:
-        """Hand the body to `take` piece by piece, each in the moment in which it arrives and without waking a task.
-
-        Returns True when `take` has said that it wants no more for now, False at the end of the body. Raises as `read`,
-        and what `take` raises.
-        """
-
     @property
     def complete(self) -> bool:
         """True when the whole body has arrived: what `read` has not returned yet, its next call does."""
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, drop it otherwise. Idempotent; never waits."""
-
-
-async def read_into(reply: UpstreamReply, take: Take) -> bool:
-    """Do what `UpstreamReply.pass_to` does by reading: for replies that cannot do better."""
-    while piece := await reply.read():
-        if not take(piece):
-            return True
-    return False
 
 
 @dataclass(slots=True)
@@ -93,12 +74,6 @@ class Downstream(Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send body bytes at once; no coalescing."""
-
-    def push(self, data: bytes) -> bool:
-        """Send body bytes at once and without waiting; False: wait with `drained` before sending more."""
-
-    async def drained(self) -> None:
-        """Wait until the client has read enough."""
 
     async def finish(self) -> None:
         """End the body normally."""

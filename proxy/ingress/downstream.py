@@ -84,19 +84,10 @@ class HttpDownstream:
 
     async def write(self, data: bytes) -> None:
         """Send body bytes at once."""
-        if not self.push(data):
-            await self._drain()
-
-    def push(self, data: bytes) -> bool:
-        """Send body bytes at once and without waiting; False: wait with `drained` before sending more."""
         if data:
             size = len(data)
             self._write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
             self._delivery.bytes += size
-        return not self._protocol.writing_paused
-
-    async def drained(self) -> None:
-        """Wait until the client has read enough."""
         if self._protocol.writing_paused:
             await self._drain()
 

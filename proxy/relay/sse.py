@@ -19,7 +19,6 @@ Source: WHATWG HTML section 9.2 (server-sent events); OpenAI API reference, "Str
 """
 
 import asyncio
-import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -59,8 +58,6 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
     else:
         tap = _Passing(answer, observer, event_bytes)
     await downstream.start(answer.status, answer.reply.reason, headers, None)
-    if decoder is None:
-        await _pass_on(answer, tap, downstream)
     while piece := await (rest.read() if meter.terminated else reply.read()):
         answer.note_first_byte()
         meter.response_bytes += len(piece)
@@ -77,31 +74,6 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
     answer.seal()
     await downstream.write(held)
     await downstream.finish()
-
-
-async def _pass_on(answer: Answer, tap: "_Tap", downstream: Downstream) -> None:
-    """Relay up to the terminator, or the end, without waking this task but for a client that reads too slowly.
-
-    Only for what is not encoded: there a piece never becomes more than it was.
-    """
-    attempt, capture = answer.attempt, answer.capture
-    meter = attempt.meter
-
-    def take(piece: bytes) -> bool:
-        if attempt.first_byte_at is None:
-            attempt.first_byte_at = time.monotonic()
-        meter.response_bytes += len(piece)
-        ready = b"".join(tap.feed(piece))
-        if meter.terminated:
-            answer.seal()
-        if capture is not None:
-            capture.add(ready)
-        return downstream.push(ready) and not meter.terminated
-
-    while await answer.reply.pass_to(take):
-        await downstream.drained()
-        if meter.terminated:
-            return
 
 
 class _Tap(Protocol):

@@ -22,7 +22,6 @@ from proxy.openai.documents import load_object
 from proxy.openai.response import inspect_document
 from proxy.openai.said import Said, SaidReader, said_whole
 from proxy.openai.sse import Event, EventReader
-from proxy.peers import Take, read_into
 from proxy.routing.checks import Weakness
 
 Unchecked = Literal["unreadable", "too_large", "too_slow", "memory", "quota"]
@@ -62,12 +61,6 @@ class CollectedReply:
         if self._error is not None:
             raise self._error
         return b"" if self._is_whole else await self._reply.read()
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over what was read ahead, then what arrives."""
-        if self._is_whole or self._pieces:
-            return await read_into(self, take)
-        return await self._reply.pass_to(take)
 
     @property
     def complete(self) -> bool:

@@ -24,7 +24,6 @@ from typing import Final, TypeVar
 from proxy.config.routing import Routing
 from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
 from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, UpstreamReply, first_values
-from proxy.peers import Take
 from proxy.routing.health import Health, Permit, Place
 from proxy.routing.peek import PeekedReply, can_be_peeked
 from proxy.routing.retry import OUTCOMES, Budget, Failure, Standing, again, cooling_s, of_error, of_status
@@ -304,14 +303,6 @@ class HeldReply:
         """Return what has arrived. A failure in the middle counts half."""
         try:
             return await self._reply.read()
-        except UpstreamFailed:
-            self._note_failure()
-            raise
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over what arrives. A failure in the middle counts half."""
-        try:
-            return await self._reply.pass_to(take)
         except UpstreamFailed:
             self._note_failure()
             raise

@@ -13,7 +13,6 @@ import orjson
 
 from proxy.exchange import Headers, UpstreamReply, first_values
 from proxy.openai.documents import load_object
-from proxy.peers import Take, read_into
 
 _MOST_BYTES: Final = 4_194_304
 _OF_THE_BODY: Final = frozenset({b"content-length", b"etag", b"content-md5", b"digest"})
@@ -65,10 +64,6 @@ class ListedReply:
             if len(body) > _MOST_BYTES:
                 return body
         return extended(body, self._named, self._allows)
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over the list."""
-        return await read_into(self, take)
 
     @property
     def complete(self) -> bool:

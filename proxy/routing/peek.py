@@ -12,7 +12,6 @@ from typing import Any, Final
 from proxy.exchange import UpstreamReply, first_values
 from proxy.openai.documents import load_object
 from proxy.openai.sse import Event, EventReader
-from proxy.peers import Take
 
 _MOST_BYTES: Final = 65_536
 _FAILED_TYPES: Final = frozenset({"error", "response.failed"})
@@ -40,15 +39,6 @@ class PeekedReply:
             self._pending = None
             return pending.result()
         return b"" if self._ended else await self._reply.read()
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over what was read ahead, then what arrives."""
-        while self._ahead or self._pending is not None:
-            piece = await self.read()
-            if piece and not take(piece):
-                return True
-            self._ended = self._ended or not piece
-        return False if self._ended else await self._reply.pass_to(take)
 
     @property
     def complete(self) -> bool:

@@ -14,7 +14,6 @@ from typing import Protocol
 from proxy.credentials import cover, covered_text
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Message, UpstreamReply, WebsocketPeer
-from proxy.peers import Take
 
 
 class Handshake(UpstreamReply, Protocol):
@@ -62,40 +61,6 @@ class CoveredReply:
                 return cover(piece, self._secrets)
             if data := self._released(piece):
                 return data
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over what arrives; an error comes after what was held back before it."""
-        if self._error is not None:
-            raise self._error
-        is_taking = False
-
-        def taken(data: bytes) -> bool:
-            nonlocal is_taking
-            is_taking = True
-            goes_on = take(data)
-            is_taking = False
-            return goes_on
-
-        def covered(piece: bytes) -> bool:
-            if not self._held and piece[-1] not in self._letters:
-                return taken(cover(piece, self._secrets))
-            data = self._released(piece)
-            return taken(data) if data else True
-
-        try:
-            if await self._reply.pass_to(covered):
-                return True
-        except UpstreamFailed as error:
-            if not is_taking:
-                self._error = error
-                self._give_held(take)
-            raise
-        return not self._give_held(take)
-
-    def _give_held(self, take: Take) -> bool:
-        """Hand over what was held at the end; False: nothing more for now."""
-        held, self._held = self._held, b""
-        return take(held) if held else True
 
     def _released(self, piece: bytes) -> bytes:
         """Return what may leave with `piece`, and hold the rest."""

@@ -9,7 +9,6 @@ import asyncio
 from typing import Protocol
 
 from proxy.exchange import Header, Headers
-from proxy.peers import Take
 from proxy.upstream import failures
 
 
@@ -33,8 +32,7 @@ class Reply:
     """Implements `exchange.UpstreamReply`. `status` is 0 until the head has arrived."""
 
     __slots__ = (
-        "_ended", "_error", "_line", "_loop", "_pieces", "_stop", "_take", "_unread", "_waiter", "headers", "reason",
-        "status",
+        "_ended", "_error", "_line", "_loop", "_pieces", "_unread", "_waiter", "headers", "reason", "status",
     )  # fmt: skip
 
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
@@ -43,10 +41,6 @@ class Reply:
         self._pieces: list[bytes] = []
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._take: Take | None = None
-        """Who gets the pieces as they arrive; `None`: they are kept for `read`."""
-        self._stop: Exception | bool = False
-        """Why nobody gets them any more: `_take` wanted no more, or raised this."""
         self._error: Exception | None = None
         self._ended = False
         self.status = 0
@@ -82,31 +76,6 @@ class Reply:
             self._line.resume()
         return data
 
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over what has arrived, then every piece from within `take` of the connection.
-
-        No gain of this over `read` has been shown with sockets (docs/benchmarks.md).
-        """
-        if self._pieces and not take(await self.read()):
-            return True
-        if self._ended:
-            return False
-        if self._error is not None:
-            raise self._error
-        if self._line is not None:
-            self._line.await_more()
-        self._take, self._stop = take, False
-        try:
-            while not (self._stop or self._ended or self._error):
-                await self._news()
-        finally:
-            self._take = None
-        if self._stop is False and self._error is not None:
-            raise self._error
-        if isinstance(self._stop, Exception):
-            raise self._stop
-        return self._stop
-
     @property
     def complete(self) -> bool:
         """True when the whole body has arrived."""
@@ -130,9 +99,6 @@ class Reply:
 
     def take(self, piece: bytes) -> int:
         """Receive a piece of the body; return how many bytes are unread now."""
-        if self._take is not None:
-            self._hand_over(self._take, piece)
-            return 0
         self._pieces.append(piece)
         self._unread += len(piece)
         self._wake()
@@ -149,17 +115,6 @@ class Reply:
         self._error = error
         self._line = None
         self._wake()
-
-    def _hand_over(self, take: Take, piece: bytes) -> None:
-        try:
-            self._stop = not take(piece)
-        except Exception as error:  # its own task gets it, not the connection that called
-            self._stop = error
-        if self._stop:
-            self._take = None
-            self._wake()
-        elif self._line is not None:
-            self._line.await_more()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -24,7 +24,6 @@ from yarl import URL
 from proxy.config import schema
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, UpstreamReply, UpstreamRequest
-from proxy.peers import Take, read_into
 from proxy.upstream import failures
 from proxy.upstream.origin import Origin
 from proxy.upstream.session_setup import (
@@ -134,10 +133,6 @@ class SessionReply:
                 self._response.close()
             self._finish()
         return data
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over piece by piece what `read` returns."""
-        return await read_into(self, take)
 
     @property
     def complete(self) -> bool:

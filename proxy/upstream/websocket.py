@@ -29,7 +29,6 @@ from yarl import URL
 from proxy.config import schema
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Message, UpstreamRequest
-from proxy.peers import Take, read_into
 from proxy.upstream import failures
 from proxy.upstream.headers import names_credential
 from proxy.upstream.origin import Origin
@@ -184,10 +183,6 @@ class WebsocketReply:
         self.headers = answer.headers if socket is None else _without_handshake(answer.headers)
         self.socket = None if socket is None or answer.response is None else UpstreamWebsocket(socket, answer.response)
         self.subprotocol = None if socket is None else socket.protocol
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over piece by piece what `read` returns."""
-        return await read_into(self, take)
 
     @property
     def complete(self) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 from proxy.errors import ClientDisconnected, ProxyError, QuotaExceeded
 from proxy.exchange import Allowance, Attempt, Candidate, Capture, Delivery, Dialect, Header, Headers, Message, Meter
-from proxy.peers import Take, read_into
 from proxy.relay.answer import Answer, AtLimit
 from proxy.scanners import OutputScanner
 
@@ -48,9 +47,6 @@ class Reply:
             await asyncio.sleep(0)
             return step
         return b""
-
-    async def pass_to(self, take: Take) -> bool:
-        return await read_into(self, take)
 
     @property
     def complete(self) -> bool:
@@ -93,19 +89,12 @@ class Client:
         self.note("head")
 
     async def write(self, data: bytes) -> None:
-        self.push(data)
-        await asyncio.sleep(0)
-
-    def push(self, data: bytes) -> bool:
         if data:
             self.pieces.append(data)
             self.delivery.bytes += len(data)
             self.note("byte")
             if self._leaves_after is not None and len(self.body) >= self._leaves_after:
                 raise ClientDisconnected("gone")
-        return len(self.pieces) % 3 != 0  # every third one has to be waited for
-
-    async def drained(self) -> None:
         await asyncio.sleep(0)
 
     async def finish(self) -> None:

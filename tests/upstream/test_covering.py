@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Message
-from proxy.peers import Take, read_into
 from proxy.upstream.covering import CoveredReply, CoveredSocket
 
 KEY, OTHER = b"sk-key-sk-key-0123", b"other-secret-456"
@@ -37,9 +36,6 @@ class Pieces:
             raise self._error
         return b""
 
-    async def pass_to(self, take: Take) -> bool:
-        return await read_into(self, take)
-
     @property
     def complete(self) -> bool:
         return self._ends_at_once and not self._pieces
@@ -52,20 +48,6 @@ async def read_all(reply: CoveredReply) -> list[bytes]:
     found = []
     while piece := await reply.read():
         found.append(piece)
-    return found
-
-
-async def take_all(reply: CoveredReply, takes: int = 1) -> list[bytes]:
-    """Let the reply hand over; every so many pieces it is told to wait."""
-    found: list[bytes] = []
-
-    def take(piece: bytes) -> bool:
-        assert piece
-        found.append(piece)
-        return len(found) % takes != 0
-
-    while await reply.pass_to(take):
-        pass
     return found
 
 
@@ -93,9 +75,6 @@ def test_body_when_cut_anywhere_then_covered_as_the_whole(
         expected = expected.replace(secret, b"*" * len(secret))
     pieces = [piece for piece in pieces if piece]
     assert b"".join(run(read_all(CoveredReply(Pieces(pieces, None, ends_at_once), SECRETS)))) == expected
-    for takes in (1, 2, 99):
-        covered = CoveredReply(Pieces(pieces, None, ends_at_once), SECRETS)
-        assert b"".join(run(take_all(covered, takes))) == expected
 
 
 async def test_piece_when_it_cannot_begin_a_secret_then_it_leaves_at_once() -> None:
@@ -115,26 +94,6 @@ async def test_body_when_it_breaks_then_what_waited_comes_before_the_error() -> 
     for _ in range(2):
         with pytest.raises(UpstreamFailed):
             await reply.read()
-
-
-async def test_body_when_it_breaks_while_handed_over_then_what_waited_comes_before_the_error() -> None:
-    reply = CoveredReply(Pieces([b"ask"], UpstreamFailed("cut")), SECRETS)
-    found: list[bytes] = []
-    for _ in range(2):
-        with pytest.raises(UpstreamFailed):
-            await reply.pass_to(lambda piece: found.append(piece) is None)
-    assert found == [b"a", b"sk"]
-
-
-async def test_body_when_its_taker_fails_then_that_is_raised_and_nothing_more_is_handed_over() -> None:
-    reply = CoveredReply(Pieces([b"ask"], UpstreamFailed("cut")), SECRETS)
-
-    def take(_piece: bytes) -> bool:
-        raise UpstreamFailed("too large")
-
-    with pytest.raises(UpstreamFailed, match="too large"):
-        await reply.pass_to(take)
-    assert await reply.read() == b"sk"
 
 
 async def test_reply_when_covered_then_its_reason_is_too_and_close_reaches_it() -> None:
