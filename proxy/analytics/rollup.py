@@ -17,6 +17,25 @@ from typing import Final
 
 from proxy.db.pool import Database
 
+# The rows of sums of sums that are not what the finer ones add up to, or stand on one side only.
+_COARSE: Final = """coarse AS (
+    WITH kept AS (
+        SELECT * FROM analytics_sums WHERE day = $1 AND requests + calls <> 0
+    ), added AS (
+        SELECT * FROM sidegate_usage_sums($1, $1::date + 1)
+    ), kept_times AS (
+        SELECT * FROM analytics_latency_sums
+        WHERE number <> 0 AND (kind = 'D' AND day = $1 OR kind <> 'D' AND day = date_trunc('week', $1::date)::date)
+    ), added_times AS (
+        SELECT * FROM sidegate_latency_sums($1, $1::date + 1) WHERE kind <> 'D' OR day = $1
+    )
+    SELECT project_id FROM ((TABLE kept EXCEPT TABLE added) UNION ALL (TABLE added EXCEPT TABLE kept)) AS usage
+    UNION ALL
+    SELECT project_id FROM ((TABLE kept_times EXCEPT TABLE added_times)
+        UNION ALL (TABLE added_times EXCEPT TABLE kept_times)) AS latency
+)"""
+_COARSE_DIFFERS: Final = "WITH {coarse} SELECT EXISTS (SELECT FROM coarse)".replace("{coarse}", _COARSE)
+
 # Reads the traces whose local day may be $1, whatever their zone; the functions tell the day.
 _COMPARE = """
 WITH line AS (
@@ -37,11 +56,6 @@ WITH line AS (
     SELECT kind, project_id, (array_agg(figures) FILTER (WHERE is_kept)) AS kept,
         (array_agg(figures) FILTER (WHERE NOT is_kept)) AS counted
     FROM line GROUP BY kind, project_id, user_id, quarter, layer, model, request_type
-), week_kept AS (
-    SELECT * FROM analytics_latency_sums
-    WHERE number <> 0 AND (kind = 'D' AND day = $1 OR kind <> 'D' AND day = date_trunc('week', $1::date)::date)
-), week_counted AS (
-    SELECT * FROM sidegate_latency_sums($1, $1::date + 1) WHERE kind <> 'D' OR day = $1
 ), latency AS (
     SELECT project_id, sum(kept) <> sum(counted) AS differs
     FROM (
@@ -62,14 +76,7 @@ WITH line AS (
         FROM sidegate_findings($2, ($1::date - 1)::timestamp AT TIME ZONE 'UTC',
             ($1::date + 2)::timestamp AT TIME ZONE 'UTC') WHERE day = $1
     ) AS sides GROUP BY project_id, direction, rule, category, action
-), coarse AS (
-    SELECT project_id FROM (SELECT * FROM analytics_sums WHERE day = $1 AND requests + calls <> 0
-        EXCEPT SELECT * FROM sidegate_usage_sums($1, $1::date + 1)) AS more
-    UNION ALL SELECT project_id FROM (SELECT * FROM sidegate_usage_sums($1, $1::date + 1)
-        EXCEPT SELECT * FROM analytics_sums WHERE day = $1) AS less
-    UNION ALL SELECT project_id FROM (SELECT * FROM week_kept EXCEPT SELECT * FROM week_counted) AS more
-    UNION ALL SELECT project_id FROM (SELECT * FROM week_counted EXCEPT SELECT * FROM week_kept) AS less
-)
+), {coarse}
 SELECT project_id, sum(wrong)::bigint AS wrong,
     coalesce(sum(kept[1][1]), 0)::bigint, coalesce(sum(counted[1][1]), 0)::bigint,
     coalesce(sum(kept[1][6] + kept[1][8]), 0)::bigint, coalesce(sum(counted[1][6] + counted[1][8]), 0)::bigint,
@@ -82,7 +89,7 @@ FROM (
     UNION ALL SELECT project_id, 1, NULL, NULL FROM coarse WHERE $2::text IS NULL OR project_id = $2
 ) AS found
 GROUP BY project_id ORDER BY project_id
-"""
+""".replace("{coarse}", _COARSE)
 
 _LOCK = """
 LOCK TABLE analytics_usage, analytics_latency, analytics_sums, analytics_latency_sums, analytics_findings
@@ -170,6 +177,7 @@ class Rollup:
             if any(row["wrong"] for row in rows):
                 for statement in _FROM_TRACES:
                     await connection.execute(statement, day, project_id, timeout=_TIMEOUT_S)
-                for statement in _FROM_SUMS:
-                    await connection.execute(statement, day, timeout=_TIMEOUT_S)
+                if await connection.fetchval(_COARSE_DIFFERS, day, timeout=_TIMEOUT_S):
+                    for statement in _FROM_SUMS:
+                        await connection.execute(statement, day, timeout=_TIMEOUT_S)
         return [DayCheck(*row.values()) for row in rows]
