@@ -11,7 +11,7 @@ Source: sysexits.h (78); Python documentation, "Note on SIGPIPE".
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -37,6 +37,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "traces": ("proxy.cli.traces:configure", "look at the traces of a running proxy"),
         "policy": ("proxy.cli.policy:configure", "check the rules of the policy, or list them"),
         "scan": ("proxy.cli.scan:configure", "look for secrets, personal data and commands in files"),
+        "completion": ("proxy.cli.completion:configure", "make a shell complete this command"),
         "demo-upstream": ("proxy.cli.demo:configure", "start a demo provider that needs no key"),
     }
 )
@@ -89,7 +90,8 @@ def _complain(text: str, code: Exit) -> int:
     return code
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def make_parser(described: Collection[str]) -> argparse.ArgumentParser:
+    """Return the parser of all commands, of which only some are described: those cost an import each."""
     parser = _Parser(
         prog="sidegate",
         description="An OpenAI-compatible reverse proxy: the trust boundary, the meter and the flight recorder\n"
@@ -100,13 +102,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=f"sidegate {version('sidegate')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    typed = next((word for word in argv if not word.startswith("-")), None)
-    if typed is not None and typed not in COMMANDS:
-        parser.error(f"there is no command {shown(typed)}{did_you_mean(nearest(typed, COMMANDS)).rstrip('?')}")
     for name, (target, summary) in COMMANDS.items():
         command = commands.add_parser(
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
-        if name == typed:
+        if name in described:
             function(target)(command)
+    return parser
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    typed = next((word for word in argv if not word.startswith("-")), None)
+    parser = make_parser(() if typed is None else (typed,))
+    if typed is not None and typed not in COMMANDS:
+        parser.error(f"there is no command {shown(typed)}{did_you_mean(nearest(typed, COMMANDS)).rstrip('?')}")
     return parser.parse_args(argv)
