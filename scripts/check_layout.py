@@ -46,6 +46,8 @@ TESTED_ELSEWHERE = {
     "__main__": "cli",
     "api/assembly": "flow",
     "api/bodies": "api/test_quotas.py",
+    "api/analytics_shapes": "api/test_openapi.py",
+    "api/shapes": "api/test_openapi.py",
     "api/members": "api/test_projects.py",
     "api/names": "api/test_projects.py",
     "api/organizations": "api/test_projects.py",

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
+from proxy.api import analytics_shapes as shapes
 from proxy.api import analytics_shown as shown
 from proxy.api.analytics_asked import (
     CACHE,
@@ -29,6 +30,7 @@ from proxy.api.analytics_asked import (
 )
 from proxy.api.bodies import json_answer
 from proxy.api.caller import Caller
+from proxy.api.shapes import describes
 from proxy.auth.audit import AuditLog
 from proxy.errors import InvalidRequest
 
@@ -45,22 +47,26 @@ class AnalyticsApi:
         self._rollup = rollup
         self._audit = audit
 
+    @describes(shapes.USAGE, query=FILTERS)
     async def usage(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the sums of a range and their parts by layer, model and period."""
         found = await self._analytics.usage(question(values_of(request, FILTERS), caller))
         return json_answer(shown.usage(found))
 
+    @describes(shapes.ERROR_RATE, query=FILTERS)
     async def error_rate(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with how many requests, and how many calls of each model, failed."""
         found = await self._analytics.usage(question(values_of(request, FILTERS), caller))
         return json_answer(shown.error_rate(found))
 
+    @describes(shapes.SERIES, query=SERIES)
     async def series(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the course of calls over time, by model or layer."""
         values = values_of(request, SERIES)
         split, limit = values.get("by", "model"), values.get("limit", _SERIES)
         return json_answer(shown.series(await self._analytics.series(question(values, caller), split, limit)))
 
+    @describes(shapes.EXPENSIVE, query=EXPENSIVE)
     async def top_expensive(
         self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller
     ) -> web.Response:
@@ -69,6 +75,7 @@ class AnalyticsApi:
         time_range, rows = await self._analytics.expensive(question(values, caller), values.get("limit", _DEAREST))
         return json_answer({"timeRange": shown.time_range(time_range), "requests": [*map(shown.expensive, rows)]})
 
+    @describes(shapes.FINDINGS, query=FINDINGS)
     async def policy(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with what the policy found, by rule and action."""
         values = values_of(request, FINDINGS)
@@ -76,14 +83,17 @@ class AnalyticsApi:
         findings = [shown.findings(row) for row in rows]
         return json_answer({"timeRange": shown.time_range(time_range), "findings": findings})
 
+    @describes(shapes.CACHE, query=CACHE)
     async def cache(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with how many requests were answered from the cache."""
         return json_answer(shown.cache(await self._analytics.usage(question(values_of(request, CACHE), caller))))
 
+    @describes(shapes.LATENCY, query=RANGE)
     async def latency(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with percentiles of durations and of times to the first byte."""
         return json_answer(shown.latency(await self._analytics.latency(question(values_of(request, RANGE), caller))))
 
+    @describes(shapes.shares("UserShares", "users", "userId"), query=SHARES)
     async def users(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the users who spent most."""
         values = values_of(request, SHARES)
@@ -91,6 +101,7 @@ class AnalyticsApi:
         users = [shown.share("userId", row) for row in rows]
         return json_answer({"timeRange": shown.time_range(time_range), "users": users})
 
+    @describes(shapes.shares("ProjectShares", "projects", "projectId"), query=SHARES)
     async def projects(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the projects that spent most."""
         values = values_of(request, SHARES)
@@ -98,11 +109,13 @@ class AnalyticsApi:
         projects = [shown.share("projectId", row) for row in rows]
         return json_answer({"timeRange": shown.time_range(time_range), "projects": projects})
 
+    @describes(shapes.CHECKED, query=REBUILD, required=("day",))
     async def check(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Compare the sums of one day with its traces."""
         day, project_id = self._day(request, caller)
         return json_answer(shown.checked(day, await self._rollup.check(day, project_id)))
 
+    @describes(shapes.CHECKED, query=REBUILD, required=("day",))
     async def rebuild(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Make the sums of one day anew from its traces; answer with what was different."""
         day, project_id = self._day(request, caller)

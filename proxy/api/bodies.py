@@ -138,7 +138,9 @@ def _number(literal: str) -> Decimal:
         return Decimal("NaN")
 
 
-OBJECT = Parameter(plain, "a JSON object without NUL, members given twice and numbers beyond 64 bits")
+OBJECT = Parameter(
+    plain, "a JSON object without NUL, members given twice and numbers beyond 64 bits", {"type": "object"}
+)
 
 
 def _suggestion(name: str, known: Mapping[str, Parameter]) -> str:

@@ -1,16 +1,42 @@
 """`/v1/sidegate/audit` and `/v1/sidegate/whoami`: who changed what, and what the caller may do."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from aiohttp import web
 
 from proxy.api.bodies import json_answer
 from proxy.api.caller import Caller
 from proxy.api.parameters import integer, read, text
-from proxy.auth.audit import AuditLog, Entry
+from proxy.api.shapes import MOMENT, OBJECT, TEXT, array, describes, nullable, obj, one_of, page
+from proxy.auth.audit import AuditLog, Entry, Outcome
+from proxy.auth.roles import ROLES
 
 _LISTED: Final = {"projectId": text(256), "limit": integer(1, 500), "cursor": integer(1, 10**9)}
+
+_CHANGE: Final = obj(
+    "Change",
+    id=TEXT,
+    at=MOMENT,
+    actor=TEXT,
+    keyId=nullable(TEXT),
+    peer=nullable(TEXT),
+    action=TEXT,
+    projectId=nullable(TEXT),
+    target=nullable(TEXT),
+    details=OBJECT,
+    outcome=one_of(*get_args(Outcome)),
+)
+_WHO: Final = obj(
+    "Whoami",
+    userId=nullable(TEXT),
+    projectId=nullable(TEXT),
+    role=nullable(one_of(*ROLES, "operator")),
+    keyId=nullable(TEXT),
+    scopes=OBJECT,
+    expiresAt=nullable(MOMENT),
+    permissions=array(TEXT),
+)
 
 
 class Changes:
@@ -19,6 +45,7 @@ class Changes:
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
 
+    @describes(page("changes", _CHANGE), query=_LISTED)
     async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with changes, the latest first."""
         values = read(_query(request), _LISTED)
@@ -27,6 +54,7 @@ class Changes:
         cursor = str(found[limit - 1].id) if len(found) > limit else None
         return json_answer({"changes": [_document(entry) for entry in found[:limit]], "nextCursor": cursor})
 
+    @describes(_WHO)
     async def whoami(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the caller, its role and what that allows."""
         read(_query(request), {})

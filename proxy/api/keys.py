@@ -15,10 +15,12 @@ from aiohttp import web
 from proxy.api.bodies import invalid, json_answer, members, read_body
 from proxy.api.caller import Caller, not_found
 from proxy.api.names import MAX_NAME, NAME, is_identifier, name
-from proxy.api.parameters import Parameter, integer, read, text
+from proxy.api.parameters import Parameter, integer, read, text, whole
+from proxy.api.shapes import BOOLEAN, MOMENT, TEXT, array, describes, nullable, obj, one_of, page
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, NewKey, StoredKey
+from proxy.auth.roles import ROLES
 from proxy.auth.scopes import SCOPES, SURFACES
 from proxy.errors import InvalidRequest
 
@@ -57,7 +59,7 @@ def _overlap(value: object) -> int:
     return value
 
 
-_EXPIRES: Final = Parameter(_future, "an ISO 8601 time in the future")
+_EXPIRES: Final = Parameter(_future, "an ISO 8601 time in the future", MOMENT)
 _NEW: Final = {
     "name": NAME,
     "userId": NAME,
@@ -65,11 +67,16 @@ _NEW: Final = {
     "scopes": Parameter(
         _scopes,
         f"an object of lists of names: {', '.join(SCOPES)}; surfaces are {' and '.join(SURFACES)}",
+        {
+            "type": "object",
+            "properties": {scope: {**array(TEXT), "maxItems": _MAX_ENTRIES} for scope in SCOPES},
+            "additionalProperties": False,
+        },
     ),
     "expiresAt": _EXPIRES,
 }
 _ROTATION: Final = {
-    "overlapSeconds": Parameter(_overlap, f"a whole number from 0 to {_MAX_OVERLAP_S}"),
+    "overlapSeconds": Parameter(_overlap, f"a whole number from 0 to {_MAX_OVERLAP_S}", whole(0, _MAX_OVERLAP_S)),
     "expiresAt": _EXPIRES,
 }
 _LISTED: Final = {
@@ -78,6 +85,25 @@ _LISTED: Final = {
     "limit": integer(1, _MAX_PAGE),
     "cursor": text(12),
 }
+_ROLE: Final = nullable(one_of(*ROLES))
+_SHAPE: Final = {
+    "id": TEXT,
+    "name": TEXT,
+    "userId": TEXT,
+    "projectId": TEXT,
+    "role": _ROLE,
+    "roleLimit": _ROLE,
+    "scopes": {"type": "object", "additionalProperties": array(TEXT)},
+    "isValid": BOOLEAN,
+    "createdBy": TEXT,
+    "createdAt": MOMENT,
+    "expiresAt": nullable(MOMENT),
+    "revokedAt": nullable(MOMENT),
+    "lastUsedAt": nullable(MOMENT),
+    "replacedBy": nullable(TEXT),
+}
+_KEY: Final = obj("Key", **_SHAPE)
+_NEW_KEY: Final = obj("NewKey", **_SHAPE, key=TEXT)
 
 
 class Keys:
@@ -88,6 +114,7 @@ class Keys:
         self._keyring = keyring
         self._audit = audit
 
+    @describes(page("keys", _KEY), query=_LISTED)
     async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with keys, the newest first."""
         values = read(_query(request), _LISTED)
@@ -102,6 +129,7 @@ class Keys:
             }
         )
 
+    @describes(_NEW_KEY, status=201, body=_NEW, required=("name", "userId"))
     async def create(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Make a key; answer with it, once."""
         read(_query(request), {})
@@ -124,6 +152,7 @@ class Keys:
             change.target = made[0]
         return await self._made(*made)
 
+    @describes(_NEW_KEY, status=201, body=_ROTATION, is_body_optional=True, refuses=(409,))
     async def rotate(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Make a successor with the same user, project and scopes; the key itself ends after the overlap.
 
@@ -149,6 +178,7 @@ class Keys:
         self._keyring.forget(old.id)
         return await self._made(*made)
 
+    @describes(_KEY, refuses=(408, 413))
     async def revoke(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """End a key now, here at once and on other replicas within seconds; answer with it. May be repeated."""
         read(_query(request), {})

@@ -16,6 +16,8 @@ from proxy.api.caller import Caller, not_found
 from proxy.api.names import IDENTIFIER, MAX_NAME, is_identifier
 from proxy.api.parameters import integer, one_of, read, text
 from proxy.api.projects import found, project_id
+from proxy.api.shapes import INTEGER, MOMENT, TEXT, array, describes, obj, page
+from proxy.api.shapes import one_of as one_word_of
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore
@@ -26,6 +28,9 @@ from proxy.tenants.store import TenantStore
 _LISTED: Final = {"limit": integer(1, 500), "cursor": text(MAX_NAME)}
 _USERS: Final = {"projectId": text(MAX_NAME), "userId": text(MAX_NAME), **_LISTED}
 _ROLE: Final = {"role": one_of(get_args(Role))}
+_ROLES: Final = one_word_of(*get_args(Role))
+_SHAPE: Final = obj("Member", userId=TEXT, role=_ROLES, createdAt=MOMENT)
+_USER: Final = obj("User", userId=TEXT, roles=array(obj(projectId=TEXT, role=_ROLES)))
 
 
 class Members:
@@ -40,6 +45,7 @@ class Members:
         self._keyring = keyring
         self._audit = audit
 
+    @describes(page("members", _SHAPE), query=_LISTED)
     async def list(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the members of a project by name."""
         values = read(_query(request), _LISTED)
@@ -53,6 +59,7 @@ class Members:
             }
         )
 
+    @describes(_SHAPE, body=_ROLE, required=("role",))
     async def put(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Give a user a role in a project; answer with the member."""
         read(_query(request), {})
@@ -71,6 +78,7 @@ class Members:
         self._keyring.forget_of(project, user_id)
         return json_answer(_document(member))
 
+    @describes(obj(userId=TEXT, projectId=TEXT, revokedKeys=INTEGER))
     async def remove(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Take a user out of a project and end its keys there; answer with how many those were."""
         read(_query(request), {})
@@ -85,6 +93,7 @@ class Members:
         self._keyring.forget_of(project, user_id)
         return json_answer({"userId": user_id, "projectId": project, "revokedKeys": ended})
 
+    @describes(page("users", _USER), query=_USERS)
     async def users(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with users by name and with their roles, as far as the caller sees the projects."""
         values = read(_query(request), _USERS)

@@ -31,8 +31,9 @@ def identifier(value: object) -> str:
 
 
 _ALLOWED: Final = f"1 to {MAX_NAME} printable characters without blanks around them, and no credential"
-NAME: Final = Parameter(name, _ALLOWED)
-IDENTIFIER: Final = Parameter(identifier, f"{_ALLOWED}; none of them / \\ ; %")
+_SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+NAME: Final = Parameter(name, _ALLOWED, _SCHEMA)
+IDENTIFIER: Final = Parameter(identifier, f"{_ALLOWED}; none of them / \\ ; %", _SCHEMA)
 
 
 def is_identifier(value: str) -> bool:

@@ -12,6 +12,8 @@ from proxy.api.bodies import OBJECT, invalid, json_answer, members, read_body
 from proxy.api.caller import Caller, conflict, not_found
 from proxy.api.names import IDENTIFIER, MAX_NAME, NAME, is_identifier
 from proxy.api.parameters import integer, read, text
+from proxy.api.shapes import MOMENT, TEXT, describes, obj, page
+from proxy.api.shapes import OBJECT as ANY
 from proxy.auth.audit import AuditLog
 from proxy.tenants.store import Organization, TenantStore
 
@@ -19,6 +21,7 @@ DEFAULT: Final = "default-org"
 _LISTED: Final = {"limit": integer(1, 500), "cursor": text(MAX_NAME)}
 _CHANGED: Final = {"name": NAME, "metadata": OBJECT}
 _NEW: Final = {"id": IDENTIFIER, **_CHANGED}
+_SHAPE: Final = obj("Organization", id=TEXT, name=TEXT, metadata=ANY, createdAt=MOMENT, updatedAt=MOMENT)
 
 
 class Organizations:
@@ -28,6 +31,7 @@ class Organizations:
         self._store = store
         self._audit = audit
 
+    @describes(page("organizations", _SHAPE), query=_LISTED)
     async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], _caller: Caller) -> web.Response:
         """Answer with organizations by id."""
         values = read(_query(request), _LISTED)
@@ -40,11 +44,13 @@ class Organizations:
             }
         )
 
+    @describes(_SHAPE)
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], _caller: Caller) -> web.Response:
         """Answer with one organization."""
         read(_query(request), {})
         return json_answer(_document(_found(await self._store.organization(_id(arguments)))))
 
+    @describes(_SHAPE, status=201, body=_NEW, required=("id",), refuses=(409,))
     async def create(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Make an organization; its name is its id unless it is given."""
         read(_query(request), {})
@@ -58,6 +64,7 @@ class Organizations:
                 raise conflict("organization_exists", "There is an organization with this id.", "id")
         return json_answer(_document(made), status=201)
 
+    @describes(_SHAPE, body=_CHANGED)
     async def change(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Change the name, the metadata as a whole, or both."""
         read(_query(request), {})
@@ -70,6 +77,7 @@ class Organizations:
             )
         return json_answer(_document(changed))
 
+    @describes(_SHAPE, refuses=(409,))
     async def delete(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Delete an organization that has no projects, archived ones included; answer with what it was."""
         read(_query(request), {})

@@ -7,7 +7,7 @@ Source: ISO 8601 / RFC 3339 (times); RFC 3986 section 3.4 (query).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -25,8 +25,10 @@ _MAX_QUERY_FIELDS = 64
 class Parameter:
     """`parse` raises ValueError for what is not allowed. `allowed` completes "must be ..."."""
 
-    parse: Callable[[str], Any]
+    parse: Callable[[Any], Any]
     allowed: str
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
+    """The same as JSON Schema, as far as that can say it."""
 
 
 def read(query: str, known: Mapping[str, Parameter]) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def text(longest: int) -> Parameter:
             raise ValueError
         return value
 
-    return Parameter(parse, f"at most {longest} characters of text")
+    return Parameter(parse, f"at most {longest} characters of text", {"type": "string", "maxLength": longest})
 
 
 def integer(lowest: int, highest: int) -> Parameter:
@@ -77,7 +79,12 @@ def integer(lowest: int, highest: int) -> Parameter:
             raise ValueError
         return int(value)
 
-    return Parameter(parse, f"a whole number from {lowest} to {highest}")
+    return Parameter(parse, f"a whole number from {lowest} to {highest}", whole(lowest, highest))
+
+
+def whole(lowest: int, highest: int) -> Mapping[str, Any]:
+    """Return the schema of a whole number within bounds."""
+    return {"type": "integer", "minimum": lowest, "maximum": highest}
 
 
 def one_of(names: tuple[str, ...]) -> Parameter:
@@ -88,7 +95,7 @@ def one_of(names: tuple[str, ...]) -> Parameter:
             raise ValueError
         return value
 
-    return Parameter(parse, f"one of {', '.join(names)}")
+    return Parameter(parse, f"one of {', '.join(names)}", {"type": "string", "enum": list(names)})
 
 
 def _time(value: str) -> datetime:
@@ -132,11 +139,21 @@ def _trace_id(value: str) -> UUID:
     return parsed
 
 
-TIME = Parameter(_time, "an ISO 8601 time such as 2026-11-23T07:00:00Z, or a date")
-DAY = Parameter(_day, "a day such as 2026-11-23")
-EDGE = Parameter(_edge, "a day such as 2026-11-23, or an ISO 8601 time such as 2026-11-23T07:00:00Z")
-AMOUNT = Parameter(_amount, "an amount of dollars such as 0.05")
-TRACE_ID = Parameter(_trace_id, "the id of a trace as `x-sidegate-trace-id` gave it (a UUID of version 7)")
+_DAY_FORM = {"type": "string", "format": "date"}
+_TIME_FORM = {"type": "string", "format": "date-time"}
+TIME = Parameter(_time, "an ISO 8601 time such as 2026-11-23T07:00:00Z, or a date", {"anyOf": [_TIME_FORM, _DAY_FORM]})
+DAY = Parameter(_day, "a day such as 2026-11-23", _DAY_FORM)
+EDGE = Parameter(
+    _edge,
+    "a day such as 2026-11-23, or an ISO 8601 time such as 2026-11-23T07:00:00Z",
+    {"anyOf": [_DAY_FORM, _TIME_FORM]},
+)
+AMOUNT = Parameter(_amount, "an amount of dollars such as 0.05", {"type": "number", "minimum": 0})
+TRACE_ID = Parameter(
+    _trace_id,
+    "the id of a trace as `x-sidegate-trace-id` gave it (a UUID of version 7)",
+    {"type": "string", "format": "uuid"},
+)
 
 
 def _fields(query: str) -> list[tuple[str, str]]:

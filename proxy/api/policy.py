@@ -6,7 +6,7 @@ leave, never what was found in it.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -14,6 +14,7 @@ from aiohttp import web
 from proxy.api.bodies import invalid, json_answer, read_body
 from proxy.api.caller import Caller
 from proxy.api.parameters import read
+from proxy.api.shapes import INTEGER, OBJECT, TEXT, array, describes, nullable, obj, one_of
 from proxy.config.names import shown
 from proxy.errors import InvalidRequest
 from proxy.policy.dry_run import DryRun, dry_run
@@ -21,6 +22,36 @@ from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 
 _MEMBERS = ("text", "body", "projectId", "direction")
+
+_TEST: Final = {
+    "type": "object",
+    "properties": {
+        "text": TEXT,
+        "body": OBJECT,
+        "projectId": {"type": "string", "minLength": 1, "maxLength": 256},
+        "direction": one_of("prompt", "output"),
+    },
+    "oneOf": [{"required": ["text"]}, {"required": ["body"]}],
+    "additionalProperties": False,
+}
+_RAN: Final = obj(
+    "PolicyTest",
+    action=TEXT,
+    policyVersion=TEXT,
+    findings=array(
+        obj(
+            rule=TEXT,
+            category=TEXT,
+            severity=TEXT,
+            action=TEXT,
+            place=nullable(TEXT),
+            start=INTEGER,
+            end=INTEGER,
+        )
+    ),
+    unscanned=array(obj(place=TEXT, reason=TEXT)),
+    result={},
+)
 
 
 class PolicyApi:
@@ -30,6 +61,7 @@ class PolicyApi:
         self._policies = policies
         self._projects = projects
 
+    @describes(_RAN, body=_TEST, refuses=(404,))
     async def test(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with what would be done. Takes `text` or `body`, and `projectId`, by default the caller's own."""
         read(request.raw_path.partition("?")[2], {})

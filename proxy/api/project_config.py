@@ -20,6 +20,7 @@ from proxy.api.bodies import document, json_answer, read_body
 from proxy.api.caller import Caller, not_found
 from proxy.api.names import is_identifier
 from proxy.api.parameters import read
+from proxy.api.shapes import OBJECT, describes
 from proxy.auth.audit import AuditLog
 from proxy.config import project
 from proxy.errors import InvalidRequest
@@ -38,11 +39,13 @@ class ProjectConfigs:
         self._store = store
         self._audit = audit
 
+    @describes(OBJECT, tells=("ETag",))
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the settings of a project, and with their version in `ETag`."""
         read(_query(request), {})
         return _answer(_found(await self._store.config(_project_id(arguments, caller))))
 
+    @describes(OBJECT, body=OBJECT, headers=("If-Match",), required=("If-Match",), tells=("ETag",), refuses=(412, 428))
     async def put(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Replace the settings of a project, if they are still those that `If-Match` names; answer with them."""
         read(_query(request), {})

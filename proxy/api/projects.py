@@ -19,6 +19,7 @@ from proxy.api.caller import Caller, conflict, not_found
 from proxy.api.names import IDENTIFIER, MAX_NAME, NAME, is_identifier
 from proxy.api.organizations import DEFAULT as DEFAULT_ORGANIZATION
 from proxy.api.parameters import integer, one_of, read, text
+from proxy.api.shapes import MOMENT, TEXT, describes, nullable, obj, page
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.tenants.store import Project, TenantStore
@@ -32,6 +33,9 @@ _LISTED: Final = {
 }
 _CHANGED: Final = {"name": NAME, "organizationId": IDENTIFIER}
 _NEW: Final = {"id": IDENTIFIER, **_CHANGED, "config": OBJECT}
+_SHAPE: Final = obj(
+    "Project", id=TEXT, organizationId=TEXT, name=TEXT, createdAt=MOMENT, updatedAt=MOMENT, archivedAt=nullable(MOMENT)
+)
 
 
 class Projects:
@@ -43,6 +47,7 @@ class Projects:
         self._audit = audit
         self._protected = {DEFAULT, default_project}
 
+    @describes(page("projects", _SHAPE), query=_LISTED)
     async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with projects by id."""
         values = read(_query(request), _LISTED)
@@ -57,11 +62,13 @@ class Projects:
             }
         )
 
+    @describes(_SHAPE)
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one project."""
         read(_query(request), {})
         return json_answer(_document(found(await self._store.project(project_id(arguments, caller)))))
 
+    @describes(_SHAPE, status=201, body=_NEW, required=("id",), refuses=(404, 409))
     async def create(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Make a project; its name is its id, and its organization the default one, unless they are given."""
         read(_query(request), {})
@@ -80,6 +87,7 @@ class Projects:
                 raise conflict("project_exists", "There is a project with this id, maybe an archived one.", "id")
         return json_answer(_document(made), status=201)
 
+    @describes(_SHAPE, body=_CHANGED)
     async def change(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Change the name, or (the operator alone) the organization."""
         read(_query(request), {})
@@ -95,6 +103,7 @@ class Projects:
                 raise not_found("organization", "organizationId")
         return json_answer(_document(changed))
 
+    @describes(_SHAPE, refuses=(409,))
     async def archive(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """End a project; answer with it."""
         read(_query(request), {})
@@ -106,6 +115,7 @@ class Projects:
         self._keyring.forget_of(asked)
         return json_answer(_document(ended))
 
+    @describes(_SHAPE, refuses=(408, 413))
     async def restore(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Let an archived project go on, with the keys, members and quotas that it had; answer with it."""
         read(_query(request), {})

@@ -19,7 +19,8 @@ from aiohttp import web
 
 from proxy.api.bodies import invalid, json_answer, members, read_body
 from proxy.api.caller import Caller
-from proxy.api.parameters import Parameter, integer, read
+from proxy.api.parameters import Parameter, integer, read, whole
+from proxy.api.shapes import BOOLEAN, INTEGER, MOMENT, NUMBER, TEXT, array, describes, nullable, obj
 from proxy.auth.audit import AuditLog
 from proxy.errors import InvalidRequest
 from proxy.quota.ledger import Ledger, QuotaRow
@@ -62,16 +63,46 @@ def _dollars(value: object) -> Decimal:
 
 
 _CALLER = {
-    name: Parameter(_name, f"1 to {_MAX_NAME} printable characters without blanks around them")
+    name: Parameter(
+        _name,
+        f"1 to {_MAX_NAME} printable characters without blanks around them",
+        {"type": "string", "minLength": 1, "maxLength": _MAX_NAME},
+    )
     for name in ("userId", "projectId")
 }
 _LIMITS = {
-    "maxTokensDaily": Parameter(_tokens, f"a whole number from 0 to {_MAX_TOKENS}"),
+    "maxTokensDaily": Parameter(_tokens, f"a whole number from 0 to {_MAX_TOKENS}", whole(0, _MAX_TOKENS)),
     "maxCostDaily": Parameter(
         _dollars,
         f"dollars from 0 to {_MAX_DOLLARS} with at most 9 digits after the point, as a number or as a text",
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0, "maximum": _MAX_DOLLARS},
+                {"type": "string", "pattern": f"^{_DOLLARS_TEXT.pattern}$"},
+            ]
+        },
     ),
 }
+_SHAPE = obj(
+    "Quota",
+    userId=TEXT,
+    projectId=TEXT,
+    exists=BOOLEAN,
+    maxTokensDaily=INTEGER,
+    currentTokensToday=INTEGER,
+    remainingTokens=INTEGER,
+    heldTokens=INTEGER,
+    burnedTokens=INTEGER,
+    maxCostDaily=NUMBER,
+    currentCostToday=NUMBER,
+    remainingCost=NUMBER,
+    heldCost=NUMBER,
+    burnedCost=NUMBER,
+    window=INTEGER,
+    windowStartedAt=MOMENT,
+    resetAt=MOMENT,
+    updatedAt=nullable(MOMENT),
+)
 _TOP = {"projectId": _CALLER["projectId"], "limit": integer(1, _MAX_TOP)}
 
 
@@ -82,12 +113,14 @@ class Quotas:
         self._ledger = ledger
         self._audit = audit
 
+    @describes(_SHAPE, query=_CALLER, required=("userId", "projectId"))
     async def status(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one caller's quota; one never seen has the limits that it would get, and `exists: false`."""
         user_id, project_id = _user(read(_query(request), _CALLER))
         caller.check_sees(project_id)
         return json_answer(_document(await self._ledger.status(user_id, project_id)))
 
+    @describes(_SHAPE, body=_CALLER | _LIMITS, required=("userId", "projectId"))
     async def update(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Set one limit or both; answer with the quota. The caller need not have been seen."""
         values = await self._change(request, _CALLER | _LIMITS)
@@ -102,6 +135,7 @@ class Quotas:
             )
         return json_answer(_document(row))
 
+    @describes(_SHAPE, body=_CALLER, required=("userId", "projectId"))
     async def reset(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Start a new window for one caller now; answer with the quota."""
         user_id, project_id = _user(await self._change(request, _CALLER))
@@ -117,6 +151,7 @@ class Quotas:
                 )
         return json_answer(_document(row))
 
+    @describes(obj(quotas=array(_SHAPE)), query=_TOP)
     async def top(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the quotas that are used up most, of one project or of all."""
         values = read(_query(request), _TOP)

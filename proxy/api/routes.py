@@ -25,6 +25,7 @@ from proxy.api.changes import Changes
 from proxy.api.dashboard import Dashboard
 from proxy.api.keys import Keys
 from proxy.api.members import Members
+from proxy.api.openapi import OpenApi
 from proxy.api.organizations import Organizations
 from proxy.api.policy import PolicyApi
 from proxy.api.project_config import ProjectConfigs
@@ -46,6 +47,7 @@ from proxy.tenants.store import TenantStore
 from proxy.trace.store import TraceStore
 
 Handler = Callable[[web.BaseRequest, Mapping[str, str], Caller], Awaitable[web.Response]]
+PublicHandler = Callable[[web.BaseRequest], web.Response]
 
 _PREFIX = "/v1/"
 _PROVIDERS_OWN = frozenset({"/v1/traces/ingest"})
@@ -61,6 +63,18 @@ class Endpoint:
     handler: Handler
     permission: Permission | None
     """`None`: whoever has a valid key."""
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublicEndpoint:
+    """One row of what everybody may read. Its handler gets no caller, because nobody was asked who he is."""
+
+    method: str
+    path: str
+    handler: PublicHandler
+    permission: None = None
+    public: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +100,7 @@ class Stores:
 class Route:
     """What a request of ours leads to. `endpoint` is `None` if the path exists, but not with this method."""
 
-    endpoint: Endpoint | None
+    endpoint: Endpoint | PublicEndpoint | None
     arguments: Mapping[str, str]
     allowed: tuple[str, ...]
 
@@ -156,7 +170,10 @@ class Api:
             Endpoint("GET", "/v1/sidegate/upstreams", routing.upstreams, "upstreams:read"),
             Endpoint("POST", "/v1/sidegate/policy/test", of_policy.test, "policy:test"),
         )
-        self._by_first_segment = _index(self.table)
+        openapi = OpenApi()
+        self.public: tuple[PublicEndpoint, ...] = (PublicEndpoint("GET", "/v1/sidegate/openapi.json", openapi.get),)
+        openapi.describe((*self.table, *self.public))
+        self._by_first_segment = _index((*self.table, *self.public))
 
     def match(self, method: str, path: str) -> Route | None:
         """Return the route of a request, `None` if the path is not ours. `path`: without the query."""
@@ -183,6 +200,8 @@ class Api:
         """
         if route.endpoint is None:
             return _method_not_allowed(request.method, route.allowed)
+        if isinstance(route.endpoint, PublicEndpoint):
+            return route.endpoint.handler(request)
         try:
             caller = await self._access.identify(request.headers.getall("Authorization", []), request.remote)
             if route.endpoint.permission is not None:
@@ -193,15 +212,15 @@ class Api:
             raise DatabaseUnavailable(message, retry_after_s=_RETRY_AFTER_S) from error
 
 
-def _index(table: tuple[Endpoint, ...]) -> dict[str, tuple[Endpoint, ...]]:
-    index: dict[str, tuple[Endpoint, ...]] = {}
+def _index(table: tuple[Endpoint | PublicEndpoint, ...]) -> dict[str, tuple[Endpoint | PublicEndpoint, ...]]:
+    index: dict[str, tuple[Endpoint | PublicEndpoint, ...]] = {}
     for endpoint in table:
         first = endpoint.path.split("/")[2]
         index[first] = (*index.get(first, ()), endpoint)
     return index
 
 
-def _arguments(endpoint: Endpoint, segments: list[str]) -> dict[str, str] | None:
+def _arguments(endpoint: Endpoint | PublicEndpoint, segments: list[str]) -> dict[str, str] | None:
     """Return the named segments of a path that fits, with their escapes undone; `None` for one that does not."""
     pattern = endpoint.path.split("/")
     if len(pattern) != len(segments):

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
+from proxy.api.shapes import ANY, BOOLEAN, INTEGER, NUMBER, OBJECT, TEXT, array, describes, nullable, obj
 from proxy.auth.admission import check_model, check_operation
 from proxy.auth.identify import identify, with_body_hint
 from proxy.config.project import ProjectSettings
@@ -33,6 +34,45 @@ from proxy.routing.health import Health
 
 _PATHS: Final = {"messages": "/v1/chat/completions", "input": "/v1/responses", "prompt": "/v1/completions"}
 
+_NAMES: Final = {"upstream": nullable(TEXT), "model": nullable(TEXT), "layer": nullable(TEXT)}
+_EXPLAINED: Final = obj(
+    "Route",
+    userId=TEXT,
+    projectId=TEXT,
+    **_NAMES,
+    reason=TEXT,
+    complexity=ANY,
+    candidates=array(OBJECT),
+    rejected=array(obj(**_NAMES, why=TEXT)),
+    estimate=nullable(
+        obj(inputTokens=INTEGER, outputTokens=INTEGER, maxOutputTokens=INTEGER, cost=NUMBER, maxCost=NUMBER)
+    ),
+    quota=obj(leftCost=nullable(NUMBER), allows=BOOLEAN),
+    policy=obj(
+        version=TEXT,
+        scanned=BOOLEAN,
+        action=TEXT,
+        findings=array(obj(rule=TEXT, category=TEXT, severity=TEXT, action=TEXT, place=nullable(TEXT))),
+        unscanned=array(obj(place=TEXT, reason=TEXT)),
+    ),
+)
+_UPSTREAM: Final = obj(
+    "Upstream",
+    upstream=TEXT,
+    credential=INTEGER,
+    weight=NUMBER,
+    state=TEXT,
+    inFlight=INTEGER,
+    eligibleInSeconds=NUMBER,
+    outcomes=OBJECT,
+)
+_HINTS: Final = (
+    "X-Sidegate-User",
+    "X-Sidegate-Project",
+    "OpenAI-Project",
+    "X-Sidegate-Layer",
+)
+
 
 class RoutingApi:
     """Handlers of the nouns."""
@@ -46,6 +86,7 @@ class RoutingApi:
         self._health = health
         self._projects = projects
 
+    @describes(_EXPLAINED, body=OBJECT, headers=_HINTS, refuses=(404,))
     async def explain(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the decision for a request's body."""
         body = await read_body(request, self._config.limits.json_body_bytes)
@@ -58,6 +99,7 @@ class RoutingApi:
         decision = self._planner.explain(inbound, parsed, principal, plan)
         return json_answer({**who, **decision, "policy": await self._verdict(parsed, project)})
 
+    @describes(obj(upstreams=array(_UPSTREAM)))
     async def upstreams(
         self, _request: web.BaseRequest, _arguments: Mapping[str, str], _caller: Caller
     ) -> web.Response:

@@ -9,8 +9,10 @@ Failure mode: leaves of `errors`; a database that is away is 503, never an empty
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, get_args
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 from uuid import UUID
 
 import orjson
@@ -18,6 +20,7 @@ from aiohttp import web
 
 from proxy.api.caller import Caller
 from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, one_of, read, text
+from proxy.api.shapes import BOOLEAN, INTEGER, MOMENT, NUMBER, TEXT, Schema, describes, nullable, obj, page
 from proxy.errors import InvalidRequest
 from proxy.exchange import Outcome
 from proxy.trace.store import TraceStore
@@ -42,12 +45,46 @@ _PARAMETERS = {name: parameter for name, (_, parameter) in _FILTERS.items()} | {
 }
 
 
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+_ARRAY: Schema = {"type": "array", "items": {"type": "object"}}
+_FORMS: Mapping[Any, Schema] = {
+    UUID: {"type": "string", "format": "uuid"},
+    datetime: MOMENT,
+    str: TEXT,
+    Outcome: {"type": "string", "enum": list(get_args(Outcome))},
+    bool: BOOLEAN,
+    int: INTEGER,
+    float: NUMBER,
+    Decimal: NUMBER,
+}
+_DOCUMENTS: Mapping[str, Schema] = {"routing_decisions": _ARRAY, "llm_calls": _ARRAY, "tool_calls": _ARRAY} | {
+    name: {"type": ["object", "null"]} for name in ("error_info", "phases", "client", "quota", "policy")
+}
+
+
+def _form(name: str, kind: Any) -> Schema:
+    """Return the schema of a column from its type."""
+    if name in _DOCUMENTS:
+        return _DOCUMENTS[name]
+    kinds = [one for one in get_args(kind) if one is not NoneType] if NoneType in get_args(kind) else [kind]
+    form = _FORMS.get(kinds[0], TEXT)
+    return nullable(form) if NoneType in get_args(kind) else form
+
+
+_SHAPE = obj("Trace", **{_camel(name): _form(name, kind) for name, kind in get_type_hints(StoredTrace).items()})
+
+
 class Traces:
     """Handlers of the noun."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
+    @describes(_SHAPE)
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one trace. Takes no parameters."""
         read(_query(request), {})
@@ -63,6 +100,7 @@ class Traces:
             )
         return _json(_document(trace))
 
+    @describes(page("traces", _SHAPE), query=_PARAMETERS)
     async def search(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one page of traces, the newest first."""
         values = read(_query(request), _PARAMETERS)
@@ -108,11 +146,6 @@ def _calls(value: str) -> list[dict[str, Any]]:
         if "cost" in call:
             call["cost"] = _amount(Decimal(call["cost"]))
     return calls
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
 
 
 _SHOWN: Mapping[str, Callable[[Any], Any]] = {

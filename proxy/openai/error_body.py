@@ -27,6 +27,7 @@ _PATIENCE_S = 60
 back-off."""
 _HOPELESS_CODES = frozenset({"answer_not_scannable", "upstream_bad_encoding", "upstream_event_too_large"})
 """Failures that the same request would meet again."""
+_PROXIED_METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
 def render(error: ProxyError) -> tuple[int, list[Header], bytes]:
@@ -41,6 +42,8 @@ def render(error: ProxyError) -> tuple[int, list[Header], bytes]:
         headers.append((b"retry-after-ms", b"%d" % max(math.ceil(wait_s * 1000), 1)))
     if error.http_status == 401:
         headers.append((b"WWW-Authenticate", b"Bearer"))
+    if error.http_status == 405:
+        headers.append((b"Allow", _PROXIED_METHODS))
     return error.http_status, headers, _encoded({"error": _described(error)})
 
 

@@ -29,6 +29,7 @@ from proxy.tenants.store import TenantStore
 from proxy.trace.store import TraceStore
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.pricing import load as load_prices
+from tests.fakes import described
 from tests.fakes.projects import Projects
 from tests.quota.replica import without_limits
 
@@ -94,10 +95,13 @@ def handler(api: Api):
         route = api.match(request.method, request.raw_path.partition("?")[0])
         assert route is not None
         try:
-            return await api.handle(request, route)
+            answer = await api.handle(request, route)
         except ProxyError as error:
             status, headers, body = render(error)
             named = [(name.decode(), value.decode()) for name, value in headers]
-            return web.Response(status=status, body=body, headers=named)
+            answer = web.Response(status=status, body=body, headers=named)
+        if route.endpoint is not None:
+            described.check(api, route.endpoint, answer)
+        return answer
 
     return handle

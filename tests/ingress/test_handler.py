@@ -162,6 +162,7 @@ async def test_request_when_refused_then_the_usual_shape_and_the_pipeline_does_n
         rendered = metrics.render()
     assert (answer.status, code(answer)) == (status, expected)
     assert answer.value(b"x-sidegate-trace-id")
+    assert (answer.value(b"allow") is not None) == (status == 405)
     assert b"canary" not in answer.body
     assert pipeline.seen == []
     assert expected.encode() in rendered

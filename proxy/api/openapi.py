@@ -1,0 +1,217 @@
+"""`GET /v1/sidegate/openapi.json`: the API of our own as an OpenAPI 3.1 document, made from the table of routes.
+
+Each route has the description at its handler (`api.shapes`), its docstring and its permission; nothing else is written
+down, and a route without a description is an error that the tests find. The document is made when it is first asked
+for, and served to everybody: it holds nothing that the source does not, and tools that read it have no key.
+
+Source: OpenAPI Specification 3.1.1.
+"""
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Final, Protocol
+
+import orjson
+from aiohttp import web
+
+from proxy.api.parameters import Parameter, read
+from proxy.api.shapes import OBJECT, TEXT, Description, Schema, describes, nullable
+
+_ERROR: Final = {
+    "title": "Error",
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": TEXT,
+                "type": TEXT,
+                "code": nullable(TEXT),
+                "param": nullable(TEXT),
+                "details": {"type": "object", "additionalProperties": True},
+                "resetAt": nullable(TEXT),
+            },
+            "required": ["message", "type", "code", "param"],
+            "additionalProperties": False,
+        }
+    },
+    "required": ["error"],
+    "additionalProperties": False,
+}
+_REFUSALS: Final[Mapping[int, str]] = {
+    400: "A parameter, or the body, is not what it must be; `param` names the first that is not.",
+    401: "No key, or one that is wrong, expired or revoked.",
+    403: "The role, or what the key is limited to, does not allow this.",
+    404: "There is no such thing, or not for this key.",
+    408: "The body did not arrive in time.",
+    409: "What is there stands against this change.",
+    412: "It was changed since it was read.",
+    413: "The body is too large.",
+    428: "`If-Match` is missing.",
+    429: "Too many wrong keys came from this address.",
+    503: "PostgreSQL is away, or the process is overloaded or about to end: try again.",
+}
+_SEGMENT: Final = re.compile(r"{(\w+)}")
+_OPERATION: Final = re.compile(r"[^a-zA-Z]+(\w)")
+
+
+class Row(Protocol):
+    """A row of the table of routes."""
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+
+    @property
+    def path(self) -> str:
+        """The path; named segments in braces."""
+
+    @property
+    def handler(self) -> Any:
+        """The function that was described."""
+
+    @property
+    def permission(self) -> str | None:
+        """What the caller's role must allow; `None`: whoever has a key."""
+
+    @property
+    def public(self) -> bool:
+        """True if no key is needed."""
+
+
+def document(table: Iterable[Row], release: str) -> dict[str, Any]:
+    """Return the document. Raises LookupError for a handler that is not described."""
+    components: dict[str, Schema] = {}
+    paths: dict[str, dict[str, Any]] = {}
+    for row in table:
+        paths.setdefault(row.path, {})[row.method.lower()] = _hoisted(_operation(row), components)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sidegate",
+            "version": release,
+            "description": "The API of Sidegate's own. Everything else below `/v1/` is the provider's. "
+            "Errors have the shape of OpenAI's.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"key": []}],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "The admin key, or `sg-<id>-<secret>`."}
+            },
+        },
+    }
+
+
+class OpenApi:
+    """The document, for everybody."""
+
+    def __init__(self) -> None:
+        self._table: Sequence[Row] = ()
+        self._text: bytes | None = None
+
+    def describe(self, table: Sequence[Row]) -> None:
+        """Let these be the routes of the document."""
+        self._table = table
+
+    @describes(OBJECT)
+    def get(self, request: web.BaseRequest) -> web.Response:
+        """Answer with this document."""
+        read(request.raw_path.partition("?")[2], {})
+        if self._text is None:
+            self._text = orjson.dumps(document(self._table, version("sidegate")))
+        return web.Response(body=self._text, content_type="application/json", headers={"Cache-Control": "no-cache"})
+
+
+def _operation(row: Row) -> dict[str, Any]:
+    about: Description | None = getattr(row.handler, "description", None)
+    if about is None:
+        raise LookupError(f"{row.method} {row.path} is not described: put @describes at its handler (api.shapes)")
+    text = inspect.getdoc(row.handler) or ""
+    summary, _, more = text.partition("\n\n")
+    may = "Needs no key." if row.public else f"Needs the permission `{row.permission}`." if row.permission else ""
+    operation: dict[str, Any] = {
+        "operationId": _OPERATION.sub(lambda found: found[1].upper(), f"{row.method.lower()} {row.path[4:]}").strip(
+            "}"
+        ),
+        "tags": [row.path.split("/")[3 if row.path.startswith("/v1/sidegate/") else 2]],
+        "summary": summary.rstrip("."),
+        "description": "\n\n".join(part for part in (summary, more, may) if part),
+        "parameters": [*_parameters(row, about)],
+        "responses": {str(about.status): _answer(about), **_refusals(row, about)},
+    }
+    if row.public:
+        operation["security"] = []
+    if row.permission:
+        operation["x-permission"] = row.permission
+    if about.body is not None:
+        operation["requestBody"] = {
+            "required": not about.is_body_optional,
+            "content": {"application/json": {"schema": _body(about)}},
+        }
+    return operation
+
+
+def _parameters(row: Row, about: Description) -> Iterable[dict[str, Any]]:
+    for name in _SEGMENT.findall(row.path):
+        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    for name, parameter in about.query.items():
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in about.required,
+            "description": f"{parameter.allowed[0].upper()}{parameter.allowed[1:]}.",
+            "schema": parameter.schema,
+        }
+    for name in about.headers:
+        yield {"name": name, "in": "header", "required": name in about.required, "schema": TEXT}
+
+
+def _body(about: Description) -> Schema:
+    if about.body is None or "type" in about.body:
+        return about.body or {}
+    members: dict[str, Any] = {}
+    for name, parameter in about.body.items():
+        assert isinstance(parameter, Parameter)
+        members[name] = {**parameter.schema, "description": f"{parameter.allowed[0].upper()}{parameter.allowed[1:]}."}
+    required = [name for name in about.required if name in members]
+    return {"type": "object", "properties": members, "required": required, "additionalProperties": False}
+
+
+def _answer(about: Description) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "Done.", "content": {about.media_type: {"schema": about.answer}}}
+    if about.tells:
+        answer["headers"] = {name: {"schema": TEXT} for name in about.tells}
+    return answer
+
+
+def _refusals(row: Row, about: Description) -> dict[str, Any]:
+    statuses = {400, *about.refuses, 503}
+    if not row.public:
+        statuses |= {401, 403, 429}
+    if "{" in row.path or "projectId" in about.query or "projectId" in (about.body or {}):
+        statuses.add(404)
+    if about.body is not None:
+        statuses |= {408, 413}
+    content = {"application/json": {"schema": _ERROR}}
+    return {str(status): {"description": _REFUSALS[status], "content": content} for status in sorted(statuses)}
+
+
+def _hoisted(value: Any, components: dict[str, Schema]) -> Any:
+    """Return a part of the document with every schema that has a title moved to the components."""
+    if isinstance(value, list | tuple):
+        return [_hoisted(entry, components) for entry in value]
+    if not isinstance(value, Mapping):
+        return value
+    found = {name: _hoisted(member, components) for name, member in value.items()}
+    title = value.get("title")
+    if not isinstance(title, str) or "type" not in value:
+        return found
+    if components.setdefault(title, found) != found:
+        raise ValueError(f"two schemas are called {title}")
+    return {"$ref": f"#/components/schemas/{title}"}

@@ -1,0 +1,31 @@
+"""Holds the answers of our own API, in all tests that ask it, to what the OpenAPI document says of them."""
+
+import json
+from functools import cache
+from typing import Any
+
+import jsonschema_rs
+from aiohttp import web
+
+from proxy.api.openapi import document
+from proxy.api.routes import Api, Endpoint, PublicEndpoint
+
+_documents: list[dict[str, Any]] = []
+
+
+@cache
+def _validator(path: str, method: str, status: int) -> Any:
+    responses = _documents[0]["paths"][path][method.lower()]["responses"]
+    assert str(status) in responses, f"{method} {path} answers {status}, which is not described"
+    [media] = responses[str(status)]["content"].values()
+    return jsonschema_rs.validator_for({**media["schema"], "components": _documents[0]["components"]})
+
+
+def check(api: Api, endpoint: Endpoint | PublicEndpoint, answer: web.Response) -> None:
+    """Raise AssertionError if this endpoint is not described to answer like this."""
+    if not _documents:
+        _documents.append(document((*api.table, *api.public), "test"))
+    assert isinstance(answer.body, bytes)
+    found = _validator(endpoint.path, endpoint.method, answer.status).iter_errors(json.loads(answer.body))
+    problems = [f"{list(error.instance_path)}: {error.message}" for error in found]
+    assert not problems, (endpoint.method, endpoint.path, answer.status, problems)
