@@ -28,6 +28,7 @@ from proxy.api.lazy import LazyApi
 from proxy.auth.admission import Admission
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore
+from proxy.cache.answers import AnswerCache
 from proxy.config.schema import Config
 from proxy.db.pool import Database
 from proxy.exchange import Charge
@@ -88,6 +89,7 @@ class App:
         self.outbox = Outbox(config.otel)
         self.lines = Lines()
         self.budget = ByteBudget(config.limits.buffered_bytes)
+        self.cache = AnswerCache(config.cache)
         self.tally = QuotaTally()
         clock = time.monotonic
         self.outage = Outage(config.quota, self.tally, clock)
@@ -127,6 +129,7 @@ class App:
         self.ops = Ops(self.metrics, self.state)
         self.metrics.at_scrape(self._gauges().samples)
         self.metrics.at_scrape(self.outbox.samples)
+        self.metrics.at_scrape(self.cache.samples)
         self.draining = False
 
     @property
@@ -178,6 +181,7 @@ class App:
             metrics=self.metrics,
             recorded=self.writer.notify,
             budget=self.budget,
+            cache=self.cache,
             tracer=tracer(config.otel, config.providers, self.outbox, providers.secrets),
         )
         api = LazyApi(

@@ -33,6 +33,8 @@ from proxy.peers import first_values as first_values
 BodyKind = Literal["none", "json", "multipart", "raw", "websocket"]
 Dialect = Literal["chat", "completions", "responses", "embeddings", "images", "audio", "realtime", "generic", "none"]
 """How usage and text are laid out in answers and their stream events. `none`: usage in them was charged before."""
+CacheUse = Literal["hit", "miss", "bypass"]
+"""`hit`: answered by what was kept. `bypass`: the request, or its client, does not allow that."""
 UsageSource = Literal["provider", "estimated", "none"]
 """`provider`: exact figures of the provider. `estimated`: ours, marked as such. `none`: nothing was billable."""
 Outcome = Literal[
@@ -307,6 +309,10 @@ class Exchange:
     """Whose answer the client gets, once answers were compared."""
     judgement: Judgement | None = None
     """What was found of the answers; `None` where nobody looked."""
+    cache: CacheUse | None = None
+    """What the cache had to do with it; `None` where the project has none."""
+    replayed: Attempt | None = None
+    """Stands where a provider's answer would, for one that was kept: nobody was asked, so it is none of `attempts`."""
     delivery: Delivery = field(default_factory=Delivery)
     charges: tuple[Charge, ...] = ()
     """One per attempt, set by settle."""
@@ -321,10 +327,10 @@ class Exchange:
 
     @property
     def answering(self) -> Attempt | None:
-        """Whose answer the client gets: the last one's, unless answers were compared."""
-        if self.answered is not None or not self.attempts:
+        """Whose answer the client gets: the last one's, unless answers were compared or one was kept."""
+        if self.answered is not None:
             return self.answered
-        return self.attempts[-1]
+        return self.attempts[-1] if self.attempts else self.replayed
 
 
 class Allowance(Protocol):

@@ -22,6 +22,7 @@ from typing import Protocol
 from proxy.assurance import Assurance, is_assured
 from proxy.auth.admission import Admission, check_model
 from proxy.auth.identify import conversation_hint, identify, request_type_hint, with_body_hint
+from proxy.cache.answers import AnswerCache
 from proxy.config import project
 from proxy.config.schema import Config
 from proxy.errors import (
@@ -57,6 +58,7 @@ from proxy.projects.directory import Directory
 from proxy.quota.headers import merge
 from proxy.quota.reservation import Reservation
 from proxy.quota.reservations import Reservations
+from proxy.recall import Recall
 from proxy.relay.answer import Answer
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
@@ -100,6 +102,7 @@ class Pipeline:
     recorded: Callable[[], None]
     """Tells the journal's writer that there is something to write."""
     budget: ByteBudget
+    cache: AnswerCache
     admission: Admission | None = None
     """Asked who calls in mode `keys`; `None` in mode `trusted`."""
     tracer: Tracer | None = None
@@ -122,8 +125,8 @@ class _Run:
     """One exchange on its way through the phases."""
 
     __slots__ = (
-        "_answer", "_downstream", "_further", "_intake", "_outgoing", "_own", "_project", "_request_id", "_screening",
-        "_settling", "_with", "_x",
+        "_answer", "_downstream", "_further", "_intake", "_outgoing", "_own", "_project", "_recall", "_request_id",
+        "_screening", "_settling", "_with", "_x",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
@@ -135,6 +138,7 @@ class _Run:
         self._further: Further | None = None
         self._project = project.DEFAULT
         self._screening: Screening | None = None
+        self._recall: Recall | None = None
         self._settling = Settling(x, pipeline, intake)
         self._outgoing = Outgoing(x, pipeline, self._settling)
         trace_id = x.trace_id.encode()
@@ -151,18 +155,24 @@ class _Run:
         self._mark("parse")
         x.request = slim(await self._screen(x.request, intake))
         self._mark("scan")
-        plan = await self._plan_and_reserve(x.request)
-        outgoing.body = intake.outgoing(x.request)
-        ask = self._with.dispatcher.dispatch
-        reply = await ask(plan, x.attempts, outgoing.send, outgoing.prepare, x.started)
-        reply = self._with.planner.listing(x.inbound, reply, self._project)
-        if is_assured(x, plan, self._project.features):
-            reply = await self._assured(plan, reply)
+        plan = self._plan(x.request)
+        reply = self._recalled()
+        if reply is None:
+            await self._reserve()
+            outgoing.body = intake.outgoing(x.request)
+            ask = self._with.dispatcher.dispatch
+            reply = await ask(plan, x.attempts, outgoing.send, outgoing.prepare, x.started)
+            reply = self._with.planner.listing(x.inbound, reply, self._project)
+            if is_assured(x, plan, self._project.features):
+                reply = await self._assured(plan, reply)
+            reply = reply if self._recall is None else self._recall.record(reply)
         self._mark("dispatch")
         try:
             assert x.answering is not None
             self._answer = self._to_answer(x.answering, reply)
             await relay(self._answer, self._downstream, self._with.config)
+            if self._recall is not None:
+                self._recall.keep()
         finally:
             reply.close()
 
@@ -173,7 +183,8 @@ class _Run:
         x.request = parse_handshake(x.inbound.target)
         self._complete(x.request)
         x.request = await self._screen(x.request, None)
-        plan = await self._plan_and_reserve(x.request)
+        plan = self._plan(x.request)
+        await self._reserve()
         reply = await dispatch(
             plan, x.attempts, lambda attempt: provider.connect(attempt, self._outgoing.head(attempt))
         )
@@ -284,18 +295,33 @@ class _Run:
             return request
         return await self._screening.request(request, x.inbound, x.capture)
 
-    async def _plan_and_reserve(self, request: ParsedRequest) -> RoutePlan:
-        """Phases 4 and 5, and the intent: after it something may leave."""
+    def _plan(self, request: ParsedRequest) -> RoutePlan:
+        """Phase 4: where the request may go."""
         x = self._x
         assert x.principal is not None
         x.plan = plan = self._with.planner.plan(x.inbound, request, x.principal, self._project)
         self._mark("plan")
+        return plan
+
+    def _recalled(self) -> UpstreamReply | None:
+        """Return an answer that is kept: it is paid for, so there is nothing to reserve or to put on record before."""
+        x = self._x
+        if not self._project.features.enable_cache or x.plan is None:
+            return None
+        self._recall = recall = Recall(self._with.cache, x, self._project.features)
+        x.cache, reply = recall.use, recall.reply
+        if reply is not None:
+            now = time.monotonic()
+            x.replayed = Attempt(0, x.plan.candidates[0], now, why="cache", headers_at=now, status=reply.status)
+        return reply
+
+    async def _reserve(self) -> None:
+        """Phase 5 and the intent: after it something may leave."""
         await self._outgoing.reserve()
         if self._settling.reservation is not None and self._with.config.quota.enabled:
             self._mark("reserve")
         self._settling.write_intent()
         self._mark("intent")
-        return plan
 
     async def _assured(self, plan: RoutePlan, reply: UpstreamReply) -> UpstreamReply:
         """Phase 6, continued: return the answer that is good enough, or the best one."""
@@ -332,12 +358,16 @@ class _Run:
         own = self._own if attempt.request_id is not None else (*self._own, self._request_id)
         if x.plan is not None and x.plan.is_managed:
             own = (*own, *told(attempt, x.attempts), *(() if x.judgement is None else judged(x.judgement)))
+        strips_usage = x.request.strip_usage
+        if self._recall is not None:
+            own = (*own, *self._recall.headers)
+            strips_usage = strips_usage or self._recall.strips_usage
         return Answer(
             reply,
             (*merge(headers, self._rate_limits()), *own, *self._told()),
             attempt,
             dialect=x.inbound.operation.dialect,
-            strip_usage=x.request.strip_usage,
+            strip_usage=strips_usage,
             is_head=x.inbound.method == "HEAD",
             seal=self._settling.seal,
             capture=x.capture,

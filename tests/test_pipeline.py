@@ -13,6 +13,7 @@ from functools import cache
 import pytest
 
 from proxy import errors
+from proxy.cache.answers import AnswerCache
 from proxy.config.layers import Layers
 from proxy.config.policy import Policy as PolicySettings
 from proxy.config.quota import Quota
@@ -172,6 +173,7 @@ class Scene:
             self.metrics,
             recorded,
             self.budget,
+            AnswerCache(config.cache),
         )
 
     def exchange(self, body, *headers, path="/v1/chat/completions", method="POST", upgrade=False) -> Exchange:

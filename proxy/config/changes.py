@@ -22,6 +22,7 @@ FIXED: Final[tuple[KeyPath, ...]] = (
     ("server", "uvloop"),
     ("database",),
     ("journal",),
+    ("cache",),
     ("projects", "max_projects"),
 )
 """What the process has built upon: addresses, files, the pool. Sections stand for all their keys."""

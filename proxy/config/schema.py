@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator
 
 from proxy.config.auth import Auth as Auth
+from proxy.config.cache import Cache as Cache
 from proxy.config.names import did_you_mean, nearest
 from proxy.config.otel import Otel as Otel
 from proxy.config.policy import Policy as Policy
@@ -313,6 +314,7 @@ class Config(Section):
     projects: Projects = Projects()
     quota: Quota = Quota()
     policy: Policy = Policy()
+    cache: Cache = Cache()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
     otel: Otel = Otel()

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from proxy.candidates import Candidate, Judgement, RoutePlan
+from proxy.exchange import CacheUse
 from proxy.trace.values import NAME, bounded, dollars
 
 _MOST_REJECTED: Final = 32
 
 
-def decision(plan: RoutePlan) -> dict[str, Any]:
-    """Return the entry of `routing_decisions`."""
+def decision(plan: RoutePlan, cache: CacheUse | None = None) -> dict[str, Any]:
+    """Return the entry of `routing_decisions`. `cache`: what it had to do with it; sums count hits by this word."""
     document: dict[str, Any] = {"reason": plan.reason, "candidates": [_candidate(one) for one in plan.candidates]}
     if plan.layer is not None:
         document["layer"] = plan.layer
@@ -26,6 +27,8 @@ def decision(plan: RoutePlan) -> dict[str, Any]:
             {"upstream": one.upstream, "model": bounded(one.model, NAME), "layer": one.layer, "why": one.why}
             for one in plan.rejected[:_MOST_REJECTED]
         ]
+    if cache is not None:
+        document["cache"] = cache
     return document
 
 

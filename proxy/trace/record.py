@@ -79,7 +79,7 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
         document["method"] = bounded(inbound.method, 32)
         document["path"] = bounded(inbound.path, TEXT)
         if x.plan is not None:
-            document["routing_decisions"] = [decision(x.plan)]
+            document["routing_decisions"] = [decision(x.plan, x.cache)]
     return document
 
 

@@ -1,0 +1,70 @@
+"""What a replica keeps of answers, asked and added to by request keys; and how often that helped."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.cache.memory import Form, Kept, Memory
+from proxy.cache.replay import KeptReply, replay
+from proxy.cache.request_key import RequestKey
+from proxy.config.cache import Cache
+from proxy.exchange import CacheUse
+from proxy.metrics import Sample
+
+_FORMS: Final[dict[bool, tuple[Form, ...]]] = {True: ("events", "whole"), False: ("whole",)}
+"""Whether a stream is asked for -> the forms of which it can be made, the best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A kept answer, ready to be relayed."""
+
+    reply: KeptReply
+    age_s: float
+
+
+@dataclass(slots=True)
+class Counts:
+    """What requests of projects with a cache met."""
+
+    uses: dict[CacheUse, int] = field(default_factory=lambda: {"hit": 0, "miss": 0, "bypass": 0})
+    kept: int = 0
+
+
+class AnswerCache:
+    """The kept answers of one process. `clock`: monotonic seconds."""
+
+    def __init__(self, settings: Cache, clock: Callable[[], float] = time.monotonic) -> None:
+        self.entry_bytes = settings.entry_bytes
+        self.counts = Counts()
+        self._memory = Memory(settings.memory_bytes, settings.ttl_s)
+        self._clock = clock
+
+    def find(self, key: RequestKey) -> Found | None:
+        """Return a kept answer in the form that the request asks for."""
+        now = self._clock()
+        for form in _FORMS[key.stream]:
+            kept = self._memory.get(key.digest, form, now)
+            if kept is None or (key.wants_usage and not kept.has_usage):
+                continue
+            if (reply := replay(kept, stream=key.stream)) is not None:
+                return Found(reply, now - kept.made_at)
+        return None
+
+    def keep(self, key: RequestKey, content_type: bytes, body: bytes, *, has_usage: bool) -> None:
+        """Keep an answer as its provider gave it."""
+        form: Form = "events" if key.stream else "whole"
+        self._memory.put(key.digest, Kept(form, content_type, body, has_usage, self._clock()))
+        self.counts.kept += 1
+
+    def samples(self) -> Iterable[Sample]:
+        """Return what Prometheus is told."""
+        text = "Requests of projects with a cache."
+        for use, count in self.counts.uses.items():
+            yield Sample("counter", "sidegate_cache_requests", text, {"result": use}, count)
+        yield Sample("counter", "sidegate_cache_kept", "Answers that were kept.", {}, self.counts.kept)
+        text = "Answers that made room for others before their time."
+        yield Sample("counter", "sidegate_cache_evictions", text, {}, self._memory.evictions)
+        yield Sample("gauge", "sidegate_cache_bytes", "Size of the kept answers.", {}, self._memory.used_bytes)
+        yield Sample("gauge", "sidegate_cache_entries", "Answers in memory.", {}, len(self._memory))

@@ -1,0 +1,78 @@
+"""An answer on its way from the provider to a relay, copied as it passes, so that it can be kept if it turns out well.
+
+What is copied is what the provider sent, before anything is taken out or masked, up to a bound; beyond it the copy is
+dropped. The relay knows nothing of it.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from proxy.errors import UpstreamFailed
+from proxy.exchange import Headers, UpstreamReply, first_values
+from proxy.openai.decoding import Decoder, supported
+from proxy.peers import Take
+
+_PIECE_BYTES: Final = 65_536
+
+
+class RecordedReply:
+    """Implements `exchange.UpstreamReply` around a provider's. `limit`: of the copy, also without its encoding."""
+
+    def __init__(self, reply: UpstreamReply, limit: int) -> None:
+        self._reply = reply
+        self._limit = limit
+        self._copy: bytearray | None = bytearray()
+        self.status: int = reply.status
+        self.reason: str = reply.reason
+        self.headers: Headers = reply.headers
+
+    async def read(self) -> bytes:
+        """Return what has arrived."""
+        piece = await self._reply.read()
+        self._take_down(piece)
+        return piece
+
+    async def pass_to(self, take: Take) -> bool:
+        """Hand over what arrives."""
+        return await self._reply.pass_to(self._copying(take))
+
+    @property
+    def complete(self) -> bool:
+        """True when the whole body has arrived."""
+        return self._reply.complete
+
+    def close(self) -> None:
+        """Close the reply within."""
+        self._reply.close()
+
+    def body(self) -> bytes | None:
+        """Return what has passed, without its encoding; `None` if that is too much, or cannot be undone."""
+        encoding = first_values(self.headers).get(b"content-encoding", b"").strip().lower()
+        if self._copy is None or encoding in (b"", b"identity"):
+            return None if self._copy is None else bytes(self._copy)
+        return self._decoded(encoding) if supported(encoding) else None
+
+    def _decoded(self, encoding: bytes) -> bytes | None:
+        decoder, plain = Decoder(encoding, _PIECE_BYTES), bytearray()
+        try:
+            for piece in decoder.feed(bytes(self._copy or b"")):
+                plain += piece
+                if len(plain) > self._limit:
+                    return None
+        except UpstreamFailed:
+            return None
+        return bytes(plain) if decoder.complete else None
+
+    def _copying(self, take: Take) -> Callable[[bytes], bool]:
+        def taken(piece: bytes) -> bool:
+            self._take_down(piece)
+            return take(piece)
+
+        return taken
+
+    def _take_down(self, piece: bytes) -> None:
+        if self._copy is None:
+            return
+        self._copy += piece
+        if len(self._copy) > self._limit:
+            self._copy = None

@@ -1,0 +1,116 @@
+"""Which request is the same as an earlier one: everything that decides what a provider answers, as one digest.
+
+    tenant               the project (its id is unique over all organizations); users of one project share answers
+    terms                the policy's version, and how answers are checked: another rule makes another key
+    what is asked        operation, target with its query, provider, model and the name it is sent as
+    how it is asked      the client's headers that reach a provider, but for those that only describe the client
+    the body             as a JSON value: order of members, white space and escapes do not count; without `model`, which
+                         the choice has replaced, and without `stream` and `stream_options`, which change only the form
+
+Two users of a project get one answer because the whole request must be equal: whoever gets a kept answer has sent the
+very words that made it. `user`, `safety_identifier` and `metadata` are part of the body, so they keep users apart.
+
+A request is not cacheable where its answer depends on more than that, or leaves something behind: stored completions
+and responses, earlier responses and conversations, files and tools of the provider, background work. Sampling is no
+obstacle: most clients leave the temperature at its default, and who wants another sample says `no-cache`.
+
+Failure mode: a body that is no plain JSON (half a surrogate pair) is not cacheable. Source: RFC 9111 section 4.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from proxy.candidates import Candidate
+from proxy.exchange import Inbound, ParsedRequest
+from proxy.openai.documents import load_object
+from proxy.openai.media_bounds import is_unseen
+
+_CACHEABLE: Final = frozenset(
+    {"chat.completions.create", "completions.create", "responses.create", "embeddings.create"}
+)
+_OF_THE_CLIENT: Final = frozenset(
+    {
+        b"accept", b"accept-charset", b"accept-encoding", b"accept-language", b"api-key", b"authorization",
+        b"cache-control", b"connection", b"content-encoding", b"content-length", b"content-type", b"cookie", b"dnt",
+        b"expect", b"forwarded", b"host", b"idempotency-key", b"keep-alive", b"openai-organization", b"openai-project",
+        b"origin", b"pragma", b"priority", b"referer", b"te", b"trailer", b"traceparent", b"tracestate",
+        b"transfer-encoding", b"upgrade", b"user-agent", b"via", b"x-api-key", b"x-real-ip", b"x-request-id",
+    }
+)  # fmt: skip
+"""Headers that do not reach a provider, or do not change what it says. Any other one is part of the key."""
+_PREFIXES: Final = (b"x-sidegate-", b"x-stainless-", b"x-forwarded-", b"proxy-", b"sec-")
+_SECOND_OPINION: Final = b"x-sidegate-cross-check"
+_FORM: Final = frozenset({"model", "stream", "stream_options"})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """A request as the cache sees it."""
+
+    digest: bytes
+    """32 bytes; tells nothing of what was hashed."""
+    project_id: str
+    stream: bool
+    wants_usage: bool
+    """A stream whose client asks for figures of usage."""
+
+
+def key_of(
+    inbound: Inbound, request: ParsedRequest, candidate: Candidate, project_id: str, terms: Sequence[str | bool]
+) -> RequestKey | None:
+    """Return the key of a request; `None` if its answer may not be kept. Cost: some 20 us, more for a large body.
+
+    `terms`: what the project demands of an answer: its policy's version, checks, second opinions.
+    """
+    if inbound.operation.name not in _CACHEABLE or request.body is None:
+        return None
+    document = request.document if request.document is not None else load_object(request.body)
+    if document is None or _leaves_something(inbound.operation.name, document):
+        return None
+    try:
+        said = orjson.dumps(
+            {name: value for name, value in document.items() if name not in _FORM}, option=orjson.OPT_SORT_KEYS
+        )
+    except TypeError:
+        return None
+    if is_unseen(document, said):
+        return None
+    asked = [
+        project_id, *terms, inbound.operation.name, inbound.target,
+        candidate.upstream, candidate.model, candidate.sent_as, _headers(inbound.fields),
+    ]  # fmt: skip
+    digest = hashlib.blake2b(orjson.dumps(asked), digest_size=32)
+    digest.update(said)
+    options = document.get("stream_options")
+    asks = request.stream and not request.strip_usage and type(options) is dict and bool(options.get("include_usage"))
+    return RequestKey(digest.digest(), project_id, request.stream, asks)
+
+
+def directives(fields: Mapping[bytes, bytes]) -> tuple[bool, bool]:
+    """Return whether a kept answer may be given, and whether a new one may be kept, as `Cache-Control` says."""
+    value = fields.get(b"cache-control")
+    if value is None:
+        return True, True
+    named = {part.strip().lower() for part in value.split(b",")}
+    if b"no-store" in named:
+        return False, False
+    return not named & {b"no-cache", b"max-age=0"}, True
+
+
+def _leaves_something(operation: str, document: Mapping[str, Any]) -> bool:
+    """Tell whether the provider keeps the answer, so that it is one of its own, or makes it later."""
+    if operation == "responses.create" and document.get("store") is not False:
+        return True
+    return bool(document.get("store")) or bool(document.get("background"))
+
+
+def _headers(fields: Mapping[bytes, bytes]) -> list[tuple[str, str]]:
+    return sorted(
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in fields.items()
+        if name == _SECOND_OPINION or (name not in _OF_THE_CLIENT and not name.startswith(_PREFIXES))
+    )

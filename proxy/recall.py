@@ -1,0 +1,114 @@
+"""The first question of phase 6, before a breaker or a provider is asked: is this answer kept already?
+
+    find      a kept answer goes through the relays like a provider's, so it is scanned again with the policy in force
+    record    else what the provider sends is copied on its way
+    keep      after the last byte has left, and only if the answer was a good one
+
+What is kept: complete answers of the first candidate, at the first attempt, that passed the checks and agreed with the
+second opinion where the project has them; status 200, terminator seen, ended by itself (not by length or a filter), not
+cut by quota, policy or client, and nothing found in it by the policy. So no secret that the policy knows is ever kept.
+Two equal requests at once both go to the provider: the later answer is kept, and nobody waits for somebody else's call.
+
+A hit makes no attempt, so it reserves, charges and counts nothing; its trace says so.
+"""
+
+from typing import Final
+
+from proxy.cache.answers import AnswerCache, Found
+from proxy.cache.recording import RecordedReply
+from proxy.cache.request_key import RequestKey, directives, key_of
+from proxy.config.project import FeatureSettings
+from proxy.exchange import Attempt, CacheUse, Exchange, Header, UpstreamReply, first_values
+from proxy.findings import Verdict
+
+_GOOD_ENDS: Final = frozenset({"stop", "tool_calls", "function_call", "completed"})
+
+
+class Recall:
+    """What the cache does for one exchange that was planned."""
+
+    __slots__ = ("_cache", "_found", "_keeps", "_key", "_recorded", "_x", "use")
+
+    def __init__(self, cache: AnswerCache, x: Exchange, features: FeatureSettings) -> None:
+        assert x.plan is not None and x.request is not None and x.principal is not None and x.verdict is not None
+        reads, self._keeps = directives(x.inbound.fields)
+        self._cache = cache
+        self._x = x
+        self._recorded: RecordedReply | None = None
+        self._found: Found | None = None
+        self._key: RequestKey | None = None
+        if reads or self._keeps:
+            terms = (x.verdict.version, features.enable_auto_escalate, features.enable_cross_check)
+            self._key = key_of(x.inbound, x.request, x.plan.candidates[0], x.principal.project_id, terms)
+        self.use: CacheUse = "bypass"
+        """What it was: known from the start, and told to the client."""
+        if reads and self._key is not None:
+            self._found = cache.find(self._key)
+            self.use = "miss" if self._found is None else "hit"
+        cache.counts.uses[self.use] += 1
+
+    @property
+    def reply(self) -> UpstreamReply | None:
+        """The kept answer, in the place of a provider's."""
+        return None if self._found is None else self._found.reply
+
+    @property
+    def strips_usage(self) -> bool:
+        """A kept stream tells the usage, and this client did not ask for it."""
+        key = self._key
+        if self._found is None or key is None or not self._x.inbound.operation.forces_stream_usage:
+            return False
+        return key.stream and not key.wants_usage
+
+    @property
+    def headers(self) -> tuple[Header, ...]:
+        """What the client is told."""
+        told = (b"x-sidegate-cache", self.use.encode())
+        return (told,) if self._found is None else (told, (b"age", b"%d" % self._found.age_s))
+
+    def record(self, reply: UpstreamReply) -> UpstreamReply:
+        """Return the provider's answer, to be copied as it passes if it may be kept."""
+        if self._key is None or not self._keeps or reply.status != 200:
+            return reply
+        self._recorded = RecordedReply(reply, self._cache.entry_bytes)
+        return self._recorded
+
+    def keep(self) -> None:
+        """Keep the answer that has been relayed, if it is one to keep."""
+        x, recorded, key = self._x, self._recorded, self._key
+        if recorded is None or key is None or x.error is not None or not _is_first_choice(x):
+            return
+        meter = x.attempts[0].meter
+        content_type = first_values(recorded.headers).get(b"content-type", b"")
+        has_form = content_type.lower().startswith(b"text/event-stream" if key.stream else b"application/json")
+        if not has_form or not _is_good(x.attempts[0], x.inbound.operation.dialect) or not _is_clean(x.verdict):
+            return
+        if (body := recorded.body()) is not None:
+            self._cache.keep(key, content_type, body, has_usage=meter.usage is not None)
+
+
+def _is_first_choice(x: Exchange) -> bool:
+    """Tell whether the first candidate answered at once, and nothing that was looked at speaks against it."""
+    judged, first = x.judgement, x.attempts[0]
+    if x.plan is None or x.answering is not first or first.candidate is not x.plan.candidates[0]:
+        return False
+    if judged is None:
+        return len(x.attempts) == 1
+    is_agreed = judged.cross_check == "agreed" or (judged.cross_check is None and len(x.attempts) == 1)
+    return is_agreed and judged.check in (None, "passed")
+
+
+def _is_good(attempt: Attempt, dialect: str) -> bool:
+    """Tell whether an answer is complete and ended by itself."""
+    meter = attempt.meter
+    if not meter.terminated or meter.cut or meter.withheld or meter.stream_error is not None:
+        return False
+    ends = set(meter.finish_reasons)
+    return ends <= _GOOD_ENDS and (bool(ends) or dialect == "embeddings")
+
+
+def _is_clean(verdict: Verdict | None) -> bool:
+    """Tell whether the policy found nothing in the answer, and could read all of it."""
+    if verdict is None or verdict.faults:
+        return False
+    return not any(direction == "output" for direction, *_ in (*verdict.counts, *verdict.missed))

@@ -1,0 +1,70 @@
+"""The copy of an answer that passes."""
+
+import gzip
+import zlib
+
+import pytest
+
+from proxy.cache.recording import RecordedReply
+
+
+class Reply:
+    status, reason, complete = 200, "OK", True
+
+    def __init__(self, *pieces, encoding=b""):
+        self.headers = ((b"Content-Encoding", encoding),) if encoding else ()
+        self._pieces = list(pieces)
+        self.closed = 0
+
+    async def read(self):
+        return self._pieces.pop(0) if self._pieces else b""
+
+    async def pass_to(self, take):
+        while self._pieces:
+            if not take(self._pieces.pop(0)):
+                return True
+        return False
+
+    def close(self):
+        self.closed += 1
+
+
+async def test_body_when_read_then_everything_that_passed():
+    reply = Reply(b"ab", b"c")
+    recorded = RecordedReply(reply, 3)
+    assert [await recorded.read() for _ in range(3)] == [b"ab", b"c", b""]
+    assert (recorded.body(), recorded.complete, recorded.status, recorded.reason) == (b"abc", True, 200, "OK")
+    recorded.close()
+    assert reply.closed == 1
+
+
+async def test_body_when_handed_over_then_everything_that_was_taken():
+    recorded, got = RecordedReply(Reply(b"ab", b"c", b"d"), 100), []
+    assert await recorded.pass_to(lambda piece: got.append(piece) or piece != b"c") is True
+    assert (recorded.body(), got) == (b"abc", [b"ab", b"c"])
+    assert await recorded.pass_to(lambda _: True) is False
+    assert recorded.body() == b"abcd"
+
+
+async def test_body_when_too_large_then_none_and_all_of_it_passes():
+    recorded = RecordedReply(Reply(b"ab", b"cd", b"e"), 3)
+    assert [await recorded.read() for _ in range(3)] == [b"ab", b"cd", b"e"]
+    assert recorded.body() is None
+
+
+ENCODED = {
+    "gzip": (b"gzip", gzip.compress(b"hello"), b"hello"),
+    "deflate": (b" Deflate", zlib.compress(b"hello"), b"hello"),
+    "identity": (b"identity", b"hello", b"hello"),
+    "unknown": (b"br", b"hello", None),
+    "cut": (b"gzip", gzip.compress(b"hello")[:-4], None),
+    "not what it says": (b"gzip", b"hello", None),
+    "too large inside": (b"gzip", gzip.compress(b"x" * 1000), None),
+}
+
+
+@pytest.mark.parametrize(("encoding", "body", "plain"), ENCODED.values(), ids=ENCODED.keys())
+async def test_body_when_encoded_then_what_it_says_or_nothing(encoding, body, plain):
+    recorded = RecordedReply(Reply(body, encoding=encoding), 100)
+    await recorded.read()
+    assert recorded.body() == plain

@@ -1,0 +1,171 @@
+"""Which answers are given from what is kept, and which are kept."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from proxy.cache.answers import AnswerCache
+from proxy.candidates import Candidate, Judgement, RoutePlan
+from proxy.config.cache import Cache
+from proxy.config.project import FeatureSettings
+from proxy.config.schema import Limits
+from proxy.errors import ClientDisconnected
+from proxy.exchange import Attempt, Exchange, Inbound, Principal, first_values
+from proxy.findings import Finding, Sighting, Unscanned, Verdict
+from proxy.openai.operations import match
+from proxy.openai.request import parse_json
+from proxy.recall import Recall
+
+CHAT = {"model": "gpt-4o", "messages": []}
+BODY = b'{"object":"chat.completion","choices":[]}'
+PATH = "/v1/chat/completions"
+
+
+class Reply:
+    status, reason, complete = 200, "OK", True
+    headers = ((b"Content-Type", b"application/json; charset=utf-8"),)
+
+    def __init__(self, **more: Any) -> None:
+        vars(self).update(more)
+
+    async def read(self) -> bytes:
+        return BODY
+
+    async def pass_to(self, take: Any) -> bool:
+        return bool(take(BODY))
+
+    def close(self) -> None:
+        pass
+
+
+def exchange(document: Any = CHAT, *headers: tuple[bytes, bytes], path: str = PATH, project: str = "shop") -> Exchange:
+    body, operation = json.dumps(document).encode(), match("POST", path, False)
+    inbound = Inbound("POST", path, path, headers, first_values(headers), operation, None, len(body), True)
+    x = Exchange("id", 0, 0.0, inbound)
+    x.principal = Principal("alice", project, "header")
+    x.request = parse_json(body, operation, limits=Limits(), force_stream_usage=True)
+    x.plan = RoutePlan((Candidate("openai", "gpt-4o"), Candidate("azure", "gpt-4o")), "named_model")
+    x.verdict = Verdict("v1", 10)
+    return x
+
+
+async def relayed(cache: AnswerCache, x: Exchange, reply: Any = None, change: Callable[[Exchange], Any] = id) -> Recall:
+    """Let the provider answer, and end the exchange well but for what `change` does to it."""
+    recall = Recall(cache, x, FeatureSettings())
+    assert recall.reply is None and x.plan is not None
+    x.attempts.append(Attempt(0, x.plan.candidates[0], 0.0))
+    passing = recall.record(reply or Reply())
+    await passing.read()
+    meter = x.attempts[0].meter
+    meter.terminated = True
+    meter.finish_reasons.append("stop")
+    change(x)
+    recall.keep()
+    return recall
+
+
+async def test_answer_when_it_is_good_then_the_next_request_gets_it():
+    cache = AnswerCache(Cache())
+    missed = await relayed(cache, exchange())
+    assert (missed.use, missed.headers) == ("miss", ((b"x-sidegate-cache", b"miss"),))
+    recall = Recall(cache, exchange(), FeatureSettings())
+    assert recall.reply is not None and await recall.reply.read() == BODY
+    assert (recall.use, recall.headers) == ("hit", ((b"x-sidegate-cache", b"hit"), (b"age", b"0")))
+    assert cache.counts.uses == {"hit": 1, "miss": 1, "bypass": 0}
+    assert Recall(cache, exchange(project="lab"), FeatureSettings()).reply is None
+
+
+FOUND = Sighting(Finding("github-token", "secret", "medium", 0, 4), "flag", "output", "choices[0]")
+IN_PROMPT = FOUND._replace(direction="prompt")
+SPOILT: dict[str, Callable[[Exchange], Any]] = {
+    "not complete": lambda x: setattr(x.attempts[0].meter, "terminated", False),
+    "cut by the quota": lambda x: setattr(x.attempts[0].meter, "cut", True),
+    "withheld": lambda x: setattr(x.attempts[0].meter, "withheld", True),
+    "error in the stream": lambda x: setattr(x.attempts[0].meter, "stream_error", "x"),
+    "too long": lambda x: x.attempts[0].meter.finish_reasons.append("length"),
+    "no finish reason": lambda x: x.attempts[0].meter.finish_reasons.clear(),
+    "finding": lambda x: x.verdict.add(FOUND),
+    "not scannable": lambda x: x.verdict.miss(Unscanned("output", "body", "media")),
+    "fault": lambda x: setattr(x.verdict, "faults", 1),
+    "client left": lambda x: setattr(x, "error", ClientDisconnected("gone")),
+    "second attempt": lambda x: x.attempts.append(Attempt(1, x.plan.candidates[0], 0.0)),
+    "weak": lambda x: setattr(x, "judgement", Judgement(check="empty")),
+    "disputed": lambda x: setattr(x, "judgement", Judgement(check="passed", cross_check="disputed")),
+    "fallback": lambda x: setattr(x.attempts[0], "candidate", x.plan.candidates[1]),
+}
+
+
+@pytest.mark.parametrize("change", SPOILT.values(), ids=SPOILT.keys())
+async def test_answer_when_anything_is_wrong_with_it_then_it_is_not_kept(change):
+    cache = AnswerCache(Cache())
+    await relayed(cache, exchange(), change=change)
+    assert cache.counts.kept == 0
+
+
+async def test_answer_when_the_prompt_held_a_finding_then_it_is_kept():
+    cache = AnswerCache(Cache())
+    await relayed(cache, exchange(), change=lambda x: x.verdict.add(IN_PROMPT))
+    assert cache.counts.kept == 1
+
+
+def _agreed(x: Exchange) -> None:
+    x.answered = x.attempts[0]
+    x.attempts.append(Attempt(1, x.plan.candidates[1], 0.0))
+    x.judgement = Judgement(check="passed", cross_check="agreed")
+
+
+async def test_answer_when_a_second_opinion_agreed_then_it_is_kept_for_those_who_want_one():
+    cache = AnswerCache(Cache())
+    await relayed(cache, exchange(), change=_agreed)
+    assert cache.counts.kept == 1
+    assert Recall(cache, exchange(), FeatureSettings(enable_cross_check=True)).use == "miss"
+
+
+REPLIES = {
+    "status": Reply(status=206),
+    "events where a document was asked for": Reply(headers=((b"content-type", b"text/event-stream"),)),
+    "encoding that nobody can undo": Reply(headers=(*Reply.headers, (b"content-encoding", b"br"))),
+}
+
+
+@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES.keys())
+async def test_answer_when_it_is_of_another_kind_then_it_is_not_kept(reply):
+    cache = AnswerCache(Cache())
+    await relayed(cache, exchange(), reply)
+    assert cache.counts.kept == 0
+
+
+BYPASSES = {
+    "no-store": (exchange(CHAT, (b"Cache-Control", b"no-store")), 0),
+    "no-cache": (exchange(CHAT, (b"Cache-Control", b"no-cache")), 1),
+    "not cacheable": (exchange({**CHAT, "store": True}), 0),
+}
+
+
+@pytest.mark.parametrize(("x", "kept"), BYPASSES.values(), ids=BYPASSES.keys())
+async def test_request_when_it_bypasses_then_nothing_is_given_and_kept_only_if_it_may_be(x, kept):
+    cache = AnswerCache(Cache())
+    await relayed(cache, exchange())
+    cache.counts.kept = 0
+    recall = await relayed(cache, x)
+    assert (recall.use, cache.counts.kept) == ("bypass", kept)
+
+
+async def test_embeddings_when_answered_then_kept_without_a_finish_reason():
+    cache = AnswerCache(Cache())
+    asked = {"model": "gpt-4o", "input": "x"}
+    await relayed(
+        cache, exchange(asked, path="/v1/embeddings"), change=lambda x: x.attempts[0].meter.finish_reasons.clear()
+    )
+    assert cache.counts.kept == 1
+
+
+async def test_usage_when_a_kept_stream_tells_it_then_only_who_asked_gets_it():
+    cache = AnswerCache(Cache())
+    await relayed(cache, exchange())
+    stream = CHAT | {"stream": True}
+    assert Recall(cache, exchange(stream), FeatureSettings()).strips_usage
+    assert not Recall(cache, exchange(stream | {"messages": [1]}), FeatureSettings()).strips_usage
+    assert not Recall(cache, exchange(CHAT), FeatureSettings()).strips_usage
