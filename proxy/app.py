@@ -29,6 +29,8 @@ from proxy.auth.admission import Admission
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore
 from proxy.cache.answers import AnswerCache
+from proxy.cache.sharing import Sharing
+from proxy.cache.store import AnswerStore
 from proxy.config.schema import Config
 from proxy.db.pool import Database
 from proxy.exchange import Charge
@@ -89,7 +91,8 @@ class App:
         self.outbox = Outbox(config.otel)
         self.lines = Lines()
         self.budget = ByteBudget(config.limits.buffered_bytes)
-        self.cache = AnswerCache(config.cache)
+        answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
+        self.cache = AnswerCache(config.cache, Sharing(answers) if config.cache.shared else None)
         self.tally = QuotaTally()
         clock = time.monotonic
         self.outage = Outage(config.quota, self.tally, clock)

@@ -156,7 +156,7 @@ class _Run:
         x.request = slim(await self._screen(x.request, intake))
         self._mark("scan")
         plan = self._plan(x.request)
-        reply = self._recalled()
+        reply = await self._recalled(plan) if self._project.features.enable_cache else None
         if reply is None:
             await self._reserve()
             outgoing.body = intake.outgoing(x.request)
@@ -303,16 +303,15 @@ class _Run:
         self._mark("plan")
         return plan
 
-    def _recalled(self) -> UpstreamReply | None:
+    async def _recalled(self, plan: RoutePlan) -> UpstreamReply | None:
         """Return an answer that is kept: it is paid for, so there is nothing to reserve or to put on record before."""
         x = self._x
-        if not self._project.features.enable_cache or x.plan is None:
-            return None
         self._recall = recall = Recall(self._with.cache, x, self._project.features)
-        x.cache, reply = recall.use, recall.reply
+        reply = await recall.find()
+        x.cache = recall.use
         if reply is not None:
             now = time.monotonic()
-            x.replayed = Attempt(0, x.plan.candidates[0], now, why="cache", headers_at=now, status=reply.status)
+            x.replayed = Attempt(0, plan.candidates[0], now, why="cache", headers_at=now, status=reply.status)
         return reply
 
     async def _reserve(self) -> None:

@@ -27,7 +27,7 @@ _GOOD_ENDS: Final = frozenset({"stop", "tool_calls", "function_call", "completed
 class Recall:
     """What the cache does for one exchange that was planned."""
 
-    __slots__ = ("_cache", "_found", "_keeps", "_key", "_recorded", "_x", "use")
+    __slots__ = ("_cache", "_found", "_keeps", "_key", "_reads", "_recorded", "_x", "use")
 
     def __init__(self, cache: AnswerCache, x: Exchange, features: FeatureSettings) -> None:
         assert x.plan is not None and x.request is not None and x.principal is not None and x.verdict is not None
@@ -41,15 +41,15 @@ class Recall:
             terms = (x.verdict.version, features.enable_auto_escalate, features.enable_cross_check)
             self._key = key_of(x.inbound, x.request, x.plan.candidates[0], x.principal.project_id, terms)
         self.use: CacheUse = "bypass"
-        """What it was: known from the start, and told to the client."""
-        if reads and self._key is not None:
-            self._found = cache.find(self._key)
-            self.use = "miss" if self._found is None else "hit"
-        cache.counts.uses[self.use] += 1
+        """What it was, and what the client is told."""
+        self._reads = reads
 
-    @property
-    def reply(self) -> UpstreamReply | None:
-        """The kept answer, in the place of a provider's."""
+    async def find(self) -> UpstreamReply | None:
+        """Return a kept answer, in the place of a provider's. To be called once."""
+        if self._reads and self._key is not None:
+            self._found = await self._cache.find(self._key)
+            self.use = "miss" if self._found is None else "hit"
+        self._cache.counts.uses[self.use] += 1
         return None if self._found is None else self._found.reply
 
     @property
@@ -84,7 +84,8 @@ class Recall:
         if not has_form or not _is_good(x.attempts[0], x.inbound.operation.dialect) or not _is_clean(x.verdict):
             return
         if (body := recorded.body()) is not None:
-            self._cache.keep(key, content_type, body, has_usage=meter.usage is not None)
+            is_scanned = x.verdict is not None and "output" in x.verdict.scanned_characters
+            self._cache.keep(key, content_type, body, has_usage=meter.usage is not None, at_rest=is_scanned)
 
 
 def _is_first_choice(x: Exchange) -> bool:

@@ -120,6 +120,8 @@ class _Process:
         self._background.start("projects", app.projects.run)
         self._background.start("quota keeper", app.keeper.run)
         self._background.start("keys", app.keyring.run)
+        if app.cache.sharing is not None:
+            self._background.start("shared answers", app.cache.sharing.run)
         self._background.start("configuration", reload.run)
         self._background.start("spans", app.outbox.run)
         self._background.start("journal disk", lambda: every(_TEND_PERIOD_S, app.tend_journal))

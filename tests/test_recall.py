@@ -33,9 +33,6 @@ class Reply:
     async def read(self) -> bytes:
         return BODY
 
-    async def pass_to(self, take: Any) -> bool:
-        return bool(take(BODY))
-
     def close(self) -> None:
         pass
 
@@ -51,10 +48,16 @@ def exchange(document: Any = CHAT, *headers: tuple[bytes, bytes], path: str = PA
     return x
 
 
+async def asked(cache: AnswerCache, x: Exchange, **features: bool) -> Recall:
+    recall = Recall(cache, x, FeatureSettings(**features))
+    assert (await recall.find() is not None) is (recall.use == "hit")
+    return recall
+
+
 async def relayed(cache: AnswerCache, x: Exchange, reply: Any = None, change: Callable[[Exchange], Any] = id) -> Recall:
     """Let the provider answer, and end the exchange well but for what `change` does to it."""
-    recall = Recall(cache, x, FeatureSettings())
-    assert recall.reply is None and x.plan is not None
+    recall = await asked(cache, x)
+    assert x.plan is not None
     x.attempts.append(Attempt(0, x.plan.candidates[0], 0.0))
     passing = recall.record(reply or Reply())
     await passing.read()
@@ -71,10 +74,11 @@ async def test_answer_when_it_is_good_then_the_next_request_gets_it():
     missed = await relayed(cache, exchange())
     assert (missed.use, missed.headers) == ("miss", ((b"x-sidegate-cache", b"miss"),))
     recall = Recall(cache, exchange(), FeatureSettings())
-    assert recall.reply is not None and await recall.reply.read() == BODY
+    reply = await recall.find()
+    assert reply is not None and await reply.read() == BODY
     assert (recall.use, recall.headers) == ("hit", ((b"x-sidegate-cache", b"hit"), (b"age", b"0")))
     assert cache.counts.uses == {"hit": 1, "miss": 1, "bypass": 0}
-    assert Recall(cache, exchange(project="lab"), FeatureSettings()).reply is None
+    assert (await asked(cache, exchange(project="lab"))).use == "miss"
 
 
 FOUND = Sighting(Finding("github-token", "secret", "medium", 0, 4), "flag", "output", "choices[0]")
@@ -120,7 +124,7 @@ async def test_answer_when_a_second_opinion_agreed_then_it_is_kept_for_those_who
     cache = AnswerCache(Cache())
     await relayed(cache, exchange(), change=_agreed)
     assert cache.counts.kept == 1
-    assert Recall(cache, exchange(), FeatureSettings(enable_cross_check=True)).use == "miss"
+    assert (await asked(cache, exchange(), enable_cross_check=True)).use == "miss"
 
 
 REPLIES = {
@@ -166,6 +170,6 @@ async def test_usage_when_a_kept_stream_tells_it_then_only_who_asked_gets_it():
     cache = AnswerCache(Cache())
     await relayed(cache, exchange())
     stream = CHAT | {"stream": True}
-    assert Recall(cache, exchange(stream), FeatureSettings()).strips_usage
-    assert not Recall(cache, exchange(stream | {"messages": [1]}), FeatureSettings()).strips_usage
-    assert not Recall(cache, exchange(CHAT), FeatureSettings()).strips_usage
+    assert (await asked(cache, exchange(stream))).strips_usage
+    assert not (await asked(cache, exchange(stream | {"messages": [1]}))).strips_usage
+    assert not (await asked(cache, exchange(CHAT))).strips_usage

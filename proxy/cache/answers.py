@@ -8,6 +8,8 @@ from typing import Final
 from proxy.cache.memory import Form, Kept, Memory
 from proxy.cache.replay import KeptReply, replay
 from proxy.cache.request_key import RequestKey
+from proxy.cache.sharing import Sharing
+from proxy.cache.store import Row
 from proxy.config.cache import Cache
 from proxy.exchange import CacheUse
 from proxy.metrics import Sample
@@ -35,14 +37,29 @@ class Counts:
 class AnswerCache:
     """The kept answers of one process. `clock`: monotonic seconds."""
 
-    def __init__(self, settings: Cache, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: Cache, sharing: Sharing | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.sharing = sharing
+        """The way to what other replicas have kept; `None` where nothing is shared."""
         self.entry_bytes = settings.entry_bytes
         self.counts = Counts()
         self._memory = Memory(settings.memory_bytes, settings.ttl_s)
         self._clock = clock
 
-    def find(self, key: RequestKey) -> Found | None:
-        """Return a kept answer in the form that the request asks for."""
+    async def find(self, key: RequestKey) -> Found | None:
+        """Return a kept answer in the form that the request asks for. Waits only for what other replicas have kept."""
+        found = self._find(key)
+        if found is not None or self.sharing is None:
+            return found
+        for row in await self.sharing.get(key, _FORMS[key.stream]):
+            made_at = self._clock() - row.age_s
+            self._memory.put(
+                key.digest, Kept(row.form, row.content_type.encode("latin-1"), row.body, row.has_usage, made_at)
+            )
+        return self._find(key)
+
+    def _find(self, key: RequestKey) -> Found | None:
         now = self._clock()
         for form in _FORMS[key.stream]:
             kept = self._memory.get(key.digest, form, now)
@@ -52,10 +69,12 @@ class AnswerCache:
                 return Found(reply, now - kept.made_at)
         return None
 
-    def keep(self, key: RequestKey, content_type: bytes, body: bytes, *, has_usage: bool) -> None:
-        """Keep an answer as its provider gave it."""
+    def keep(self, key: RequestKey, content_type: bytes, body: bytes, *, has_usage: bool, at_rest: bool) -> None:
+        """Keep an answer as its provider gave it. `at_rest`: it may be written down, if answers are shared."""
         form: Form = "events" if key.stream else "whole"
         self._memory.put(key.digest, Kept(form, content_type, body, has_usage, self._clock()))
+        if self.sharing is not None and at_rest:
+            self.sharing.offer(key, Row(form, content_type.decode("latin-1"), body, has_usage))
         self.counts.kept += 1
 
     def samples(self) -> Iterable[Sample]:
@@ -67,4 +86,7 @@ class AnswerCache:
         text = "Answers that made room for others before their time."
         yield Sample("counter", "sidegate_cache_evictions", text, {}, self._memory.evictions)
         yield Sample("gauge", "sidegate_cache_bytes", "Size of the kept answers.", {}, self._memory.used_bytes)
+        if self.sharing is not None:
+            text = "Answers that could not be shared or looked up."
+            yield Sample("counter", "sidegate_cache_sharing_failures", text, {}, self.sharing.failures)
         yield Sample("gauge", "sidegate_cache_entries", "Answers in memory.", {}, len(self._memory))

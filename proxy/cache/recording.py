@@ -4,13 +4,11 @@ What is copied is what the provider sent, before anything is taken out or masked
 dropped. The relay knows nothing of it.
 """
 
-from collections.abc import Callable
 from typing import Final
 
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, UpstreamReply, first_values
 from proxy.openai.decoding import Decoder, supported
-from proxy.peers import Take
 
 _PIECE_BYTES: Final = 65_536
 
@@ -31,10 +29,6 @@ class RecordedReply:
         piece = await self._reply.read()
         self._take_down(piece)
         return piece
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over what arrives."""
-        return await self._reply.pass_to(self._copying(take))
 
     @property
     def complete(self) -> bool:
@@ -62,13 +56,6 @@ class RecordedReply:
         except UpstreamFailed:
             return None
         return bytes(plain) if decoder.complete else None
-
-    def _copying(self, take: Take) -> Callable[[bytes], bool]:
-        def taken(piece: bytes) -> bool:
-            self._take_down(piece)
-            return take(piece)
-
-        return taken
 
     def _take_down(self, piece: bytes) -> None:
         if self._copy is None:

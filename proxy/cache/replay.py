@@ -10,7 +10,6 @@ from proxy.cache.memory import Kept
 from proxy.exchange import Headers
 from proxy.openai.chunks import as_events
 from proxy.openai.documents import load_object
-from proxy.peers import Take, read_into
 
 _EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
 
@@ -28,10 +27,6 @@ class KeptReply:
         """Return the whole body, then its end."""
         rest, self._rest = self._rest, b""
         return rest
-
-    async def pass_to(self, take: Take) -> bool:
-        """Hand over the whole body."""
-        return await read_into(self, take)
 
     @property
     def complete(self) -> bool:

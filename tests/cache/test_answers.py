@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from proxy.cache.answers import AnswerCache
 from proxy.cache.request_key import RequestKey
+from proxy.cache.store import Row
 from proxy.config.cache import Cache
 
 KEY = RequestKey(b"k" * 32, "shop", stream=False, wants_usage=False)
@@ -21,34 +22,75 @@ class Clock:
 
 async def test_find_when_kept_then_its_age_and_its_own_form_first():
     clock = Clock()
-    cache = AnswerCache(Cache(), clock)
-    assert cache.find(KEY) is None
-    cache.keep(KEY, b"application/json", CHAT, has_usage=False)
+    cache = AnswerCache(Cache(), clock=clock)
+    assert await cache.find(KEY) is None
+    cache.keep(KEY, b"application/json", CHAT, has_usage=False, at_rest=True)
     clock.now += 7
-    found, made = cache.find(KEY), cache.find(STREAM)
+    found, made = await cache.find(KEY), await cache.find(STREAM)
     assert found is not None and made is not None
     assert (found.age_s, await found.reply.read(), await made.reply.read()) == (7.0, CHAT, b"data: [DONE]\n\n")
-    cache.keep(STREAM, b"text/event-stream", b"data: 1\n\n", has_usage=True)
-    own = cache.find(STREAM)
+    cache.keep(STREAM, b"text/event-stream", b"data: 1\n\n", has_usage=True, at_rest=True)
+    own = await cache.find(STREAM)
     assert own is not None and await own.reply.read() == b"data: 1\n\n"
-    assert cache.find(replace(KEY, digest=b"o" * 32)) is None
+    assert await cache.find(replace(KEY, digest=b"o" * 32)) is None
 
 
-def test_find_when_usage_is_wanted_and_not_known_then_nothing():
+async def test_find_when_usage_is_wanted_and_not_known_then_nothing():
     cache = AnswerCache(Cache())
-    cache.keep(STREAM, b"text/event-stream", b"data: 1\n\n", has_usage=False)
-    assert cache.find(STREAM) is not None
-    assert cache.find(WITH_USAGE) is None
-    cache.keep(KEY, b"application/json", CHAT, has_usage=True)
-    assert cache.find(WITH_USAGE) is not None
+    cache.keep(STREAM, b"text/event-stream", b"data: 1\n\n", has_usage=False, at_rest=True)
+    assert await cache.find(STREAM) is not None
+    assert await cache.find(WITH_USAGE) is None
+    cache.keep(KEY, b"application/json", CHAT, has_usage=True, at_rest=True)
+    assert await cache.find(WITH_USAGE) is not None
 
 
 def test_samples_when_asked_for_then_what_happened():
     cache = AnswerCache(Cache(memory_bytes=600))
-    cache.keep(KEY, b"", b"x" * 80, has_usage=False)
-    cache.keep(replace(KEY, digest=b"o" * 32), b"", b"x" * 80, has_usage=False)
+    cache.keep(KEY, b"", b"x" * 80, has_usage=False, at_rest=True)
+    cache.keep(replace(KEY, digest=b"o" * 32), b"", b"x" * 80, has_usage=False, at_rest=True)
     cache.counts.uses["hit"] += 2
     shown = {(sample.name, *sample.labels.values()): sample.value for sample in cache.samples()}
     assert shown["sidegate_cache_requests", "hit"] == 2
+    assert ("sidegate_cache_sharing_failures",) not in shown
     assert (shown["sidegate_cache_kept",], shown["sidegate_cache_evictions",]) == (2, 1)
     assert (shown["sidegate_cache_entries",], shown["sidegate_cache_bytes",]) == (1, 592)
+
+
+class Table:
+    """Stands for the way to the table."""
+
+    failures = 3
+
+    def __init__(self):
+        self.rows, self.asked = [], []
+
+    async def get(self, key, forms):
+        self.asked.append(forms)
+        return self.rows
+
+    def offer(self, key, row):
+        self.rows.append(row)
+
+
+async def test_find_when_another_replica_has_kept_it_then_it_is_kept_here_too_with_its_age():
+    clock, table = Clock(), Table()
+    cache = AnswerCache(Cache(ttl_s=100), table, clock)
+    table.rows = [Row("whole", "application/json", CHAT, True, 60.0)]
+    found = await cache.find(STREAM)
+    assert found is not None and found.age_s == 60.0
+    assert table.asked == [("events", "whole")]
+    assert await cache.find(KEY) is not None and len(table.asked) == 1
+    clock.now += 41
+    table.rows = []
+    assert await cache.find(KEY) is None
+
+
+def test_keep_when_shared_then_others_are_offered_only_what_may_be_at_rest():
+    table = Table()
+    cache = AnswerCache(Cache(), table)
+    cache.keep(KEY, b"application/json", CHAT, has_usage=True, at_rest=False)
+    assert table.rows == []
+    cache.keep(KEY, b"application/json", CHAT, has_usage=True, at_rest=True)
+    assert table.rows == [Row("whole", "application/json", CHAT, True)]
+    shown = {sample.name: sample.value for sample in cache.samples()}
+    assert shown["sidegate_cache_sharing_failures"] == 3

@@ -19,12 +19,6 @@ class Reply:
     async def read(self):
         return self._pieces.pop(0) if self._pieces else b""
 
-    async def pass_to(self, take):
-        while self._pieces:
-            if not take(self._pieces.pop(0)):
-                return True
-        return False
-
     def close(self):
         self.closed += 1
 
@@ -36,14 +30,6 @@ async def test_body_when_read_then_everything_that_passed():
     assert (recorded.body(), recorded.complete, recorded.status, recorded.reason) == (b"abc", True, 200, "OK")
     recorded.close()
     assert reply.closed == 1
-
-
-async def test_body_when_handed_over_then_everything_that_was_taken():
-    recorded, got = RecordedReply(Reply(b"ab", b"c", b"d"), 100), []
-    assert await recorded.pass_to(lambda piece: got.append(piece) or piece != b"c") is True
-    assert (recorded.body(), got) == (b"abc", [b"ab", b"c"])
-    assert await recorded.pass_to(lambda _: True) is False
-    assert recorded.body() == b"abcd"
 
 
 async def test_body_when_too_large_then_none_and_all_of_it_passes():

@@ -8,6 +8,7 @@ import asyncpg
 import openai
 import pytest
 
+from tests.fakes.fixtures import Launch
 from tests.fakes.judge import eventually
 from tests.fakes.provider import Provider
 from tests.fakes.sidegate import Sidegate
@@ -29,7 +30,7 @@ def caching(
 ) -> Iterator[Sidegate]:
     asyncio.run(_enable(session_database_url))
     directory = tmp_path_factory.mktemp("caching")
-    running = Sidegate(directory, provider.base_url, session_database_url).start()
+    running = Sidegate(directory, provider.base_url, session_database_url, {"SIDEGATE__CACHE__SHARED": "true"}).start()
     yield running
     running.stop()
 
@@ -156,6 +157,22 @@ async def test_sdk_when_a_whole_answer_is_kept_then_its_stream_says_the_same(sdk
     events = await sdk.chat.completions.with_raw_response.create(**question, stream=True)
     assert events.headers["x-sidegate-cache"] == "hit"
     assert [chunk.usage async for chunk in events.parse()][-1] is None
+
+
+async def test_answer_when_replicas_share_then_another_one_gives_it(
+    provider: Provider, caching: Sidegate, launch: Launch, session_database_url: str, case: str
+) -> None:
+    first = await ask(caching, CHAT, case)
+    other = await asyncio.to_thread(launch, SIDEGATE__CACHE__SHARED="true")
+    again = await ask(other, CHAT, case)
+    assert (again.value("x-sidegate-cache"), again.body) == ("hit", first.body)
+    assert len(provider.billed(case)) == 1
+    connection = await asyncpg.connect(session_database_url)
+    rows = await connection.fetch("SELECT project_id, body FROM cached_answers")
+    await connection.close()
+    assert {row["project_id"] for row in rows} <= {"cached", "other"}
+    assert first.body in [row["body"] for row in rows]
+    assert not [row for row in rows if MEDIUM.encode() in row["body"]]
 
 
 async def test_sums_when_answers_came_from_the_cache_then_they_are_counted_as_such(

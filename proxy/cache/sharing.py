@@ -1,0 +1,63 @@
+"""Answers on their way between replicas: looked up where memory has none, written behind the client's back.
+
+Failure mode: PostgreSQL away, slow or full is a miss, counted; an answer that finds the queue full is kept here alone.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Final
+
+from proxy.cache.memory import Form
+from proxy.cache.request_key import RequestKey
+from proxy.cache.store import AnswerStore, Row
+from proxy.errors import DatabaseUnavailable, RecordRejected
+
+_MOST_WAITING: Final = 32
+_TRIM_PERIOD_S: Final = 60.0
+
+
+class Sharing:
+    """The way to the table that replicas share."""
+
+    def __init__(self, store: AnswerStore) -> None:
+        self.failures = 0
+        """Answers that could not be looked up, written or queued."""
+        self._store = store
+        self._waiting: asyncio.Queue[tuple[RequestKey, Row]] = asyncio.Queue(_MOST_WAITING)
+
+    async def get(self, key: RequestKey, forms: Sequence[Form]) -> Sequence[Row]:
+        """Return what other replicas have kept; nothing while PostgreSQL is away."""
+        if not self._store.is_up:
+            return ()
+        try:
+            return await self._store.get(key.digest, forms, key.project_id)
+        except DatabaseUnavailable:
+            self.failures += 1
+            return ()
+
+    def offer(self, key: RequestKey, row: Row) -> None:
+        """Let others have an answer, soon."""
+        try:
+            self._waiting.put_nowait((key, row))
+        except asyncio.QueueFull:
+            self.failures += 1
+
+    async def run(self) -> None:
+        """Write what is offered, and keep the table within its bounds, until cancelled."""
+        loop = asyncio.get_running_loop()
+        trim_at = loop.time()
+        while True:
+            try:
+                async with asyncio.timeout_at(trim_at):
+                    key, row = await self._waiting.get()
+            except TimeoutError:
+                trim_at = loop.time() + _TRIM_PERIOD_S
+                await self._try(self._store.trim())
+            else:
+                await self._try(self._store.put(key.digest, key.project_id, row))
+
+    async def _try(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except (DatabaseUnavailable, RecordRejected):
+            self.failures += 1
