@@ -188,18 +188,19 @@ class _Search:
         if (found := self._other(now)) is not None:
             return found
         for candidate in self._plan.candidates:
-            if (permit := self._health.take_refused(candidate.upstream, (), now)) is not None:
+            if (permit := self._health.take_refused(candidate.upstream, (), now, candidate.model)) is not None:
                 return candidate, permit
-        upstreams = {candidate.upstream for candidate in self._plan.candidates}
+        wanted = {(candidate.upstream, candidate.model) for candidate in self._plan.candidates}
         raise NoUpstreamAvailable(
             "No provider of this model can take the request just now.",
-            retry_after_s=self._health.eligible_in_s(upstreams, now),
+            retry_after_s=self._health.eligible_in_s(wanted, now),
         )
 
     def _other(self, now: float) -> tuple[Candidate, Permit] | None:
         """Return the first candidate that can be asked and was not, and its place."""
         for candidate in self._plan.candidates:
-            if (permit := self._health.take(candidate.upstream, self._closed_to(candidate), now)) is not None:
+            closed = self._closed_to(candidate)
+            if (permit := self._health.take(candidate.upstream, closed, now, candidate.model)) is not None:
                 return candidate, permit
         return None
 
@@ -248,14 +249,14 @@ class _Search:
             return
         attempt.failure = failure.kind
         attempt.ended = attempt.ended or now
-        result.permit.judge(OUTCOMES[failure.kind], now, cooling_s(failure))
+        result.permit.judge(OUTCOMES[failure.kind], now, cooling_s(failure), of_model=failure.of_model)
 
     async def _following(self, candidate: Candidate, result: _Result) -> tuple[Candidate, Permit, str] | None:
         """Return the place of the next attempt and why it is made; `None` if none is."""
         failure, permit, now = result.failure, result.permit, time.monotonic()
         assert failure is not None
         self._tried.add((permit.place, candidate.model))
-        if failure.kind in _OF_THE_PLACE:
+        if failure.kind in _OF_THE_PLACE and not failure.of_model:
             self._failed.add(permit.place)
         other = self._other(now)
         standing = Standing(
@@ -275,7 +276,7 @@ class _Search:
         self._retried = True
         self._budget.spend()
         await asyncio.sleep(max(failure.wait_s or 0.0, _LEAST_WAIT_S))
-        return candidate, self._health.retake(permit.place, time.monotonic()), "retry"
+        return candidate, self._health.retake(permit.place, time.monotonic(), candidate.model), "retry"
 
     def _give_up(self, result: _Result) -> UpstreamReply:
         """Return the answer that says no, as the provider gave it, or raise what came instead of one."""

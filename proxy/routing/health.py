@@ -1,7 +1,8 @@
 """Which credential of which provider can be used now: a breaker for each, and what the provider said about it.
 
     closed, open, half_open    its breaker (`breaker`)
-    cooling                    answered 429: left alone for as long as it asked
+    cooling                    answered 429: left alone for as long as it asked, as a whole or for one model, as the
+                               provider limits it
     refused                    answered 401, 402 or 403: for `refused_s` used only where nothing else can be
 
 What is known of a credential outlives a change of the configuration: it belongs to the key at its address, so another
@@ -15,7 +16,7 @@ Source: nginx, smooth weighted round-robin.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
@@ -26,6 +27,7 @@ from proxy.routing.breaker import Breaker
 Outcome = Literal["success", "failure", "half_failure", "cooling", "refused", "nothing"]
 Place = tuple[str, int]
 """An upstream's name and the number of its credential."""
+_MOST_MODELS: Final = 64
 _Key = tuple[str, str, SecretStr | None]
 """An upstream's name and address, and the key that is used there."""
 
@@ -40,6 +42,8 @@ class _Credential:
     turn: int = 0
     cooling_until: float = 0.0
     refused_until: float = 0.0
+    models: dict[str | None, float] = field(default_factory=dict)
+    """Until when single models are left alone; at most `_MOST_MODELS`."""
     counts: dict[str, int] = field(default_factory=dict)
 
     def state(self, now: float) -> str:
@@ -47,27 +51,38 @@ class _Credential:
             return "refused"
         return "cooling" if now < self.cooling_until else self.breaker.state(now)
 
-    def is_eligible(self, now: float) -> bool:
+    def is_eligible(self, model: str | None, now: float) -> bool:
+        if self.models and now < self.models.get(model, 0.0):
+            return False
         return now >= self.refused_until and now >= self.cooling_until and self.breaker.is_eligible(now)
 
-    def eligible_at(self) -> float:
-        return max(self.refused_until, self.cooling_until, self.breaker.eligible_at)
+    def eligible_at(self, model: str | None = None) -> float:
+        return max(self.refused_until, self.cooling_until, self.breaker.eligible_at, self.models.get(model, 0.0))
+
+    def cool(self, model: str | None, now: float, until: float) -> None:
+        """Leave one model alone. The memory of what is over is given back."""
+        self.models = {name: at for name, at in self.models.items() if at > now}
+        if model in self.models or len(self.models) < _MOST_MODELS:
+            self.models[model] = max(until, self.models.get(model, 0.0))
+        else:
+            self.cooling_until = max(self.cooling_until, until)
 
 
 class Permit:
     """One attempt at one credential. `is_probe`: a half-open breaker waits for how it goes."""
 
-    __slots__ = ("_credential", "_settings", "_waits", "is_probe", "place")
+    __slots__ = ("_credential", "_model", "_settings", "_waits", "is_probe", "place")
 
-    def __init__(self, credential: _Credential, settings: Settings, *, is_probe: bool) -> None:
+    def __init__(self, credential: _Credential, model: str | None, settings: Settings, *, is_probe: bool) -> None:
         self.place = credential.place
+        self._model = model
         self.is_probe = is_probe
         self._credential: _Credential | None = credential
         self._settings = settings
         self._waits = is_probe
 
-    def judge(self, outcome: Outcome, now: float, wait_s: float = 0.0) -> None:
-        """Note how the attempt went."""
+    def judge(self, outcome: Outcome, now: float, wait_s: float = 0.0, *, of_model: bool = False) -> None:
+        """Note how the attempt went. `of_model`: what was said holds for its model alone."""
         credential = self._credential
         if credential is None:
             return
@@ -79,7 +94,9 @@ class Permit:
             credential.breaker.fail(now, 1.0 if outcome == "failure" else 0.5)
         else:
             self._abandon(credential)
-            if outcome == "cooling":
+            if outcome == "cooling" and of_model:
+                credential.cool(self._model, now, now + wait_s)
+            elif outcome == "cooling":
                 credential.cooling_until = max(credential.cooling_until, now + wait_s)
             elif outcome == "refused":
                 credential.refused_until = now + self._settings.refused_s
@@ -125,23 +142,25 @@ class Health:
         """Return how many credentials a provider has."""
         return len(self._of[upstream])
 
-    def is_eligible(self, upstream: str, tried: Collection[Place], now: float) -> bool:
+    def is_eligible(self, upstream: str, tried: Collection[Place], now: float, model: str | None = None) -> bool:
         """Tell whether a provider has a credential that was not tried and can be used."""
-        return any(one.place not in tried and one.is_eligible(now) for one in self._of[upstream])
+        return any(one.place not in tried and one.is_eligible(model, now) for one in self._of[upstream])
 
-    def retake(self, place: Place, now: float) -> Permit:
+    def retake(self, place: Place, now: float, model: str | None = None) -> Permit:
         """Begin another attempt at the same place, whatever its last answer says about it."""
-        return self._permit(self._of[place[0]][place[1]], now)
+        return self._permit(self._of[place[0]][place[1]], model, now)
 
-    def take_refused(self, upstream: str, tried: Collection[Place], now: float) -> Permit | None:
+    def take_refused(
+        self, upstream: str, tried: Collection[Place], now: float, model: str | None = None
+    ) -> Permit | None:
         """Begin an attempt with a credential that was refused before: the client shall see what the provider says."""
         refused = (one for one in self._of[upstream] if one.place not in tried and one.state(now) == "refused")
         one = next(refused, None)
-        return None if one is None else self._permit(one, now)
+        return None if one is None else self._permit(one, model, now)
 
-    def take(self, upstream: str, tried: Collection[Place], now: float) -> Permit | None:
-        """Begin an attempt at the credential whose turn it is; `None` if there is none."""
-        usable = [one for one in self._of[upstream] if one.place not in tried and one.is_eligible(now)]
+    def take(self, upstream: str, tried: Collection[Place], now: float, model: str | None = None) -> Permit | None:
+        """Begin an attempt at the credential whose turn it is; `None` if there is none. `model`: to be asked there."""
+        usable = [one for one in self._of[upstream] if one.place not in tried and one.is_eligible(model, now)]
         if not usable:
             return None
         least = min(one.under_way / one.weight for one in usable)
@@ -150,15 +169,15 @@ class Health:
             one.turn += one.weight
         chosen = max(idlest, key=lambda one: one.turn)
         chosen.turn -= sum(one.weight for one in idlest)
-        return self._permit(chosen, now)
+        return self._permit(chosen, model, now)
 
-    def _permit(self, credential: _Credential, now: float) -> Permit:
+    def _permit(self, credential: _Credential, model: str | None, now: float) -> Permit:
         credential.under_way += 1
-        return Permit(credential, self._settings, is_probe=credential.breaker.begin(now))
+        return Permit(credential, model, self._settings, is_probe=credential.breaker.begin(now))
 
-    def eligible_in_s(self, upstreams: Collection[str], now: float) -> float:
-        """Return the seconds until one of the providers can be used again."""
-        return max(min(one.eligible_at() for name in upstreams for one in self._of[name]) - now, 0.0)
+    def eligible_in_s(self, wanted: Collection[tuple[str, str | None]], now: float) -> float:
+        """Return the seconds until one of the wanted models can be asked again. `wanted`: upstreams and models."""
+        return max(min(one.eligible_at(model) for name, model in wanted for one in self._of[name]) - now, 0.0)
 
     def describe(self, now: float) -> Iterator[dict[str, Any]]:
         """Yield what there is to know of each credential; never the credential itself."""
@@ -172,5 +191,8 @@ class Health:
                     "state": state,
                     "inFlight": one.under_way,
                     "eligibleInSeconds": 0.0 if state in ("closed", "half_open") else round(one.eligible_at() - now, 3),
+                    "coolingModels": {
+                        name or "": round(until - now, 3) for name, until in one.models.items() if until > now
+                    },
                     "outcomes": dict(one.counts),
                 }

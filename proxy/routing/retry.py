@@ -47,6 +47,8 @@ OUTCOMES: Final[Mapping[Kind, Outcome]] = {
 """What a failure tells the breaker. A plain 500 is about the request as often as about the provider."""
 _DEFAULT_COOLING_S: Final = 5.0
 _MOST_COOLING_S: Final = 86_400.0
+_OF_A_MODEL: Final = b"x-ratelimit-"
+"""Headers that tell a limit, which providers have for each model; money that is gone comes without them."""
 _RESETS: Final = ((b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
                   (b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"))  # fmt: skip
 _NUMBER: Final = re.compile(rb"\d{1,9}(?:\.\d{1,9})?")
@@ -59,6 +61,8 @@ class Failure:
 
     kind: Kind
     wait_s: float | None = None
+    of_model: bool = False
+    """It is about the model: another one may be asked at the same place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ def of_status(status: int, fields: Mapping[bytes, bytes]) -> Failure | None:
     kind = _BY_STATUS.get(status, "server_error" if status >= 500 else None)
     if kind is None:
         return None
-    return Failure(kind, _wait_s(fields) if kind in ("rate_limited", "overloaded") else None)
+    of_model = kind == "rate_limited" and any(name.startswith(_OF_A_MODEL) for name in fields)
+    return Failure(kind, _wait_s(fields) if kind in ("rate_limited", "overloaded") else None, of_model)
 
 
 def again(failure: Failure, standing: Standing, settings: Routing) -> Step:

@@ -183,6 +183,8 @@ def test_rules_when_promtool_is_there_then_it_accepts_them_and_they_fire(tmp_pat
         ),
         ("SidegateOverspend", 'sidegate_quota_overspend_units_total{pod="p",dimension="tokens"}', "0x10 5+0x20"),
         ("SidegateDatabaseDown", 'sidegate_database_up{pod="p"}', "1x5 0x20"),
+        ("SidegateUpstreamUnusable", 'sidegate_upstream_usable{pod="p",upstream="a",credential="0"}', "1x3 0x20"),
+        ("SidegateNoUpstreamUsable", 'sidegate_upstream_usable{pod="p",upstream="a",credential="0"}', "1x9 0x20"),
         ("SidegateJournalOld", 'sidegate_journal_oldest_seconds{pod="p"}', "0+60x30"),
     ]
     tests = {

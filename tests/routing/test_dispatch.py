@@ -322,3 +322,17 @@ async def test_plan_that_is_not_managed_passes_whatever_the_provider_says():
     for step in (answer(429), answer(503, headers=((b"retry-after", b"0"),)), stream(ERROR_EVENT)):
         assert await world.ask(a=[step]) is step
         assert world.way == [("a", "first", None)]
+
+
+async def test_limit_of_a_model_when_told_then_another_model_answers_at_the_same_place():
+    world = World("a")
+    world.plan = RoutePlan((Candidate("a", "m1"), Candidate("a", "m2")), "test", is_managed=True)
+    limited = answer(429, headers=((b"x-ratelimit-remaining-requests", b"0"), (b"retry-after", b"30")))
+    reply = await world.ask(a=[limited, answer(200, b"{}")])
+    assert reply.status == 200
+    assert [(attempt.candidate.model, attempt.failure) for attempt in world.attempts] == [
+        ("m1", "rate_limited"),
+        ("m2", None),
+    ]
+    assert (await world.ask(a=[answer(200, b"{}")])).status == 200
+    assert world.attempts[0].candidate.model == "m2", "the first is left alone"

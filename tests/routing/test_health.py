@@ -61,6 +61,27 @@ def test_credential_after_what_a_provider_said_is_left_alone_for_so_long(outcome
     assert made.is_eligible("a", (), 0), "the other credential is not concerned"
 
 
+def test_model_when_its_limit_is_reached_then_others_go_on_at_the_same_credential():
+    made = health(1)
+    made.take("b", (), 0, "gpt-4o").judge("cooling", 0, 7.0, of_model=True)
+    assert made.take("b", (), 6, "gpt-4o") is None
+    assert made.take("b", (), 6, "gpt-4o-mini") is not None
+    assert made.eligible_in_s({("b", "gpt-4o")}, 2) == 5
+    assert made.eligible_in_s({("b", "gpt-4o"), ("b", "o3")}, 2) == 0
+    (shown,) = [one for one in made.describe(2) if one["upstream"] == "b"]
+    assert (shown["state"], shown["coolingModels"]) == ("closed", {"gpt-4o": 5.0})
+    assert made.take("b", (), 7, "gpt-4o") is not None
+
+
+def test_models_when_too_many_are_limited_then_the_credential_is():
+    made = health(1)
+    for number in range(65):
+        made.retake(("b", 0), 0, f"m{number}").judge("cooling", 0, 7.0, of_model=True)
+    assert made.take("b", (), 6, "another") is None
+    (shown,) = [one for one in made.describe(6) if one["upstream"] == "b"]
+    assert (shown["state"], len(shown["coolingModels"])) == ("cooling", 64)
+
+
 def test_provider_when_all_is_open_then_it_tells_when_it_can_be_asked_again():
     made = health(1)
     for _ in range(5):
@@ -68,8 +89,8 @@ def test_provider_when_all_is_open_then_it_tells_when_it_can_be_asked_again():
         permit.judge("failure", 0)
         permit.release()
     assert made.take("b", (), 1) is None
-    assert made.eligible_in_s({"b"}, 1) == pytest.approx(4)
-    assert made.eligible_in_s({"a", "b"}, 1) == 0
+    assert made.eligible_in_s({("b", None)}, 1) == pytest.approx(4)
+    assert made.eligible_in_s({("a", None), ("b", None)}, 1) == 0
     probe = made.take("b", (), 5)
     assert probe.is_probe
     assert made.take("b", (), 5) is None

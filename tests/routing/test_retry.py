@@ -55,6 +55,13 @@ def test_wait_that_an_answer_asks_for_is_read_from_the_most_exact_header(fields,
     assert of_status(429, fields).wait_s == wait_s
 
 
+def test_limit_is_of_the_model_where_headers_tell_it():
+    told = {b"x-ratelimit-remaining-tokens": b"0", b"retry-after": b"1"}
+    assert of_status(429, told).of_model
+    assert not of_status(429, {b"retry-after": b"1"}).of_model
+    assert not of_status(503, told).of_model
+
+
 @pytest.mark.parametrize(("wait_s", "cooling"), [(None, 5), (0.2, 0.2), (3600, 3600), (1e9, 86_400)])
 def test_cooling_follows_the_wait_within_a_day(wait_s, cooling):
     assert cooling_s(Failure("rate_limited", wait_s)) == cooling
