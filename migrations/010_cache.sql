@@ -1,4 +1,4 @@
--- Answers that replicas share, only where `cache.shared` is on. Undone by 009_cache_rollback.sql.
+-- Answers that replicas share, only where `cache.shared` is on. Undone by 010_cache_rollback.sql.
 
 -- Unlogged: what a crash of PostgreSQL takes is asked for again. The request is there as a digest only.
 CREATE UNLOGGED TABLE cached_answers (

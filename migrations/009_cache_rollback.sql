@@ -1,3 +1,0 @@
--- Remove what 009_cache.sql made. Answers are asked for again.
-
-DROP TABLE cached_answers;

@@ -1,0 +1,3 @@
+-- Remove what 010_cache.sql made. Answers are asked for again.
+
+DROP TABLE cached_answers;
