@@ -58,7 +58,7 @@ def relayed(policy: Policy | None, events: list[bytes]) -> int:
     """Read a stream to its end; return how many events did not leave at once."""
     scanner = None
     if policy is not None:
-        scanner = GuardedOutput(OutputScan(policy, policy.verdict(100), "allow"), _raise)
+        scanner = GuardedOutput(OutputScan(policy, policy.verdict(100), Settings()), _raise)
     attempt = Attempt(0, Candidate("default", "gpt-4o"), 0.0, sent=True, status=200)
     answer = Answer(
         _Reply(), _Reply.headers, attempt, dialect="chat", strip_usage=False, is_head=False, seal=_seal, capture=None,

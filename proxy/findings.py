@@ -60,6 +60,8 @@ class Verdict:
     """How many parts could not be scanned, by direction and reason."""
     scanned_characters: dict[Direction, int] = field(default_factory=dict)
     """Characters looked at; a direction that is not there was not scanned."""
+    hurried: Counter[str] = field(default_factory=Counter)
+    """How often an event of an answer left without its undecided end, as others had waited too long, by reason."""
     faults: int = 0
     """Scans that failed although the configuration let the text pass."""
 

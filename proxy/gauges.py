@@ -56,6 +56,8 @@ class Gauges:
             "sidegate_projects", "Projects with settings of their own that are known here.", len(self.projects)
         )
         yield from self._upstream_samples()
+        former = self.current().compiled.policies.served_former
+        yield _counter("sidegate_policy_former", "Requests that the former policy of their project served.", former)
         yield _gauge("sidegate_keys_known", "API keys in memory.", len(self.keyring))
         yield _counter("sidegate_keys_refused", "Wrong API keys.", self.keyring.refused)
         yield _counter("sidegate_keys_blocked", "Keys from addresses that had guessed too often.", self.keyring.blocked)

@@ -180,6 +180,7 @@ class Metrics:
         self._unscanned = Tally(
             "sidegate_policy_unscanned", "Parts that no text could be read from.", "direction", "reason"
         )
+        self._hurried = Tally("sidegate_policy_hurried", "Events that left without their undecided end.", "reason")
         self._faults = Tally("sidegate_policy_faults", "Scans that failed.")
         named = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
         self._gen_ai_duration = Distribution(
@@ -246,6 +247,8 @@ class Metrics:
             self._findings.values[direction, rule, action] += count
         for labels, count in verdict.missed.items():
             self._unscanned.values[labels] += count
+        for reason, count in verdict.hurried.items():
+            self._hurried.values[reason,] += count
         if verdict.faults:
             self._faults.values[()] += verdict.faults
 
@@ -288,7 +291,7 @@ class Metrics:
     def _collect(self) -> Iterator[Metric]:
         for family in (
             self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
-            self._unpriced, self._errors, self._findings, self._unscanned, self._faults, self._layers,
+            self._unpriced, self._errors, self._findings, self._unscanned, self._hurried, self._faults, self._layers,
             self._layer_cost, self._checks, self._escalations, self._cross_checks,
         ):  # fmt: skip
             yield family.collect()

@@ -285,7 +285,9 @@ class _Run:
     async def _screen(self, request: ParsedRequest, intake: Intake | None) -> ParsedRequest:
         """Phase 3: look at every text of the request; what passes as a stream is looked at while it passes."""
         x, settings, policies = self._x, self._with.config, self._with.policies
-        policy = policies.get_now(self._project.security) or await policies.get(self._project.security)
+        security = self._project.security
+        assert x.principal is not None
+        policy = policies.get_now(security) or await policies.get(security, x.principal.project_id)
         x.verdict = policy.verdict(settings.policy.max_findings)
         self._screening = Screening(policy, settings.policy, settings.limits, x.verdict)
         if intake is None or not x.inbound.has_body:

@@ -70,6 +70,14 @@ class OutputScanner(Protocol):
     def unscannable(self) -> Literal["allow", "deny"]:
         """What becomes of parts that no text can be read from."""
 
+    @property
+    def hold_s(self) -> float:
+        """How long what is decided may wait behind an event that is not."""
+
+    @property
+    def hold_bytes(self) -> int:
+        """How much of it may."""
+
     def channel(self, kind: TextKind = "text") -> ChannelScanner:
         """Return what follows a new channel."""
 
@@ -81,6 +89,9 @@ class OutputScanner(Protocol):
 
     def missed(self, place: str, reason: str) -> None:
         """Put on record that no text could be read. `reason`: a word of the set in `findings.Unscanned`."""
+
+    def hurried(self, reason: Literal["time", "size"]) -> None:
+        """Put on record that an event had to leave without its undecided end."""
 
     def saw(self, characters: int) -> None:
         """Put on record how much text was looked at. Called once per answer or event."""

@@ -110,7 +110,7 @@ class Screening:
         """Return what scans the answer; `None` where nobody does."""
         if not self.policy.scan_outputs:
             return None
-        return GuardedOutput(OutputScan(self.policy, self.verdict, self._settings.unscannable), self._fault)
+        return GuardedOutput(OutputScan(self.policy, self.verdict, self._settings), self._fault)
 
     def header(self) -> Header | None:
         """Return the header that tells what was found in the request; `None` where nothing was."""

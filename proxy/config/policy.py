@@ -62,10 +62,17 @@ class Policy(Section):
         1_048_576,
         description="Text that is decoded once more per request: JSON inside strings, base64; the rest is not.",
     )
+    hold_s: Seconds = Field(
+        1.0,
+        description="An event whose text may yet become a finding leaves without that when others waited this long.",
+    )
+    hold_bytes: Bytes = Field(262_144, description="The same when more than this waits behind it.")
     max_findings: Count = Field(100, description="Findings kept per trace; more are counted.")
     max_projects: Count = Field(
         1000, description="Projects with a policy of their own kept ready; the longest unused are made anew."
     )
     compile_wait_s: Seconds = Field(
-        10.0, description="A project's first request waits this long for its policy to be ready; then it is a fault."
+        10.0,
+        description="A request waits this long for a new policy of its project; then the former one serves, or, where "
+        "there is none, it is a fault.",
     )

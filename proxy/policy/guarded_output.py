@@ -20,6 +20,9 @@ class GuardedOutput:
     def __init__(self, scanner: OutputScanner, fault: Fault) -> None:
         self.edits = scanner.edits
         self.unscannable: Literal["allow", "deny"] = scanner.unscannable
+        self.hold_s = scanner.hold_s
+        self.hold_bytes = scanner.hold_bytes
+        self.hurried = scanner.hurried
         self.found = scanner.found
         self.missed = scanner.missed
         self.saw = scanner.saw

@@ -7,6 +7,7 @@ same actions and masked by the same masks.
 from collections.abc import Sequence
 from typing import Literal
 
+from proxy.config.policy import Policy as Settings
 from proxy.findings import Finding, Sighting, Unscanned, Verdict
 from proxy.policy import mask
 from proxy.policy.policy import Policy
@@ -17,10 +18,12 @@ from proxy.scanners import ChannelScanner, ScannedText, TextKind
 class OutputScan:
     """One answer. What is found is added to `verdict`."""
 
-    def __init__(self, policy: Policy, verdict: Verdict, unscannable: Literal["allow", "deny"]) -> None:
+    def __init__(self, policy: Policy, verdict: Verdict, settings: Settings) -> None:
         self._policy = policy
         self._verdict = verdict
-        self.unscannable = unscannable
+        self.unscannable = settings.unscannable
+        self.hold_s = settings.hold_s
+        self.hold_bytes = settings.hold_bytes
         self.edits = bool(policy.output_plan.held.watches)
         verdict.saw("output", 0)
 
@@ -56,6 +59,10 @@ class OutputScan:
     def missed(self, place: str, reason: str) -> None:
         """Put on record that no text could be read."""
         self._verdict.miss(Unscanned("output", place, reason))
+
+    def hurried(self, reason: Literal["time", "size"]) -> None:
+        """Put on record that an event had to leave without its undecided end."""
+        self._verdict.hurried[reason] += 1
 
     def saw(self, characters: int) -> None:
         """Put on record how much text was looked at."""

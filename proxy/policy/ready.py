@@ -2,10 +2,11 @@
 
 A project that decides nothing of its own shares the policy of the process, which is built at the start. Any other is
 built once per version of its settings, in a thread, and kept; equal settings of several projects share one. The first
-request waits for it, at most `compile_wait_s`.
+request waits for it, at most `compile_wait_s`; one that takes longer is not waited for again.
 
-Failure mode: `PolicyUnavailable` where a policy is not ready in time. A pattern of a project that cannot be used is
-left out and logged once, never quoted; nobody could have written it through the API.
+Failure mode: where a policy is not ready in time, the one serves that the project had before, `PolicyUnavailable` where
+this process knows none: after a start, or when the project had no settings of its own. A pattern of a project that
+cannot be used is left out and logged once, never quoted; nobody could have written it through the API.
 """
 
 import asyncio
@@ -35,6 +36,12 @@ class Policies:
         self._ready: OrderedDict[int, tuple[SecuritySettings, Policy]] = OrderedDict()
         self._by_content: WeakValueDictionary[str, Policy] = WeakValueDictionary({_content(NO_SECURITY): self.default})
         self._building: dict[int, asyncio.Task[Policy]] = {}
+        self._late: set[int] = set()
+        """Those of them that somebody has waited for in vain."""
+        self._former: OrderedDict[str, Policy] = OrderedDict()
+        """Project -> what was last ready for it."""
+        self.served_former = 0
+        """How many requests got the policy that their project had before."""
 
     def get_now(self, security: SecuritySettings) -> Policy | None:
         """Return the policy if it is ready. `security`: the directory's own object, the same for one version."""
@@ -46,21 +53,39 @@ class Policies:
         self._ready.move_to_end(id(security))
         return found[1]
 
-    async def get(self, security: SecuritySettings) -> Policy:
-        """Return the policy, built if need be. Raises PolicyUnavailable."""
-        ready = self.get_now(security)
-        if ready is not None:
-            return ready
-        key = id(security)
+    async def get(self, security: SecuritySettings, project_id: str | None = None) -> Policy:
+        """Return the policy, built if need be. Raises PolicyUnavailable.
+
+        `project_id`: the project that may go on with its former policy meanwhile; `None`: only this one will do.
+        """
+        policy = self.get_now(security) or await self._built(security, project_id)
+        if project_id is not None:
+            self._former[project_id] = policy
+            self._former.move_to_end(project_id)
+            if len(self._former) > self.settings.max_projects:
+                self._former.popitem(last=False)
+        return policy
+
+    async def _built(self, security: SecuritySettings, project_id: str | None) -> Policy:
+        key, former = id(security), None if project_id is None else self._former.get(project_id)
         task = self._building.get(key)
         if task is None:
             task = self._building[key] = asyncio.create_task(self._make(security), name="policy of a project")
-            task.add_done_callback(lambda _: self._building.pop(key, None))
-        try:
-            async with asyncio.timeout(self.settings.compile_wait_s):
-                return await asyncio.shield(task)
-        except TimeoutError:
-            raise PolicyUnavailable("The policy of this project is not ready yet.") from None
+            task.add_done_callback(lambda _: self._done(key))
+        if former is None or key not in self._late:
+            try:
+                async with asyncio.timeout(self.settings.compile_wait_s):
+                    return await asyncio.shield(task)
+            except TimeoutError:
+                self._late.add(key)
+        if former is None:
+            raise PolicyUnavailable("The policy of this project is not ready yet.")
+        self.served_former += 1
+        return former
+
+    def _done(self, key: int) -> None:
+        self._building.pop(key, None)
+        self._late.discard(key)
 
     async def _make(self, security: SecuritySettings) -> Policy:
         content = _content(security)

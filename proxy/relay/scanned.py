@@ -8,9 +8,9 @@ waits for the next one of its channel, rarely for more.
                   |  |        e2: part of a finding               -> leaves with the mask, or without what it hid
                   |  `------- e3: not decided yet                 -> waits, and so does what comes behind it
 
-A channel that does not go on must not hold up the others: where something that could leave has waited `_PATIENCE_S`, or
-where more than `MOST_HELD_BYTES` wait behind it, the event in front leaves with what is decided of its text. The rest
-goes on with the next event of its channel, or, where none comes, in an event of its own before the channel's end.
+A channel that does not go on must not hold up the others: where something that could leave has waited `hold_s`, or
+where more than `hold_bytes` wait behind it, the event in front leaves with what is decided of its text. The rest goes
+on with the next event of its channel, or, where none comes, in an event of its own before the channel's end.
 
 Blocked: what comes before the finding leaves, nothing behind it. Broken off: what is not decided never leaves, because
 it may be the beginning of a secret.
@@ -33,9 +33,7 @@ from proxy.openai.masked_text import alone, with_texts
 from proxy.relay.waiting import Channel, Item
 from proxy.scanners import OutputScanner, Piece
 
-MOST_HELD_BYTES: Final = 262_144
 MOST_CHANNELS: Final = 1_024
-_PATIENCE_S: Final = 1.0
 _CLEAN_CHARACTERS: Final = 64
 _MOST_CLEAN: Final = 256
 
@@ -58,6 +56,8 @@ class ScannedStream(Generic[Raw]):
         self._dialect = dialect
         self._scanner = scanner
         self._edits = scanner.edits
+        self._hold_s = scanner.hold_s
+        self._hold_bytes = scanner.hold_bytes
         self._write = write
         self._clock = clock
         self._channels: dict[Key, Channel[Raw]] = {}
@@ -259,9 +259,10 @@ class ScannedStream(Generic[Raw]):
         while queue:
             first = queue[0]
             if first.open:
-                is_late = self._ready and self._clock() - first.since > _PATIENCE_S
-                if not is_late and self._held_bytes - first.size <= MOST_HELD_BYTES:
+                is_late = bool(self._ready) and self._clock() - first.since > self._hold_s
+                if not is_late and self._held_bytes - first.size <= self._hold_bytes:
                     break
+                self._scanner.hurried("time" if is_late else "size")
                 for waiting in first.still_open():
                     waiting.channel.pass_rest_on(waiting)
                 self._ready += 1

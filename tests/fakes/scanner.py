@@ -69,6 +69,9 @@ class FakeChannel:
 class FakeScanner:
     edits: bool = True
     unscannable: str = "allow"
+    hold_s: float = 1.0
+    hold_bytes: int = 4096
+    hurries: list[str] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
     """Place and rule of what was found."""
     unread: list[tuple[str, str]] = field(default_factory=list)
@@ -92,6 +95,9 @@ class FakeScanner:
 
     def missed(self, place, reason):
         self.unread.append((place, reason))
+
+    def hurried(self, reason):
+        self.hurries.append(reason)
 
     def saw(self, characters):
         self.characters += characters

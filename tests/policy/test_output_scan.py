@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from proxy.config.policy import Policy as Settings
 from proxy.findings import Verdict
 from proxy.policy.output_scan import OutputScan
 from tests.policy.policies import policy_of
@@ -14,7 +15,7 @@ TEXT = f"The key is {HIGH}, mail {EMAIL}, number {SSN}."
 
 def scan(**settings):
     verdict = Verdict("v", 50)
-    return OutputScan(policy_of(**settings), verdict, "allow"), verdict
+    return OutputScan(policy_of(**settings), verdict, Settings()), verdict
 
 
 @pytest.mark.parametrize("settings", [{}, {"output_actions": {"pii": "redact"}}, {"redact_secrets": False}], ids=str)

@@ -66,3 +66,37 @@ async def test_policy_when_it_is_not_ready_in_time_then_it_is_unavailable_and_re
     (task,) = policies._building.values()
     gate.set()
     assert await task is policies.get_now(security)
+
+
+async def test_policy_when_a_changed_one_is_late_then_the_former_one_serves_and_nobody_waits_twice(monkeypatch):
+    policies = Policies(Settings())
+    former = await policies.get(own("former"), "p")
+    gate, build = threading.Event(), Policies._build
+
+    def slow(self, security):
+        gate.wait(10)
+        return build(self, security)
+
+    monkeypatch.setattr(Policies, "_build", slow)
+    security = own("changed")
+    policies.settings = Settings(compile_wait_s=0.05)
+    assert await policies.get(security, "p") is former
+    policies.settings = Settings(compile_wait_s=60)
+    assert await policies.get(security, "p") is former
+    assert policies.served_former == 2
+    policies.settings = Settings(compile_wait_s=0.05)
+    for project in ("another", None):
+        with pytest.raises(PolicyUnavailable):
+            await policies.get(security, project)
+    (task,) = policies._building.values()
+    gate.set()
+    changed = await task
+    assert await policies.get(security, "p") is changed is not former
+    assert policies._late == set()
+
+
+async def test_former_policies_when_there_are_too_many_projects_then_the_longest_unused_is_forgotten(shared):
+    security = own("many")
+    for project in ("a", "b", "a", "c"):
+        await shared.get(security, project)
+    assert list(shared._former) == ["a", "c"]

@@ -10,7 +10,7 @@ from proxy.errors import UpstreamFailed
 from proxy.openai.sse import EventReader
 from proxy.openai.sse_frame import reframed
 from proxy.relay.bounded import relay_bounded
-from proxy.relay.scanned import MOST_CHANNELS, MOST_HELD_BYTES, ScannedStream
+from proxy.relay.scanned import MOST_CHANNELS, ScannedStream
 from tests.fakes.scanner import MASK, SECRET, FakeScanner, masked
 from tests.relay.peers import STREAM, Client, Reply, answer_to, cuts
 
@@ -116,28 +116,32 @@ def test_event_when_others_have_waited_long_behind_it_then_it_leaves_without_its
 
 def test_event_when_its_rest_finds_no_next_event_then_it_leaves_in_one_of_its_own():
     now = 0.0
-    scan = ScannedStream("chat", FakeScanner(), reframed, lambda: now)
+    scanner = FakeScanner(hold_s=1.4)
+    scan = ScannedStream("chat", scanner, reframed, lambda: now)
     call = {"index": 1, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "a KEY-1"}}
     assert taken(scan, event(chunk({"tool_calls": [call]}, usage={"x": 1}))) == []
     now = 1.5
     assert scan.pass_by(b": ping\n", 7)[-1] == b": ping\n"
+    assert scanner.hurries == ["time"]
     alone = {"index": 1, "type": "function", "function": {"arguments": "KEY-1"}}
     out = taken(scan, finish())
     assert documents(b"".join(out)) == [chunk({"tool_calls": [alone]}), chunk({}, 0, "stop")]
 
 
 def test_events_when_very_much_waits_then_the_first_leaves_without_its_rest():
-    scan = ScannedStream("chat", FakeScanner(), reframed)
+    scanner = FakeScanner(hold_bytes=1000)
+    scan = ScannedStream("chat", scanner, reframed)
     assert taken(scan, said("a K")) == []
-    out = taken(scan, said("x" * MOST_HELD_BYTES, 1))
+    out = taken(scan, said("x" * 1000, 1))
     assert out[0] == said("a ")
-    assert out[1] == said("x" * MOST_HELD_BYTES, 1)
+    assert out[1] == said("x" * 1000, 1)
+    assert scanner.hurries == ["size"]
     assert documents(b"".join(scan.end())) == [chunk({"content": "K"})]
 
 
 def test_event_when_it_is_very_large_and_waits_alone_then_it_leaves_as_it_came():
-    scan = ScannedStream("chat", FakeScanner(), reframed)
-    large, after = said("x" * 2 * MOST_HELD_BYTES + " K"), said("x" * 1000)
+    scan = ScannedStream("chat", FakeScanner(hold_bytes=3000), reframed)
+    large, after = said("x" * 6000 + " K"), said("x" * 1000)
     assert taken(scan, large) == []
     assert taken(scan, after) == [large, after]
 
