@@ -250,11 +250,12 @@ class _Process:
 def _calm_garbage_collector() -> None:
     """Look for cycles seldom: requests leave none behind, and the default looks every ten requests (`make bench`: 5 %).
 
-    What lives now lives to the end, so it is left out of every later look.
+    What lives now lives to the end, so it is left out of every later look. Until now there was none (`cli.serve`).
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
     with suppress(OSError, AttributeError):  # glibc alone has it: 4 of some 85 MB that the start has left unused
         ctypes.CDLL(None).malloc_trim(0)
 
