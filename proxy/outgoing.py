@@ -146,4 +146,4 @@ class Outgoing:
         else:
             return self.body if attempt.request is None else attempt.request.body
         assert request is not None
-        return capped(request, self._x.inbound.operation.dialect, limit).body
+        return capped(request, self._x.inbound.operation.dialect, limit, model=candidate.sent_as).body

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from proxy.candidates import Candidate
-from proxy.errors import Overloaded, ProxyError, QuotaExceeded
+from proxy.errors import ProxyError, QuotaExceeded
 from proxy.exchange import Attempt, ParsedRequest
 from proxy.further import Further
 from proxy.routing.collect import Collected
@@ -64,6 +64,8 @@ class Reviewing:
         affordable = [one for one in reviewers if further.can_pay(one, self._request(question, one))]
         if not affordable:
             return "max_cost"
+        if not further.hold(self._request(question, affordable[0]).request_bytes):
+            return "memory"
         why = "review" if objection is None else "arbitrate"
         reply = await further.ask(affordable, why, partial(self._prepare, question), is_single=True)
         if reply is None:
@@ -74,8 +76,6 @@ class Reviewing:
 
     async def _prepare(self, question: Question, attempt: Attempt) -> bool:
         attempt.request = self._request(question, attempt.candidate)
-        if not self._further.hold(attempt.request.request_bytes):
-            raise Overloaded("There is no memory for a review.")
         return await self._further.prepare(attempt)
 
     def _request(self, question: Question, candidate: Candidate) -> ParsedRequest:

@@ -97,17 +97,20 @@ def choices(document: Mapping[str, Any], dialect: Dialect) -> int:
     return 1
 
 
-def capped(request: ParsedRequest, dialect: Dialect, output_tokens: int) -> ParsedRequest:
+def capped(request: ParsedRequest, dialect: Dialect, output_tokens: int, *, model: str | None = None) -> ParsedRequest:
     """Return `request` with a body that lets all choices together generate at most `output_tokens`.
 
-    For requests whose `Bound.can_be_capped`. With fewer tokens than choices each choice still gets one, the least that
-    can be asked for.
+    For requests whose `Bound.can_be_capped`. `model`: the name that the provider gets, if the body says another:
+    some understand one member only. With fewer tokens than choices each choice still gets one, the least that can be
+    asked for.
     """
     body = request.body
     assert body is not None
     document = request.document
     if document is None:
         document = load_exact(body)
+    if model is not None:
+        document = {**document, "model": model}
     per_choice = max(output_tokens // choices(document, dialect), 1)
     return replace(request, body=lowered(body, document, dialect, per_choice))
 

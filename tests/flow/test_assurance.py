@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from openai import AsyncOpenAI
 
 from tests.fakes.cast import Cast, Line, accept, reject
 from tests.fakes.judge import eventually
@@ -14,6 +15,7 @@ from tests.fakes.provider import Provider
 from tests.fakes.sidegate import Sidegate
 from tests.fakes.steps import CLOSE, SILENCE, head, whole
 from tests.fakes.wire import Reply, Wire, exchange, post
+from tests.policy.secrets import HIGH
 
 LAYERS = """
 L0: [{model: a0, capabilities: [tools, json_schema]}, {model: b0, capabilities: [tools]}, {model: c0}]
@@ -27,7 +29,8 @@ PROJECTS: dict[str, Any] = {
     "plain": {},
     "escalates": {"features": {"enableAutoEscalate": True}},
     "low": {"features": {"enableAutoEscalate": True}, "routing": {"maxLayer": "L0"}},
-    "cheap": {"features": {"enableAutoEscalate": True}, "routing": {"maxCostPerRequest": 0.006}},
+    "cheap": {"features": {"enableAutoEscalate": True}, "routing": {"maxCostPerRequest": 0.004}},
+    "poor": {"features": {"enableAutoEscalate": True}, "quota": {"maxCostDaily": 0.002}},
     "reviews": {"features": {"enableCrossCheck": True}},
     "both": {"features": {"enableCrossCheck": True, "enableAutoEscalate": True}},
 }
@@ -151,8 +154,7 @@ async def test_stream_when_nobody_asked_for_usage_then_the_answer_has_none_and_i
     reply = await ask(cast, "escalates", stream=True)
     assert b"usage" not in reply.body
     assert reply.body.endswith(b"data: [DONE]\n\n")
-    said = [json.loads(line[6:]) for line in reply.body.split(b"\n\n") if line.startswith(b"data: {")]
-    assert "".join(one["choices"][0]["delta"].get("content", "") for one in said) == GOOD.text
+    assert said(reply.body, stream=True) == GOOD.text
     ask.trace(reply, cast)
 
 
@@ -189,14 +191,15 @@ async def test_answer_when_every_layer_is_weak_then_the_best_is_delivered_and_sa
     [
         ("low", "max_layer", {}),
         ("cheap", "max_cost", {}),
-        ("cheap", "max_cost", {"max_tokens": 5000}),
+        ("cheap", "max_cost", {"max_tokens": 2000}),
         ("escalates", "no_layer_above", {"model": "L2"}),
+        ("poor", "quota", {}),
     ],
 )
 async def test_answer_when_it_may_not_be_asked_again_then_it_is_delivered_and_says_why(
     ask: Asker, project: str, because: str, members: dict[str, Any]
 ) -> None:
-    cast = Cast(**{members.get("model", "L0").replace("L", "a"): [Line("Half of", "length", tokens=(5500, 150))]})
+    cast = Cast(**{members.get("model", "L0").replace("L", "a"): [Line("Half of", "length", tokens=(1500, 150))]})
     reply = await ask(cast, project, **members)
     assert (reply.status, reply.value("x-sidegate-check")) == (200, f"cut; because={because}")
     assert whys(ask.trace(reply, cast)) == [("first", None)]
@@ -343,6 +346,43 @@ async def test_metrics_when_answers_were_judged_then_they_are_counted(ask: Asker
     assert metrics['sidegate_escalations_total{because="empty"}'] >= 1
     assert metrics['sidegate_cross_checks_total{because="",result="agreed"}'] >= 1
     assert metrics['sidegate_layer_attempts_total{layer="L2",upstream="default",why="review"}'] >= 1
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_answer_of_a_layer_above_when_it_holds_a_secret_then_it_is_masked_as_ever(
+    ask: Asker, stream: bool
+) -> None:
+    cast = Cast(a0=[Line("")], a1=[Line(f"Take {HIGH} for it.")])
+    reply = await ask(cast, "escalates", stream=stream)
+    assert reply.value("x-sidegate-escalated") == "L0>L1; because=empty"
+    texts = said(reply.body, stream)
+    assert HIGH not in texts
+    assert (texts.startswith("Take "), texts.endswith(" for it.")) == (True, True)
+    assert ask.trace(reply, cast)["policy"]["findings"]
+
+
+def said(body: bytes, stream: bool) -> str:
+    if not stream:
+        return str(json.loads(body)["choices"][0]["message"]["content"])
+    events = [json.loads(line[6:]) for line in body.split(b"\n\n") if line.startswith(b"data: {")]
+    return "".join(event["choices"][0]["delta"].get("content", "") for event in events)
+
+
+async def test_sdk_when_answers_are_replaced_then_it_reads_them_as_any_other(
+    provider: Provider, assured: Sidegate, case: str
+) -> None:
+    provider.on(case, Cast(a0=[Line("")] * 3, a1=[GOOD] * 3))
+    headers = {"X-Sidegate-Project": "escalates", "x-case-id": case}
+    async with AsyncOpenAI(base_url=assured.base_url, api_key="sk-none", default_headers=headers) as client:
+        messages: Any = [{"role": "user", "content": "Say it."}]
+        whole = await client.chat.completions.create(model="auto", messages=messages)
+        assert whole.choices[0].message.content == GOOD.text
+        assert (whole.model, whole.usage.total_tokens if whole.usage else 0) == ("a1", sum(GOOD.tokens))
+        chunks = await client.chat.completions.create(model="auto", messages=messages, stream=True)
+        deltas = [chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices]
+        assert "".join(deltas) == GOOD.text
+        response = await client.responses.create(model="auto", input="Say it.")
+        assert response.output_text == GOOD.text
 
 
 async def left_in_the_middle(ask: Asker, assured: Sidegate, provider: Provider, case: str, cast: Cast) -> Wire:

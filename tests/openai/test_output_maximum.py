@@ -148,3 +148,12 @@ def test_capped_when_there_are_choices_then_they_share_the_tokens(members, total
     sent = capped(request, "chat", total)
     assert json.loads(sent.body or b"") == {**json.loads(body), "max_tokens": per_choice}
     assert (sent.model, sent.stream, request.body) == ("m", False, body)
+
+
+@pytest.mark.parametrize(
+    ("model", "member"), [("gpt-5-mini", "max_completion_tokens"), ("gpt-4o", "max_tokens"), (None, "max_tokens")]
+)
+def test_capped_when_the_provider_gets_another_model_then_the_member_is_the_one_that_it_understands(model, member):
+    request = parse_json(b'{"model":"auto"}', CHAT, limits=Limits(), force_stream_usage=False)
+    sent = capped(request, "chat", 7, model=model)
+    assert json.loads(sent.body or b"") == {"model": "auto", member: 7}
