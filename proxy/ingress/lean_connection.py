@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol, cast
 
 from proxy.exchange import Headers, Inbound
 from proxy.ingress.lean_body import LeanBody
-from proxy.ingress.lean_head import Head, is_whole, read_head
+from proxy.ingress.lean_head import Head, is_begun, read_head
 
 _log = logging.getLogger("sidegate.ingress")
 _LINGER_S: Final = 2.0
@@ -245,12 +245,12 @@ class LeanConnection(asyncio.Protocol):
         known = self._known
         found = None if known is None else known.follows(data)
         if known is None or found is None:
+            if len(data) < self._server.line_bytes and is_begun(data):
+                self._waiting = data
+                return
             read = read_head(data, line_bytes=self._server.line_bytes, lines=self._server.lines)
             if read is None or self._server.is_elsewhere(read[0].target):
-                if read is None and not is_whole(data) and len(data) < self._server.line_bytes:
-                    self._waiting = data
-                else:
-                    self._leave(data)
+                self._leave(data)
                 return
             known, found = read[0], read[1:]
             self._known = known

@@ -82,9 +82,12 @@ def read_head(data: bytes, *, line_bytes: int, lines: int) -> tuple[Head, int | 
     return _head(method, target, fields, keep_alive, wire), int(length), found.end()
 
 
-def is_whole(data: bytes) -> bool:
-    """Tell whether a head has its end."""
-    return _END in data
+def is_begun(data: bytes) -> bool:
+    """Tell whether `data` lacks the end of a head and may still become a plain one: what cannot need not be waited for.
+
+    Costs less than a microsecond, so that it may be asked for every byte of a head that drips.
+    """
+    return _END not in data and data[:1].isupper() and data.count(b"\n") == data.count(b"\r\n")
 
 
 def _head(method: bytes, target: bytes, fields: list[Header], keep_alive: bool, wire: tuple[bytes, bytes]) -> Head:

@@ -8,7 +8,7 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.ingress.lean_head import is_whole, read_head
+from proxy.ingress.lean_head import is_begun, read_head
 
 USUAL = (
     b"POST /v1/chat/completions?a=%20 HTTP/1.1\r\nHost: a:1\r\nAccept-Encoding: gzip, deflate\r\n"
@@ -112,10 +112,15 @@ def test_head_when_beyond_a_limit_then_it_is_left_alone():
 
 
 def test_head_when_cut_anywhere_then_it_is_not_whole_and_not_read():
-    for end in range(len(USUAL)):
+    for end in range(1, len(USUAL)):
         assert read(USUAL[:end]) is None
-        assert not is_whole(USUAL[:end])
-    assert is_whole(USUAL)
+        assert is_begun(USUAL[:end])
+    assert not is_begun(USUAL)
+
+
+@pytest.mark.parametrize("data", [b"\x16\x03\x01\x02", b"get / HTTP/1.1\r\n", b"GET / HTTP/1.1\nHost: a\n\n", b"\r\n"])
+def test_head_when_it_can_never_become_plain_then_nothing_is_waited_for(data):
+    assert not is_begun(data)
 
 
 def aiohttp_reads(data: bytes):

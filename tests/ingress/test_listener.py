@@ -119,6 +119,12 @@ async def test_head_when_malformed_then_400_quotes_nothing_and_the_connection_en
     assert "Traceback" not in written()
 
 
+@pytest.mark.parametrize("wire", [b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\nHost: a\n\n"], ids=["TLS", "bare LF"])
+async def test_head_when_malformed_without_an_end_then_400_at_once(wire):
+    async with serving(echo, keepalive_s=5.0) as server, asyncio.timeout(4):
+        assert (await server.ask(wire)).status == 400
+
+
 @pytest.mark.parametrize(
     "wire",
     [
