@@ -1,15 +1,17 @@
 """Phase 2: the request's body, from the client to facts and to what goes upstream.
 
-JSON is read whole, checked and understood before anything else happens. Uploads (multipart, raw) are never held: they
-stream through while an observer picks up the few form fields that a trace shows. What bodies of all requests together
-may hold in memory is one budget.
+JSON is read whole, checked and understood before anything else happens; where it is large, in a thread. Uploads
+(multipart, raw) are never held: they stream through while an observer picks up the few form fields that a trace shows.
+What bodies of all requests together may hold in memory is one budget.
 
 Failure mode: `InvalidRequest` (400, 408, 413, 415) and `Overloaded` (503), all before a provider was asked; an upload
 that breaks these rules later ends the attempt that it belongs to.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from proxy.config.schema import Limits
@@ -101,7 +103,9 @@ class Intake:
             raise too_large(limit_bytes)
         if kind == "json":
             raw = await self._read_json()
-            return parse_json(raw, inbound.operation, limits=self._limits, force_stream_usage=force_usage)
+            limits = self._limits
+            understand = partial(parse_json, raw, inbound.operation, limits=limits, force_stream_usage=force_usage)
+            return understand() if len(raw) <= limits.json_thread_bytes else await asyncio.to_thread(understand)
         if kind == "multipart":
             self.observer = MultipartObserver(content_type)
         return parse_empty(inbound.content_length or 0)

@@ -223,6 +223,26 @@ async def test_budget_when_an_upload_streams_then_it_does_not_count():
     assert budget.used_bytes == 0
 
 
+@pytest.mark.parametrize(("thread_bytes", "others_go_on"), [(len(CHAT), False), (len(CHAT) - 1, True)])
+async def test_json_when_larger_than_what_is_parsed_at_once_then_others_go_on_meanwhile(thread_bytes, others_go_on):
+    gone_on = []
+
+    class AtOnce(Body):
+        async def read(self, limit_bytes):
+            asyncio.get_running_loop().call_soon(gone_on.append, True)
+            return CHAT
+
+    body = AtOnce()
+    taken = Intake(
+        intake(body, JSON, announced=len(CHAT))._inbound,
+        body,
+        Limits(json_thread_bytes=thread_bytes),
+        ByteBudget(1 << 20),
+    )
+    request = await taken.parse(force_usage=True)
+    assert (request.model, bool(gone_on)) == ("gpt-4o", others_go_on)
+
+
 async def test_json_when_large_then_its_bytes_are_kept_and_the_decoded_document_is_not():
     text = b"x" * 70_000
     large = CHAT.replace(b"hi", text)
