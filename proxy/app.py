@@ -31,7 +31,7 @@ from proxy.auth.keys import KeyStore
 from proxy.cache.answers import AnswerCache
 from proxy.cache.sharing import Sharing
 from proxy.cache.store import AnswerStore
-from proxy.config.schema import Config
+from proxy.config.schema import Config, Otel
 from proxy.db.pool import Database
 from proxy.exchange import Charge
 from proxy.gauges import Gauges
@@ -65,6 +65,7 @@ from proxy.trace.otlp import Outbox
 from proxy.trace.spans import tracer
 from proxy.trace.store import TraceStore
 from proxy.upstream.lines import Line, Lines
+from proxy.upstream.poster import Poster
 from proxy.upstream.provider import Provider
 from proxy.upstream.upstreams import Upstreams
 
@@ -88,7 +89,7 @@ class App:
             dead_letter=self.store.dead_letter,
             settings=config.journal,
         )
-        self.outbox = Outbox(config.otel)
+        self.outbox = Outbox(config.otel, _poster)
         self.lines = Lines()
         self.budget = ByteBudget(config.limits.buffered_bytes)
         answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
@@ -314,6 +315,10 @@ class App:
         usage = estimate_usage(text_bytes, 0)
         cost_nanos, priced = self.current.compiled.prices.price(model, usage)
         return Charge(usage, "estimated", cost_nanos, priced)
+
+
+def _poster(otel: Otel) -> Poster:
+    return Poster(otel.url or "", ca_file=otel.ca_file, timeout_s=otel.timeout_s)
 
 
 def _holder() -> str:

@@ -17,15 +17,15 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from importlib.metadata import version
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, Protocol
 
 from proxy.config.otel import Otel
-from proxy.lazy import function
 from proxy.metrics import Sample
 from proxy.trace.protobuf import attributes, fields, message, text
 
@@ -33,8 +33,6 @@ Reason = Literal["queue_full", "unreachable", "refused", "rejected"]
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 _FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
-_COLLECTOR: Final = "proxy.trace.otlp_http:Collector"
-_VERSION: Final = version("sidegate")
 _log = logging.getLogger("sidegate.otel")
 
 
@@ -46,18 +44,25 @@ class Answer(NamedTuple):
     retry_after: str | None = None
 
 
-Post = Callable[[bytes], Awaitable[Answer]]
+class Poster(Protocol):
+    """What sends a body over HTTP."""
+
+    async def post(self, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes, str | None]:
+        """Return status (0: no answer), body and `Retry-After`. Raises nothing."""
+
+    async def close(self) -> None:
+        """Drop the connection."""
 
 
 class Outbox:
-    """The queue and its one sender. `post`: what sends a body in the place of HTTP, for tests."""
+    """The queue and its one sender. `make`: makes what posts to the address of the settings; may raise OSError."""
 
-    def __init__(self, settings: Otel, *, post: Post | None = None) -> None:
+    def __init__(self, settings: Otel, make: Callable[[Otel], Poster]) -> None:
         self._settings = settings
-        self._send = post or self._post
+        self._make = make
         self._queue: deque[bytes] = deque()
-        self._collector: Any = None
-        """`otlp_http.Collector`, from the first export on: it brings aiohttp, which few processes need."""
+        self._poster: Poster | None = None
+        self._of_poster: Otel | None = None
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
@@ -96,8 +101,7 @@ class Outbox:
                     self._wake.clear()
                     self._idle.set()
         finally:
-            if self._collector is not None:
-                await self._collector.close()
+            await self._close_poster()
 
     async def flush(self) -> None:
         """Export what is queued, each batch once, and return when that is done or `timeout_s` is over."""
@@ -144,7 +148,7 @@ class Outbox:
         body = await self._packed(spans)
         until, pause_s = time.monotonic() + self._settings.retry_s, _FIRST_PAUSE_S
         while True:
-            answer = await self._send(body)
+            answer = await self._post(body)
             if 200 <= answer.status < 300:
                 return self._accept(len(spans), answer)
             if answer.status not in _RETRYABLE and answer.status:
@@ -162,10 +166,11 @@ class Outbox:
     async def _packed(self, spans: list[bytes]) -> bytes:
         """Return the body of an export."""
         settings = self._settings
-        named = {"service.name": settings.service_name, "service.version": _VERSION, **settings.resource_attributes}
-        sdk = {"telemetry.sdk.name": "sidegate", "telemetry.sdk.language": "python", "telemetry.sdk.version": _VERSION}
+        own = _version()
+        named = {"service.name": settings.service_name, "service.version": own, **settings.resource_attributes}
+        sdk = {"telemetry.sdk.name": "sidegate", "telemetry.sdk.language": "python", "telemetry.sdk.version": own}
         resource = message(1, attributes(1, {**named, **sdk}.items()))
-        scope = message(1, text(1, "sidegate") + text(2, _VERSION))
+        scope = message(1, text(1, "sidegate") + text(2, own))
         body = message(1, resource + message(2, scope + b"".join([message(2, span) for span in spans])))
         return await asyncio.to_thread(gzip.compress, body, 6) if settings.compression == "gzip" else body
 
@@ -187,11 +192,27 @@ class Outbox:
         self._is_failing = True
 
     async def _post(self, body: bytes) -> Answer:
-        if self._collector is None:
-            made = await asyncio.to_thread(function, _COLLECTOR)
-            self._collector = made()
-        status, answer, retry_after = await self._collector.post(self._settings, body)
-        return Answer(status, answer, retry_after)
+        settings = self._settings
+        if self._poster is None or self._of_poster is not settings:
+            await self._close_poster()
+            try:
+                self._poster, self._of_poster = self._make(settings), settings
+            except OSError:  # its certificates cannot be read
+                return Answer(0)
+        headers = {"Content-Type": "application/x-protobuf", "User-Agent": f"sidegate/{_version()}", **settings.headers}
+        if settings.compression == "gzip":
+            headers["Content-Encoding"] = "gzip"
+        return Answer(*await self._poster.post(headers, body))
+
+    async def _close_poster(self) -> None:
+        poster, self._poster = self._poster, None
+        if poster is not None:
+            await poster.close()
+
+
+@cache
+def _version() -> str:
+    return version("sidegate")
 
 
 def _asked_for(retry_after: str | None) -> float | None:

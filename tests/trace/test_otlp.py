@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from proxy.config.otel import Otel
 from proxy.trace.otlp import Answer, Outbox, _asked_for
 from proxy.trace.protobuf import text
+from proxy.upstream.poster import Poster
 from tests.fakes.collector import Collector, Said
 
 
@@ -20,9 +21,16 @@ def spans(count: int, name: str = "s") -> list[bytes]:
     return [text(5, f"{name}{number}") for number in range(count)]
 
 
+def over_http(settings: Otel) -> Poster:
+    return Poster(settings.url or "", ca_file=settings.ca_file, timeout_s=settings.timeout_s)
+
+
 @contextlib.asynccontextmanager
 async def running(post: Any = None, **settings: Any) -> AsyncIterator[Outbox]:
-    outbox = Outbox(Otel(**{"endpoint": "http://h", "batch_delay_s": 0.02, **settings}), post=post)
+    outbox = Outbox(
+        Otel(**{"endpoint": "http://h", "batch_delay_s": 0.02, **settings}),
+        over_http if post is None else lambda _: post,
+    )
     task = asyncio.create_task(outbox.run())
     try:
         yield outbox
@@ -45,10 +53,13 @@ class Post:
         self.at: list[float] = []
         self.bodies: list[bytes] = []
 
-    async def __call__(self, body: bytes) -> Answer:
+    async def post(self, _headers: Mapping[str, str], body: bytes) -> Answer:
         self.at.append(time.monotonic())
         self.bodies.append(body)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 async def test_export_when_a_collector_takes_it_then_the_protocol_reads_what_was_meant() -> None:
@@ -162,11 +173,12 @@ async def test_flush_when_spans_wait_then_they_leave_now() -> None:
 
 
 async def test_flush_when_the_collector_is_silent_then_it_is_left_behind_in_time() -> None:
-    async def never(_: bytes) -> Answer:
-        await asyncio.Event().wait()
-        raise AssertionError
+    class Never(Post):
+        async def post(self, _headers: Mapping[str, str], body: bytes) -> Answer:
+            await asyncio.Event().wait()
+            raise AssertionError
 
-    async with running(never, timeout_s=0.1) as outbox:
+    async with running(Never(), timeout_s=0.1) as outbox:
         outbox.put(spans(1))
         await asyncio.sleep(0.05)
         outbox.put(spans(2))
@@ -190,4 +202,4 @@ def test_retry_after_when_given_in_either_form_then_seconds() -> None:
 
 
 def test_samples_when_spans_are_off_then_none() -> None:
-    assert list(Outbox(Otel()).samples()) == []
+    assert list(Outbox(Otel(), over_http).samples()) == []
