@@ -135,6 +135,8 @@ class App:
         self.metrics.at_scrape(self.outbox.samples)
         self.metrics.at_scrape(self.cache.samples)
         self.draining = False
+        self.interrupted = 0
+        """Requests that an earlier process left unfinished."""
 
     @property
     def config(self) -> Config:
@@ -218,7 +220,9 @@ class App:
             projects=self.projects,
             keyring=self.keyring,
             budget=self.budget,
+            metrics=self.metrics,
             current=lambda: self.current,
+            interrupted=lambda: self.interrupted,
         )
 
     async def switch(self, config: Config, compiled: Compiled, admin_key: str) -> None:
@@ -285,9 +289,11 @@ class App:
                 self.journal.append_final(intent.trace_id, record.interrupted(intent.body, self._estimate))
         for lease_id, end in leases:  # only now: what its requests have used is known
             self.journal.append_lease(lease_id, end, ended=True)
-        if interrupted := len(recovery.orphans) - len(leases):
-            _log.warning("requests were interrupted by the end of an earlier process", extra={"count": interrupted})
-        return interrupted
+        self.interrupted = len(recovery.orphans) - len(leases)
+        if self.interrupted:
+            extra = {"count": self.interrupted}
+            _log.warning("requests were interrupted by the end of an earlier process", extra=extra)
+        return self.interrupted
 
     def state(self) -> dict[str, Any]:
         """Return what `/readyz` shows."""

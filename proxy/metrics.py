@@ -115,6 +115,8 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.in_flight = 0
         """Requests being handled; the ingress counts."""
+        self.finished = 0
+        """Requests that were observed."""
         self.loop_lag_s = 0.0
         """How late the event loop's latest timer was."""
         self._models: set[str] = set()
@@ -210,6 +212,7 @@ class Metrics:
         operation = x.inbound.operation.name
         stream = "true" if x.request is not None and x.request.stream else "false"
         total_s = ended - x.started
+        self.finished += 1
         self._requests.values[operation, x.outcome or "none", _status_label(x.delivery.status), stream] += 1
         self._duration.observe((operation, stream), total_s)
         if x.delivery.committed_at is not None:

@@ -1,14 +1,17 @@
 import re
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.config.schema import Metrics as Settings
 from proxy.config.upstreams import UpstreamEntry
 from proxy.errors import Overloaded
-from proxy.exchange import Attempt, Candidate, Charge, Exchange, Inbound, Operation, Usage
+from proxy.exchange import Attempt, Candidate, Charge, Exchange, Inbound, Operation, Principal, Usage
 from proxy.metrics import Metrics, Sample
 
+OPERATIONS = (Path(__file__).parents[1] / "docs" / "operations.md").read_text()
 CHAT = Operation("chat.completions.create", "chat", "json", "chat", billable=True)
 
 
@@ -129,3 +132,21 @@ def test_gen_ai_when_wanted_then_calls_are_also_counted_under_the_names_of_opent
     assert {"1.0", "4.0", "67108864.0", "+Inf"} <= set(bounds)
     metrics.follow(Settings(), upstreams)
     assert not [name for name, _ in scrape(metrics) if name.startswith("gen_ai")]
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_series_when_users_and_models_are_ten_thousand_then_no_more_than_documented(wanted):
+    metrics = Metrics(max_models=100)
+    metrics.follow(Settings(gen_ai=wanted), (UpstreamEntry(name="openai"),))
+    counts = []
+    for number in range(10_000):
+        x = gen_ai(f"model-{number}", status=200 + number % 400)
+        x.principal = Principal(f"user-{number}", f"project-{number}", "header")
+        x.attempts[0].meter.response_model = f"dated-{number}"
+        metrics.observe(x)
+        if number in (999, 9999):
+            counts.append(len(scrape(metrics)))
+    assert counts[0] == counts[1]
+    bounds = re.findall(r"some (\d+) series.* (\d+) for each model.*, (\d+) more", OPERATIONS.replace("\n", " "))
+    fixed, each, more = map(int, bounds[0])
+    assert counts[1] <= fixed + (each + wanted * (more + 17 * 3)) * (100 + 2)

@@ -67,6 +67,7 @@ class Keyring:
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._used: dict[str, datetime] = {}
         self._guesses: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._refreshed = clock()
         self.refused = 0
         """Wrong keys since the start. `blocked`: keys that were not even looked at."""
         self.blocked = 0
@@ -114,10 +115,11 @@ class Keyring:
     async def refresh(self) -> None:
         """Read all keys in memory anew. Raises DatabaseUnavailable."""
         if not self._kept:
+            self._refreshed = self._clock()
             return
         ids = list(self._kept)
         current = await self._source.find(ids)
-        seen = self._clock()
+        self._refreshed = seen = self._clock()
         for key_id in ids:
             stored = current.get(key_id)
             if stored is not None and stored.is_valid:
@@ -163,6 +165,11 @@ class Keyring:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def age_s(self) -> float:
+        """How old the latest news of the keys in memory are; a key revoked since then still counts here."""
+        return self._clock() - self._refreshed
 
     def _is_valid(self, kept: _Kept, now: datetime) -> bool:
         if kept.key.expires_at is not None and kept.key.expires_at <= now:

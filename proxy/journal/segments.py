@@ -52,6 +52,10 @@ class JournalStats:
 
     records: int
     """Finals and contents that are not committed, those held in memory included."""
+    accepted: int
+    """Records that are to be committed: found at `open`, or taken since."""
+    finals: int
+    """Of these, what became of requests, taken since `open`."""
     bytes: int
     """Size of all segments on disk."""
     oldest_s: float
@@ -86,6 +90,7 @@ class Journal:
         self._taken = ExitStack()
         self._damaged_frames = self._damaged_bytes = self._refused = 0
         self._drops: Counter[tuple[str, str]] = Counter()
+        self._accepted = self._finals = 0
 
     def open(self) -> Recovery:
         """Take the directory for this process and read what earlier ones left.
@@ -134,6 +139,8 @@ class Journal:
         reason = self._objection_to_content(len(body))
         if reason is not None or not self._log.append(Kind.CONTENT, trace_id, body):
             self._drop(Kind.CONTENT, reason or "disk")
+        else:
+            self._accepted += 1
 
     def tend(self) -> None:
         """Retry what a failing disk held back, and note the time. To be called once a second; cheap."""
@@ -200,6 +207,8 @@ class Journal:
         waiting = log.pending + len(log.held)
         return JournalStats(
             records=waiting,
+            accepted=self._accepted,
+            finals=self._finals,
             bytes=log.chain.disk_bytes,
             oldest_s=self._ages.oldest_s(log.cursor, time.monotonic()) if waiting else 0.0,
             open_intents=len(log.intents.by_id),
@@ -225,13 +234,14 @@ class Journal:
 
     def _append_kept(self, kind: Kind, key: bytes, body: bytes) -> None:
         if not self._is_open or len(body) > MAX_BODY_BYTES:
-            self._drop(kind, "size" if self._is_open else "closed")
-        elif not self._log.append(kind, key, body):
+            return self._drop(kind, "size" if self._is_open else "closed")
+        if not self._log.append(kind, key, body):
             # Without an intent nothing bounds their number but this.
-            if key in self._log.intents.by_id or self._log.held_bytes < self._settings.segment_bytes:
-                self._log.hold(kind, key, body)
-            else:
-                self._drop(kind, "disk")
+            if key not in self._log.intents.by_id and self._log.held_bytes >= self._settings.segment_bytes:
+                return self._drop(kind, "disk")
+            self._log.hold(kind, key, body)
+        self._accepted += 1
+        self._finals += kind is Kind.FINAL
 
     def _objection_to_intent(self, body_bytes: int) -> str | None:
         """Return why an intent is not even tried."""
@@ -278,5 +288,6 @@ class Journal:
         chain = Chain(self._directory, settings.segment_bytes, syncer, left, max(last, cursor.segment) + 1)
         self._log = DurableLog(chain, syncer, intents, recovery.last_seq + 1, cursor)
         self._is_open = True
+        self._accepted = self._log.pending
         self.tend()
         return recovery

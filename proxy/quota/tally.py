@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from proxy.metrics import Sample
 
+_DENIALS = ("tokens", "cost", "requests", "concurrent", "reserved", "outage", "waiting")
 _log = logging.getLogger("sidegate.quota")
 
 
@@ -16,10 +17,11 @@ class QuotaTally:
     """Totals since the start."""
 
     def __init__(self) -> None:
-        self._denials: Counter[str] = Counter()
-        self._acquisitions: Counter[str] = Counter()
-        self._unleased: Counter[str] = Counter()
-        self._warnings: Counter[int] = Counter()
+        # From 0 on: Prometheus sees no increase in a series that begins with 1.
+        self._denials: Counter[str] = Counter(dict.fromkeys(_DENIALS, 0))
+        self._acquisitions: Counter[str] = Counter(dict.fromkeys(("granted", "refused"), 0))
+        self._unleased: Counter[str] = Counter(dict.fromkeys(("open", "capped", "cold"), 0))
+        self._warnings: Counter[int] = Counter(dict.fromkeys((80, 100), 0))
 
     def deny(self, reason: str) -> None:
         """Count a request refused: the dimension that was short, or why it could not be decided."""

@@ -175,3 +175,20 @@ async def test_loop_follows_until_cancelled_also_through_an_outage() -> None:
     loop.cancel()
     with pytest.raises(asyncio.CancelledError):
         await loop
+
+
+async def test_age_is_that_of_the_latest_news_of_the_keys_in_memory() -> None:
+    table, clock = KeyTable(stored()), Clock()
+    keys = ring(table, clock)
+    clock.s += 500
+    await keys.refresh()
+    assert keys.age_s == 0, "there is nothing that could be old"
+    await keys.find(KEY, None)
+    table.away = True
+    clock.s += 70
+    with pytest.raises(DatabaseUnavailable):
+        await keys.refresh()
+    assert keys.age_s == 70
+    table.away = False
+    await keys.refresh()
+    assert keys.age_s == 0

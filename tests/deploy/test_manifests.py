@@ -185,6 +185,10 @@ def test_rules_when_promtool_is_there_then_it_accepts_them_and_they_fire(tmp_pat
         ("SidegateDatabaseDown", 'sidegate_database_up{pod="p"}', "1x5 0x20"),
         ("SidegateUpstreamUnusable", 'sidegate_upstream_usable{pod="p",upstream="a",credential="0"}', "1x3 0x20"),
         ("SidegateNoUpstreamUsable", 'sidegate_upstream_usable{pod="p",upstream="a",credential="0"}', "1x9 0x20"),
+        ("SidegateKeysOld", 'sidegate_keys_age_seconds{pod="p"}', "0+400x30"),
+        ("SidegateAccountingMismatch", 'sidegate_records_unaccounted{pod="p",before="database"}', "0 0 2x20"),
+        ("SidegateConfigurationRefused", 'sidegate_config_last_reload_successful{pod="p"}', "1 0x20"),
+        ("SidegateSpansDropped", 'sidegate_otel_spans_dropped_total{pod="p",reason="refused"}', "0x5 9x20"),
         ("SidegateJournalOld", 'sidegate_journal_oldest_seconds{pod="p"}', "0+60x30"),
     ]
     tests = {

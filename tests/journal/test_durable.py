@@ -38,6 +38,7 @@ def test_final_when_the_disk_is_full_then_it_waits_and_is_written_once_there_is_
 
         assert (journal.stats().held, journal.stats().healthy, journal.stats().open_intents) == (0, True, 0)
         assert journal.stats().drops == {("content", "disk"): 1}
+        assert (journal.stats().accepted, journal.stats().finals, journal.stats().records) == (3, 3, 3)
         assert [r.trace_id for r in drain(journal)] == [trace_id(n) for n in range(3)]
         assert journal.stats().damaged_frames == 0
 
@@ -107,6 +108,7 @@ def test_finals_when_they_have_no_intent_then_memory_holds_a_bounded_number(tmp_
         held = journal.held
         assert 60 <= held <= 70
         assert journal.stats().drops == {("final", "disk"): 100 - held}
+        assert (journal.stats().accepted, journal.stats().finals) == (held, held)
         journal.tend()
         assert len(drain(journal)) == held
 
