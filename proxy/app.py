@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from proxy import generation
+from proxy import generation, memory
 from proxy.api.lazy import LazyApi
 from proxy.auth.admission import Admission
 from proxy.auth.keyring import Keyring
@@ -266,6 +266,8 @@ class App:
         """Give up what a configuration needed, once the last request that began with it has ended."""
         await generation.serving.until_over()
         await self._give(generation.lines)
+        del generation
+        await asyncio.to_thread(memory.tidy)
 
     async def _give(self, lines: Sequence[Line]) -> None:
         for line in lines:

@@ -11,7 +11,6 @@ Source: Kubernetes, "Pod termination"; asyncio, `loop.add_signal_handler`.
 """
 
 import asyncio
-import ctypes
 import gc
 import logging
 import secrets
@@ -22,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from proxy import logs
+from proxy import logs, memory
 from proxy.api.lazy import may_be_ours
 from proxy.app import App
 from proxy.config.layers import LayersError
@@ -252,7 +251,7 @@ def _calm_garbage_collector() -> None:
 
     What lives now lives to the end, so it is left out of every later look. Until now there was none (`cli.serve`).
     """
-    gc.collect()
+    memory.tidy()  # 4 of some 85 MB that the start has left unused
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()

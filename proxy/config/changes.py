@@ -20,6 +20,7 @@ FIXED: Final[tuple[KeyPath, ...]] = (
     ("server", "listen"),
     ("server", "ops_listen"),
     ("server", "uvloop"),
+    ("server", "kind"),
     ("database",),
     ("journal",),
     ("cache",),

@@ -78,7 +78,7 @@ class Reloading:
         before = self.count(result)
         self.mount.swap(files)
         try:
-            await asyncio.to_thread(eventually, lambda: self.count(result) > before, 10)
+            await asyncio.to_thread(eventually, lambda: self.count(result) > before, 30)
         except AssertionError as error:
             raise AssertionError(f"no {result}:\n{self.proxy.log()[-2000:]}") from error
 
@@ -86,7 +86,8 @@ class Reloading:
         """Ask for a reload by signal and wait for it."""
         before = {result: self.count(result) for result in ("success", "unchanged", "failure")}
         self.proxy.process.send_signal(signal.SIGHUP)
-        await asyncio.to_thread(eventually, lambda: any(self.count(result) > count for result, count in before.items()))
+        has_result = lambda: any(self.count(result) > count for result, count in before.items())  # noqa: E731
+        await asyncio.to_thread(eventually, has_result, 30)
 
     def events(self, event: str) -> list[dict[str, Any]]:
         lines = (json.loads(line) for line in self.proxy.log().splitlines())
