@@ -13,15 +13,14 @@ Source: Kubernetes, "Pod termination"; asyncio, `loop.add_signal_handler`.
 import asyncio
 import gc
 import logging
-import secrets
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from proxy import logs, memory
+from proxy.admin_key import admin_key
 from proxy.api.lazy import may_be_ours
 from proxy.app import App
 from proxy.config.layers import LayersError
@@ -106,9 +105,9 @@ class _Process:
     async def main(self) -> int:
         """Start, wait for a signal, stop."""
         self._catch_signals()
-        config, admin_key = await self._completed(self._loaded)
+        config, key = await self._completed(self._loaded)
         data_dir = Path(config.data_dir)
-        app = App(config, admin_key)
+        app = App(config, key)
         app.recover()
         reload = Reload(app, self._loaded, load=self._load, completed=self._completed, in_force=self._in_force)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
@@ -147,7 +146,7 @@ class _Process:
                 self._demo_url = await self._demo.start()
             changed = {**config.upstream.model_dump(), "name": "demo", "base_url": self._demo_url}
             config = config.model_copy(update={"upstream": Upstream.model_validate(changed)})
-        return config, _admin_key(config, Path(self._loaded.config.data_dir))
+        return config, admin_key(config, Path(self._loaded.config.data_dir))
 
     def _in_force(self, config: Config) -> None:
         """Let log and listeners follow a changed configuration."""
@@ -167,16 +166,21 @@ class _Process:
                 LeanServer(app.ingress.handle, limits, keepalive_s, errors, is_elsewhere=may_be_ours, loads=_OWN_API),
                 LeanServer(app.ops.handle, limits, keepalive_s, errors),
             ]
-        data = await self._open("server.listen (SIDEGATE_LISTEN)", config.server.listen, managers[0])
+        address = config.server.listen
+        data = await self._open(
+            "server.listen (SIDEGATE_LISTEN)", address, managers[0], shared=config.server.reuse_port
+        )
         ops = await self._open("server.ops_listen (SIDEGATE_OPS_LISTEN)", config.server.ops_listen, managers[1])
         _log.info("listening", extra={"data": data, "ops": ops})
         if self._welcome:
             _print_welcome(data, ops, app, demo=self._demo is not None)
 
-    async def _open(self, setting: str, listen: Listen, manager: Any) -> str:
+    async def _open(self, setting: str, listen: Listen, manager: Any, *, shared: bool = False) -> str:
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(manager, listen.host, listen.port, backlog=_BACKLOG)
+            server = await loop.create_server(
+                manager, listen.host, listen.port, backlog=_BACKLOG, reuse_port=shared or None
+            )
         except OSError as error:
             raise OSError(f"{setting}: {error.strerror or error}") from error
         self._servers.append(server)
@@ -284,21 +288,6 @@ async def _maintain(app: App) -> None:
             await asyncio.sleep(_RETRY_S)
 
 
-def _admin_key(config: Config, data_dir: Path) -> str:
-    """Return the configured key, else the one kept in `admin.key`, made at the first start."""
-    if config.admin_key is not None:
-        return config.admin_key.get_secret_value()
-    path = data_dir / "admin.key"
-    with suppress(FileNotFoundError):
-        if key := path.read_text().strip():  # empty: the process that made it died before it wrote
-            return key
-    data_dir.mkdir(parents=True, exist_ok=True)
-    key = f"sg-admin-{secrets.token_urlsafe(32)}"
-    path.touch(mode=0o600)
-    path.write_text(key + "\n")
-    return key
-
-
 def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:
     config = app.config
     answers = "the demo upstream (set OPENAI_API_KEY or UPSTREAM_BASE_URL for a real one)" if demo else "the provider"
@@ -308,7 +297,7 @@ def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:
         f"Sidegate is running; {answers} answers.",
         "",
         f"  OPENAI_BASE_URL=http://{data}/v1",
-        f"  admin key: {_admin_key(config, Path(config.data_dir))}   ({shown})",
+        f"  admin key: {admin_key(config, Path(config.data_dir))}   ({shown})",
         f"  metrics and health: http://{ops}/metrics /livez /readyz",
         "",
         "Try it:",

@@ -9,7 +9,12 @@ from typing import Final
 
 from proxy.config.load import Loaded, load_from_process
 
-_OVERRIDES: Final = {"--listen": "listen", "--ops-listen": "ops_listen", "--data-dir": "data_dir"}
+_OVERRIDES: Final = {
+    "--listen": "listen",
+    "--ops-listen": "ops_listen",
+    "--data-dir": "data_dir",
+    "--reuse-port": "reuse_port",
+}
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

@@ -5,9 +5,11 @@ import gc
 from functools import partial
 from typing import Final
 
+from proxy.cli.failure import CommandFailed
 from proxy.cli.options import add_config, add_data_dir, settings
 from proxy.lazy import function
 
+_MOST_WORKERS: Final = 64
 _DESCRIPTION: Final = """\
 Start the proxy. It serves at once, also while PostgreSQL is away: traces wait in the journal.
 SIGTERM or Ctrl-C lets running answers finish; a second one ends at once. SIGHUP reads the configuration
@@ -27,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", metavar="HOST:PORT", help="data plane and API (default: 127.0.0.1:8080)")
     parser.add_argument("--ops-listen", metavar="HOST:PORT", help="metrics and health (default: 127.0.0.1:9090)")
     add_data_dir(parser)
+    parser.add_argument("--workers", metavar="N", type=_count, default=1, help="processes on the data address")
+    parser.add_argument("--reuse-port", action="store_const", const="true", help=argparse.SUPPRESS)
     parser.add_argument("--welcome", action="store_true", help="print how to make a first call")
     parser.set_defaults(run=run)
 
@@ -36,5 +40,16 @@ def run(arguments: argparse.Namespace) -> int:
     # Everything that is loaded lives to the end: 200 looks for garbage find nothing, in a tenth of the start's time.
     gc.disable()
     loaded = settings(arguments)
+    if arguments.workers > 1:
+        try:
+            return int(function("proxy.workers:run")(loaded.config, arguments.workers, loaded.path))
+        except ValueError as error:
+            raise CommandFailed(str(error)) from error
     code: int = function("proxy.serve:run")(loaded, partial(settings, arguments), welcome=arguments.welcome)
     return code
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 to {_MOST_WORKERS}")
+    return int(text)

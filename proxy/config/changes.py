@@ -21,6 +21,7 @@ FIXED: Final[tuple[KeyPath, ...]] = (
     ("server", "ops_listen"),
     ("server", "uvloop"),
     ("server", "kind"),
+    ("server", "reuse_port"),
     ("database",),
     ("journal",),
     ("cache",),

@@ -59,7 +59,12 @@ _PAIRS: Final = frozenset({"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_RESOURCE_ATTRIBUT
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
 _SPOKEN: Final = "http/protobuf"
 FLAGS: Final[Mapping[str, KeyPath]] = MappingProxyType(
-    {"--listen": ("server", "listen"), "--ops-listen": ("server", "ops_listen"), "--data-dir": ("data_dir",)}
+    {
+        "--listen": ("server", "listen"),
+        "--ops-listen": ("server", "ops_listen"),
+        "--data-dir": ("data_dir",),
+        "--reuse-port": ("server", "reuse_port"),
+    }
 )
 
 _PREFIX: Final = "SIDEGATE_"

@@ -81,6 +81,10 @@ class Server(Section):
         30.0, description="Idle client connections and unfinished request heads are closed after this."
     )
     uvloop: bool = Field(True, description="Use uvloop where it is installed.")
+    reuse_port: bool = Field(
+        False,
+        description="Several processes may listen on `listen`; the kernel spreads connections. `--workers` sets it.",
+    )
     watch_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
         2.0,
         description="How often the configuration and every file that it names are looked at; what has changed is taken "

@@ -149,7 +149,8 @@ def test_read_environment_of_a_slip_of_a_long_name_suggests_it(name):
 
 
 def test_read_flags_of_each_flag_sets_its_key():
-    layer = read_flags({"--listen": "h:1", "--ops-listen": "[::]:2", "--data-dir": "d"})
+    given = {"--listen": "h:1", "--ops-listen": "[::]:2", "--data-dir": "d", "--reuse-port": "true"}
+    layer = read_flags(given)
     found = {".".join(path): setting.value for path, setting in layer.settings.items()}
     assert found == {
         "server.listen.host": "h",
@@ -157,6 +158,7 @@ def test_read_flags_of_each_flag_sets_its_key():
         "server.ops_listen.host": "::",
         "server.ops_listen.port": 2,
         "data_dir": "d",
+        "server.reuse_port": True,
     }
     assert {setting.origin.name for setting in layer.settings.values()} == set(FLAGS)
 
