@@ -259,8 +259,6 @@ def _calm_garbage_collector() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()
-    with suppress(OSError, AttributeError):  # glibc alone has it: 4 of some 85 MB that the start has left unused
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def _migrate(app: App) -> None:

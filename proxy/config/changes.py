@@ -22,6 +22,7 @@ FIXED: Final[tuple[KeyPath, ...]] = (
     ("server", "uvloop"),
     ("server", "kind"),
     ("server", "reuse_port"),
+    ("cache",),
     ("database",),
     ("journal",),
     ("cache",),

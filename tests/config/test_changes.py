@@ -28,6 +28,8 @@ def test_changed_keys_when_values_differ_then_their_names_alone() -> None:
         ("server.listen.port", True),
         ("server.drain_s", False),
         ("database.url", True),
+        ("cache.ttl_s", True),
+        ("server.kind", True),
         ("upstream.api_key", False),
         ("projects.max_projects", True),
         ("projects.poll_s", False),
