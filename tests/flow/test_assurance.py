@@ -67,6 +67,7 @@ def assured(
         "SIDEGATE__ROUTING__ESCALATION__ANSWER_BYTES": "20000",
         "SIDEGATE__ROUTING__ESCALATION__HOLD_S": "1",
         "SIDEGATE__ROUTING__BREAKER__FAILURES": "1000",
+        "SIDEGATE__JOURNAL__BATCH_DELAY_MS": "10",
     }
     running = Sidegate(directory, provider.base_url, session_database_url, settings).start()
     yield running
