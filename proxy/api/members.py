@@ -75,7 +75,7 @@ class Members:
             if member is None:
                 found(await self._tenants.project(project))
                 raise caller.outranked(await self._keys.role(user_id, project))
-        self._keyring.forget_of(project, user_id)
+        await self._keyring.recheck(project, user_id)
         return json_answer(_document(member))
 
     @describes(obj(userId=TEXT, projectId=TEXT, revokedKeys=INTEGER))
@@ -90,7 +90,7 @@ class Members:
             if ended is None:
                 role = await self._keys.role(user_id, project)
                 raise not_found("member", "userId") if role is None else caller.outranked(role)
-        self._keyring.forget_of(project, user_id)
+        await self._keyring.recheck(project, user_id)
         return json_answer({"userId": user_id, "projectId": project, "revokedKeys": ended})
 
     @describes(page("users", _USER), query=_USERS)

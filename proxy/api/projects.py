@@ -112,7 +112,7 @@ class Projects:
             raise conflict("protected", "The default project is that of requests which name none.", "projectId")
         async with self._audit.change(caller.actor, "projects.archive", asked, asked):
             ended = found(await self._store.archive(asked, archived=True))
-        self._keyring.forget_of(asked)
+        await self._keyring.recheck(asked)
         return json_answer(_document(ended))
 
     @describes(_SHAPE, refuses=(408, 413))

@@ -114,12 +114,30 @@ class Keyring:
 
     async def refresh(self) -> None:
         """Read all keys in memory anew. Raises DatabaseUnavailable."""
-        if not self._kept:
-            self._refreshed = self._clock()
+        await self._read_anew(list(self._kept))
+        self._refreshed = self._clock()
+
+    async def recheck(self, project_id: str, user_id: str | None = None) -> None:
+        """Read the keys of a project, or of one user there, anew: at once, after a change of what they may do.
+
+        They are not just dropped: a key in memory works from an address that others guess from, a dropped one does not.
+        """
+        ids = [
+            kept.key.id
+            for kept in self._kept.values()
+            if kept.key.project_id == project_id and user_id in (None, kept.key.user_id)
+        ]
+        try:
+            await self._read_anew(ids)
+        except DatabaseUnavailable:  # what was changed counts, whatever is known here
+            for key_id in ids:
+                self.forget(key_id)
+
+    async def _read_anew(self, ids: Collection[str]) -> None:
+        if not ids:
             return
-        ids = list(self._kept)
         current = await self._source.find(ids)
-        self._refreshed = seen = self._clock()
+        seen = self._clock()
         for key_id in ids:
             stored = current.get(key_id)
             if stored is not None and stored.is_valid:
@@ -142,12 +160,6 @@ class Keyring:
     def forget(self, key_id: str) -> None:
         """Drop a key that was just changed here: at once, not with the next refresh."""
         self._kept.pop(key_id, None)
-
-    def forget_of(self, project_id: str, user_id: str | None = None) -> None:
-        """Drop all keys in a project, or those of one user there, after a change of what they may do."""
-        for key_id, kept in list(self._kept.items()):
-            if kept.key.project_id == project_id and user_id in (None, kept.key.user_id):
-                del self._kept[key_id]
 
     async def run(self) -> None:
         """Follow PostgreSQL until cancelled."""

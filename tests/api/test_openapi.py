@@ -115,7 +115,8 @@ def test_answers_are_as_described(path: str, method: str, running: Running) -> N
     ask()
 
 
-def test_document_is_served_without_a_key(running: Running) -> None:
+def test_document_alone_is_served_without_a_key(running: Running) -> None:
+    assert [row.path for row in API.public] == ["/v1/sidegate/openapi.json"]
     with urllib.request.urlopen(f"{running.url}/v1/sidegate/openapi.json", timeout=10) as answer:
         served = json.loads(answer.read())
     assert {**served, "info": {**served["info"], "version": "test"}} == DOCUMENT

@@ -192,3 +192,28 @@ async def test_age_is_that_of_the_latest_news_of_the_keys_in_memory() -> None:
     table.away = False
     await keys.refresh()
     assert keys.age_s == 0
+
+
+async def test_role_that_changed_counts_at_once_also_while_others_guess_from_the_same_address() -> None:
+    table = KeyTable(stored())
+    keys = ring(table, guesses_per_minute=1)
+    await keys.find(KEY, "office")
+    with pytest.raises(Unauthenticated):
+        await keys.find("sg-wrong", "office")
+    table.keys[ID] = stored(role="viewer")
+    await keys.recheck("shop", "somebody else")
+    assert (await keys.find(KEY, "office")).role == "developer"
+    await keys.recheck("shop", "alice")
+    assert (await keys.find(KEY, "office")).role == "viewer"
+    table.keys[ID] = stored(is_valid=False)
+    await keys.recheck("shop")
+    assert keys.known(KEY) is None
+
+
+async def test_key_is_dropped_if_it_cannot_be_read_anew_after_a_change() -> None:
+    table = KeyTable(stored())
+    keys = ring(table)
+    await keys.find(KEY, None)
+    table.away = True
+    await keys.recheck("shop", "alice")
+    assert keys.known(KEY) is None
