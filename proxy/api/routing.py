@@ -18,7 +18,7 @@ from aiohttp import web
 
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
-from proxy.api.shapes import ANY, BOOLEAN, INTEGER, NUMBER, OBJECT, TEXT, array, describes, nullable, obj
+from proxy.api.shapes import ANY, BOOLEAN, INTEGER, NUMBER, OBJECT, TEXT, array, by_name, describes, nullable, obj
 from proxy.auth.admission import check_model, check_operation
 from proxy.auth.identify import identify, with_body_hint
 from proxy.config.project import ProjectSettings
@@ -64,6 +64,7 @@ _UPSTREAM: Final = obj(
     state=TEXT,
     inFlight=INTEGER,
     eligibleInSeconds=NUMBER,
+    coolingModels=by_name(NUMBER),
     outcomes=OBJECT,
 )
 _HINTS: Final = (
