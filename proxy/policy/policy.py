@@ -60,7 +60,7 @@ class Policy:
         """Build now what would otherwise be built by the first request. Takes a tenth of a second and more."""
         self.detector.find("")
         if self.scan_outputs:
-            _ = self.output_plan
+            self.output_plan.warm_up()
 
     @property
     def has_prepared_uploads(self) -> bool:
@@ -69,7 +69,7 @@ class Policy:
 
     def prepare_uploads(self) -> None:
         """Build `prompt_plan`; to be called in a thread."""
-        _ = self.prompt_plan
+        self.prompt_plan.warm_up()
 
     def verdict(self, max_kept: int) -> Verdict:
         """Return a verdict in which nothing has been found yet."""

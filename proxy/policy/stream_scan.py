@@ -42,6 +42,8 @@ _LEFT: Final = 2 * boundaries.REACH
 _SHIFT: Final = 256
 _GLANCES: Final = 160
 """How many bytes a glance is enough for, where it is: it reads them all each time."""
+_WARMING: Final = ("so many tenants", " 12 ", " password = a1b2", " and so on" * 60, " A1b" + "C2d" * 60)
+"""Texts for which every question is asked: words, numbers, a context, what only a closer look decides, a long token."""
 _BATCH: Final = 512
 """After how many bytes the rules are asked that hide nothing."""
 _SURE: Final = 4 * mask.KEPT
@@ -80,6 +82,13 @@ class StreamPlan:
     def scanner(self) -> "StreamScanner":
         """Return a scanner for one channel."""
         return StreamScanner(self)
+
+    def warm_up(self) -> None:
+        """Let RE2 build now what it builds when it is first asked: the first events would wait for it."""
+        scanner = self.scanner()
+        for text in _WARMING:
+            scanner.pieces(text)
+        scanner.pieces("", final=True)
 
     def may_match(self, text: str) -> bool:
         """Tell whether some rule may find something in a whole text."""

@@ -46,6 +46,13 @@ def samples(seed: int) -> list[str]:
     ]
 
 
+def test_plan_when_warmed_up_then_it_says_the_same_as_before() -> None:
+    text = "so many tenants 12 password = a1b2c3D4e5 and ghp_"
+    before = streamed(PLAN, pieces_of(text, 5))[:2]
+    PLAN.warm_up()
+    assert streamed(PLAN, pieces_of(text, 5))[:2] == before
+
+
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_streamed_examples_equal_the_redacted_whole(size: int) -> None:
     for text in samples(size):
