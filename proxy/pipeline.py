@@ -1,6 +1,6 @@
 """The life of a request: its phases in order, nothing else. Only this file and `settling` assign to the Exchange.
 
-    identify -> parse -> scan_prompt -> plan_route -> reserve -> intent -> dispatch -> [commit point] -> relay
+    identify -> parse -> scan_prompt -> plan_route -> kept? -> reserve -> intent -> dispatch -> [commit point] -> relay
     always: settle -> record
 
 Before the intent is journaled nothing has left the process. Up to the commit point (first byte sent downstream) every
@@ -375,7 +375,8 @@ class _Run:
             allowance=self._allowance(),
             at_limit=self._with.config.quota.at_limit,
             asked_for_usage=x.request.stream and not x.request.strip_usage,
-            scanner=None if self._screening is None else self._screening.output(),
+            # What is kept was scanned by this very version of the policy, and nothing was found in it.
+            scanner=None if self._screening is None or x.replayed is not None else self._screening.output(),
         )
 
     def _mark(self, phase: str) -> None:

@@ -1,6 +1,7 @@
 """The first question of phase 6, before a breaker or a provider is asked: is this answer kept already?
 
-    find      a kept answer goes through the relays like a provider's, so it is scanned again with the policy in force
+    find      a kept answer goes through the relays like a provider's. It is not scanned again: the version of the
+              policy is part of its key, so the same rules and actions have found nothing in it already
     record    else what the provider sends is copied on its way
     keep      after the last byte has left, and only if the answer was a good one
 
