@@ -90,7 +90,7 @@ TESTED_ELSEWHERE = {
 """Modules that decide nothing alone, and what below tests/ exercises them: wiring, signals, nouns, and the inner parts
 of the journal and of the two HTTP clients, which are tested through their one entrance."""
 
-THEMATIC = {"clients", "deploy", "fakes", "flow", "postgres"}
+THEMATIC = {"clients", "deploy", "docs", "fakes", "flow", "postgres"}
 """Directories of tests that cross modules."""
 TESTS_ACROSS_MODULES = {
     "journal/test_crash",
