@@ -30,6 +30,7 @@ from proxy.api.analytics_asked import (
 )
 from proxy.api.bodies import json_answer
 from proxy.api.caller import Caller
+from proxy.api.exports import answer
 from proxy.api.shapes import describes
 from proxy.auth.audit import AuditLog
 from proxy.errors import InvalidRequest
@@ -50,21 +51,21 @@ class AnalyticsApi:
     @describes(shapes.USAGE, query=FILTERS)
     async def usage(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the sums of a range and their parts by layer, model and period."""
-        found = await self._analytics.usage(question(values_of(request, FILTERS), caller))
-        return json_answer(shown.usage(found))
+        values = values_of(request, FILTERS)
+        return answer(values, shown.usage(await self._analytics.usage(question(values, caller))))
 
     @describes(shapes.ERROR_RATE, query=FILTERS)
     async def error_rate(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with how many requests, and how many calls of each model, failed."""
-        found = await self._analytics.usage(question(values_of(request, FILTERS), caller))
-        return json_answer(shown.error_rate(found))
+        values = values_of(request, FILTERS)
+        return answer(values, shown.error_rate(await self._analytics.usage(question(values, caller))))
 
     @describes(shapes.SERIES, query=SERIES)
     async def series(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the course of calls over time, by model or layer."""
         values = values_of(request, SERIES)
         split, limit = values.get("by", "model"), values.get("limit", _SERIES)
-        return json_answer(shown.series(await self._analytics.series(question(values, caller), split, limit)))
+        return answer(values, shown.series(await self._analytics.series(question(values, caller), split, limit)))
 
     @describes(shapes.EXPENSIVE, query=EXPENSIVE)
     async def top_expensive(
@@ -73,7 +74,7 @@ class AnalyticsApi:
         """Answer with the dearest requests."""
         values = values_of(request, EXPENSIVE)
         time_range, rows = await self._analytics.expensive(question(values, caller), values.get("limit", _DEAREST))
-        return json_answer({"timeRange": shown.time_range(time_range), "requests": [*map(shown.expensive, rows)]})
+        return answer(values, {"timeRange": shown.time_range(time_range), "requests": [*map(shown.expensive, rows)]})
 
     @describes(shapes.FINDINGS, query=FINDINGS)
     async def policy(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
@@ -81,17 +82,19 @@ class AnalyticsApi:
         values = values_of(request, FINDINGS)
         time_range, rows = await self._analytics.findings(question(values, caller), values.get("limit", _NAMES))
         findings = [shown.findings(row) for row in rows]
-        return json_answer({"timeRange": shown.time_range(time_range), "findings": findings})
+        return answer(values, {"timeRange": shown.time_range(time_range), "findings": findings})
 
     @describes(shapes.CACHE, query=CACHE)
     async def cache(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with how many requests were answered from the cache."""
-        return json_answer(shown.cache(await self._analytics.usage(question(values_of(request, CACHE), caller))))
+        values = values_of(request, CACHE)
+        return answer(values, shown.cache(await self._analytics.usage(question(values, caller))))
 
     @describes(shapes.LATENCY, query=RANGE)
     async def latency(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with percentiles of durations and of times to the first byte."""
-        return json_answer(shown.latency(await self._analytics.latency(question(values_of(request, RANGE), caller))))
+        values = values_of(request, RANGE)
+        return answer(values, shown.latency(await self._analytics.latency(question(values, caller))))
 
     @describes(shapes.shares("UserShares", "users", "userId"), query=SHARES)
     async def users(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
@@ -99,7 +102,7 @@ class AnalyticsApi:
         values = values_of(request, SHARES)
         time_range, rows = await self._analytics.users(question(values, caller), values.get("limit", _NAMES))
         users = [shown.share("userId", row) for row in rows]
-        return json_answer({"timeRange": shown.time_range(time_range), "users": users})
+        return answer(values, {"timeRange": shown.time_range(time_range), "users": users})
 
     @describes(shapes.shares("ProjectShares", "projects", "projectId"), query=SHARES)
     async def projects(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
@@ -107,7 +110,7 @@ class AnalyticsApi:
         values = values_of(request, SHARES)
         time_range, rows = await self._analytics.projects(question(values, caller), values.get("limit", _NAMES))
         projects = [shown.share("projectId", row) for row in rows]
-        return json_answer({"timeRange": shown.time_range(time_range), "projects": projects})
+        return answer(values, {"timeRange": shown.time_range(time_range), "projects": projects})
 
     @describes(shapes.CHECKED, query=REBUILD, required=("day",))
     async def check(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:

@@ -13,12 +13,14 @@ from aiohttp import web
 from proxy.analytics.figures import Period, Question
 from proxy.analytics.series import Split
 from proxy.api.caller import Caller
+from proxy.api.exports import FORMAT
 from proxy.api.parameters import DAY, EDGE, Parameter, integer, one_of, read, text
 from proxy.errors import InvalidRequest
 
 _MAX_ROWS: Final = 500
 _MAX_SERIES: Final = 50
 RANGE: Final[Mapping[str, Parameter]] = {
+    **FORMAT,
     "projectId": text(256),
     "userId": text(256),
     "requestType": text(64),

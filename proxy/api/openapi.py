@@ -185,6 +185,8 @@ def _body(about: Description) -> Schema:
 
 def _answer(about: Description) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "Done.", "content": {about.media_type: {"schema": about.answer}}}
+    if "format" in about.query:
+        answer["content"] |= {media_type: {"schema": TEXT} for media_type in ("text/csv", "application/jsonl")}
     if about.tells:
         answer["headers"] = {name: {"schema": TEXT} for name in about.tells}
     return answer

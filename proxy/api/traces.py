@@ -7,7 +7,7 @@ the text it gave, but for `llm_calls`, where costs are strings and become number
 Failure mode: leaves of `errors`; a database that is away is 503, never an empty answer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import fields, replace
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +19,7 @@ import orjson
 from aiohttp import web
 
 from proxy.api.caller import Caller
+from proxy.api.exports import FORMAT, streamed
 from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, one_of, read, text
 from proxy.api.shapes import BOOLEAN, INTEGER, MOMENT, NUMBER, TEXT, Schema, describes, nullable, obj, page
 from proxy.errors import InvalidRequest
@@ -42,6 +43,7 @@ _FILTERS: Mapping[str, tuple[str, Parameter]] = {
 _PARAMETERS = {name: parameter for name, (_, parameter) in _FILTERS.items()} | {
     "limit": integer(1, MAX_PAGE),
     "cursor": TRACE_ID,
+    **FORMAT,
 }
 
 
@@ -104,14 +106,34 @@ class Traces:
     async def search(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one page of traces, the newest first."""
         values = read(_query(request), _PARAMETERS)
-        limit = values.pop("limit", _DEFAULT_PAGE)
-        cursor = values.pop("cursor", None)
-        filters = Filters(**{_FILTERS[name][0]: value for name, value in values.items()})
+        filters = Filters(**{_FILTERS[name][0]: value for name, value in values.items() if name in _FILTERS})
         filters = replace(filters, project_id=caller.project(filters.project_id))
-        page = await self._store.search(filters, limit, cursor)
+        if (wanted := values.get("format", "json")) != "json":
+            return await self._export(filters, wanted, values)
+        page = await self._store.search(filters, values.get("limit", _DEFAULT_PAGE), values.get("cursor"))
         return _json(
             {"traces": [_document(trace) for trace in page.traces], "nextCursor": page.cursor and str(page.cursor)}
         )
+
+    async def _export(self, filters: Filters, wanted: str, values: Mapping[str, Any]) -> web.Response:
+        """Answer with all traces that fit, the newest first; the first page is read before the answer begins."""
+        for name in ("limit", "cursor"):
+            if name in values:
+                raise InvalidRequest(
+                    f"`{name}` is about pages; an export in {wanted} has none.", code="invalid_parameter", param=name
+                )
+        row = _document if wanted == "jsonl" else _line
+        first = await self._store.search(filters, MAX_PAGE)
+
+        async def pages() -> AsyncIterator[list[dict[str, Any]]]:
+            page = first
+            while True:
+                yield [row(trace) for trace in page.traces]
+                if page.cursor is None:
+                    return
+                page = await self._store.search(filters, MAX_PAGE, page.cursor)
+
+        return streamed(pages(), _EXPORTED, wanted)
 
 
 def _query(request: web.BaseRequest) -> str:
@@ -133,6 +155,16 @@ def _document(trace: StoredTrace) -> dict[str, Any]:
     for column, name, show in _COLUMNS:
         value = getattr(trace, column)
         document[name] = value if show is None or value is None else show(value)
+    return document
+
+
+def _line(trace: StoredTrace) -> dict[str, Any]:
+    """Return what CSV tells of a trace: its plain columns, and how many calls and which error it had."""
+    document = {name: value for name, value in _document(trace).items() if name in _PLAIN}
+    error = orjson.loads(trace.error_info) if trace.error_info else {}
+    document["llmCalls"] = len(orjson.loads(trace.llm_calls))
+    document["toolCalls"] = len(orjson.loads(trace.tool_calls))
+    document["errorCode"] = error.get("code") if isinstance(error, dict) else None
     return document
 
 
@@ -161,6 +193,9 @@ _SHOWN: Mapping[str, Callable[[Any], Any]] = {
     "total_cost": _amount,
 }
 _COLUMNS = tuple((field.name, _camel(field.name), _SHOWN.get(field.name)) for field in fields(StoredTrace))
+_NESTED = {name for name in _SHOWN if name not in ("id", "total_cost")}
+_PLAIN = [name for column, name, _ in _COLUMNS if column not in _NESTED]
+_EXPORTED = (*_PLAIN, "llmCalls", "toolCalls", "errorCode")
 
 
 def _json(document: Any) -> web.Response:

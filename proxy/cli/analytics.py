@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.export import add_export, export
 from proxy.cli.failure import CommandFailed, Exit
 from proxy.cli.options import add_config, add_data_dir, settings
 from proxy.config.names import shown
@@ -22,6 +23,7 @@ examples:
   sidegate analytics usage --project shop --since 2026-11-01 --group-by week
   sidegate analytics users --project shop
   sidegate analytics errors --project shop
+  sidegate analytics export series --by layer --output layers.csv
   sidegate analytics rebuild --since 2026-11-01 --until 2026-11-07 --check
 
 Days are those of the project's time zone. Without dates the last 30 days, weeks or months are shown."""
@@ -34,6 +36,13 @@ _QUESTIONS: Final = {
     "users": ("/v1/analytics/users", "the users who spent most"),
     "projects": ("/v1/analytics/projects", "the projects that spent most"),
 }
+_EXPORTED: Final = {
+    **{name: path for name, (path, _) in _QUESTIONS.items()},
+    "series": "/v1/analytics/series",
+    "policy": "/v1/analytics/policy",
+    "cache": "/v1/analytics/cache",
+}
+"""What can be written to a file: table of the answer -> path."""
 _OPTIONS: Final = {
     "--project": ("projectId", "ID", "of this project", frozenset(_QUESTIONS)),
     "--user": ("userId", "ID", "of this user", frozenset({"usage", "errors", "latency", "expensive"})),
@@ -51,7 +60,7 @@ Row = tuple[str, ...]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
     parser.description, parser.epilog = "Ask who spent what, where and why.", _ENDING
-    actions = parser.add_subparsers(metavar="|".join((*_QUESTIONS, "rebuild")), required=True)
+    actions = parser.add_subparsers(metavar="|".join((*_QUESTIONS, "export", "rebuild")), required=True)
     for name, (path, text) in _QUESTIONS.items():
         action = actions.add_parser(name, help=text, description=f"Show {text}.", allow_abbrev=False)
         for flag, (member, metavar, meaning, where) in _OPTIONS.items():
@@ -59,6 +68,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
                 action.add_argument(flag, dest=member, metavar=metavar, help=meaning)
         action.set_defaults(run=_ask, question=name, path=path)
         _add_common(action)
+    written = actions.add_parser(
+        "export",
+        help="write an answer to a file",
+        description=f"Write the tables of one answer: {', '.join(_EXPORTED)}.",
+        allow_abbrev=False,
+    )
+    written.add_argument("question", metavar="QUESTION", choices=_EXPORTED, help="which of them")
+    for flag, (member, metavar, text, _) in _OPTIONS.items():
+        written.add_argument(flag, dest=member, metavar=metavar, help=text)
+    written.add_argument("--by", metavar="PART", help="series: by model or layer")
+    add_export(written)
+    written.set_defaults(run=_export)
+    _add_address(written)
     rebuild = actions.add_parser(
         "rebuild",
         help="make the sums of days anew from their traces",
@@ -77,6 +99,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(action: argparse.ArgumentParser) -> None:
     action.add_argument("--json", action="store_true", help="print the answer of the API")
+    _add_address(action)
+
+
+def _add_address(action: argparse.ArgumentParser) -> None:
     action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
     add_config(action)
     add_data_dir(action)
@@ -84,14 +110,24 @@ def _add_common(action: argparse.ArgumentParser) -> None:
 
 def _ask(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
-    members = {member for member, *_ in _OPTIONS.values()}
-    parameters = {name: value for name, value in vars(arguments).items() if name in members and value is not None}
-    answer = _document(client.get(arguments.path, parameters))
+    answer = _document(client.get(arguments.path, _given(arguments)))
     if arguments.json:
         print(json.dumps(answer, default=_number))
     else:
         print("\n".join(_SHOW[arguments.question](answer)))
     return Exit.OK
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    by = {} if arguments.by is None else {"by": arguments.by}
+    client = connect(arguments.url, settings(arguments))
+    export(client, _EXPORTED[arguments.question], {**_given(arguments), **by}, arguments)
+    return Exit.OK
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, str]:
+    members = {member for member, *_ in _OPTIONS.values()}
+    return {name: value for name, value in vars(arguments).items() if name in members and value is not None}
 
 
 def _rebuild(arguments: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ Failure mode: `CommandFailed` with one line that says what to do.
 
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlencode, urlsplit
@@ -18,6 +18,7 @@ from proxy.config.load import Loaded
 from proxy.config.names import shown
 
 _TIMEOUT_S: Final = 15.0
+_PIECE_BYTES: Final = 65_536
 _KEY_FILE: Final = "admin.key"
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _MAX_MESSAGE: Final = 4000
@@ -81,6 +82,26 @@ class ApiClient:
         if not 200 <= answer.status < 300:
             raise CommandFailed(_refusal(answer.status, said))
         return said, dict(answer.headers)
+
+    def stream(self, path: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
+        """Yield the pieces of a body that may be long. Raises as `get`, also where the body breaks off."""
+        connection = self._connection()
+        try:
+            connection.request(
+                "GET", f"{path}?{urlencode(parameters)}", headers={"Authorization": f"Bearer {self._key}"}
+            )
+            answer = connection.getresponse()
+            if answer.status != 200:
+                raise CommandFailed(_refusal(answer.status, answer.read()))
+            while piece := answer.read1(_PIECE_BYTES):
+                yield piece
+            if not answer.isclosed():
+                raise CommandFailed(f"the answer of {self._url} broke off")
+        except (OSError, http.client.HTTPException) as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            raise CommandFailed(f"no whole answer from {self._url}: {reason}") from None
+        finally:
+            connection.close()
 
     def get_all(self, path: str, member: str, parameters: Mapping[str, str | None]) -> list[Mapping[str, Any]]:
         """Return the entries of all pages. Parameters that are `None` are left out. Raises as `get`."""

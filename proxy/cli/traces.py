@@ -1,4 +1,4 @@
-"""`sidegate traces`: one trace, the latest ones, or all as they come, over the API of a running proxy.
+"""`sidegate traces`: one trace, the latest ones, all as they come, or a file of them, over the API of a running proxy.
 
 `tail --follow` asks again every second for the last minutes and prints what is new there: a trace appears when
 its request has ended, which may be long after requests that began later.
@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.export import add_export, export
 from proxy.cli.failure import Exit
 from proxy.cli.options import add_config, add_data_dir, settings
 from proxy.cli.trace_text import WIDTH, heading, outline, row
@@ -25,6 +26,7 @@ _ENDING: Final = """\
 examples:
   sidegate traces tail --follow --outcome timeout
   sidegate traces tail --since 15m --project shop --json
+  sidegate traces export --since 30d --project shop --output shop.csv
   sidegate traces get 0192f0c1-7e3a-7cc4-a1b2-5d0c6f3e9a41
 
 The id of a trace is in the header x-sidegate-trace-id of every answer."""
@@ -55,7 +57,7 @@ Trace = dict[str, Any]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
     parser.description, parser.epilog = "Look at the traces of a running proxy.", _ENDING
-    actions = parser.add_subparsers(metavar="get|tail", required=True)
+    actions = parser.add_subparsers(metavar="get|tail|export", required=True)
     get = actions.add_parser("get", help="show one trace", description="Show one trace.", allow_abbrev=False)
     get.add_argument("id", metavar="ID", help="trace id")
     get.set_defaults(run=_get)
@@ -65,11 +67,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for flag, (name, metavar, text) in _FILTERS.items():
         tail.add_argument(flag, dest=name, metavar=metavar, type=_time if metavar == "TIME" else str, help=text)
     tail.set_defaults(run=_tail)
+    whole = actions.add_parser(
+        "export", help="write all that fit to a file", description="Write all traces that fit.", allow_abbrev=False
+    )
+    for flag, (name, metavar, text) in _FILTERS.items():
+        whole.add_argument(flag, dest=name, metavar=metavar, type=_time if metavar == "TIME" else str, help=text)
+    add_export(whole)
+    whole.set_defaults(run=_export)
+    _add_address(whole)
     for action in (get, tail):
         action.add_argument("--json", action="store_true", help="print JSON, one document per line")
-        action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
-        add_config(action)
-        add_data_dir(action)
+        _add_address(action)
+
+
+def _add_address(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
+    add_config(action)
+    add_data_dir(action)
 
 
 def _get(arguments: argparse.Namespace) -> int:
@@ -79,9 +93,18 @@ def _get(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
+def _export(arguments: argparse.Namespace) -> int:
+    export(connect(arguments.url, settings(arguments)), "/v1/traces", _chosen(arguments), arguments)
+    return Exit.OK
+
+
+def _chosen(arguments: argparse.Namespace) -> dict[str, str]:
+    return {name: value for name, _, _ in _FILTERS.values() if (value := getattr(arguments, name)) is not None}
+
+
 def _tail(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
-    filters = {name: value for name, _, _ in _FILTERS.values() if (value := getattr(arguments, name)) is not None}
+    filters = _chosen(arguments)
     known = {trace["id"] for trace in _recent(client, filters)} if arguments.follow else set()
     traces = list(_search(client, filters, arguments.limit))
     if not arguments.json:

@@ -1,0 +1,54 @@
+"""Exports of `traces` and `analytics`: an answer of the API in CSV or JSON Lines goes to a file, or to standard output.
+
+A file gets its name when it is whole: until then it is `NAME.part`, so a broken export cannot be taken for one.
+How far it is stands on standard error while that is a terminal.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from proxy.cli.api_client import ApiClient
+
+_STEP: Final = 1_048_576
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add `--format` and `--output`."""
+    parser.add_argument("--format", choices=("csv", "jsonl"), default="csv", help="default: csv")
+    parser.add_argument("--output", "-o", metavar="FILE", type=Path, help="file to write (default: standard output)")
+
+
+def export(client: ApiClient, path: str, parameters: Mapping[str, str], arguments: argparse.Namespace) -> int:
+    """Fetch and write; return the number of bytes.
+
+    Raises:
+        CommandFailed: the proxy says no, or the answer broke off; the named file is not there then.
+        OSError: it cannot be written.
+    """
+    pieces = client.stream(path, {**parameters, "format": arguments.format})
+    if arguments.output is None:
+        return _write(pieces, sys.stdout.buffer)
+    unfinished = arguments.output.with_name(f"{arguments.output.name}.part")
+    try:
+        with unfinished.open("wb") as file:
+            written = _write(pieces, file)
+        os.replace(unfinished, arguments.output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return written
+
+
+def _write(pieces: Iterable[bytes], file: BinaryIO) -> int:
+    written = shown = 0
+    for piece in pieces:
+        file.write(piece)
+        written += len(piece)
+        if written - shown >= _STEP and sys.stderr.isatty():
+            shown = written
+            print(f"\r{written / 1e6:.0f} MB\r", end="", file=sys.stderr, flush=True)
+    file.flush()
+    return written
