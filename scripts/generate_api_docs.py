@@ -103,7 +103,7 @@ def _route(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str
         yield from rows
         yield ""
     status, answer = next(iter(operation["responses"].items()))
-    [media] = answer["content"].values()
+    media = next(iter(answer["content"].values()))  # the first is JSON
     yield f"Answers {status}{_answer(media['schema'])}."
     others = [code for code in operation["responses"] if code not in EVERYWHERE | {status}]
     yield f"Also {', '.join(others)}.\n" if others else ""

@@ -29,7 +29,11 @@ FROM (
     WHERE kind = 'd' AND project_id = $1 AND day >= $2 AND day < $3 AND user_id = '' AND $1 IS NOT NULL AND $4 IS NULL
     UNION ALL
     SELECT u.* FROM project p CROSS JOIN LATERAL generate_series(0, $3::date - $2::date - 1) AS n
-    JOIN analytics_usage u ON u.kind = 'u' AND u.project_id = p.project_id AND u.day = $2::date + n AND u.user_id = $4
+    CROSS JOIN LATERAL (
+        SELECT * FROM analytics_usage
+        WHERE kind = 'u' AND project_id = p.project_id AND day = $2::date + n AND user_id = $4
+        OFFSET 0
+    ) AS u
     WHERE $4 IS NOT NULL
 ) AS cell
 WHERE layer <> '' AND ($5::text IS NULL OR request_type = $5)

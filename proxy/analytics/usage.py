@@ -17,6 +17,7 @@ from proxy.analytics.figures import Question, Sums, TimeRange, Usage
 from proxy.analytics.ranges import resolve, split
 from proxy.db.pool import Connection
 
+# OFFSET 0 keeps the planner from reading all rows of a kind at once: each day of each project is one look-up.
 # $1 project, $2 and $3 the start as a day or a moment, $4 and $5 the end, $6 user.
 _CELLS: Final = filled("""
 {projects}, span AS MATERIALIZED (
@@ -42,8 +43,11 @@ _CELLS: Final = filled("""
     WHERE e.since < e.until
 ), cell AS (
     SELECT u.* FROM span s CROSS JOIN LATERAL generate_series(0, last_read - first_read) AS n
-    JOIN analytics_usage u ON u.kind = CASE WHEN $6::text IS NULL THEN 'd' ELSE 'u' END::"char"
-        AND u.project_id = s.project_id AND u.day = s.first_read + n AND u.user_id = coalesce($6, '')
+    CROSS JOIN LATERAL (
+        SELECT * FROM analytics_usage WHERE kind = CASE WHEN $6::text IS NULL THEN 'd' ELSE 'u' END::"char"
+            AND project_id = s.project_id AND day = s.first_read + n AND user_id = coalesce($6, '')
+        OFFSET 0
+    ) AS u
     UNION ALL
     SELECT u.* FROM piece p JOIN analytics_usage u ON u.kind = 'q' AND u.project_id = p.project_id AND u.day = p.day
         AND u.user_id = '' AND u.quarter >= p.first_quarter AND u.quarter < p.past_quarter

@@ -46,6 +46,7 @@ SETTINGS: Mapping[str, str] = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_parallel_workers": "0",
+    "max_parallel_workers_per_gather": "0",  # otherwise plans count on workers that do not come
     "max_logical_replication_workers": "0",
     "autovacuum_max_workers": "1",
     "io_method": "sync",  # otherwise three more processes
