@@ -15,7 +15,6 @@ import time
 from bench.policy_stream import CODE, PROSE
 from proxy.config.policy import Policy as Settings
 from proxy.exchange import Attempt, Candidate, Headers
-from proxy.peers import Take
 from proxy.policy.guarded_output import GuardedOutput
 from proxy.policy.output_scan import OutputScan
 from proxy.policy.policy import Policy
@@ -35,9 +34,6 @@ class _Reply:
 
     async def read(self) -> bytes:
         return b""
-
-    async def pass_to(self, take: Take) -> bool:
-        return False
 
     def close(self) -> None:
         pass
