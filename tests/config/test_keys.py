@@ -21,7 +21,7 @@ def test_keys_for_every_row_have_a_description_and_a_unit_in_the_name_or_text():
 
 def test_keys_that_can_hold_a_secret_are_hidden():
     hidden = {key.name for key in KEYS.values() if key.hidden}
-    assert hidden == {"admin_key", "upstream.api_key", "upstream.headers", "upstreams", "database.url"}
+    assert hidden == {"admin_key", "upstream.api_key", "upstream.headers", "upstreams", "database.url", "otel.headers"}
     assert not any(isinstance(key.default, SecretStr) for key in KEYS.values())
 
 
