@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.config import schema
 from proxy.config.keys import KEYS, children
 from proxy.config.problems import Layer, Origin
 from proxy.config.source import read_file, read_mapping, read_text, scalar, unknown_key
@@ -89,11 +90,7 @@ def test_read_text_of_anchors_gives_the_same_value_twice():
         ("server: {gap_s: 1}", "f.yaml:1: server.gap_s: unknown key; did you mean timeouts.gap_s?"),
         ("server.drain_s: 1", "f.yaml:1: server.drain_s: unknown key; write sections as nested keys, not with dots"),
         ("qqqqqq: 1", "f.yaml:1: qqqqqq: unknown key"),
-        (
-            "server: 5",
-            "f.yaml:1: server: is a section with the keys kind, listen, surfaces, ops_listen, drain_s, flush_s, "
-            "keepalive_s, uvloop",
-        ),
+        ("server: 5", f"f.yaml:1: server: is a section with the keys {', '.join(schema.Server.model_fields)}"),
         ("data_dir: a\ndata_dir: b", "f.yaml:2: data_dir: is given twice; first in line 1"),
         ("upstream: {headers: {A: x,\n A: y}}", "f.yaml:2: upstream.headers.A: is given twice; first in line 1"),
         ("? [a]\n: 1", "f.yaml:1: a key must be a plain word"),
