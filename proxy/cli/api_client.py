@@ -95,7 +95,7 @@ class ApiClient:
                 raise CommandFailed(_refusal(answer.status, answer.read()))
             while piece := answer.read1(_PIECE_BYTES):
                 yield piece
-            if not answer.isclosed():
+            if answer.length:  # of a chunked body it is None, and http.client itself misses the end
                 raise CommandFailed(f"the answer of {self._url} broke off")
         except (OSError, http.client.HTTPException) as error:
             reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

@@ -32,8 +32,10 @@ async def answer(
 
 
 async def refuse(request: Asked, error: ProxyError, more: Headers = ()) -> HttpDownstream:
-    """Answer with an error, and with an id by which its log line can be found."""
-    status, headers, body = render(error)
+    """Answer with an error, and with an id by which its log line can be found. `more` replaces fields of its names."""
+    status, rendered, body = render(error)
+    replaced = {name for name, _ in more}
+    headers = [header for header in rendered if header[0] not in replaced]
     reference = trace_id(time.time_ns() // 1_000_000)
     _log.info("refused", extra={"trace": reference, "status": status, "code": error.code})
     ids = ((b"x-sidegate-trace-id", reference.encode()), (b"x-request-id", reference.encode()), SERVER)

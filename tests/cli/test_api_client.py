@@ -1,4 +1,6 @@
 import json
+import socket
+import threading
 
 import pytest
 
@@ -49,6 +51,44 @@ def test_get_json_of_something_else_says_so(api):
 def test_get_ignores_proxies_of_the_environment(api, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert json.loads(ApiClient(api.url, "k").get("/v1/traces/x"))["id"] == "x"
+
+
+WHOLE = {
+    b"Content-Length: 0\r\n\r\n": b"",
+    b"Content-Length: 3\r\n\r\nabc": b"abc",
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n": b"",
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n": b"abc",
+}
+BROKEN = [
+    b"Content-Length: 4\r\n\r\nabc",
+    b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    b"Transfer-Encoding: chunked\r\n\r\n4\r\nabc",
+]
+
+
+def answering(answer: bytes) -> str:
+    """Return the address of a server that answers once, with these headers and this body, and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with listener, connection:
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n" + answer)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("answer", WHOLE, ids=repr)
+def test_stream_when_the_answer_is_whole_then_it_yields_all_of_it(answer):
+    assert b"".join(ApiClient(answering(answer), "k").stream("/", {})) == WHOLE[answer]
+
+
+@pytest.mark.parametrize("answer", BROKEN, ids=repr)
+def test_stream_when_the_answer_breaks_off_then_it_says_so(answer):
+    with pytest.raises(CommandFailed, match=r"broke off|no whole answer"):
+        list(ApiClient(answering(answer), "k").stream("/", {}))
 
 
 @pytest.mark.parametrize(
