@@ -60,6 +60,7 @@ from proxy.quota.tally import QuotaTally
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
+from proxy.shedding import Shedding
 from proxy.trace import record
 from proxy.trace.otlp import Outbox
 from proxy.trace.spans import tracer
@@ -78,6 +79,7 @@ class App:
     def __init__(self, config: Config, admin_key: str) -> None:
         self.metrics = Metrics(config.metrics.max_models)
         self.metrics.follow(config.metrics, config.providers)
+        self.shedding = Shedding(config.shedding, self.metrics, memory.limit_bytes())
         self.database = Database(config.database)
         self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
         self.store = TraceStore(self.database, config.database)
@@ -129,9 +131,10 @@ class App:
         lines = tuple(self._take_lines(config, compiled))
         self.current = self.assembled(config, compiled, lines, admin_key)
         self._ending: set[asyncio.Task[None]] = set()
-        self.ingress = Ingress(self.current.serving, self.metrics)
+        self.ingress = Ingress(self.current.serving, self.metrics, self.shedding)
         self.ops = Ops(self.metrics, self.state)
         self.metrics.at_scrape(self._gauges().samples)
+        self.metrics.at_scrape(self.shedding.samples)
         self.metrics.at_scrape(self.outbox.samples)
         self.metrics.at_scrape(self.cache.samples)
         self.draining = False
@@ -187,6 +190,7 @@ class App:
             metrics=self.metrics,
             recorded=self.writer.notify,
             budget=self.budget,
+            shedding=self.shedding,
             cache=self.cache,
             tracer=tracer(config.otel, config.providers, self.outbox, providers.secrets),
         )
@@ -259,6 +263,7 @@ class App:
         self.keyring.follow(config.auth)
         self.projects.follow(config.projects)
         self.budget.limit_bytes = config.limits.buffered_bytes
+        self.shedding.follow(config.shedding)
         self.outbox.follow(config.otel)
         self.metrics.follow(config.metrics, config.providers)
 
@@ -310,14 +315,6 @@ class App:
     async def tend_journal(self) -> None:
         """Retry what a failing disk held back."""
         self.journal.tend()
-
-    async def watch_loop_lag(self) -> None:
-        """Measure how late a timer of 100 ms fires."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + 0.1
-            await asyncio.sleep(0.1)
-            self.metrics.loop_lag_s = max(loop.time() - due, 0.0)
 
     def _estimate(self, model: str | None, text_bytes: int) -> Charge:
         usage = estimate_usage(text_bytes, 0)

@@ -67,6 +67,7 @@ from proxy.routing.needs import read_hints
 from proxy.routing.told import judged, told
 from proxy.screening import ScreenedClient, Screening
 from proxy.settling import Settling
+from proxy.shedding import Shedding
 from proxy.trace.spans import Tracer
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
@@ -102,6 +103,7 @@ class Pipeline:
     recorded: Callable[[], None]
     """Tells the journal's writer that there is something to write."""
     budget: ByteBudget
+    shedding: Shedding
     cache: AnswerCache
     admission: Admission | None = None
     """Asked who calls in mode `keys`; `None` in mode `trusted`."""
@@ -126,7 +128,7 @@ class _Run:
 
     __slots__ = (
         "_answer", "_downstream", "_further", "_intake", "_outgoing", "_own", "_project", "_recall", "_request_id",
-        "_screening", "_settling", "_with", "_x",
+        "_screening", "_settling", "_shares_with", "_with", "_x",
     )  # fmt: skip
 
     def __init__(self, pipeline: Pipeline, x: Exchange, downstream: Downstream, intake: Intake | None) -> None:
@@ -137,6 +139,7 @@ class _Run:
         self._answer: Answer | None = None
         self._further: Further | None = None
         self._project = project.DEFAULT
+        self._shares_with: str | None = None
         self._screening: Screening | None = None
         self._recall: Recall | None = None
         self._settling = Settling(x, pipeline, intake)
@@ -231,6 +234,8 @@ class _Run:
                 self._intake.close()
             if self._further is not None:
                 self._further.close()
+            if self._shares_with is not None:
+                self._with.shedding.leave(self._shares_with)
             self._settling.seal()
             # It reports its extensions there: the one cycle of a request, and collections are dear (`make bench`: 8 %).
             self._settling.reservation = None
@@ -266,6 +271,8 @@ class _Run:
             x.principal = identify(x.inbound.fields, self._with.config.identity)
         else:
             x.principal = await admission.admit(x.inbound)
+        self._with.shedding.enter(x.principal.project_id)
+        self._shares_with = x.principal.project_id
         x.request_type = request_type_hint(x.inbound.fields, self._with.config.tracing.request_types)
         if not projects.is_ready:
             await projects.ready()

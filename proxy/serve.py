@@ -113,7 +113,7 @@ class _Process:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
         await self._listen(app)
         _calm_garbage_collector()
-        self._background.start("loop lag", app.watch_loop_lag)
+        self._background.start("load", app.shedding.watch)
         self._background.start("database", lambda: self._keep_database(app, data_dir))
         self._background.start("projects", app.projects.run)
         self._background.start("quota keeper", app.keeper.run)

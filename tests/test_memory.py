@@ -1,7 +1,9 @@
 import gc
 import weakref
 
-from proxy.memory import tidy
+import pytest
+
+from proxy.memory import limit_bytes, resident_bytes, tidy
 
 
 class Knot:
@@ -20,3 +22,38 @@ def test_tidy_when_something_holds_itself_then_it_goes() -> None:
         assert left() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("membership", "limit"),
+    [
+        ("0::/", 700),
+        ("0::/pod/container", 300),
+        ("0::/pod/elsewhere", 500),
+        ("3:cpu:/x\n9:hugetlb,memory:/\n", 900),
+        ("9:memory:/none", 900),
+        ("3:cpu:/", None),
+    ],
+)
+def test_limit_when_groups_are_nested_then_the_least_counts(tmp_path, membership, limit) -> None:
+    told = {
+        "memory.max": "700",
+        "pod/memory.max": "500\n",
+        "pod/container/memory.max": "300",
+        "pod/elsewhere/memory.max": "max\n",
+        "memory/memory.limit_in_bytes": "900",
+        "memory/none/memory.limit_in_bytes": "9223372036854771712",
+    }
+    for name, text in told.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "self").write_text(membership)
+    assert limit_bytes(tmp_path, tmp_path / "self") == limit
+
+
+def test_limit_when_the_system_has_no_groups_then_there_is_none(tmp_path) -> None:
+    assert limit_bytes(tmp_path, tmp_path / "self") is None
+
+
+def test_resident_when_asked_then_it_is_what_this_process_has() -> None:
+    assert 10 << 20 < resident_bytes() < 10 << 30

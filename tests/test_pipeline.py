@@ -18,6 +18,7 @@ from proxy.config.layers import Layers
 from proxy.config.policy import Policy as PolicySettings
 from proxy.config.quota import Quota
 from proxy.config.schema import Config, Prices, Tracing
+from proxy.config.schema import Shedding as LimitsOfLoad
 from proxy.exchange import Exchange, Inbound, Message, ToolCall, Usage, first_values
 from proxy.intake import ByteBudget
 from proxy.metrics import Metrics
@@ -29,6 +30,7 @@ from proxy.quota.reservations import Reservations
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
+from proxy.shedding import Shedding
 from proxy.trace.record import trace_id
 from tests.fakes.projects import Projects
 from tests.policy.secrets import HIGH
@@ -92,6 +94,7 @@ class Scene:
     asked: list = field(default_factory=list)
     journal_error: Exception | None = None
     budget: ByteBudget = field(default_factory=lambda: ByteBudget(1 << 20))
+    shedding: Shedding = field(default_factory=lambda: Shedding(LimitsOfLoad(), Metrics(1), None))
     settings: dict = field(default_factory=dict)
     prices: object = field(default_factory=PricesOf)
     projects: Projects = field(default_factory=Projects)
@@ -173,6 +176,7 @@ class Scene:
             self.metrics,
             recorded,
             self.budget,
+            self.shedding,
             AnswerCache(config.cache),
         )
 
@@ -199,7 +203,8 @@ class Scene:
         try:
             await self.pipeline().handle(x, source or Body(body), self.client)
         finally:
-            assert self.budget.used_bytes == 0
+            assert (self.budget.used_bytes, self.shedding.running) == (0, 0)
+            assert self.shedding.running == 0
             if isinstance(self.reply, Reply):
                 assert self.reply.closed or "ask" not in self.log
         return self.final

@@ -19,6 +19,7 @@ from proxy.config.policy import Policy as Policy
 from proxy.config.projects import Projects as Projects
 from proxy.config.quota import Quota as Quota
 from proxy.config.routing import Routing as Routing
+from proxy.config.shedding import Shedding as Shedding
 from proxy.config.units import Bytes, Count, Credential, Dollars, Port, Seconds, Section
 from proxy.config.upstreams import Upstream as Upstream
 from proxy.config.upstreams import UpstreamEntry as UpstreamEntry
@@ -303,6 +304,7 @@ class Config(Section):
     )
     server: Server = Server()
     limits: Limits = Limits()
+    shedding: Shedding = Shedding()
     timeouts: Timeouts = Timeouts()
     upstream: Upstream = Upstream()
     upstreams: tuple[UpstreamEntry, ...] = Field(

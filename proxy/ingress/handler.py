@@ -26,6 +26,7 @@ from proxy.ingress.serving import Serving
 from proxy.lazy import function
 from proxy.metrics import Metrics
 from proxy.openai.operations import check_target, match, target_of
+from proxy.shedding import Shedding
 from proxy.trace.record import trace_id
 
 _log = logging.getLogger("sidegate.ingress")
@@ -37,9 +38,10 @@ _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 class Ingress:
     """Handles requests of the data port and knows which are running."""
 
-    def __init__(self, serving: Serving, metrics: Metrics) -> None:
+    def __init__(self, serving: Serving, metrics: Metrics, shedding: Shedding) -> None:
         self._serving = serving
         self._metrics = metrics
+        self._shedding = shedding
         self._running: dict[HttpDownstream, asyncio.Task[Any] | None] = {}
         self._draining = False
         self._idle = asyncio.Event()
@@ -57,6 +59,7 @@ class Ingress:
             return self._handle_new(request, serving)
         try:
             self._admit(serving.config)
+            self._shedding.check()
         except ProxyError as error:
             return self._refuse(request, error)
         return self._exchange(request, _with_length(known, request.content_length), serving)
@@ -79,6 +82,7 @@ class Ingress:
                     status=404,
                     code="unknown_path",
                 )
+            self._shedding.check()
         except ProxyError as error:
             return await self._refuse(request, error)
         except Exception:

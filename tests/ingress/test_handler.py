@@ -17,6 +17,7 @@ from proxy.exchange import Exchange
 from proxy.ingress.handler import Ingress
 from proxy.ingress.serving import Serving
 from proxy.metrics import Metrics
+from proxy.shedding import Shedding
 from tests.ingress.wire import Server, request, serving, until
 
 
@@ -65,10 +66,11 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def data_port(pipeline=None, surfaces="all", **limits):
+async def data_port(pipeline=None, surfaces="all", shedding=None, **limits):
     metrics = Metrics(10)
     config = Config(limits=Limits(**limits), server=schema.Server(surfaces=surfaces))
-    ingress = Ingress(Serving(config, pipeline or Pipeline(), Api()), metrics)
+    shedding = shedding or Shedding(config.shedding, metrics, None)
+    ingress = Ingress(Serving(config, pipeline or Pipeline(), Api()), metrics, shedding)
     async with serving(ingress.handle, is_elsewhere=may_be_ours) as server:
         yield server, ingress, metrics
 
@@ -220,6 +222,29 @@ async def test_requests_when_too_many_at_once_then_503_and_the_running_ones_go_o
                 assert (await client.answer()).status == 200
         await until(lambda: ingress.running == 0)
         assert metrics.in_flight == 0
+
+
+async def test_requests_when_memory_is_full_then_503_and_our_own_api_and_the_running_ones_go_on():
+    pipeline = Pipeline(hold=asyncio.Event())
+    shedding = Shedding(schema.Shedding(memory_limit_bytes=100), Metrics(1), None)
+    async with data_port(pipeline, shedding=shedding) as (server, _, metrics):
+        async with held(pipeline, server, 1) as [client], server.client() as kept:
+            await kept.say(request("/v1/traces"))
+            assert (await kept.answer()).body == b"ours"
+            shedding.note(0.0, 99)
+            for _ in range(2):
+                answer = await server.ask(request("/v1/models"))
+                assert (answer.status, code(answer)) == (503, "overloaded_memory")
+                assert answer.value(b"retry-after") == b"1"
+            assert (await server.ask(request("/v1/traces"))).body == b"ours"
+            pipeline.hold.set()
+            assert (await client.answer()).status == 200
+            await client.say(request("/v1/models"))  # a head that is known already
+            assert (await client.answer()).status == 503
+            shedding.note(0.0, 1)
+            await client.say(request("/v1/models"))
+            assert (await client.answer()).status == 200
+        assert b'sidegate_errors_total{code="overloaded_memory",source="sidegate"} 3.0' in metrics.render()
 
 
 async def test_drain_when_begun_then_running_requests_finish_and_new_ones_are_told_to_come_again():
