@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy import generation, memory
+from proxy.api.kept import KeptAnswers
 from proxy.api.lazy import LazyApi
 from proxy.auth.admission import Admission
 from proxy.auth.keyring import Keyring
@@ -96,6 +97,7 @@ class App:
         self.budget = ByteBudget(config.limits.buffered_bytes)
         answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
         self.cache = AnswerCache(config.cache, Sharing(answers) if config.cache.shared else None)
+        self.kept = KeptAnswers(config.api, lambda: (self.writer.stats().batches, self.ledger.changes))
         self.tally = QuotaTally()
         clock = time.monotonic
         self.outage = Outage(config.quota, self.tally, clock)
@@ -137,6 +139,7 @@ class App:
         self.metrics.at_scrape(self.shedding.samples)
         self.metrics.at_scrape(self.outbox.samples)
         self.metrics.at_scrape(self.cache.samples)
+        self.metrics.at_scrape(self.kept.samples)
         self.draining = False
         self.interrupted = 0
         """Requests that an earlier process left unfinished."""
@@ -207,6 +210,7 @@ class App:
                 projects=self.projects,
                 planner=planner,
                 health=health,
+                kept=self.kept,
             )
         )
         serving = Serving(config, pipeline, api)
@@ -262,6 +266,7 @@ class App:
             part.follow(config.quota)
         self.keyring.follow(config.auth)
         self.projects.follow(config.projects)
+        self.kept.follow(config.api)
         self.budget.limit_bytes = config.limits.buffered_bytes
         self.shedding.follow(config.shedding)
         self.outbox.follow(config.otel)

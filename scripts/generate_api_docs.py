@@ -37,6 +37,7 @@ Everything else below `/v1/` is the provider's. What holds for every route here:
 - Errors have OpenAI's shape, `{"error": {"message", "type", "code", "param"}}`: 400 for a mistake in the request, 401
   for no valid key, 403 for a role or a limit of the key, 404 for what is not there, 408 and 413 for a body that comes
   too slowly or is too large, 429 after too many wrong keys, 503 with `Retry-After` while PostgreSQL is away.
+- Where 304 is named, an answer has an `ETag`, and `If-None-Match` with it spares the body while it is still the same.
 - Every change has a row in the audit log. A change whose row cannot be written is not made.
 """
 

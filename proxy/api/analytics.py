@@ -31,7 +31,7 @@ from proxy.api.analytics_asked import (
 from proxy.api.bodies import json_answer
 from proxy.api.caller import Caller
 from proxy.api.exports import answer
-from proxy.api.shapes import describes
+from proxy.api.shapes import CONDITIONAL, describes
 from proxy.auth.audit import AuditLog
 from proxy.errors import InvalidRequest
 
@@ -48,26 +48,26 @@ class AnalyticsApi:
         self._rollup = rollup
         self._audit = audit
 
-    @describes(shapes.USAGE, query=FILTERS)
+    @describes(shapes.USAGE, query=FILTERS, **CONDITIONAL)
     async def usage(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the sums of a range and their parts by layer, model and period."""
         values = values_of(request, FILTERS)
         return answer(values, shown.usage(await self._analytics.usage(question(values, caller))))
 
-    @describes(shapes.ERROR_RATE, query=FILTERS)
+    @describes(shapes.ERROR_RATE, query=FILTERS, **CONDITIONAL)
     async def error_rate(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with how many requests, and how many calls of each model, failed."""
         values = values_of(request, FILTERS)
         return answer(values, shown.error_rate(await self._analytics.usage(question(values, caller))))
 
-    @describes(shapes.SERIES, query=SERIES)
+    @describes(shapes.SERIES, query=SERIES, **CONDITIONAL)
     async def series(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the course of calls over time, by model or layer."""
         values = values_of(request, SERIES)
         split, limit = values.get("by", "model"), values.get("limit", _SERIES)
         return answer(values, shown.series(await self._analytics.series(question(values, caller), split, limit)))
 
-    @describes(shapes.EXPENSIVE, query=EXPENSIVE)
+    @describes(shapes.EXPENSIVE, query=EXPENSIVE, **CONDITIONAL)
     async def top_expensive(
         self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller
     ) -> web.Response:
@@ -76,7 +76,7 @@ class AnalyticsApi:
         time_range, rows = await self._analytics.expensive(question(values, caller), values.get("limit", _DEAREST))
         return answer(values, {"timeRange": shown.time_range(time_range), "requests": [*map(shown.expensive, rows)]})
 
-    @describes(shapes.FINDINGS, query=FINDINGS)
+    @describes(shapes.FINDINGS, query=FINDINGS, **CONDITIONAL)
     async def policy(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with what the policy found, by rule and action."""
         values = values_of(request, FINDINGS)
@@ -84,19 +84,19 @@ class AnalyticsApi:
         findings = [shown.findings(row) for row in rows]
         return answer(values, {"timeRange": shown.time_range(time_range), "findings": findings})
 
-    @describes(shapes.CACHE, query=CACHE)
+    @describes(shapes.CACHE, query=CACHE, **CONDITIONAL)
     async def cache(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with how many requests were answered from the cache."""
         values = values_of(request, CACHE)
         return answer(values, shown.cache(await self._analytics.usage(question(values, caller))))
 
-    @describes(shapes.LATENCY, query=RANGE)
+    @describes(shapes.LATENCY, query=RANGE, **CONDITIONAL)
     async def latency(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with percentiles of durations and of times to the first byte."""
         values = values_of(request, RANGE)
         return answer(values, shown.latency(await self._analytics.latency(question(values, caller))))
 
-    @describes(shapes.shares("UserShares", "users", "userId"), query=SHARES)
+    @describes(shapes.shares("UserShares", "users", "userId"), query=SHARES, **CONDITIONAL)
     async def users(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the users who spent most."""
         values = values_of(request, SHARES)
@@ -104,7 +104,7 @@ class AnalyticsApi:
         users = [shown.share("userId", row) for row in rows]
         return answer(values, {"timeRange": shown.time_range(time_range), "users": users})
 
-    @describes(shapes.shares("ProjectShares", "projects", "projectId"), query=SHARES)
+    @describes(shapes.shares("ProjectShares", "projects", "projectId"), query=SHARES, **CONDITIONAL)
     async def projects(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the projects that spent most."""
         values = values_of(request, SHARES)

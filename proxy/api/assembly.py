@@ -2,6 +2,7 @@
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
+from proxy.api.kept import KeptAnswers
 from proxy.api.routes import Api, Stores
 from proxy.api.routing import RoutingApi
 from proxy.auth.audit import AuditLog
@@ -32,6 +33,7 @@ def assemble(
     projects: Directory,
     planner: Planner,
     health: Health,
+    kept: KeptAnswers,
 ) -> Api:
     """Return the wired API."""
     stores = Stores(
@@ -46,6 +48,7 @@ def assemble(
         projects=projects,
         tenants=TenantStore(database),
         members=MemberStore(database),
+        kept=kept,
         default_project=config.identity.default_project,
     )
     return Api(stores, RoutingApi(config, planner, health, projects, policies), digest(admin_key))

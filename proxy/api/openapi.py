@@ -143,7 +143,7 @@ def _operation(row: Row) -> dict[str, Any]:
         "summary": summary.rstrip("."),
         "description": "\n\n".join(part for part in (summary, more, may) if part),
         "parameters": [*_parameters(row, about)],
-        "responses": {str(about.status): _answer(about), **_refusals(row, about)},
+        "responses": {str(about.status): _answer(about), **_unchanged(about), **_refusals(row, about)},
     }
     if row.public:
         operation["security"] = []
@@ -190,6 +190,13 @@ def _answer(about: Description) -> dict[str, Any]:
     if about.tells:
         answer["headers"] = {name: {"schema": TEXT} for name in about.tells}
     return answer
+
+
+def _unchanged(about: Description) -> dict[str, Any]:
+    if "If-None-Match" not in about.headers:
+        return {}
+    headers = {"ETag": {"schema": TEXT}}
+    return {"304": {"description": "It is what `If-None-Match` names.", "headers": headers}}
 
 
 def _refusals(row: Row, about: Description) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from proxy.api.bodies import document, json_answer, read_body
 from proxy.api.caller import Caller, not_found
 from proxy.api.names import is_identifier
 from proxy.api.parameters import read
-from proxy.api.shapes import OBJECT, describes
+from proxy.api.shapes import CONDITIONAL, OBJECT, describes
 from proxy.auth.audit import AuditLog
 from proxy.config import project
 from proxy.errors import InvalidRequest
@@ -39,7 +39,7 @@ class ProjectConfigs:
         self._store = store
         self._audit = audit
 
-    @describes(OBJECT, tells=("ETag",))
+    @describes(OBJECT, **CONDITIONAL)
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with the settings of a project, and with their version in `ETag`."""
         read(_query(request), {})

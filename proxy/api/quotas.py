@@ -20,7 +20,7 @@ from aiohttp import web
 from proxy.api.bodies import invalid, json_answer, members, read_body
 from proxy.api.caller import Caller
 from proxy.api.parameters import Parameter, integer, read, whole
-from proxy.api.shapes import BOOLEAN, INTEGER, MOMENT, NUMBER, TEXT, array, describes, nullable, obj
+from proxy.api.shapes import BOOLEAN, CONDITIONAL, INTEGER, MOMENT, NUMBER, TEXT, array, describes, nullable, obj
 from proxy.auth.audit import AuditLog
 from proxy.errors import InvalidRequest
 from proxy.quota.ledger import Ledger, QuotaRow
@@ -113,7 +113,7 @@ class Quotas:
         self._ledger = ledger
         self._audit = audit
 
-    @describes(_SHAPE, query=_CALLER, required=("userId", "projectId"))
+    @describes(_SHAPE, query=_CALLER, required=("userId", "projectId"), **CONDITIONAL)
     async def status(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one caller's quota; one never seen has the limits that it would get, and `exists: false`."""
         user_id, project_id = _user(read(_query(request), _CALLER))

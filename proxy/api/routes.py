@@ -10,7 +10,7 @@ with `Allow`, HEAD included: it must not reach a provider.
 Source: RFC 9110 sections 9.1, 15.5.6.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -20,9 +20,11 @@ from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
 from proxy.api.access import Access
 from proxy.api.analytics import AnalyticsApi
+from proxy.api.answering import Handler, is_conditional, kept_or_made, unless_known
 from proxy.api.caller import Caller
 from proxy.api.changes import Changes
 from proxy.api.dashboard import Dashboard
+from proxy.api.kept import KeptAnswers
 from proxy.api.keys import Keys
 from proxy.api.members import Members
 from proxy.api.openapi import OpenApi
@@ -46,7 +48,6 @@ from proxy.quota.ledger import Ledger
 from proxy.tenants.store import TenantStore
 from proxy.trace.store import TraceStore
 
-Handler = Callable[[web.BaseRequest, Mapping[str, str], Caller], Awaitable[web.Response]]
 PublicHandler = Callable[[web.BaseRequest], web.Response]
 
 _PREFIX = "/v1/"
@@ -63,6 +64,8 @@ class Endpoint:
     handler: Handler
     permission: Permission | None
     """`None`: whoever has a valid key."""
+    is_kept: bool = False
+    """Its answers are given again for a while; such a path has no arguments."""
     public: bool = False
 
 
@@ -92,6 +95,7 @@ class Stores:
     projects: Directory
     tenants: TenantStore
     members: MemberStore
+    kept: KeptAnswers
     default_project: str
     """That of requests which name none: it cannot be ended."""
 
@@ -111,6 +115,7 @@ class Api:
     def __init__(self, stores: Stores, routing: RoutingApi, admin_key_hash: bytes) -> None:
         self._access = Access(admin_key_hash, stores.keyring)
         self._dashboard = Dashboard()
+        self._kept = stores.kept
         of_traces, of_quotas = Traces(stores.traces), Quotas(stores.quotas, stores.audit)
         of_analytics = AnalyticsApi(stores.analytics, stores.rollup, stores.audit)
         of_keys, of_changes = Keys(stores.keys, stores.keyring, stores.audit), Changes(stores.audit)
@@ -122,19 +127,19 @@ class Api:
         self.table: tuple[Endpoint, ...] = (
             Endpoint("GET", "/v1/traces", of_traces.search, "traces:read"),
             Endpoint("GET", "/v1/traces/{traceId}", of_traces.get, "traces:read"),
-            Endpoint("GET", "/v1/quota/status", of_quotas.status, "quota:read"),
+            Endpoint("GET", "/v1/quota/status", of_quotas.status, "quota:read", is_kept=True),
             Endpoint("GET", "/v1/quota/top", of_quotas.top, "quota:read"),
             Endpoint("POST", "/v1/quota/update", of_quotas.update, "quota:write"),
             Endpoint("POST", "/v1/quota/reset", of_quotas.reset, "quota:write"),
-            Endpoint("GET", "/v1/analytics", of_analytics.usage, "analytics:read"),
-            Endpoint("GET", "/v1/analytics/top-expensive", of_analytics.top_expensive, "analytics:read"),
-            Endpoint("GET", "/v1/analytics/error-rate", of_analytics.error_rate, "analytics:read"),
-            Endpoint("GET", "/v1/analytics/series", of_analytics.series, "analytics:read"),
-            Endpoint("GET", "/v1/analytics/policy", of_analytics.policy, "analytics:read"),
-            Endpoint("GET", "/v1/analytics/cache", of_analytics.cache, "analytics:read"),
-            Endpoint("GET", "/v1/analytics/latency", of_analytics.latency, "analytics:read"),
-            Endpoint("GET", "/v1/analytics/users", of_analytics.users, "analytics:read"),
-            Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read"),
+            Endpoint("GET", "/v1/analytics", of_analytics.usage, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics/top-expensive", of_analytics.top_expensive, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics/error-rate", of_analytics.error_rate, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics/series", of_analytics.series, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics/policy", of_analytics.policy, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics/cache", of_analytics.cache, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics/latency", of_analytics.latency, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics/users", of_analytics.users, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read", is_kept=True),
             Endpoint("GET", "/v1/analytics/check", of_analytics.check, "analytics:rebuild"),
             Endpoint("POST", "/v1/analytics/rebuild", of_analytics.rebuild, "analytics:rebuild"),
             Endpoint("GET", "/v1/sidegate/whoami", of_changes.whoami, None),
@@ -206,10 +211,24 @@ class Api:
             caller = await self._access.identify(request.headers.getall("Authorization", []), request.remote)
             if route.endpoint.permission is not None:
                 caller.require(route.endpoint.permission)
-            return await route.endpoint.handler(request, route.arguments, caller)
+            return await self._answer(request, route.endpoint, route.arguments, caller)
         except DatabaseUnavailable as error:
             message = "PostgreSQL cannot be reached just now. What requests used is kept in the journal until it can."
             raise DatabaseUnavailable(message, retry_after_s=_RETRY_AFTER_S) from error
+
+    async def _answer(
+        self, request: web.BaseRequest, endpoint: Endpoint, arguments: Mapping[str, str], caller: Caller
+    ) -> web.Response:
+        if endpoint.method != "GET":
+            try:
+                return await endpoint.handler(request, arguments, caller)
+            finally:
+                self._kept.drop()
+        if endpoint.is_kept:
+            response = await kept_or_made(self._kept, endpoint.path, endpoint.handler, request, caller)
+        else:
+            response = await endpoint.handler(request, arguments, caller)
+        return unless_known(request, response) if is_conditional(endpoint.handler) else response
 
 
 def _index(table: tuple[Endpoint | PublicEndpoint, ...]) -> dict[str, tuple[Endpoint | PublicEndpoint, ...]]:

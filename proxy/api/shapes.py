@@ -82,6 +82,10 @@ class Description:
     media_type: str = "application/json"
 
 
+CONDITIONAL: Final[Mapping[str, Any]] = {"headers": ("If-None-Match",), "tells": ("ETag",)}
+"""What `describes` is told of an endpoint that says 304 to whoever has its answer already."""
+
+
 def describes(answer: Schema, **facts: Any) -> Callable[[_Handler], _Handler]:
     """Describe a handler."""
 

@@ -21,7 +21,7 @@ from aiohttp import web
 from proxy.api.caller import Caller
 from proxy.api.exports import FORMAT, streamed
 from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, one_of, read, text
-from proxy.api.shapes import BOOLEAN, INTEGER, MOMENT, NUMBER, TEXT, Schema, describes, nullable, obj, page
+from proxy.api.shapes import BOOLEAN, CONDITIONAL, INTEGER, MOMENT, NUMBER, TEXT, Schema, describes, nullable, obj, page
 from proxy.errors import InvalidRequest
 from proxy.exchange import Outcome
 from proxy.trace.store import TraceStore
@@ -86,7 +86,7 @@ class Traces:
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
-    @describes(_SHAPE)
+    @describes(_SHAPE, **CONDITIONAL)
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Answer with one trace. Takes no parameters."""
         read(_query(request), {})

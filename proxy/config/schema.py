@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator
 
+from proxy.config.api import Api as Api
 from proxy.config.auth import Auth as Auth
 from proxy.config.cache import Cache as Cache
 from proxy.config.names import did_you_mean, nearest
@@ -320,6 +321,7 @@ class Config(Section):
     tracing: Tracing = Tracing()
     identity: Identity = Identity()
     prices: Prices = Prices()
+    api: Api = Api()
     auth: Auth = Auth()
     projects: Projects = Projects()
     quota: Quota = Quota()

@@ -9,7 +9,8 @@ stored them, and then lets go what leases gave back: a record of a lease was jou
 Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; whoever asks decides.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from proxy.config.quota import Quota
-from proxy.db.pool import Database
+from proxy.db.pool import Connection, Database
 from proxy.journal.frames import Kind, Record
 
 _ACQUIRE = """
@@ -150,6 +151,8 @@ class Ledger:
         self.over_nanos = 0
         self.unknown = 0
         """Charges whose lease PostgreSQL did not know."""
+        self.changes = 0
+        """Times that a quota may have been changed from here, other than by the writer's transactions."""
 
     def follow(self, settings: Quota) -> None:
         """Take over a changed configuration."""
@@ -164,7 +167,7 @@ class Ledger:
         The same `lease_id` may be asked for again: it gets the same grant.
         """
         asked = (*need, *want, self._ttl, *self._defaults)
-        async with self._database.acquire() as connection:
+        async with self._changing(self._database.acquire()) as connection:
             row = await connection.fetchrow(_ACQUIRE, user_id, project_id, lease_id, self._holder, *asked)
         assert row is not None
         tokens, nanos, ttl_ms, *balance = row.values()
@@ -177,7 +180,7 @@ class Ledger:
 
     async def renew(self, lease_ids: Sequence[UUID]) -> Mapping[tuple[str, str], Balance]:
         """Keep leases alive; return how their callers stand. Raises DatabaseUnavailable."""
-        async with self._database.acquire() as connection:
+        async with self._changing(self._database.acquire()) as connection:
             rows = await connection.fetch(_RENEW, lease_ids, self._ttl)
         return {(row["user_id"], row["project_id"]): _balance(list(row.values())[2:]) for row in rows}
 
@@ -204,7 +207,7 @@ class Ledger:
 
     async def update(self, user_id: str, project_id: str, max_tokens: int | None, max_cost: Decimal | None) -> QuotaRow:
         """Set limits, of a caller never seen too; `None` leaves one as it is. Raises DatabaseUnavailable."""
-        async with self._database.transaction() as connection:
+        async with self._changing(self._database.transaction()) as connection:
             await connection.execute(_MAKE, user_id, project_id, *self._defaults)
             await connection.execute(_LOCK, user_id, project_id)
             await connection.execute(_UPDATE, user_id, project_id, max_tokens, max_cost)
@@ -212,7 +215,7 @@ class Ledger:
 
     async def reset(self, user_id: str, project_id: str) -> QuotaRow | None:
         """Begin a new window now; `None` for a caller never seen. Raises DatabaseUnavailable."""
-        async with self._database.transaction() as connection:
+        async with self._changing(self._database.transaction()) as connection:
             if not await connection.fetchval(_LOCK, user_id, project_id):
                 return None
             await connection.execute(_RESET, user_id, project_id)
@@ -225,13 +228,22 @@ class Ledger:
 
     async def reconcile(self, grace_s: float) -> int:
         """Free what replicas that are gone for good still hold; return the number of leases. Raises as above."""
-        async with self._database.transaction() as connection:
+        async with self._changing(self._database.transaction()) as connection:
             return int(await connection.fetchval(_RECONCILE, timedelta(seconds=grace_s)))
 
     async def maintain(self) -> None:
         """Forget closed leases that no journal can mention any more."""
         async with self._database.transaction() as connection:
             await connection.execute(_FORGET, _KEPT_DAYS)
+
+    @asynccontextmanager
+    async def _changing(self, connected: AbstractAsyncContextManager[Connection]) -> AsyncIterator[Connection]:
+        """Count a change once it is over; one that failed too, as PostgreSQL may have made it all the same."""
+        try:
+            async with connected as connection:
+                yield connection
+        finally:
+            self.changes += 1
 
     async def _unseen(self, user_id: str, project_id: str) -> QuotaRow:
         """Make the quota, look at it, and leave no trace of it."""

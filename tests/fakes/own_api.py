@@ -8,6 +8,7 @@ from aiohttp import web
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
+from proxy.api.kept import KeptAnswers
 from proxy.api.routes import Api, Stores
 from proxy.api.routing import RoutingApi
 from proxy.auth.audit import AuditLog
@@ -69,6 +70,7 @@ def stores(database: Database, quota: schema.Quota | None = None, auth: schema.A
         projects=Projects(),  # type: ignore[arg-type]
         tenants=TenantStore(database),
         members=MemberStore(database),
+        kept=KeptAnswers(schema.Api(cache_s=0), tuple),
         default_project="default-project",
     )
 

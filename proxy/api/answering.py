@@ -1,0 +1,58 @@
+"""From an endpoint to its answer: what was kept is given again, and a client that has it already is told so.
+
+An answer depends on nothing but the path, the parameters and the project that the caller is held to; that the caller's
+role allows it is asked before, every time. Any change through our own API drops all that was kept, whatever came of it.
+
+An `ETag` is a hash of the body, but where the handler knows a version. `Cache-Control: no-store` stays: figures and
+traces do not belong on the disk of a browser; a client that holds them itself can still ask whether they are the same.
+
+Source: RFC 9110 sections 8.8.3 (ETag), 13.1.2 (If-None-Match), 15.4.5 (304).
+"""
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from proxy.api.caller import Caller
+from proxy.api.kept import Asked, KeptAnswer, KeptAnswers
+
+IF_NONE_MATCH: Final = "If-None-Match"
+_TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
+
+Handler = Callable[[web.BaseRequest, Mapping[str, str], Caller], Awaitable[web.Response]]
+
+
+async def kept_or_made(
+    kept: KeptAnswers, path: str, handler: Handler, request: web.BaseRequest, caller: Caller
+) -> web.Response:
+    """Return a kept answer to the same question of somebody who sees as far, or let the handler make one."""
+    query = request.raw_path.partition("?")[2]
+    parameters = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+    asked = Asked(path, caller.project_id, tuple(sorted(parameters)))
+    if (found := kept.find(asked)) is not None:
+        return web.Response(body=found.body, headers=found.headers)
+    since = kept.now()
+    response = await handler(request, {}, caller)
+    if response.status == 200 and isinstance(response.body, bytes):
+        kept.keep(asked, since, KeptAnswer(tuple(response.headers.items()), response.body))
+    return response
+
+
+def is_conditional(handler: Any) -> bool:
+    """Tell whether an endpoint says that it looks at `If-None-Match`."""
+    return IF_NONE_MATCH in handler.description.headers
+
+
+def unless_known(request: web.BaseRequest, response: web.Response) -> web.Response:
+    """Return an answer with its `ETag`; 304 in its place if the client has named it."""
+    if response.status != 200 or not isinstance(response.body, bytes):
+        return response
+    tag = response.headers.setdefault("ETag", f'"{hashlib.blake2b(response.body, digest_size=12).hexdigest()}"')
+    known = ", ".join(request.headers.getall(IF_NONE_MATCH, ())).strip()
+    if known != "*" and tag not in _TAG.findall(known):
+        return response
+    return web.Response(status=304, headers={"ETag": tag, "Cache-Control": response.headers["Cache-Control"]})
