@@ -4,19 +4,21 @@
             -> not whole: too large, too slow, not readable: it passes on as it comes, unchecked, from its beginning
 
 Everything is metered while it comes, so that whoever is cancelled in the middle settles what was used by then. An
-answer that is passed on is metered once more (`Attempt.collected`).
+answer that is passed on is metered once more (`Attempt.collected`). A compressed one is read without its encoding and
+passed on with it: clients and providers agree on gzip by themselves. What it decodes to has the bounds of what came.
 
 Failure mode: a provider that breaks off leaves a broken answer, which fails again where it failed when it is passed on.
 """
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, UpstreamReply, first_values
+from proxy.openai.decoding import Decoder, supported
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
 from proxy.openai.response import inspect_document
@@ -26,6 +28,7 @@ from proxy.routing.checks import Weakness
 
 Unchecked = Literal["unreadable", "too_large", "too_slow", "memory", "quota"]
 _EVENTS: Final = b"text/event-stream"
+_DECODED_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,10 @@ class _Reading:
         self._allowance = allowance
         self._size = 0
         self._is_events = kind == _EVENTS
-        is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
+        encoding = fields.get(b"content-encoding", b"identity").strip().lower()
+        self._decoder = Decoder(encoding, _DECODED_BYTES) if supported(encoding) else None
+        self._decoded_size = 0
+        is_plain = self._decoder is not None or encoding in (b"", b"identity")
         self._is_readable = is_plain and (self._is_events or kind == b"application/json")
         self._said = SaidReader(dialect)
         self._whole_said: tuple[Said, ...] | None = None
@@ -168,15 +174,15 @@ class _Reading:
             if (obstacle := self._take(piece)) is not None:
                 return obstacle
             if self._is_events:
-                for event in self._reader.feed(piece):
-                    self._observe(event)
+                if (obstacle := self._events(piece)) is not None:
+                    return obstacle
                 if not await self._is_covered():
                     return "quota"
                 if self._meter.terminated:
                     return await self._rest()
         if not self._is_events:
-            self._whole()
-        elif (rest := self._reader.flush()) is not None:
+            return self._whole()
+        if (rest := self._reader.flush()) is not None:
             self._observe(rest)
         self._meter.terminated = self._meter.terminated or self._observer.all_finished
         return None
@@ -194,6 +200,25 @@ class _Reading:
         if self._size > self._bounds.answer_bytes:
             return "too_large"
         return None if self._hold(len(piece)) else "memory"
+
+    def _plain(self, piece: bytes) -> Iterable[bytes]:
+        return (piece,) if self._decoder is None else self._decoder.feed(piece)
+
+    def _take_decoded(self, plain: bytes) -> Unchecked | None:
+        if self._decoder is None:
+            return None
+        self._decoded_size += len(plain)
+        if self._decoded_size > self._bounds.answer_bytes:
+            return "too_large"
+        return None if self._hold(len(plain)) else "memory"
+
+    def _events(self, piece: bytes) -> Unchecked | None:
+        for plain in self._plain(piece):
+            if (obstacle := self._take_decoded(plain)) is not None:
+                return obstacle
+            for event in self._reader.feed(plain):
+                self._observe(event)
+        return None
 
     def _observe(self, event: Event) -> None:
         document = self._observer.observe(event)
@@ -215,9 +240,15 @@ class _Reading:
             pass
         return None
 
-    def _whole(self) -> None:
-        document = load_object(b"".join(self.pieces))
+    def _whole(self) -> Unchecked | None:
+        decoded: list[bytes] = []
+        for plain in self._plain(b"".join(self.pieces)):
+            if (obstacle := self._take_decoded(plain)) is not None:
+                return obstacle
+            decoded.append(plain)
+        document = load_object(b"".join(decoded))
         inspect_document(self._dialect, document, self._meter)
         if document is None:
             self._meter.stream_error = "invalid_json"
         self._whole_said = said_whole(self._dialect, document)
+        return None

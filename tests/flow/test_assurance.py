@@ -1,6 +1,7 @@
 """Weak and disputed answers before the real proxy: the promised calls, one answer, and every call is paid for."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -313,6 +314,40 @@ async def test_review_when_it_fails_then_the_answer_is_delivered_unchecked(
 
 
 COMPLEX = {"messages": [{"role": "user", "content": "Prove it step by step: ```x```"}]}
+async def test_review_when_the_answer_holds_a_secret_then_no_other_provider_gets_it(ask: Asker) -> None:
+    cast = Cast(a0=[Line(f"Take {HIGH} for it.")])
+    reply = await ask(cast, "reviews", SECOND_OPINION)
+    assert (reply.status, reply.value("x-sidegate-cross-check")) == (200, "unchecked; because=policy")
+    assert HIGH.encode() not in reply.body
+    ask.trace(reply, cast)
+
+
+async def test_review_when_it_was_late_and_the_answer_is_blocked_then_it_is_charged(
+    ask: Asker, assured: Sidegate
+) -> None:
+    cast = Cast(a0=[Line("Run dd if=/dev/zero of=/dev/sda bs=1M")], b0=[Line(steps=(SILENCE,))])
+    reply = await ask(cast, "forbids", SECOND_OPINION)
+    assert reply.status == 400
+    answer, review = assured.trace(reply.trace_id)["llmCalls"]
+    assert (review["check"], review["usageSource"], review["cost"] > 0) == ("late", "estimated", True)
+    assert answer["usageSource"] == "provider"
+
+
+async def test_judged_answers_when_compressed_then_they_are_read_and_pass_as_they_came(ask: Asker) -> None:
+    def zipped(line: Line) -> Line:
+        body = gzip.compress(b"".join(chat({"model": "m"}, line).pieces))
+        return Line(steps=(whole(body, "Content-Encoding: gzip"),))
+
+    cast = Cast(a0=[zipped(Line(""))], a1=[zipped(GOOD)], a2=[zipped(accept())])
+    reply = await ask(cast, "both", SECOND_OPINION, "Accept-Encoding: gzip")
+    assert (reply.value("x-sidegate-escalated"), reply.value("x-sidegate-cross-check")) == (
+        "L0>L1; because=empty",
+        "agreed",
+    )
+    assert reply.value("content-encoding") == "gzip"
+    assert json.loads(gzip.decompress(reply.body))["choices"][0]["message"]["content"] == GOOD.text
+
+
 
 
 @pytest.mark.parametrize(

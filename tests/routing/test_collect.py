@@ -1,6 +1,7 @@
 """An answer read whole and passed on: the same bytes for every cut, metered, within every bound."""
 
 import asyncio
+import gzip
 import time
 from itertools import pairwise
 
@@ -34,8 +35,11 @@ def bounds(**more) -> Bounds:
     return Bounds(**{**settings, **more})
 
 
-async def collected(steps, kind=STREAM, dialect="chat", hold=lambda _size: True, allowance=None, **more):
-    reply = Reply(steps, (kind,))
+GZIP = (b"Content-Encoding", b"gzip")
+
+
+async def collected(steps, *kinds, dialect="chat", hold=lambda _size: True, allowance=None, **more):
+    reply = Reply(steps, kinds or (STREAM,))
     attempt = Attempt(0, Candidate("u", "m"), 0.0, sent=True)
     answer = await collect(reply, attempt, dialect, bounds(**more), hold=hold, allowance=allowance)
     return answer, reply
@@ -73,7 +77,7 @@ def test_stream_when_cut_anywhere_then_it_says_the_same_and_passes_byte_for_byte
 @pytest.mark.parametrize("dialect", ["chat", "responses"])
 async def test_document_when_whole_then_it_is_read_and_passes(dialect):
     body = whole(dialect)
-    answer, reply = await collected([body[:9], body[9:]], JSON, dialect)
+    answer, reply = await collected([body[:9], body[9:]], JSON, dialect=dialect)
     assert (answer.said[0].text, answer.weakness, reply.closed) == (TEXT, None, True)
     assert answer.attempt.ended is not None
     assert await passed_on(answer) == body
@@ -126,10 +130,29 @@ async def test_answer_when_it_is_slow_then_nothing_is_lost():
     assert await passed_on(answer) == body
 
 
-@pytest.mark.parametrize("kind", [(b"Content-Type", b"text/plain"), (b"Content-Encoding", b"gzip")])
+@pytest.mark.parametrize("kind", [(b"Content-Type", b"text/plain"), (b"Content-Encoding", b"br")])
 async def test_answer_when_nobody_can_read_it_then_it_passes_untouched(kind):
     answer, reply = await collected([b"hi"], kind)
     assert (answer.unchecked, reply.closed, await passed_on(answer)) == ("unreadable", False, b"hi")
+
+
+@pytest.mark.parametrize("kind", [JSON, STREAM], ids=["whole", "stream"])
+async def test_answer_when_it_is_compressed_then_it_is_read_and_passes_compressed(kind):
+    body = gzip.compress(whole() if kind is JSON else streamed())
+    answer, reply = await collected(pieces_of(body, [1, 20, 90]), kind, GZIP)
+    assert (answer.unchecked, answer.weakness, answer.said[0].text) == (None, None, TEXT)
+    assert (answer.attempt.meter.usage.output_tokens, reply.closed) == (20, True)
+    assert await passed_on(answer) == body
+
+
+@pytest.mark.parametrize("kind", [JSON, STREAM], ids=["whole", "stream"])
+async def test_answer_when_it_hides_too_much_then_it_passes_unchecked(kind):
+    body = gzip.compress(b'{"x":"' + b"\n" * 50_000_000)
+    held = []
+    answer, _ = await collected([body], kind, GZIP, hold=lambda size: held.append(size) is None)
+    assert answer.unchecked == "too_large"
+    assert sum(held) <= len(body) + 200_000
+    assert await passed_on(answer) == body
 
 
 async def test_stream_when_it_stays_open_after_its_end_then_it_is_not_waited_for():
