@@ -244,8 +244,12 @@ class _Run:
         """Tell the client as much as it can still be told."""
         x, answer, downstream = self._x, self._answer, self._downstream
         x.error = x.error or error
-        if isinstance(error, PolicyViolation | PolicyUnavailable) and x.attempts and x.attempts[-1].headers_at is None:
-            x.attempts[-1].withdrawn = True
+        if (
+            isinstance(error, PolicyViolation | PolicyUnavailable)
+            and (asked := x.answering)
+            and asked.headers_at is None
+        ):
+            asked.withdrawn = True
         try:
             if isinstance(error, ClientDisconnected):
                 downstream.cut()

@@ -34,6 +34,7 @@ PROJECTS: dict[str, Any] = {
     "poor": {"features": {"enableAutoEscalate": True}, "quota": {"maxCostDaily": 0.002}},
     "reviews": {"features": {"enableCrossCheck": True}},
     "both": {"features": {"enableCrossCheck": True, "enableAutoEscalate": True}},
+    "forbids": {"features": {"enableCrossCheck": True}, "security": {"outputActions": {"command": "block"}}},
 }
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 FORM = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": SCHEMA}}
