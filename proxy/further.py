@@ -6,7 +6,7 @@ what was spent by then. What is held in memory counts with the bodies of request
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -40,10 +40,19 @@ class Means(Protocol):
 
 
 class Further:
-    """The answers of one exchange. `allowance`: tells what the stream of the last attempt may still generate."""
+    """The answers of one exchange.
+
+    `allowance`: tells what the stream of the last attempt may still generate. `may_quote`: asked before texts of an
+    answer go to another provider, which the policy has only seen in one direction.
+    """
 
     def __init__(
-        self, x: Exchange, means: Means, outgoing: Outgoing, allowance: Callable[[], Allowance | None]
+        self,
+        x: Exchange,
+        means: Means,
+        outgoing: Outgoing,
+        allowance: Callable[[], Allowance | None],
+        may_quote: Callable[[Sequence[str]], Awaitable[bool]],
     ) -> None:
         assert x.plan is not None
         self.plan: RoutePlan = x.plan
@@ -52,6 +61,7 @@ class Further:
         self.settings: Routing = means.config.routing
         self.prepare: Prepare = outgoing.prepare
         self._x = x
+        self.may_quote = may_quote
         self._with = means
         self._outgoing = outgoing
         self._allowance = allowance

@@ -340,7 +340,8 @@ class _Run:
         x, features = self._x, self._project.features
         asked = read_hints(x.inbound.fields).cross_check
         is_reviewed = plan.complexity == "high" if asked is None else asked
-        self._further = Further(x, self._with, self._outgoing, self._allowance)
+        assert self._screening is not None
+        self._further = Further(x, self._with, self._outgoing, self._allowance, self._screening.may_quote)
         assurance = Assurance(self._further, features, is_reviewed=is_reviewed)
         reply, x.answered = await assurance.settle_on(reply)
         x.judgement = assurance.judgement

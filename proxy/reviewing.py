@@ -18,7 +18,7 @@ from proxy.exchange import Attempt, ParsedRequest
 from proxy.further import Further
 from proxy.routing.collect import Collected
 from proxy.routing.crosscheck import NoOpinion, others
-from proxy.routing.review import Question, Verdict, review_of, verdict_of
+from proxy.routing.review import Question, Verdict, quoted, review_of, verdict_of
 
 _SCHEMAS: Final = "json_schema"
 
@@ -60,6 +60,8 @@ class Reviewing:
         if further.is_late:
             return "deadline"
         question = Question(further.dialect, further.document(), answer.said, objection)
+        if not await further.may_quote(quoted(question)):
+            return "policy"
         reviewers = [_as_reviewer(one) for one in candidates]
         affordable = [one for one in reviewers if further.can_pay(one, self._request(question, one))]
         if not affordable:

@@ -11,7 +11,7 @@ The log names the kind of failure and where it happened, but no message: that co
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -87,6 +87,21 @@ class Screening:
         except Exception as error:
             self._fault(error)
             return text
+
+    async def may_quote(self, texts: Sequence[str]) -> bool:
+        """Tell whether texts of an answer may be sent to another provider: nothing in them is blocked or masked.
+
+        Notes nothing: no client has said them. Raises PolicyUnavailable.
+        """
+        if not self.policy.scan_prompts:
+            return True
+        try:
+            work = partial(scan, self.policy, list(texts), self._settings.nested_bytes)
+            scanned = await self._apart(sum(map(len, texts)), work)
+        except Exception as error:
+            self._fault(error)
+            return True
+        return scanned.blocked is None and not scanned.sent
 
     def missed(self, place: str, reason: str) -> None:
         """Note a part of the request that no text can be read from. Raises PolicyViolation where it may not pass."""

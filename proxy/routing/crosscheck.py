@@ -21,7 +21,9 @@ from proxy.routing.escalate import rank_of
 from proxy.routing.review import Verdict
 
 Result = Literal["agreed", "arbitrated", "disputed", "unchecked"]
-NoOpinion = Literal["no_other_model", "deadline", "max_cost", "quota", "memory", "failed", "late", "unreadable"]
+NoOpinion = Literal[
+    "no_other_model", "deadline", "max_cost", "quota", "memory", "policy", "failed", "late", "unreadable"
+]
 _ABOVE_ALL: Final = 100
 
 

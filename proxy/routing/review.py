@@ -5,7 +5,8 @@ and after them the answer in question. It asks for JSON by a strict schema where
 tolerantly all the same: a fence, a word around it, another spelling.
 
 Rule of the file: pure. What is sent was the client's and passed phase 3; what was answered is quoted as JSON, as
-material. Requests whose messages are kept by the provider (`previous_response_id` ...) cannot be reviewed.
+material, once the policy has judged it as it does a prompt (`quoted`). Requests whose messages are kept by the provider
+(`previous_response_id` ...) cannot be reviewed.
 
 Source: OpenAI API reference: structured outputs of chat completions and responses.
 """
@@ -106,6 +107,12 @@ def review_of(question: Question, model: str | None, *, knows_schemas: bool, out
     )
 
 
+def quoted(question: Question) -> list[str]:
+    """Return the texts of a review that its client has not sent, so that phase 3 has not seen them."""
+    texts = [text for said in question.said for text in (said.text, *_of_calls(said))]
+    return texts if question.objection is None else [*texts, question.objection.reason]
+
+
 def verdict_of(choices: Sequence[Said]) -> Verdict | None:
     """Return the verdict in an answer; `None` if it has none that can be read."""
     text = choices[0].text if choices else ""
@@ -132,6 +139,10 @@ def _json(material: Mapping[str, Any]) -> str:
         return orjson.dumps(material).decode()
     except TypeError:  # half a surrogate pair
         return dump_exact(material).decode()
+
+
+def _of_calls(said: Said) -> list[str]:
+    return [text for call in said.calls for text in (call.name, call.arguments)]
 
 
 def _quoted(said: Said) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from openai import AsyncOpenAI
 
-from tests.fakes.cast import Cast, Line, accept, reject
+from tests.fakes.cast import Cast, Line, accept, chat, reject
 from tests.fakes.judge import eventually
 from tests.fakes.provider import Provider
 from tests.fakes.sidegate import Sidegate
@@ -314,7 +314,6 @@ async def test_review_when_it_fails_then_the_answer_is_delivered_unchecked(
     assert reply.value("x-sidegate-cross-check") == f"unchecked; because={because}"
 
 
-COMPLEX = {"messages": [{"role": "user", "content": "Prove it step by step: ```x```"}]}
 async def test_review_when_the_answer_holds_a_secret_then_no_other_provider_gets_it(ask: Asker) -> None:
     cast = Cast(a0=[Line(f"Take {HIGH} for it.")])
     reply = await ask(cast, "reviews", SECOND_OPINION)
@@ -349,6 +348,7 @@ async def test_judged_answers_when_compressed_then_they_are_read_and_pass_as_the
     assert json.loads(gzip.decompress(reply.body))["choices"][0]["message"]["content"] == GOOD.text
 
 
+COMPLEX = {"messages": [{"role": "user", "content": "Prove it step by step: ```x```"}]}
 
 
 @pytest.mark.parametrize(
