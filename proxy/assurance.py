@@ -10,6 +10,7 @@ Failure mode: nothing here takes an answer away. What cannot be checked, or aske
 """
 
 import asyncio
+import time
 from typing import Final
 
 from proxy.candidates import Judgement, RoutePlan
@@ -70,6 +71,9 @@ class Assurance:
             return "max_cost"
         try:
             return await further.ask(candidates, "escalate", further.prepare) or "no_answer"
+        except TimeoutError:
+            further.attempts[-1].failure, further.attempts[-1].ended = "late", time.monotonic()
+            return "deadline"
         except QuotaExceeded:
             return "quota"
         except ProxyError:

@@ -5,6 +5,7 @@ before it is made, and is an attempt of its own: a client that leaves, or a proc
 what was spent by then. What is held in memory counts with the bodies of requests (`limits.buffered_bytes`).
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -60,8 +61,8 @@ class Further:
         self.dialect: Dialect = x.inbound.operation.dialect
         self.settings: Routing = means.config.routing
         self.prepare: Prepare = outgoing.prepare
-        self._x = x
         self.may_quote = may_quote
+        self._x = x
         self._with = means
         self._outgoing = outgoing
         self._allowance = allowance
@@ -82,11 +83,16 @@ class Further:
     async def ask(
         self, candidates: Sequence[Candidate], why: str, prepare: Prepare, *, is_single: bool = False
     ) -> UpstreamReply | None:
-        """Return the head of a further answer; `None` for one that says no. Raises as `Dispatcher.ask`."""
-        plan = replace(self.plan, candidates=tuple(candidates))
-        reply = await self._with.dispatcher.ask(
-            plan, self.attempts, self._outgoing.send, prepare, late_at=self._late_at, why=why, is_single=is_single
-        )
+        """Return the head of a further answer; `None` for one that says no.
+
+        The client has waited for an answer that is here already, so the deadline ends this wait, too. Raises as
+        `Dispatcher.ask`, and TimeoutError.
+        """
+        plan, late_at = replace(self.plan, candidates=tuple(candidates)), self._late_at
+        async with asyncio.timeout(max(late_at - time.monotonic(), 0)):
+            reply = await self._with.dispatcher.ask(
+                plan, self.attempts, self._outgoing.send, prepare, late_at=late_at, why=why, is_single=is_single
+            )
         if reply.status == 200:
             return reply
         reply.close()
