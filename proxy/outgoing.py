@@ -61,13 +61,14 @@ class Sender(Protocol):
 class Outgoing:
     """The way out of one exchange. `body`: what phase 2 has left of the client's."""
 
-    __slots__ = ("_settling", "_with", "_x", "body")
+    __slots__ = ("_lowered_to", "_settling", "_with", "_x", "body")
 
     def __init__(self, x: Exchange, means: Means, settling: Settling) -> None:
         self._x = x
         self._with = means
         self._settling = settling
         self.body: Body = None
+        self._lowered_to: int | None = None
 
     async def reserve(self) -> None:
         """Phase 5: hold what the first attempt may cost at most, or as much as is left and a useful answer needs."""
@@ -83,6 +84,7 @@ class Outgoing:
             return
         held = quotas.reserve_now(x.principal, bound)
         self._settling.reservation = held = await quotas.reserve(x.principal, bound) if held is None else held
+        self._lowered_to = held.bound.output_tokens if held.is_lowered else None
         x.hold = held.held()
         held.extended = self._settling.extended
 
@@ -110,20 +112,25 @@ class Outgoing:
         return sum(settling.charge_of(one, settling.bound).cost_nanos for one in self._x.attempts)
 
     async def prepare(self, attempt: Attempt) -> bool:
-        """Cover a further attempt; False if nothing is left for it."""
-        held, bound = self._settling.reservation, self._settling.bound
-        if held is None or bound is None:
-            return True
+        """Cover a further attempt; False if nothing is left for it, or all together might cost more than they may."""
+        settling, most = self._settling, self._x.plan.max_cost_nanos if self._x.plan is not None else None
+        held, bound = settling.reservation, settling.bound
         wanted = self._bound_of(attempt.candidate, attempt.request or self._x.request)
-        if wanted is None:
+        if held is None or wanted is None:
             return True
         earlier = self._x.attempts[: attempt.index]
         earlier[-1].bound = bound
-        charges = [self._settling.charge_of(one, bound) for one in earlier]
-        if held.is_lowered and wanted.output_tokens > bound.output_tokens:
-            wanted = replace(wanted, output_tokens=bound.output_tokens, is_capped=True)
+        charges = [settling.charge_of(one, bound) for one in earlier]
+        if self._lowered_to is not None and wanted.output_tokens > self._lowered_to:
+            wanted = replace(wanted, output_tokens=self._lowered_to, is_capped=True)
+        nanos = sum(charge.cost_nanos for charge in charges)
+        if most is not None and nanos + wanted.cost_nanos > most:
+            return False
+        if bound is None:  # no quota: nothing to cover, but what was spent goes on record before more is
+            settling.write_intent()
+            return True
         tokens = sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in charges)
-        return await held.cover(wanted, tokens, sum(charge.cost_nanos for charge in charges))
+        return await held.cover(wanted, tokens, nanos)
 
     def _bound_of(self, candidate: Candidate, request: ParsedRequest | None) -> Bound | None:
         """Return the most that a request may use and cost at a candidate."""

@@ -106,8 +106,19 @@ class Settling:
         """Put on record what is about to be sent. Raises JournalUnavailable."""
         x = self._x
         self._head = record.begin(x, tracing=self._with.config.tracing.enabled)
-        self._intent = self._without_credentials(record.intent(x, self._head, self.total))
+        self._intent = self._without_credentials(record.intent(x, self._head, self.total, self._spent()))
         self._with.journal.append_intent(self._key, self._intent)
+
+    def _spent(self) -> Charge | None:
+        """Return what the attempts before the last one cost, where no reservation holds it."""
+        if len(self._x.attempts) < 2 or self.total is not None:
+            return None
+        charges = [self.charge_of(one, None) for one in self._x.attempts[:-1]]
+        usage = Usage(
+            input_tokens=sum(one.usage.input_tokens for one in charges),
+            output_tokens=sum(one.usage.output_tokens for one in charges),
+        )
+        return Charge(usage, "estimated", sum(one.cost_nanos for one in charges), priced=True)
 
     def end_session(self, attempt: Attempt) -> None:
         """Settle a websocket session that was closed in good order."""

@@ -6,17 +6,19 @@ from dataclasses import replace
 import pytest
 
 from proxy.config.schema import Config, Limits, Prices
-from proxy.exchange import Attempt, Candidate, Exchange, Inbound, RoutePlan, Usage
+from proxy.exchange import Attempt, Candidate, Charge, Exchange, Inbound, RoutePlan, Usage
 from proxy.holds import Bound
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
 from proxy.outgoing import Outgoing
 from proxy.settling import Settling
+from proxy.trace import record
 from proxy.trace.record import trace_id
 from proxy.upstream.pricing import load as load_prices
 from tests.quota.replica import ALICE, replicas
 
 PATH = "/v1/chat/completions"
+OPERATION = match("POST", PATH, False)
 TABLE = load_prices(None, Prices())
 BODY = b'{"model":"auto","max_tokens":100,"messages":[{"role":"user","content":"hello"}]}'
 
@@ -29,10 +31,9 @@ class Scene:
         self.provider, self.prices, self.quotas, self.journal = self, TABLE, replica.quotas, self
         self.secrets, self.tracer = (), None
         self.sent, self.intents = [], []
-        operation = match("POST", PATH, False)
-        inbound = Inbound("POST", PATH, PATH, (), {}, operation, None, len(body), True)
+        inbound = Inbound("POST", PATH, PATH, (), {}, OPERATION, None, len(body), True)
         self.x = Exchange(trace_id(1_780_000_000_000), 1_780_000_000_000, 0.0, inbound, principal=ALICE)
-        self.x.request = parse_json(body, operation, limits=Limits(), force_stream_usage=True)
+        self.x.request = parse_json(body, OPERATION, limits=Limits(), force_stream_usage=True)
         self.x.plan = RoutePlan(candidates, "test", is_managed=True)
         self.settling = Settling(self.x, self, None)
         self.outgoing = Outgoing(self.x, self, self.settling)
@@ -149,3 +150,39 @@ async def test_quotas_when_switched_off_then_every_attempt_may_be_made(replica):
     await scene.outgoing.reserve()
     scene.attempt(sent=True, failure="ambiguous")
     assert await scene.outgoing.prepare(scene.attempt())
+    (intent,) = scene.intents
+    orphan = json.loads(
+        record.interrupted(json.dumps(intent).encode(), lambda *_: Charge(Usage(5), "estimated", 7, True))
+    )
+    first = scene.settling.charge_of(scene.x.attempts[0], None)
+    assert first.cost_nanos > 0
+    assert orphan["total_cost"] == f"{(first.cost_nanos + 7) / 1e9:.9f}", "who dies in the second call has made two"
+
+
+async def test_maximum_when_lowered_for_the_quota_then_a_review_in_between_does_not_lower_it_further(replica):
+    open_end = b'{"model":"auto","messages":[]}'
+    scene = Scene(replica, CHEAP, CHEAP, CHEAP, body=open_end)
+    await scene.outgoing.reserve()
+    assert scene.held.is_lowered
+    lowered = scene.held.bound.output_tokens
+    for one in range(2):
+        scene.attempt(sent=True).meter.usage = Usage(1, 1)
+        following = scene.attempt()
+        following.request = (
+            scene.x.request if one else parse_json(BODY, OPERATION, limits=Limits(), force_stream_usage=True)
+        )
+        assert await scene.outgoing.prepare(following)
+        assert scene.held.bound.output_tokens == (lowered if one else 100)
+        scene.x.attempts.pop()
+
+
+async def test_further_attempt_when_all_together_might_cost_too_much_then_it_may_not_be_made(replica):
+    scene = Scene(replica, CHEAP, DEAR)
+    await scene.outgoing.reserve()
+    first, second = scene.held.bound.cost_nanos, scene.outgoing.cost_of(DEAR, scene.x.request)
+    scene.attempt(sent=True, failure="ambiguous")
+    following = scene.attempt()
+    scene.x.plan.max_cost_nanos = first + second - 1
+    assert not await scene.outgoing.prepare(following)
+    scene.x.plan.max_cost_nanos = first + second
+    assert await scene.outgoing.prepare(following)

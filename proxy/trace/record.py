@@ -83,22 +83,25 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
     return document
 
 
-def intent(x: Exchange, head: Document, bound: Bound | None = None) -> bytes:
+def intent(x: Exchange, head: Document, bound: Bound | None = None, spent: Charge | None = None) -> bytes:
     """Return what must be known if this process dies before `final`: written before a provider is asked.
 
-    `bound`: what is reserved, and so what it will be charged then; `None` where no quota applies.
+    `bound`: what is reserved, and so what it will be charged then; `None` where no quota applies: then `spent` is what
+    attempts before this one cost.
     """
     candidate = x.attempts[-1].candidate if x.attempts else _first_candidate(x)
-    return encode(
-        {
-            **head,
-            "candidate": None if candidate is None else [candidate.upstream, bounded(candidate.model, NAME)],
-            "billable": x.inbound.operation.billable,
-            "input_text_bytes": text_bound(x.request) if x.request and bound is None else 0,
-            "quota": quota_of(x.hold),
-            "reserved": None if bound is None else [bound.input_tokens, bound.output_tokens, bound.cost_nanos],
-        }
-    )
+    request = (x.attempts[-1].request if x.attempts else None) or x.request
+    document = {
+        **head,
+        "candidate": None if candidate is None else [candidate.upstream, bounded(candidate.model, NAME)],
+        "billable": x.inbound.operation.billable,
+        "input_text_bytes": text_bound(request) if request and bound is None else 0,
+        "quota": quota_of(x.hold),
+        "reserved": None if bound is None else [bound.input_tokens, bound.output_tokens, bound.cost_nanos],
+    }
+    if spent is not None:
+        document["spent"] = [spent.usage.input_tokens, spent.usage.output_tokens, spent.cost_nanos]
+    return encode(document)
 
 
 def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) -> bytes:
@@ -152,11 +155,13 @@ def interrupted(
     where nothing was; never with nothing. `settled`: its leases were charged already, so, together with `estimate`.
     """
     document: dict[str, Any] = orjson.loads(intent_body)
-    reserved = document.pop("reserved")
+    reserved, spent = document.pop("reserved"), document.pop("spent", None)
     if settled is not None:
         document["quota"] = quota_of(settled)
     elif reserved is not None:
         estimate = _as_reserved(*reserved)
+    elif spent is not None:
+        estimate = _beside(estimate, *spent)
     billable = document.pop("billable")
     text_bytes = document.pop("input_text_bytes")
     upstream, model = document.pop("candidate") or (None, None)
@@ -187,6 +192,17 @@ def quota_of(hold: Hold | None) -> Document | None:
 def _as_reserved(input_tokens: int, output_tokens: int, nanos: int) -> Estimate:
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
     return lambda _model, _text_bytes: Charge(usage, "estimated", nanos, priced=True)
+
+
+def _beside(estimate: Estimate, input_tokens: int, output_tokens: int, nanos: int) -> Estimate:
+    """Return an estimate of the last attempt with what those before it cost."""
+
+    def both(model: str | None, text_bytes: int) -> Charge:
+        last = estimate(model, text_bytes)
+        usage = Usage(last.usage.input_tokens + input_tokens, last.usage.output_tokens + output_tokens)
+        return Charge(usage, "estimated", last.cost_nanos + nanos, last.priced)
+
+    return both
 
 
 def content(x: Exchange, mode: Literal["redacted", "full"]) -> bytes | None:
