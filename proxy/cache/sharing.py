@@ -47,14 +47,15 @@ class Sharing:
         loop = asyncio.get_running_loop()
         trim_at = loop.time()
         while True:
+            if loop.time() >= trim_at:  # not only when nothing waits: a table that is written all the time grows most
+                trim_at = loop.time() + _TRIM_PERIOD_S
+                await self._try(self._store.trim())
             try:
                 async with asyncio.timeout_at(trim_at):
                     key, row = await self._waiting.get()
             except TimeoutError:
-                trim_at = loop.time() + _TRIM_PERIOD_S
-                await self._try(self._store.trim())
-            else:
-                await self._try(self._store.put(key.digest, key.project_id, row))
+                continue
+            await self._try(self._store.put(key.digest, key.project_id, row))
 
     async def _try(self, work: Awaitable[None]) -> None:
         try:

@@ -58,6 +58,19 @@ async def test_run_when_answers_are_offered_then_they_are_written_and_the_table_
     assert (table.put_rows, table.trims, sharing.failures) == ([(KEY.digest, "shop", ROW)], 1, 0)
 
 
+async def test_run_when_answers_never_cease_then_the_table_is_trimmed_all_the_same():
+    class Busy(Table):
+        async def put(self, *facts):
+            await asyncio.sleep(0)
+            sharing.offer(KEY, ROW)
+
+    table = Busy()
+    sharing = Sharing(table)
+    sharing.offer(KEY, ROW)
+    sharing.offer(KEY, ROW)
+    await run_until(sharing, lambda: table.trims)
+
+
 async def test_run_when_writing_fails_then_it_is_counted_and_goes_on():
     sharing = Sharing(Table(error=RecordRejected("no such project")))
     sharing.offer(KEY, ROW)
