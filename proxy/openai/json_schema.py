@@ -76,7 +76,10 @@ class _Judge:
         if found is None:
             found = self._patterns[pattern] = self._compiled(pattern)
         self.spend(len(text) // _BYTES_OF_A_STEP + 1)
-        return found.search(text) is not None
+        try:
+            return found.search(text) is not None
+        except UnicodeEncodeError:
+            raise Unjudged("a text has half a surrogate pair") from None
 
     def _compiled(self, pattern: str) -> Any:
         self.spend(len(pattern))
@@ -86,7 +89,7 @@ class _Judge:
         options.max_mem, options.log_errors = _MOST_MEMORY, False
         try:
             return re2.compile(pattern, options)
-        except re2.error:
+        except (re2.error, UnicodeEncodeError):
             raise Unjudged("a pattern is not one of RE2's") from None
 
     def key(self, value: Any, depth: int = 0) -> Hashable:
