@@ -6,6 +6,7 @@ proxy with other settings and ends it with the test.
 
 import itertools
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from tests.conftest import Postgres
 from tests.fakes.provider import Provider
 from tests.fakes.sidegate import Sidegate
+from tests.fakes.wire import Address
 
 Launch = Callable[..., Sidegate]
 _numbers = itertools.count(1)
@@ -66,3 +68,27 @@ def launch(provider: Provider, session_database_url: str, tmp_path: Path) -> Ite
 def case(request: pytest.FixtureRequest) -> str:
     """A name for this test's requests that no other test has."""
     return re.sub(r"[^A-Za-z0-9]+", "-", request.node.name)[:60] + f"-{next(_numbers)}"
+
+
+@pytest.fixture(scope="module")
+def closed_port() -> Iterator[int]:
+    """A port at which nobody listens, and nobody else can."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def black_hole() -> Iterator[Address]:
+    """An address whose accept queue is full: connecting to it never ends."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address: Address = listener.getsockname()
+        fillers = [socket.socket() for _ in range(3)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(address)
+        yield address
+        for filler in fillers:
+            filler.close()

@@ -1,7 +1,6 @@
 """A provider that dies, lies or falls silent: the client sees an error, never a normal end."""
 
 import asyncio
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -202,29 +201,6 @@ async def test_provider_when_connecting_hangs_then_504(launch: Launch, black_hol
     proxy = launch(upstream=f"http://127.0.0.1:{black_hole[1]}/v1", SIDEGATE__TIMEOUTS__CONNECT_S="0.5")
     reply = await exchange(proxy.address, post("/v1/chat/completions", CHAT, case=case))
     assert_error(reply, 504, "upstream_connect_timeout")
-
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-@pytest.fixture
-def black_hole() -> Iterator[Address]:
-    """An address whose accept queue is full: connecting to it never ends."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        address: Address = listener.getsockname()
-        fillers = [socket.socket() for _ in range(3)]
-        for filler in fillers:
-            filler.setblocking(False)
-            filler.connect_ex(address)
-        yield address
-        for filler in fillers:
-            filler.close()
 
 
 async def test_upload_when_refused_early_then_the_providers_answer_arrives(
