@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -106,7 +107,7 @@ class _Crew:
             began = time.monotonic()
             # A session of its own: Ctrl-C reaches this process, which asks once.
             process = await asyncio.create_subprocess_exec(
-                *self._commands[number], start_new_session=True, preexec_fn=_end_with_parent
+                *self._commands[number], start_new_session=True, preexec_fn=partial(end_with_parent, os.getpid())
             )
             self._running[number] = process
             _log.info("worker started", extra={"worker": number, "pid": process.pid})
@@ -130,11 +131,14 @@ class _Crew:
             pass
 
 
-def _end_with_parent() -> None:
-    """Ask the kernel to end this process with the one that started it, however that ends."""
+def end_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process with the one that started it, however that ends; end if that is over.
+
+    `parent`: its process id, which may be 1: a container's first process has it.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DEATH, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() == 1:
+        if os.getppid() != parent:
             os._exit(1)
 
 

@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.config.schema import Config
-from proxy.workers import commands
+from proxy.workers import commands, end_with_parent
 from tests.conftest import Postgres
 from tests.fakes.judge import eventually
 from tests.fakes.provider import Provider
@@ -51,6 +52,12 @@ def test_commands_when_workers_are_several_then_each_has_its_own_ops_port_and_da
 def test_commands_when_several_cannot_serve_it_then_it_says_what_to_change(settings: Any, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         commands(Config.model_validate(settings), 2, None)
+
+
+@pytest.mark.parametrize(("parent", "code"), [(os.getpid(), 7), (1, 1)], ids=["alive", "gone"])
+def test_worker_when_its_parent_is_gone_before_it_begins_then_it_does_not(parent: int, code: int) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "exit(7)"], preexec_fn=partial(end_with_parent, parent))
+    assert process.wait(10) == code
 
 
 class Crew:

@@ -219,7 +219,7 @@ def _asked_for(retry_after: str | None) -> float | None:
     """Return the seconds that the collector asks to wait, `None` if it does not say."""
     if retry_after is None:
         return None
-    if retry_after.strip().isdigit():
+    if retry_after.isascii() and retry_after.strip().isdigit():
         return float(retry_after)
     try:
         at = parsedate_to_datetime(retry_after)

@@ -196,6 +196,7 @@ def test_retry_after_when_given_in_either_form_then_seconds() -> None:
     assert _asked_for(None) is None
     assert _asked_for("7") == 7
     assert _asked_for("soon") is None
+    assert _asked_for("²") is None
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     assert 28 < (_asked_for(later) or 0) <= 30
     assert _asked_for(format_datetime(datetime.now(UTC) - timedelta(seconds=30), usegmt=True)) == 0
