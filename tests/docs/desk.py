@@ -29,22 +29,26 @@ rules:
     no_match: ['workshop_live_{A24}']
 """
 REQUEST = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
-_UNTIL_STOPPED = r"""#!{python}
+# Most commands end by themselves, and a shell starts in a tenth of the time of another Python.
+_SIDEGATE = """#!/bin/bash
+if [[ $1 = serve || " $* " = *" --follow "* ]]; then exec {python} {desk}/bin/until-stopped "$@"; fi
+exec {bin}/sidegate "$@"
+"""
+_MAKE = """#!/bin/bash
+set -e
+recipe=$({make} -C {root} -n "$@" 2> /dev/null)
+if [[ $1 = run ]]; then
+    [[ $recipe = *"sidegate serve --welcome"* ]]
+    exec {python} {desk}/bin/until-stopped serve --welcome
+fi
+"""
+_UNTIL_STOPPED = r"""
 import os, signal, subprocess, sys, threading
 
 arguments = sys.argv[1:]
-if os.path.basename(sys.argv[0]) == "make":
-    dry = ["{make}", "-C", "{root}", "-n", *arguments]
-    recipe = subprocess.run(dry, stdout=subprocess.PIPE, text=True, check=True).stdout
-    if arguments[:1] != ["run"]:
-        sys.exit(0)
-    assert "sidegate serve --welcome" in recipe, recipe
-    arguments = ["serve", "--welcome"]
-command = ["{bin}/sidegate", *arguments]
-if arguments[:1] != ["serve"] and "--follow" not in arguments:
-    os.execv(command[0], command)
 # The address in the environment is the one that the other commands talk to.
 environ = os.environ | ({"SIDEGATE_LISTEN": "127.0.0.1:0"} if arguments[0] == "serve" else {})
+command = ["{bin}/sidegate", *arguments]
 process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 watchdog = threading.Timer(40, process.kill)
 watchdog.start()
@@ -145,14 +149,9 @@ class Desk:
         self.write("request.json", json.dumps(REQUEST))
         for name in ("report.log", "prompts/first.txt", "src/app.py"):
             self.write(name, "nothing to see here\n")
-        program = _UNTIL_STOPPED
-        for name, value in {
-            "python": sys.executable,
-            "bin": str(BIN),
-            "root": str(ROOT),
-            "make": str(shutil.which("make")),
-        }.items():
-            program = program.replace("{" + name + "}", value)
-        for name in ("sidegate", "make"):
+        places = {"python": sys.executable, "bin": BIN, "root": ROOT, "make": shutil.which("make"), "desk": self.path}
+        for name, program in {"sidegate": _SIDEGATE, "make": _MAKE, "until-stopped": _UNTIL_STOPPED}.items():
+            for place, path in places.items():
+                program = program.replace(f"{{{place}}}", str(path))
             self.write(f"bin/{name}", program)
             (self.path / "bin" / name).chmod(0o755)
