@@ -8,20 +8,13 @@ from proxy.analytics.figures import Question, Share, TimeRange
 from proxy.analytics.ranges import whole_days
 from proxy.db.pool import Connection
 
-# $1 project, $2 the first day, $3 the day after the last, $4 request type, $5 how many. Days of a user are kept without
-# type, layer and model; where a type is asked for, they are summed from the finer rows.
+# $1 project, $2 the first day, $3 the day after the last, $4 request type, $5 how many. Days of a user are kept by
+# type, without layer and model.
 _USERS: Final = filled("""
 {projects}
 SELECT user_id AS name, {requests}
-FROM (
-    SELECT u.* FROM project p JOIN analytics_sums u ON u.kind = 's' AND u.project_id = p.project_id
-        AND u.day >= $2 AND u.day < $3
-    WHERE $4::text IS NULL
-    UNION ALL
-    SELECT u.* FROM project p JOIN analytics_usage u ON u.kind = 'u' AND u.project_id = p.project_id
-        AND u.day >= $2 AND u.day < $3 AND u.request_type = $4
-    WHERE $4::text IS NOT NULL
-) AS days
+FROM project p JOIN analytics_sums u ON u.kind = 's' AND u.project_id = p.project_id AND u.day >= $2 AND u.day < $3
+WHERE $4::text IS NULL OR u.request_type = $4
 GROUP BY user_id HAVING sum(requests) > 0 ORDER BY cost_nanos DESC, user_id LIMIT $5
 """)
 _PROJECTS: Final = filled("""

@@ -2,8 +2,8 @@
 
 A range is cut, project by project, into whole calendar days, and the pieces of days at its ends into whole quarters of
 an hour and the rest. Days and quarters are read from the sums; only the rest, or a piece of a day of one user, is
-summed from traces. Whole days of everybody are read from the sums of all projects. So an answer is exact for every
-range, and its cost does not depend on how many requests there were.
+summed from traces. Days of everybody that are whole in every project are read from the sums of all projects. So an
+answer is exact for every range, and its cost does not depend on how many requests there were.
 
 A range that ends after the present moment is read to the end of its last day: nothing can be there yet.
 """
@@ -41,13 +41,20 @@ _CELLS: Final = filled("""
         (piece.since, CASE WHEN first_quarter < past_quarter THEN first_quarter ELSE piece.until END),
         (CASE WHEN first_quarter < past_quarter THEN past_quarter ELSE piece.until END, piece.until)) AS e(since, until)
     WHERE e.since < e.until
+), common AS MATERIALIZED (
+    SELECT max(first_day) AS first_day, min(past_day) AS past_day FROM span WHERE $1::text IS NULL AND $6::text IS NULL
 ), cell AS (
-    SELECT u.* FROM span s CROSS JOIN LATERAL generate_series(0, last_read - first_read) AS n
+    SELECT u.* FROM common c JOIN analytics_sums u ON u.kind = 'a' AND u.project_id = '' AND u.day >= c.first_day
+        AND u.day < c.past_day
+    UNION ALL
+    SELECT u.* FROM common c CROSS JOIN span s
+    CROSS JOIN LATERAL (SELECT s.first_read + n AS day FROM generate_series(0, s.last_read - s.first_read) AS n) AS own
     CROSS JOIN LATERAL (
         SELECT * FROM analytics_usage WHERE kind = CASE WHEN $6::text IS NULL THEN 'd' ELSE 'u' END::"char"
-            AND project_id = s.project_id AND day = s.first_read + n AND user_id = coalesce($6, '')
+            AND project_id = s.project_id AND day = own.day AND user_id = coalesce($6, '')
         OFFSET 0
     ) AS u
+    WHERE (own.day >= c.first_day AND own.day < c.past_day) IS NOT TRUE
     UNION ALL
     SELECT u.* FROM piece p JOIN analytics_usage u ON u.kind = 'q' AND u.project_id = p.project_id AND u.day = p.day
         AND u.user_id = '' AND u.quarter >= p.first_quarter AND u.quarter < p.past_quarter
