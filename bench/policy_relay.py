@@ -71,7 +71,7 @@ def relayed(policy: Policy | None, events: list[bytes]) -> int:
 def main() -> None:
     """Print the cost of each kind of text."""
     chance = random.Random(7)
-    policy = Policies(Settings()).default
+    policy = Policies(Settings()).prepare()
     kinds = {
         "short words": [" the", " of", " and", " to", " in a"] * 100,
         "prose": _TOKEN.findall(PROSE * 6),

@@ -317,6 +317,10 @@ class App:
             "inFlight": self.ingress.running,
         }
 
+    def prepare_policy(self) -> None:
+        """Build the policy of the process, for which the first requests wait. Takes some tenths of a second."""
+        self.current.compiled.policies.prepare()
+
     async def tend_journal(self) -> None:
         """Retry what a failing disk held back."""
         self.journal.tend()

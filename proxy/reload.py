@@ -135,6 +135,7 @@ class Reload:
         if not changed:
             _log.info("the configuration is unchanged")
             return "unchanged"
+        await asyncio.to_thread(compiled.policies.prepare)
         await app.switch(config, compiled, admin_key)
         self._in_force(config)
         _log.info("the configuration was taken over", extra={"keys": changed})

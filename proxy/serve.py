@@ -112,7 +112,7 @@ class _Process:
         reload = Reload(app, self._loaded, load=self._load, completed=self._completed, in_force=self._in_force)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
         await self._listen(app)
-        _calm_garbage_collector()
+        self._background.start("policy", lambda: _complete(app))
         self._background.start("load", app.shedding.watch)
         self._background.start("database", lambda: self._keep_database(app, data_dir))
         self._background.start("projects", app.projects.run)
@@ -248,6 +248,14 @@ class _Process:
         for task in pending:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _complete(app: App) -> None:
+    """Make what the first requests wait for, but not those who ask whether the process is ready."""
+    try:
+        await asyncio.to_thread(app.prepare_policy)
+    finally:
+        _calm_garbage_collector()
 
 
 def _calm_garbage_collector() -> None:

@@ -39,7 +39,7 @@ def test_compiled_when_a_section_changed_then_what_is_made_of_it_is_new(first: t
     again = compiled(changed, as_before(config, made))
     assert again.policies is not made.policies
     assert again.prices is not made.prices
-    assert not again.policies.default.scan_outputs
+    assert not again.policies.prepare().scan_outputs
 
 
 def test_compiled_when_only_the_content_of_a_file_changed_then_it_is_read_again(tmp_path: Path) -> None:

@@ -80,7 +80,9 @@ UNSEEN = PolicySettings(scan_outputs=False)
 @cache
 def policies_of(settings: str) -> Policies:
     """Compiling the rules takes long, so it is done once for all tests with the same settings."""
-    return Policies(PolicySettings.model_validate_json(settings))
+    policies = Policies(PolicySettings.model_validate_json(settings))
+    policies.prepare()
+    return policies
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """The policies of all projects, each ready before it is asked for twice.
 
-A project that decides nothing of its own shares the policy of the process, which is built at the start. Any other is
-built once per version of its settings, in a thread, and kept; equal settings of several projects share one. The first
-request waits for it, at most `compile_wait_s`; one that takes longer is not waited for again.
+A project that decides nothing of its own shares the policy of the process, which is built once, after the process
+listens. Any other is built once per version of its settings, in a thread, and kept; equal settings of several projects
+share one. Requests that come before wait for it, at most `compile_wait_s`; what takes longer is not waited for again.
 
 Failure mode: where a policy is not ready in time, the one serves that the project had before, `PolicyUnavailable` where
 this process knows none: after a start, or when the project had no settings of its own. A pattern of a project that
@@ -11,6 +11,7 @@ cannot be used is left out and logged once, never quoted; nobody could have writ
 
 import asyncio
 import logging
+import threading
 from collections import OrderedDict
 from weakref import WeakValueDictionary
 
@@ -32,9 +33,10 @@ class Policies:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._base = load_rules(settings.rules_file)
-        self.default = self._build(NO_SECURITY)
+        self._default: Policy | None = None
+        self._preparing = threading.Lock()
         self._ready: OrderedDict[int, tuple[SecuritySettings, Policy]] = OrderedDict()
-        self._by_content: WeakValueDictionary[str, Policy] = WeakValueDictionary({_content(NO_SECURITY): self.default})
+        self._by_content: WeakValueDictionary[str, Policy] = WeakValueDictionary()
         self._building: dict[int, asyncio.Task[Policy]] = {}
         self._late: set[int] = set()
         """Those of them that somebody has waited for in vain."""
@@ -43,10 +45,17 @@ class Policies:
         self.served_former = 0
         """How many requests got the policy that their project had before."""
 
+    def prepare(self) -> Policy:
+        """Return the policy of the process, built if need be, which takes some tenths of a second. For any thread."""
+        with self._preparing:
+            if self._default is None:
+                self._default = self._build(NO_SECURITY)
+            return self._default
+
     def get_now(self, security: SecuritySettings) -> Policy | None:
         """Return the policy if it is ready. `security`: the directory's own object, the same for one version."""
         if security is NO_SECURITY:
-            return self.default
+            return self._default
         found = self._ready.get(id(security))
         if found is None:
             return None
@@ -88,22 +97,26 @@ class Policies:
         self._late.discard(key)
 
     async def _make(self, security: SecuritySettings) -> Policy:
-        content = _content(security)
+        if security == NO_SECURITY:
+            policy = await asyncio.to_thread(self.prepare)
+        else:
+            policy = await self._own(security)
+        if security is not NO_SECURITY:
+            self._ready[id(security)] = security, policy
+            while len(self._ready) > self.settings.max_projects:
+                self._ready.popitem(last=False)
+        return policy
+
+    async def _own(self, security: SecuritySettings) -> Policy:
+        content = security.model_dump_json()
         policy = self._by_content.get(content)
         if policy is None:
             for problem in own_rules(security)[1]:
                 _log.warning("a rule of a project is left out", extra={"problem": problem})
             policy = self._by_content[content] = await asyncio.to_thread(self._build, security)
-        self._ready[id(security)] = security, policy
-        while len(self._ready) > self.settings.max_projects:
-            self._ready.popitem(last=False)
         return policy
 
     def _build(self, security: SecuritySettings) -> Policy:
         policy = Policy(self.settings, security, *detector_of(self._base, security))
         policy.prepare()
         return policy
-
-
-def _content(security: SecuritySettings) -> str:
-    return security.model_dump_json()

@@ -112,14 +112,16 @@ class _Held:
     async def _read(self, hold_s: float) -> AsyncIterator[bytes]:
         """Yield the pieces of the body; when `hold_s` is over, let blanks go that are all there is."""
         meter, reply = self._answer.attempt.meter, self._answer.reply
-        give_up_at = asyncio.get_running_loop().time() + hold_s
-        is_patient = True
+        give_up_at: float | None = asyncio.get_running_loop().time() + hold_s
         while True:
             try:
-                async with asyncio.timeout_at(give_up_at if is_patient else None):
+                if reply.complete or give_up_at is None:
                     piece = await reply.read()
+                else:  # only where it has to be waited for: a timer is 2 % of a request
+                    async with asyncio.timeout_at(give_up_at):
+                        piece = await reply.read()
             except TimeoutError:
-                is_patient = False
+                give_up_at = None
                 await self._start()
                 continue
             if not piece:

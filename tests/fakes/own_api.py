@@ -47,7 +47,9 @@ def policies(settings: schema.Policy = _POLICY) -> Policies:
 @cache
 def _shipped() -> Policies:
     """Compiling the rules takes long."""
-    return Policies(_POLICY)
+    policies = Policies(_POLICY)
+    policies.prepare()
+    return policies
 
 
 @cache

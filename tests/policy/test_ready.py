@@ -18,12 +18,29 @@ def own(word: str) -> SecuritySettings:
 
 @pytest.fixture(scope="module")
 def shared() -> Policies:
-    return Policies(Settings(max_projects=2))
+    policies = Policies(Settings(max_projects=2))
+    policies.prepare()
+    return policies
 
 
 async def test_policy_when_a_project_decides_nothing_then_it_is_that_of_the_process(shared):
-    assert shared.get_now(NO_SECURITY) is shared.default
-    assert await shared.get(SecuritySettings()) is shared.default
+    default = shared.get_now(NO_SECURITY)
+    assert default is shared.prepare() is await shared.get(NO_SECURITY) is await shared.get(SecuritySettings())
+
+
+async def test_policy_of_the_process_when_it_is_not_built_yet_then_requests_wait_for_one_build(monkeypatch):
+    policies, built, build = Policies(Settings()), [], Policies._build
+
+    def watched(self, security):
+        built.append(threading.current_thread() is threading.main_thread())
+        return build(self, security)
+
+    monkeypatch.setattr(Policies, "_build", watched)
+    assert policies.get_now(NO_SECURITY) is None
+    asked = [policies.get(NO_SECURITY, "p"), policies.get(SecuritySettings(), "q"), asyncio.to_thread(policies.prepare)]
+    first, second, prepared = await asyncio.gather(*asked)
+    assert first is second is prepared is policies.get_now(NO_SECURITY)
+    assert built == [False]
 
 
 async def test_policy_when_asked_for_at_once_then_it_is_built_once_in_a_thread(shared, monkeypatch):
