@@ -23,7 +23,7 @@ import re2
 
 from proxy.findings import Action, Finding, Sighting, Unscanned, Verdict
 from proxy.openai.documents import dump_exact, load_exact
-from proxy.policy import mask, places
+from proxy.policy import base64_runs, mask, places
 from proxy.policy.detect import encode
 from proxy.policy.places import Place
 from proxy.policy.policy import Policy
@@ -33,10 +33,6 @@ _BETWEEN: Final = "\n"
 _RUN: Final = "[A-Za-z0-9+/_-]{40,}"
 _BASE64: Final = re2.compile(_RUN.encode())
 _BASE64_IN_TEXT: Final = re.compile(_RUN)
-_CHARACTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-")
-_MARKED: Final = bytes(code in _CHARACTERS for code in range(256))
-_SHORTEST: Final = b"\1" * 40
-_PIECE_BYTES: Final = 1 << 18
 _LOOKED_AT: Final = 40
 _LONG_RUN: Final = 8192
 _KEPT_OF_RUN: Final = 1024
@@ -119,7 +115,7 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
     """
     kept: list[bytes] = []
     at, hides = 0, False
-    if not _may_hold_base64(data):
+    if not base64_runs.may_hold_run(data):
         return data, False, False
     for run in _BASE64.finditer(data):
         start, end = run.span()
@@ -131,17 +127,6 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
     if not kept:
         return data, hides, False
     return b"".join([*kept, data[at:]]), hides, True
-
-
-def _may_hold_base64(data: bytes) -> bool:
-    """Tell whether a run of base64 is in `data`, or nearly so; half the cost of looking for it.
-
-    Piece by piece, as the interpreter does nothing else meanwhile.
-    """
-    for at in range(0, len(data), _PIECE_BYTES):
-        if _SHORTEST in data[at : at + _PIECE_BYTES + len(_SHORTEST)].translate(_MARKED):
-            return True
-    return False
 
 
 def _binary(document: Any) -> Iterator[Unscanned]:

@@ -122,6 +122,19 @@ def test_any_cutting_gives_the_redacted_whole(parts: list[str], cuts: list[int],
 SMALL_PLAN = plan(*SMALL)
 
 
+def test_run_of_base64_waits_for_a_closer_look_and_a_key_in_it_is_masked() -> None:
+    run = "".join(random.Random(5).choices(examples._CLASSES["B"], k=1500))
+    for text in (f"see {run} there", f"{run[:700]}/{examples.expand('AKIA{C16}', '7')}+{run[700:]}", f"token = {run}"):
+        scanner, waiting = PLAN.scanner(), 0
+        out = ""
+        for delta in pieces_of(text, 7):
+            out += scanner.feed(delta)
+            waiting = max(waiting, scanner.held)
+        assert 100 < waiting < 1200
+        assert out + scanner.flush() == mask.redact(text, SHIPPED.find(text))
+        assert sorted(scanner.findings, key=place) == SHIPPED.find(text)
+
+
 def test_endless_tokens_are_masked_once_and_cost_no_memory() -> None:
     scanner = PLAN.scanner()
     out = scanner.feed("see sk-proj-")
