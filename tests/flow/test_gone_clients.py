@@ -122,13 +122,14 @@ async def test_stream_when_the_reader_is_slow_then_nothing_is_lost(
 async def test_stream_when_a_reader_stalls_for_too_long_then_it_is_cut(
     provider: Provider, launch: Launch, case: str
 ) -> None:
-    proxy = launch(SIDEGATE__TIMEOUTS__WRITE_STALL_S="0.7")
+    # Scanning so many events would take longer than the wait that this is about.
+    proxy = launch(SIDEGATE__TIMEOUTS__WRITE_STALL_S="0.7", ENABLE_OUTPUT_SCANNING="false")
     provider.on(case, script(sse_head(), *[chunk(EVENT * 500)] * 600))
     async with await Wire.open(proxy.address, receive_buffer=4096) as wire:
         await wire.send(post("/v1/chat/completions", STREAM, case=case))
         reply = await wire.head()
         (seen,) = provider.seen(case)
-        await asyncio.to_thread(eventually, lambda: seen.closed_at, 6)
+        await asyncio.to_thread(eventually, lambda: seen.closed_at, 15)
         assert await asyncio.wait_for(wire.ended(), 5) in ("cut", "reset")
     assert proxy.trace(reply.trace_id)["outcome"] == "client_abort"
 

@@ -38,11 +38,14 @@ async def test_json_bodies_when_made_of_empty_objects_then_waiting_requests_hold
     proxy = launch()
     provider.on(case, script(SILENCE))
     body = b'{"model":"m","messages":[' + b"{}," * 150_000 + b"{}]}"
-    wires = [await Wire.open(proxy.address) for _ in range(6)]
-    before = proxy.rss_bytes()
-    for wire in wires:
+    wires = [await Wire.open(proxy.address) for _ in range(7)]
+    before = 0
+    for number, wire in enumerate(wires):
         await wire.send(post("/v1/chat/completions", body, case=case))
+        if number == 0:  # the first one also pays for what is loaded with the first of its kind
+            await asyncio.to_thread(eventually, lambda: provider.seen(case), 60)
+            before = proxy.rss_bytes()
     await asyncio.to_thread(eventually, lambda: len(provider.seen(case)) == len(wires), 60)
-    assert proxy.rss_bytes() - before < 10 * len(wires) * len(body)
+    assert proxy.rss_bytes() - before < 10 * (len(wires) - 1) * len(body)
     for wire in wires:
         wire.reset()
