@@ -60,6 +60,7 @@ coverage: $(stamp) $(wheels)  ## Run the tests and show which branches they miss
 
 bench: $(stamp)  ## Measure Sidegate beside a bare pass-through
 	@$(bin)/python -m bench.run $(args)
+	@$(bin)/python -m bench.policy_relay
 
 fmt: $(stamp)  ## Format the code and fix what ruff can fix
 	@$(bin)/ruff check --quiet --fix-only .

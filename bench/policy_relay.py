@@ -1,18 +1,19 @@
-"""What the policy adds to a streamed event, from the provider's bytes to those for the client, without a socket.
+"""What the policy costs: a prompt, and what is added to a streamed event, from the provider's bytes to the client's.
 
 The same stream is read with and without a scanner, in turn; the best of several rounds, in microseconds of CPU for one
 event, and how many events wait for the next one. Where other programs share the caches it costs twice as much, and so
 it does without a scanner: the ratio tells more than the figures.
 
-Run it with `python -m bench.policy_relay`.
+No socket is in it. `make bench` runs it after the rest; alone: `python -m bench.policy_relay`.
 """
 
 import json
 import random
 import re
 import time
+from functools import partial
 
-from bench.policy_stream import CODE, PROSE
+from bench.policy_stream import CODE, PROSE, cpu_us
 from proxy.config.policy import Policy as Settings
 from proxy.exchange import Attempt, Candidate, Headers
 from proxy.policy.guarded_output import GuardedOutput
@@ -72,6 +73,11 @@ def main() -> None:
     """Print the cost of each kind of text."""
     chance = random.Random(7)
     policy = Policies(Settings()).prepare()
+    prompt = (PROSE + CODE.replace("token", "client")) * 20
+    for size in (10_000, 8_000_000):
+        text = (prompt * (size // len(prompt) + 1))[:size]
+        cost = cpu_us(partial(policy.detector.find, text), max(2_000_000 // size, 1))
+        print(f"clean prompt of {size:9,} bytes: {cost:10,.1f} us, {size / cost:4.0f} MB/s")
     kinds = {
         "short words": [" the", " of", " and", " to", " in a"] * 100,
         "prose": _TOKEN.findall(PROSE * 6),
