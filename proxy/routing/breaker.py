@@ -57,21 +57,21 @@ class Breaker:
         self._probing = True
         return True
 
-    def succeed(self, now: float) -> None:
-        """Note that the place works."""
-        if self._opened and now < self._until:
-            return  # of an attempt that began before it opened: the pause stands
+    def succeed(self, now: float, *, is_probe: bool = False) -> None:
+        """Note that the place works. While it is open only the probe tells; others began before it opened."""
+        if self._opened and not is_probe:
+            return
         self._opened, self._probing = 0, False
         self._in_a_row = 0.0
         self._outcomes.append((now, 0.0))
 
-    def fail(self, now: float, weight: float = 1.0) -> None:
-        """Note that it does not. `weight`: below 1 for a failure that shows less."""
-        self._outcomes.append((now, weight))
+    def fail(self, now: float, weight: float = 1.0, *, is_probe: bool = False) -> None:
+        """Note that it does not. `weight`: below 1 for a failure that shows less. `is_probe`: as in `succeed`."""
         if self._opened:
-            if now >= self._until:
+            if is_probe:
                 self._open(now)
             return
+        self._outcomes.append((now, weight))
         self._in_a_row += weight
         if self._in_a_row >= self.settings.failures or self._share_is_high(now):
             self._open(now)

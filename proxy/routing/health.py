@@ -89,9 +89,9 @@ class Permit:
         credential.counts[outcome] = credential.counts.get(outcome, 0) + 1
         if outcome == "success":
             credential.refused_until = 0.0
-            credential.breaker.succeed(now)
+            credential.breaker.succeed(now, is_probe=self._waits)
         elif outcome in ("failure", "half_failure"):
-            credential.breaker.fail(now, 1.0 if outcome == "failure" else 0.5)
+            credential.breaker.fail(now, 1.0 if outcome == "failure" else 0.5, is_probe=self._waits)
         else:
             self._abandon(credential)
             if outcome == "cooling" and of_model:

@@ -32,13 +32,20 @@ STORIES = {
     "share over time": ([("fail", 0), ("succeed", 0)] * 9 + [("succeed", 11), ("fail", 11)], 11, "closed", True),
     "pause over": ([("fail", 0)] * 5, 5, "half_open", True),
     "probe runs": ([("fail", 0)] * 5 + [("begin", 5)], 5, "half_open", False),
-    "probe succeeded": ([("fail", 0)] * 5 + [("begin", 5), ("succeed", 6)], 6, "closed", True),
-    "probe failed": ([("fail", 0)] * 5 + [("begin", 5), ("fail", 6)], 15.9, "open", False),
-    "second pause is longer": ([("fail", 0)] * 5 + [("begin", 5), ("fail", 6)], 16, "half_open", True),
+    "probe succeeded": ([("fail", 0)] * 5 + [("begin", 5), ("probe_succeeds", 6)], 6, "closed", True),
+    "probe failed": ([("fail", 0)] * 5 + [("begin", 5), ("probe_fails", 6)], 15.9, "open", False),
+    "second pause is longer": ([("fail", 0)] * 5 + [("begin", 5), ("probe_fails", 6)], 16, "half_open", True),
     "probe abandoned": ([("fail", 0)] * 5 + [("begin", 5), ("abandon", 6)], 6, "half_open", True),
     "late success does not close": ([("fail", 0)] * 5 + [("succeed", 1)], 1, "open", False),
     "late failure does not prolong": ([("fail", 0)] * 5 + [("fail", 4)], 5, "half_open", True),
-    "closed forgets": ([("fail", 0)] * 5 + [("begin", 5), ("succeed", 6)] + [("fail", 7)] * 4, 7, "closed", True),
+    "late failure leaves the probe alone": ([("fail", 0)] * 5 + [("begin", 5), ("fail", 6)], 6, "half_open", False),
+    "late success leaves the probe alone": ([("fail", 0)] * 5 + [("begin", 5), ("succeed", 6)], 6, "half_open", False),
+    "closed forgets": (
+        [("fail", 0)] * 5 + [("begin", 5), ("probe_succeeds", 6)] + [("fail", 7)] * 4,
+        7,
+        "closed",
+        True,
+    ),
 }
 
 
@@ -52,6 +59,10 @@ def test_breaker_after_a_story_is_in_the_right_state(story):
                 made.fail(now, 0.5)
             case "abandon":
                 made.abandon()
+            case "probe_succeeds":
+                made.succeed(now, is_probe=True)
+            case "probe_fails":
+                made.fail(now, is_probe=True)
             case _:
                 getattr(made, event)(now)
     assert (made.state(at), made.is_eligible(at)) == (state, eligible)
@@ -70,26 +81,33 @@ def test_pause_when_every_probe_fails_then_it_grows_to_its_limit():
     for _ in range(6):
         now = made.eligible_at
         assert made.begin(now)
-        made.fail(now)
+        made.fail(now, is_probe=True)
         pauses.append(made.eligible_at - now)
     assert pauses == pytest.approx([10, 20, 40, 60, 60, 60])
 
 
-@given(st.lists(st.tuples(st.sampled_from(["begin", "succeed", "fail", "abandon"]), st.floats(0, 5)), max_size=60))
+EVENTS = ["begin", "probe_succeeds", "probe_fails", "succeed", "fail", "abandon"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(EVENTS), st.floats(0, 5)), max_size=60))
 def test_breaker_after_anything_never_lets_two_probes_run(events):
+    """`succeed` and `fail` are those of attempts that began before it opened: they end no probe."""
     made, now, probes = breaker(failures=2), 0.0, 0
     for event, wait in events:
         now += wait
         match event:
             case "begin" if made.is_eligible(now):
                 probes += made.begin(now)
+            case "probe_succeeds" if probes:
+                made.succeed(now, is_probe=True)
+                probes = 0
+            case "probe_fails" if probes:
+                made.fail(now, is_probe=True)
+                probes = 0
             case "succeed":
-                if probes:
-                    made.succeed(now)
-                    probes = 0
+                made.succeed(now)
             case "fail":
                 made.fail(now)
-                probes = 0 if made.state(now) == "open" else probes
             case "abandon" if probes:
                 made.abandon()
                 probes = 0

@@ -145,3 +145,17 @@ def test_health_when_the_configuration_changed_then_it_belongs_to_the_key_at_its
 
     moved = Health((entry("a", "k1", "k0"), entry("b", "k2", url="http://b/v1")), settings, lambda: 0.5, old)
     assert [one["state"] for one in moved.describe(1)] == ["open", "closed", "closed"]
+
+
+def test_health_when_an_attempt_from_before_fails_late_then_there_is_still_one_probe():
+    health = Health((UpstreamEntry(name="a", base_url="http://a/v1"),), Settings(failures=1), lambda: 0.5)
+    late, first = health.take("a", (), 0), health.take("a", (), 0)
+    first.judge("failure", 0)
+    first.release()
+    probe = health.take("a", (), 10)
+    assert probe.is_probe
+    late.judge("failure", 11)
+    late.release()
+    assert health.take("a", (), 1000) is None
+    probe.judge("success", 1001)
+    assert health.take("a", (), 1001) is not None
