@@ -80,7 +80,6 @@ class App:
     def __init__(self, config: Config, admin_key: str) -> None:
         self.metrics = Metrics(config.metrics.max_models)
         self.metrics.follow(config.metrics, config.providers)
-        self.shedding = Shedding(config.shedding, self.metrics, memory.limit_bytes())
         self.database = Database(config.database)
         self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
         self.store = TraceStore(self.database, config.database)
@@ -106,6 +105,13 @@ class App:
             ProjectStore(self.database, config.projects.max_projects),
             kept_in=Path(config.data_dir) / "projects.json",
             clock=clock,
+        )
+        self.shedding = Shedding(
+            config.shedding,
+            self.metrics,
+            memory.limit_bytes(),
+            concurrent_requests=config.limits.concurrent_requests,
+            has_critical=lambda: self.projects.has_critical,
         )
         self.callers = Callers(config.quota, self.projects.quota_rules)
         self._keys = KeyStore(self.database)
@@ -268,7 +274,7 @@ class App:
         self.projects.follow(config.projects)
         self.kept.follow(config.api)
         self.budget.limit_bytes = config.limits.buffered_bytes
-        self.shedding.follow(config.shedding)
+        self.shedding.follow(config.shedding, config.limits.concurrent_requests)
         self.outbox.follow(config.otel)
         self.metrics.follow(config.metrics, config.providers)
 

@@ -48,6 +48,7 @@ Outcome = Literal[
     "policy_cut",
     "client_abort",
     "drain_abort",
+    "overload_abort",
     "internal_error",
     "interrupted",
 ]
@@ -56,8 +57,9 @@ Outcome = Literal[
 `rejected`: we said no before a provider was asked. `upstream_error`: the provider answered with status >= 400.
 `upstream_failed`, `timeout`: no complete answer came. `truncated`: a stream ended without its terminator.
 `quota_cut`: we ended a stream because the caller's quota was used up. `policy_cut`: because of what it says.
-`client_abort`: the client left first. `drain_abort`: cut at the end of the drain time. `interrupted`: the process
-died in between (found in the journal at the next start).
+`client_abort`: the client left first. `drain_abort`: cut at the end of the drain time. `overload_abort`: ended
+because the process was short of memory. `interrupted`: the process died in between (found in the journal at the next
+start).
 """
 
 
@@ -300,6 +302,8 @@ class Exchange:
     request_type: str | None = None
     """What a header says that the request is for; `None`: what its operation says."""
     principal: Principal | None = None
+    is_critical: bool = False
+    """Begins also where others are refused for want of time, memory or room."""
     request: ParsedRequest | None = None
     verdict: Verdict | None = None
     """What the policy has found so far; those who scan add to it while bytes pass. `None`: nothing is scanned."""

@@ -15,7 +15,7 @@ import orjson
 
 from proxy.exchange import Exchange
 
-_FAULTS = frozenset({"upstream_failed", "timeout", "truncated", "internal_error", "drain_abort"})
+_FAULTS = frozenset({"upstream_failed", "timeout", "truncated", "internal_error", "drain_abort", "overload_abort"})
 _requests = logging.getLogger("sidegate.requests")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _QUOTING_LOGGERS = ("aiohttp", "asyncio")

@@ -7,6 +7,7 @@ from proxy.errors import (
     ClientDisconnected,
     InternalError,
     NoUpstreamAvailable,
+    Overloaded,
     PolicyViolation,
     ProxyError,
     ShuttingDown,
@@ -34,8 +35,8 @@ def _of_error(error: ProxyError | None, attempt: Attempt | None) -> Outcome:
             return "truncated" if attempt is not None and attempt.headers_at is not None else "upstream_failed"
         case NoUpstreamAvailable():
             return "upstream_failed"
-        case ShuttingDown() if attempt is not None:
-            return "drain_abort"
+        case ShuttingDown() | Overloaded() if attempt is not None:
+            return "drain_abort" if isinstance(error, ShuttingDown) else "overload_abort"
         case PolicyViolation() if attempt is not None and attempt.headers_at is not None:
             return "policy_cut"
         case InternalError() | None:

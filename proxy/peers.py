@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from proxy.errors import ProxyError
+
 Header = tuple[bytes, bytes]
 """Name and value as they stood on the wire: order, case and bytes are kept."""
 Headers = Sequence[Header]
@@ -63,8 +65,8 @@ class Downstream(Protocol):
         ClientDisconnected: the client is gone, or did not read within the write-stall time.
     """
 
-    draining: bool
-    """The drain time is over: a cancellation that comes now is ours, not the client's."""
+    ended_by: ProxyError | None
+    """Why we end the exchange: a cancellation that comes now is ours. `None`: it means that the client has left."""
 
     async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
         """Send a whole answer at once. Adds Content-Length."""

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from proxy.assurance import Assurance, is_assured
 from proxy.auth.admission import Admission, check_model
-from proxy.auth.identify import conversation_hint, identify, request_type_hint, with_body_hint
+from proxy.auth.identify import conversation_hint, identify, is_critical, request_type_hint, with_body_hint
 from proxy.cache.answers import AnswerCache
 from proxy.config import project
 from proxy.config.schema import Config
@@ -31,7 +31,6 @@ from proxy.errors import (
     PolicyUnavailable,
     PolicyViolation,
     ProxyError,
-    ShuttingDown,
 )
 from proxy.exchange import (
     Attempt,
@@ -73,7 +72,6 @@ from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
 
 _log = logging.getLogger("sidegate.pipeline")
-_DRAIN_OVER = "Sidegate is shutting down and cannot wait for the rest of this answer."
 
 
 class ClientSocket(WebsocketPeer, Protocol):
@@ -222,10 +220,10 @@ class _Run:
         except ProxyError as error:
             await self._fail(error)
         except asyncio.CancelledError:
-            if not self._downstream.draining:
+            if (ended_by := self._downstream.ended_by) is None:
                 x.error = x.error or ClientDisconnected("The client closed the connection.")
                 raise
-            await self._fail(ShuttingDown(_DRAIN_OVER))
+            await self._fail(ended_by)
         except Exception:
             _log.exception("request failed", extra={"trace": x.trace_id})
             await self._fail(InternalError("Sidegate failed to handle the request."))
@@ -235,7 +233,7 @@ class _Run:
             if self._further is not None:
                 self._further.close()
             if self._shares_with is not None:
-                self._with.shedding.leave(self._shares_with)
+                self._with.shedding.leave(self._shares_with, is_critical=self._x.is_critical)
             self._settling.seal()
             # It reports its extensions there: the one cycle of a request, and collections are dear (`make bench`: 8 %).
             self._settling.reservation = None
@@ -275,12 +273,13 @@ class _Run:
             x.principal = identify(x.inbound.fields, self._with.config.identity)
         else:
             x.principal = await admission.admit(x.inbound)
-        self._with.shedding.enter(x.principal.project_id)
-        self._shares_with = x.principal.project_id
-        x.request_type = request_type_hint(x.inbound.fields, self._with.config.tracing.request_types)
         if not projects.is_ready:
             await projects.ready()
         self._project = projects.active(x.principal.project_id)
+        x.is_critical = is_critical(x.inbound.fields, self._project.admission)
+        self._with.shedding.enter(x.principal.project_id, is_critical=x.is_critical)
+        self._shares_with = x.principal.project_id
+        x.request_type = request_type_hint(x.inbound.fields, self._with.config.tracing.request_types)
 
     def _complete(self, request: ParsedRequest) -> None:
         """Add what headers know better than the body, and refuse what may not be asked for."""
@@ -290,7 +289,7 @@ class _Run:
         check_model(x.principal, request.model, billable=x.inbound.operation.billable)
         if (conversation := conversation_hint(x.inbound.fields)) is not None:
             x.request = replace(request, conversation=conversation)
-        if settings.tracing.enabled and settings.tracing.content != "off":
+        if settings.tracing.enabled and settings.tracing.content != "off" and self._with.shedding.may_capture():
             x.capture = Capture(settings.tracing.content_bytes, request=None if request.body is None else request.body)
 
     async def _screen(self, request: ParsedRequest, intake: Intake | None) -> ParsedRequest:

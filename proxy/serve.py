@@ -113,7 +113,7 @@ class _Process:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
         await self._listen(app)
         self._background.start("policy", lambda: _complete(app))
-        self._background.start("load", app.shedding.watch)
+        self._background.start("load", lambda: app.shedding.watch(app.ingress.end_largest))
         self._background.start("database", lambda: self._keep_database(app, data_dir))
         self._background.start("projects", app.projects.run)
         self._background.start("quota keeper", app.keeper.run)

@@ -47,6 +47,8 @@ def exchange(
         ({"error": errors.JournalUnavailable("no")}, "rejected"),
         ({"error": errors.ShuttingDown("no")}, "rejected"),
         ({"error": errors.ShuttingDown("no"), "attempts": 1, "status": 200}, "drain_abort"),
+        ({"error": errors.Overloaded("no")}, "rejected"),
+        ({"error": errors.Overloaded("no"), "attempts": 1}, "overload_abort"),
         ({"error": errors.ClientDisconnected("gone")}, "client_abort"),
         ({"error": errors.UpstreamFailed("no"), "attempts": 1}, "upstream_failed"),
         ({"error": errors.UpstreamFailed("cut"), "attempts": 1, "status": 200, "headers_at": 1.0}, "truncated"),

@@ -96,7 +96,9 @@ class Scene:
     asked: list = field(default_factory=list)
     journal_error: Exception | None = None
     budget: ByteBudget = field(default_factory=lambda: ByteBudget(1 << 20))
-    shedding: Shedding = field(default_factory=lambda: Shedding(LimitsOfLoad(), Metrics(1), None))
+    shedding: Shedding = field(
+        default_factory=lambda: Shedding(LimitsOfLoad(), Metrics(1), None, concurrent_requests=8)
+    )
     settings: dict = field(default_factory=dict)
     prices: object = field(default_factory=PricesOf)
     projects: Projects = field(default_factory=Projects)
@@ -197,11 +199,11 @@ class Scene:
         self.x = Exchange(trace_id(1_780_000_000_000), 1_780_000_000_000, 0.0, inbound)
         return self.x
 
-    async def run(self, body=CHAT, *headers, leaves_after=None, draining=False, source=None, **target):
+    async def run(self, body=CHAT, *headers, leaves_after=None, ended_by=None, source=None, **target):
         """Handle one request; its headers say JSON unless others are given."""
         x = self.exchange(body, *(headers or (JSON,)), **target)
         self.client = Client(leaves_after, x.delivery)
-        self.client.draining = draining
+        self.client.ended_by = ended_by
         try:
             await self.pipeline().handle(x, source or Body(body), self.client)
         finally:
@@ -494,11 +496,11 @@ CANCELLED = {
 }
 
 
-async def cancelled(scene: Scene, source, *, draining: bool):
+async def cancelled(scene: Scene, source, *, ended_by: errors.ProxyError | None):
     task = asyncio.create_task(scene.run(STREAMED, source=source))
     for _ in range(20):
         await asyncio.sleep(0)
-    scene.client.draining = draining
+    scene.client.ended_by = ended_by
     task.cancel()
     await asyncio.wait([task])
     return task
@@ -508,7 +510,7 @@ async def cancelled(scene: Scene, source, *, draining: bool):
 async def test_client_when_it_leaves_at_any_moment_then_one_record_and_the_cancellation_goes_on(case):
     make_reply, make_source, before, status = case
     scene = Scene(make_reply())
-    task = await cancelled(scene, make_source(), draining=False)
+    task = await cancelled(scene, make_source(), ended_by=None)
     assert task.cancelled()
     assert scene.log == [*before, "final", "recorded"]
     assert (scene.final["outcome"], scene.client.status) == ("client_abort", status)
@@ -519,7 +521,7 @@ async def test_client_when_it_leaves_at_any_moment_then_one_record_and_the_cance
 async def test_drain_when_its_time_is_over_at_any_moment_then_the_client_is_told(case):
     make_reply, make_source, before, status = case
     scene = Scene(make_reply())
-    task = await cancelled(scene, make_source(), draining=True)
+    task = await cancelled(scene, make_source(), ended_by=errors.ShuttingDown("over"))
     assert not task.cancelled() and task.exception() is None
     assert scene.log == [*before, "final", "recorded"]
     assert scene.final["outcome"] == ("drain_abort" if before else "rejected")
@@ -665,6 +667,40 @@ async def test_content_when_tracing_is_off_then_nothing_of_it_is_kept():
     scene = Scene(reply(ANSWER), settings={"tracing": Tracing(enabled=False, content="full")})
     await scene.run()
     assert [kind for kind, _ in scene.records] == ["intent", "final"]
+
+
+@pytest.mark.parametrize(
+    ("lag_s", "admission", "priority", "status", "kinds"),
+    [
+        (0.1, {}, None, 200, ["intent", "final"]),
+        (0.6, {}, b"critical", 503, ["final"]),
+        (0.6, {"priorityHeader": True}, b"normal", 503, ["final"]),
+        (0.6, {"priorityHeader": True}, b"critical", 200, ["intent", "final"]),
+        (0.6, {"priority": "critical"}, None, 200, ["intent", "final"]),
+    ],
+    ids=str,
+)
+async def test_request_when_the_process_is_late_then_only_critical_ones_begin_and_no_content_is_kept(
+    lag_s, admission, priority, status, kinds
+):
+    scene = Scene(
+        reply(ANSWER),
+        settings={"tracing": Tracing(content="full")},
+        projects=Projects({"default-project": {"admission": admission}}),
+    )
+    for _ in range(3):
+        scene.shedding.note(lag_s, 0)
+    final = await scene.run(CHAT, JSON, *(((b"X-Sidegate-Priority", priority),) if priority else ()))
+    assert (final["status"], [kind for kind, _ in scene.records]) == (status, kinds)
+    assert status == 200 or scene.error["code"] == "overloaded_lag"
+
+
+async def test_memory_when_it_is_at_its_end_then_a_request_that_is_ended_is_charged_and_told():
+    scene = Scene(asyncio.Event())
+    error = errors.Overloaded("No memory.", code="overloaded_memory")
+    await cancelled(scene, None, ended_by=error)
+    assert (scene.client.status, scene.error["code"]) == (503, "overloaded_memory")
+    assert (scene.final["outcome"], scene.final["usage_source"]) == ("overload_abort", "estimated")
 
 
 class ClientSocket(Socket):

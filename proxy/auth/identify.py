@@ -3,20 +3,24 @@
 Precedence of the user: `X-Sidegate-User`, then the body's `safety_identifier` or `user`, then the configured default.
 Of the project: `X-Sidegate-Project`, then `OpenAI-Project`, then the default. Names are cut to 256 characters and
 must be printable: they end in SQL, JSON and logs. A name that is not usable is refused, not repaired, when it came in
-a header of ours; a hint from elsewhere is ignored. `X-Sidegate-Request-Type` says what a request is for.
+a header of ours; a hint from elsewhere is ignored. `X-Sidegate-Request-Type` says what a request is for,
+`X-Sidegate-Priority` how much it matters, where the project lets requests say so.
 
 Source: OpenAI API reference, "Authentication" (OpenAI-Project) and "Safety identifiers".
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Final, get_args
 
+from proxy.config.project import AdmissionSettings, Priority
 from proxy.config.schema import Identity
 from proxy.credentials import cover_shapes
 from proxy.errors import InvalidRequest
 from proxy.exchange import Principal
 
 _MAX_NAME = 256
+_PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 
 
 def identify(fields: Mapping[bytes, bytes], settings: Identity) -> Principal:
@@ -63,6 +67,25 @@ def request_type_hint(fields: Mapping[bytes, bytes], known: Collection[str]) -> 
             param="X-Sidegate-Request-Type",
         )
     return name
+
+
+def is_critical(fields: Mapping[bytes, bytes], settings: AdmissionSettings) -> bool:
+    """Tell whether a request is to begin while others are refused.
+
+    Raises:
+        InvalidRequest: `X-Sidegate-Priority` counts, and is no priority.
+    """
+    value = fields.get(b"x-sidegate-priority") if settings.priority_header else None
+    if value is None:
+        return settings.priority == "critical"
+    name = value.strip().decode("latin-1").lower()
+    if name not in _PRIORITIES:
+        raise InvalidRequest(
+            f"The header X-Sidegate-Priority must be one of {', '.join(_PRIORITIES)}.",
+            code="invalid_header",
+            param="X-Sidegate-Priority",
+        )
+    return name == "critical"
 
 
 def _own_name(fields: Mapping[bytes, bytes], field: bytes) -> str | None:

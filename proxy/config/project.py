@@ -5,6 +5,7 @@
                   "secretPatterns": ["ZEUS-[0-9]{8}"], "allowList": ["AKIA2TESTTESTTESTTES"],
                   "promptActions": {"pii": "redact"}, "outputActions": {"command": "block"}},
      "features": {"enableCrossCheck": false, "enableAutoEscalate": false, "enableCache": false},
+     "admission": {"priority": "normal", "priorityHeader": false},
      "quota": {...}, "timeZone": "Europe/Berlin"}
 
 `quota` and `timeZone` are read where they count, by `proxy.quota.limits` and by PostgreSQL. `None`: the configuration
@@ -26,6 +27,7 @@ from proxy.config.policy import Actions
 from proxy.config.units import Dollars
 
 LayerName = Literal["L0", "L1", "L2", "L3"]
+Priority = Literal["normal", "critical"]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 READ_ELSEWHERE: Final = frozenset({"quota", "timeZone"})
@@ -73,12 +75,26 @@ class FeatureSettings(Part):
     enable_cache: bool = False
 
 
+class AdmissionSettings(Part):
+    """Which requests still begin when the process is short of time, memory or room."""
+
+    priority: Priority = "normal"
+    priority_header: bool = False
+    """Whether `X-Sidegate-Priority` of a request decides instead."""
+
+    @property
+    def may_be_critical(self) -> bool:
+        """True where some request of the project can be critical."""
+        return self.priority_header or self.priority == "critical"
+
+
 class ProjectSettings(Part):
     """All parts. One object per version of a project's document, so that it can be the key of what is made of it."""
 
     routing: RoutingSettings = RoutingSettings()
     security: SecuritySettings = SecuritySettings()
     features: FeatureSettings = FeatureSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     is_archived: bool = False
     """The project has ended: nothing is served to it. No member of the document says so."""
 
@@ -92,6 +108,7 @@ _PARTS: Final[Mapping[str, type[Part]]] = {
     "routing": RoutingSettings,
     "security": SecuritySettings,
     "features": FeatureSettings,
+    "admission": AdmissionSettings,
 }
 
 

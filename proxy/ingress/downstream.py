@@ -14,7 +14,7 @@ import asyncio
 import time
 from typing import Any
 
-from proxy.errors import ClientDisconnected
+from proxy.errors import ClientDisconnected, ProxyError
 from proxy.exchange import Delivery, Headers
 from proxy.ingress.asked import Asked
 
@@ -32,8 +32,8 @@ class HttpDownstream:
         self._write_stall_s = write_stall_s
         self._chunked = False
         self._keep_alive = request.keep_alive
-        self.draining = False
-        """Set when the drain time is over: the cancellation that follows is ours, not the client's."""
+        self.ended_by: ProxyError | None = None
+        """Why the request has to end: set before the cancellation, which is ours then, not the client's."""
 
     # What aiohttp's request handler asks of a response.
 
@@ -47,6 +47,19 @@ class HttpDownstream:
 
     async def write_eof(self, _data: bytes = b"") -> None:
         """Do nothing: the body was ended by `send`, `finish` or `cut`."""
+
+    # What those ask who watch over it.
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and has not left, because the client does not read."""
+        transport = self._request.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
+    def drop(self) -> None:
+        """Close at once, and forget what has not left."""
+        if (transport := self._request.transport) is not None:
+            transport.abort()
 
     # What the pipeline asks of a downstream.
 

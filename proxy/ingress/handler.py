@@ -22,6 +22,7 @@ from proxy.ingress.asked import Asked
 from proxy.ingress.client_body import ClientBody
 from proxy.ingress.downstream import HttpDownstream
 from proxy.ingress.own import add_reference, refuse
+from proxy.ingress.running import Running
 from proxy.ingress.serving import Serving
 from proxy.lazy import function
 from proxy.metrics import Metrics
@@ -32,6 +33,8 @@ from proxy.trace.record import trace_id
 _log = logging.getLogger("sidegate.ingress")
 _WEBSOCKET = "proxy.ingress.websocket:ClientWebsocket"
 _DRAINING = "Sidegate is shutting down; send the request again."
+_DRAIN_OVER = "Sidegate is shutting down and cannot wait for the rest of this answer."
+_WORTH_ENDING_BYTES = 1 << 20
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
@@ -42,7 +45,7 @@ class Ingress:
         self._serving = serving
         self._metrics = metrics
         self._shedding = shedding
-        self._running: dict[HttpDownstream, asyncio.Task[Any] | None] = {}
+        self._running: set[Running] = set()
         self._draining = False
         self._idle = asyncio.Event()
         """The last request has ended. Set while draining only."""
@@ -118,7 +121,8 @@ class Ingress:
         downstream = HttpDownstream(request, x.delivery, config.timeouts.write_stall_s)
         if request.ends_connection:
             downstream.refuse_more()
-        self._running[downstream] = request.task
+        running = Running(x, downstream, request.task)
+        self._running.add(running)
         self._metrics.in_flight += 1
         serving.enter()
         try:
@@ -133,7 +137,7 @@ class Ingress:
             await pipeline.handle(x, ClientBody(request, config.limits), downstream)
             return downstream
         finally:
-            del self._running[downstream]
+            self._running.discard(running)
             if self._draining and not self._running:
                 self._idle.set()
             self._metrics.in_flight -= 1
@@ -147,8 +151,8 @@ class Ingress:
     def begin_drain(self) -> None:
         """Refuse new requests; running ones go on, and their connections close afterwards."""
         self._draining = True
-        for downstream in self._running:
-            downstream.refuse_more()
+        for one in self._running:
+            one.downstream.refuse_more()
 
     async def until_idle(self, limit_s: float) -> None:
         """Wait until no request runs, at most `limit_s`. To be called after `begin_drain`."""
@@ -160,10 +164,18 @@ class Ingress:
 
     def end_drain(self) -> None:
         """End what still runs: each client gets an error event or a visible cut."""
-        for downstream, task in self._running.items():
-            downstream.draining = True
-            if task is not None:
-                task.cancel()
+        for one in self._running:
+            one.end(ShuttingDown(_DRAIN_OVER))
+
+    def end_largest(self, error: ProxyError) -> bool:
+        """End the request that holds most memory; False if none holds so much that it would help."""
+        largest = max(self._running, key=lambda one: 0 if one.is_ending else one.held_bytes, default=None)
+        if largest is None or largest.is_ending or largest.held_bytes < _WORTH_ENDING_BYTES:
+            return False
+        largest.end(error)
+        if largest.downstream.unsent_bytes:
+            largest.downstream.drop()  # an error event would wait behind what the client does not read
+        return True
 
 
 def _check_surface(config: Config, asked: Literal["data", "api"]) -> None:

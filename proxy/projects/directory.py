@@ -56,6 +56,8 @@ class Directory:
         self._started = clock()
         self._known: dict[str, ProjectSettings] = {}
         self._documents: dict[str, bytes] = {}
+        self.has_critical = False
+        """Some project may have critical requests."""
         self._heard: datetime | None = None
         self._reload_at = 0.0
         self._first = asyncio.Event()
@@ -147,13 +149,20 @@ class Directory:
             self._known[row.id], self._documents[row.id] = settings, document
             for problem in problems:
                 _log.warning("a project's setting is ignored", extra={"project": row.id, "reason": problem})
+        if changed:
+            self._rank()
         return changed
 
     def _drop_all_but(self, ids: set[str]) -> bool:
         gone = self._known.keys() - ids
         for project_id in gone:
             del self._known[project_id], self._documents[project_id]
+        if gone:
+            self._rank()
         return bool(gone)
+
+    def _rank(self) -> None:
+        self.has_critical = any(settings.admission.may_be_critical for settings in self._known.values())
 
     def _keep(self, documents: dict[str, bytes]) -> None:
         """Remember what is known: written beside, then moved, so that a file is whole or the one before."""

@@ -19,6 +19,7 @@ _UNEXPLAINED: dict[Outcome, tuple[Source, str]] = {
     "policy_cut": ("policy", "The answer was withheld or ended because of what it says."),
     "client_abort": ("client", "The client left before the answer was complete."),
     "drain_abort": ("sidegate", "The answer was cut at the end of the drain time."),
+    "overload_abort": ("sidegate", "The answer was ended because the process was short of memory."),
     "internal_error": ("sidegate", "The request failed inside the proxy."),
     "interrupted": ("sidegate", "The proxy process ended before the request was complete."),
 }

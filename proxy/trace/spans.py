@@ -38,7 +38,9 @@ _FIRST_ATTEMPT: Final = 2
 _ATTRIBUTES: Final = 9
 _MOST_RULES: Final = 32
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_FAULTS: Final = frozenset({"upstream_failed", "timeout", "truncated", "internal_error", "drain_abort"})
+_FAULTS: Final = frozenset(
+    {"upstream_failed", "timeout", "truncated", "internal_error", "drain_abort", "overload_abort"}
+)
 _CONTEXT_HEADERS: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
 
 

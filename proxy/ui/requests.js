@@ -8,7 +8,7 @@ import { panel } from "./panel.js";
 const EVERY_MS = 3000;
 const SHOWN = 50;
 const OUTCOMES = ["ok", "rejected", "upstream_error", "upstream_failed", "timeout", "quota_cut", "policy_cut", "truncated",
-  "client_abort", "drain_abort", "internal_error", "interrupted"];
+  "client_abort", "drain_abort", "overload_abort", "internal_error", "interrupted"];
 
 /** Show the list in `main`. `context`: `{question, signal}`; the signal ends the following. */
 export function requests(main, { question, signal }) {

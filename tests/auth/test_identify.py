@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.auth.identify import conversation_hint, identify, request_type_hint, with_body_hint
+from proxy.auth.identify import conversation_hint, identify, is_critical, request_type_hint, with_body_hint
+from proxy.config.project import AdmissionSettings
 from proxy.config.schema import Identity
 from proxy.errors import InvalidRequest
 from proxy.exchange import first_values
@@ -76,6 +77,33 @@ def test_request_type_when_it_is_not_known_then_it_is_refused(value):
     with pytest.raises(InvalidRequest, match="one of chat, code-agent") as caught:
         request_type_hint({b"x-sidegate-request-type": value}, ("chat", "code-agent"))
     assert (caught.value.code, caught.value.param) == ("invalid_header", "X-Sidegate-Request-Type")
+
+
+@pytest.mark.parametrize(
+    ("settings", "value", "expected"),
+    [
+        ({}, None, False),
+        ({}, b"critical", False),
+        ({}, b"urgent", False),
+        ({"priority": "critical"}, None, True),
+        ({"priority": "critical"}, b"normal", True),
+        ({"priorityHeader": True}, None, False),
+        ({"priorityHeader": True}, b" Critical ", True),
+        ({"priority": "critical", "priorityHeader": True}, None, True),
+        ({"priority": "critical", "priorityHeader": True}, b"normal", False),
+    ],
+    ids=str,
+)
+def test_priority_when_a_project_decides_then_the_header_counts_only_where_it_may(settings, value, expected):
+    fields = {} if value is None else {b"x-sidegate-priority": value}
+    assert is_critical(fields, AdmissionSettings(**settings)) is expected
+
+
+@pytest.mark.parametrize("value", [b"", b"urgent", b"\xff"])
+def test_priority_when_the_header_counts_and_is_none_then_it_is_refused(value):
+    with pytest.raises(InvalidRequest, match="one of normal, critical") as caught:
+        is_critical({b"x-sidegate-priority": value}, AdmissionSettings(priorityHeader=True))
+    assert (caught.value.code, caught.value.param) == ("invalid_header", "X-Sidegate-Priority")
 
 
 @given(st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=300)), max_size=8))

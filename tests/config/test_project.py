@@ -22,6 +22,7 @@ def test_parse_when_everything_is_said_then_it_counts():
             "routing": {"defaultLayer": "L1", "maxLayer": "L2", "maxCostPerRequest": 0.05, "allowedModels": ["gpt-*"]},
             "security": {"scanPrompts": False, "redactSecrets": True, "blockedKeywords": ["zeus"]},
             "features": {"enableCache": True},
+            "admission": {"priority": "critical"},
             "quota": {"maxTokensDaily": 1},
             "timeZone": "UTC",
         }
@@ -35,6 +36,8 @@ def test_parse_when_everything_is_said_then_it_counts():
     assert settings.security.blocked_keywords == ("zeus",)
     assert settings.features.enable_cache
     assert not settings.features.enable_cross_check
+    assert settings.admission.may_be_critical
+    assert not settings.admission.priority_header
 
 
 @pytest.mark.parametrize("document", [{}, {"routing": {}}, {"security": None}, {"quota": {"x": 1}}], ids=str)
@@ -54,6 +57,7 @@ def test_parse_when_nothing_is_said_then_nothing_is_decided(document):
         ({"routing": {"maxCostPerRequest": -1}}, "routing.maxCostPerRequest: "),
         ({"security": {"blockedKeywords": ["a", ""]}}, "security.blockedKeywords[1]: "),
         ({"features": {"enableCache": "perhaps"}}, "features.enableCache: "),
+        ({"admission": {"priority": "urgent"}}, "admission.priority: Input should be 'normal' or 'critical'"),
     ],
     ids=str,
 )

@@ -36,8 +36,8 @@ class Pipeline:
             try:
                 await self.hold.wait()
             except asyncio.CancelledError:
-                self.ended.append(downstream.draining)
-                if not downstream.draining:
+                self.ended.append(downstream.ended_by)
+                if downstream.ended_by is None:
                     raise
                 return downstream.cut()
         await downstream.send(200, "OK", (), b"read " + read)
@@ -69,7 +69,7 @@ class Api:
 async def data_port(pipeline=None, surfaces="all", shedding=None, **limits):
     metrics = Metrics(10)
     config = Config(limits=Limits(**limits), server=schema.Server(surfaces=surfaces))
-    shedding = shedding or Shedding(config.shedding, metrics, None)
+    shedding = shedding or Shedding(config.shedding, metrics, None, concurrent_requests=512)
     ingress = Ingress(Serving(config, pipeline or Pipeline(), Api()), metrics, shedding)
     async with serving(ingress.handle, is_elsewhere=may_be_ours) as server:
         yield server, ingress, metrics
@@ -226,7 +226,7 @@ async def test_requests_when_too_many_at_once_then_503_and_the_running_ones_go_o
 
 async def test_requests_when_memory_is_full_then_503_and_our_own_api_and_the_running_ones_go_on():
     pipeline = Pipeline(hold=asyncio.Event())
-    shedding = Shedding(schema.Shedding(memory_limit_bytes=100), Metrics(1), None)
+    shedding = Shedding(schema.Shedding(memory_limit_bytes=100), Metrics(1), None, concurrent_requests=512)
     async with data_port(pipeline, shedding=shedding) as (server, _, metrics):
         async with held(pipeline, server, 1) as [client], server.client() as kept:
             await kept.say(request("/v1/traces"))
@@ -275,7 +275,7 @@ async def test_drain_when_its_time_is_over_then_what_runs_is_ended_as_ours():
         assert ingress.running == 3
         ingress.end_drain()
         await ingress.until_idle(5)
-        assert (ingress.running, pipeline.ended) == (0, [True] * 3)
+        assert (ingress.running, [error.code for error in pipeline.ended]) == (0, ["shutting_down"] * 3)
         for client in clients:
             assert await client.rest() == b""
 
@@ -291,7 +291,7 @@ async def test_client_when_it_leaves_then_its_request_is_cancelled_as_its_own():
         async with held(pipeline, server, 1) as (client,):
             client.reset()
             await until(lambda: ingress.running == 0)
-    assert pipeline.ended == [False]
+    assert pipeline.ended == [None]
     assert metrics.in_flight == 0
 
 

@@ -116,6 +116,22 @@ async def test_refresh_when_time_for_a_reload_then_deleted_projects_are_forgotte
     assert source.asked == ["all", "changed", "all"]
 
 
+@pytest.mark.parametrize("admission", [{"priority": "critical"}, {"priorityHeader": True}], ids=str)
+async def test_critical_when_some_project_may_be_then_it_is_known_until_the_last_of_them_changes_or_goes(
+    directory, source, clock, admission
+):
+    await directory.refresh()
+    assert not directory.has_critical
+    for leaves in (lambda: source.projects.update(b={}), lambda: source.projects.pop("b")):
+        source.projects["b"] = {"admission": admission}
+        await directory.refresh()
+        assert directory.has_critical
+        leaves()
+        clock.now += 61
+        await directory.refresh()
+        assert not directory.has_critical
+
+
 async def test_recall_when_the_database_is_away_then_what_was_last_known_counts(directory, source, clock, tmp_path):
     await directory.refresh()
     source.away = True

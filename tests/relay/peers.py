@@ -60,7 +60,7 @@ class Client:
     """`exchange.Downstream` that keeps everything. `leaves_after`: bytes of body after which the client is gone."""
 
     def __init__(self, leaves_after: int | None = None, delivery: Delivery | None = None) -> None:
-        self.draining = False
+        self.ended_by: ProxyError | None = None
         self.delivery = delivery or Delivery()
         self.journal: list[str] = []
         """`head`, `byte`, `seal`, `end`, `cut` in the order in which they came; equal neighbours once."""
