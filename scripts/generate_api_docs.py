@@ -16,7 +16,7 @@ from proxy.db.pool import Database
 from tests.fakes.own_api import own_api
 
 HEAD = """\
-# The API of Sidegate's own
+# The management API
 
 Made from the routes by `python -m scripts.generate_api_docs docs/api.md`; do not edit. The same as an OpenAPI 3.1
 document, for clients and tools: `GET /v1/sidegate/openapi.json`, without a key, as it holds nothing but what the

@@ -1,1 +1,1 @@
-"""The API of our own: `/v1/traces` and what follows, beside the relayed endpoints."""
+"""The management API: `/v1/traces` and what follows, beside the relayed endpoints."""

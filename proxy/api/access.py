@@ -1,7 +1,7 @@
-"""Who may use the API of our own: the holder of the admin key, and users by their keys and roles.
+"""Authentication of the management API: the admin key, or an API key with its user's role.
 
-The admin key is compared by SHA-256 digest in constant time, and is not kept. Every other key is one of `api_keys`. A
-request without a valid key learns nothing but that; wrong keys are counted against their address (`auth.keyring`).
+The admin key is not kept; its SHA-256 digest is compared in constant time. Every other key is looked up in `api_keys`.
+Without a valid key a request learns nothing else; wrong keys count against their address (`auth.keyring`).
 
 Source: RFC 6750 section 2.1 (Bearer); RFC 9110 section 11.1 (schemes ignore case).
 """
@@ -25,13 +25,13 @@ class Access:
         self._keyring = keyring
 
     async def identify(self, authorization: Sequence[str], peer: str | None) -> Caller:
-        """Return the caller that the request's `Authorization` values name.
+        """Return the caller that the request's `Authorization` header values name.
 
         Raises:
-            Unauthenticated: no key, more than one, or a wrong one.
-            TooManyAttempts: too many wrong ones came from this address.
-            PermissionDenied: the key's scopes leave the API out.
-            DatabaseUnavailable: the key cannot be looked up just now.
+            Unauthenticated: there is no key, more than one, or a wrong one.
+            TooManyAttempts: too many wrong keys came from this address.
+            PermissionDenied: the key's scopes do not include this API.
+            DatabaseUnavailable: the key cannot be looked up at the moment.
         """
         scheme, _, key = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
         key = key.strip()

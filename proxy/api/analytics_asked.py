@@ -1,6 +1,6 @@
-"""What may be asked of analytics: query parameters become a `Question`.
+"""The query parameters of analytics, and the `Question` they become.
 
-Failure mode: InvalidRequest that names every mistake; 404 for a project that is not the caller's.
+Failure mode: InvalidRequest naming every mistake; 404 for a project that is not the caller's.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from proxy.analytics.figures import Period, Question
 from proxy.analytics.series import Split
 from proxy.api.caller import Caller
 from proxy.api.exports import FORMAT
-from proxy.api.parameters import DAY, EDGE, Parameter, integer, one_of, read, text
+from proxy.api.parameters import DAY, EDGE, Parameter, integer, one_of, read_query, text
 from proxy.errors import InvalidRequest
 
 _MAX_ROWS: Final = 500
@@ -48,9 +48,13 @@ _MEMBERS: Final = {
 }
 
 
-def values_of(request: web.BaseRequest, known: Mapping[str, Parameter]) -> dict[str, Any]:
-    """Return the parameters of a question by name; refuse a range that ends before it begins."""
-    values = read(request.raw_path.partition("?")[2], known)
+def ask(request: web.BaseRequest, known: Mapping[str, Parameter], caller: Caller) -> tuple[dict[str, Any], Question]:
+    """Return the parameters of a request by name, and what they ask within what the caller may see.
+
+    Raises:
+        InvalidRequest: a parameter is wrong, the range ends before it begins, or (404) the project is another's.
+    """
+    values = read_query(request, known)
     since, until = values.get("startDate"), values.get("endDate")
     if isinstance(since, datetime) and isinstance(until, datetime):
         backwards = since >= until
@@ -58,13 +62,8 @@ def values_of(request: web.BaseRequest, known: Mapping[str, Parameter]) -> dict[
         backwards = since is not None and until is not None and _date(since) > _date(until)
     if backwards:
         raise InvalidRequest("`endDate` must be after `startDate`.", code="invalid_parameter", param="endDate")
-    return values
-
-
-def question(values: Mapping[str, Any], caller: Caller) -> Question:
-    """Return what is asked, within what the caller may see."""
     asked = Question(**{_MEMBERS[name]: value for name, value in values.items() if name in _MEMBERS})
-    return replace(asked, project_id=caller.project(asked.project_id))
+    return values, replace(asked, project_id=caller.project(asked.project_id))
 
 
 def _date(edge: date) -> date:

@@ -1,4 +1,4 @@
-"""What `api.analytics_shown` makes, as schemas: the one is tested against the other with every answer of the tests."""
+"""JSON schemas of what `api.analytics_shown` builds; the tests hold every response to them."""
 
 from typing import Final
 

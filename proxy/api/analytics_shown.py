@@ -1,21 +1,19 @@
-"""Figures of analytics as JSON: names in camelCase, money as numbers with 9 digits, rates as parts of 1.
+"""Analytics as JSON: names in camelCase, money as numbers with 9 digits, rates from 0 to 1.
 
-Rule of the file: pure. A user's and a model's name become member names as they are; of very many models the dearest
-are shown.
+Rule of the file: pure. Names of users and models become member names unchanged; of more than a thousand models only
+the most expensive are shown.
 """
 
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
-from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
-
-import orjson
 
 from proxy.analytics.figures import Expensive, Latency, Measure, Percentiles, Share, Sums, TimeRange, Usage
 from proxy.analytics.findings import Findings
 from proxy.analytics.rollup import DayCheck
 from proxy.analytics.series import Series
+from proxy.api.bodies import dollars
 
 _MAX_NAMES: Final = 1000
 
@@ -27,13 +25,13 @@ def usage(found: Usage) -> dict[str, Any]:
         "timeRange": time_range(found.time_range),
         "totalRequests": total.requests,
         "totalTokens": _tokens(total),
-        "totalCost": _amount(total.cost),
+        "totalCost": dollars(total.cost),
         "breakdown": {
             "byLayer": {
                 layer: {
                     "requests": sums.requests,
                     "tokens": sums.tokens,
-                    "cost": _amount(sums.cost),
+                    "cost": dollars(sums.cost),
                     "avgDurationMs": sums.average_ms,
                     "successRate": _rate(sums.calls - sums.errors, sums.calls),
                 }
@@ -43,7 +41,7 @@ def usage(found: Usage) -> dict[str, Any]:
                 model: {
                     "requests": sums.requests,
                     "tokens": _tokens(sums),
-                    "cost": _amount(sums.cost),
+                    "cost": dollars(sums.cost),
                     "avgDurationMs": sums.average_ms,
                     "errors": sums.errors,
                 }
@@ -54,7 +52,7 @@ def usage(found: Usage) -> dict[str, Any]:
                     "date": period.isoformat(),
                     "requests": sums.requests,
                     "tokens": sums.tokens,
-                    "cost": _amount(sums.cost),
+                    "cost": dollars(sums.cost),
                     "avgDurationMs": sums.average_ms,
                 }
                 for period, sums in found.by_period.items()
@@ -64,7 +62,7 @@ def usage(found: Usage) -> dict[str, Any]:
 
 
 def error_rate(found: Usage) -> dict[str, Any]:
-    """Return how many requests, and calls of each model, failed."""
+    """Return how many requests failed, and how many calls of each model."""
     total = found.total
     return {
         "timeRange": time_range(found.time_range),
@@ -95,7 +93,7 @@ def error_rate(found: Usage) -> dict[str, Any]:
 
 
 def series(found: Series) -> dict[str, Any]:
-    """Return sums of calls over time, by name."""
+    """Return sums of calls over time, one series for each name."""
     return {
         "timeRange": time_range(found.time_range),
         "series": [{"name": name, "points": _points(points)} for name, points in found.by_name.items()],
@@ -111,7 +109,7 @@ def _points(points: Mapping[date, Sums]) -> list[dict[str, Any]]:
             "calls": sums.calls,
             "errors": sums.errors,
             "tokens": _tokens(sums),
-            "cost": _amount(sums.cost),
+            "cost": dollars(sums.cost),
             "avgDurationMs": sums.average_ms,
         }
         for period, sums in points.items()
@@ -139,7 +137,7 @@ def cache(found: Usage) -> dict[str, Any]:
 
 
 def findings(row: Findings) -> dict[str, Any]:
-    """Return what one rule found and what was done about it."""
+    """Return what one rule found, and what was done about it."""
     return {
         "rule": row.rule,
         "category": row.category,
@@ -151,7 +149,7 @@ def findings(row: Findings) -> dict[str, Any]:
 
 
 def latency(found: Latency) -> dict[str, Any]:
-    """Return percentiles, in all and by layer and model."""
+    """Return percentiles: overall, by layer and by model."""
     return {
         "timeRange": time_range(found.time_range),
         **_measures(found.total),
@@ -172,7 +170,7 @@ def _percentiles(found: Percentiles) -> dict[str, Any]:
 
 
 def share(member: str, found: Share) -> dict[str, Any]:
-    """Return one user's or project's part; `member` is what its name is called."""
+    """Return the share of one user or project. `member`: `userId` or `projectId`."""
     sums = found.sums
     return {
         member: found.name,
@@ -183,13 +181,13 @@ def share(member: str, found: Share) -> dict[str, Any]:
         "aborted": sums.aborted,
         "cacheHits": sums.cache_hits,
         "tokens": {**_tokens(sums), "cachedInput": sums.cached_input_tokens},
-        "cost": _amount(sums.cost),
+        "cost": dollars(sums.cost),
         "avgDurationMs": sums.average_ms,
     }
 
 
 def expensive(row: Expensive) -> dict[str, Any]:
-    """Return one dear request."""
+    """Return one of the most expensive requests."""
     return {
         "traceId": row.trace_id,
         "createdAt": row.created_at,
@@ -204,13 +202,13 @@ def expensive(row: Expensive) -> dict[str, Any]:
             "output": row.output_tokens or 0,
             "total": (row.input_tokens or 0) + (row.output_tokens or 0),
         },
-        "cost": _amount(row.cost),
+        "cost": dollars(row.cost),
         "durationMs": row.duration_ms,
     }
 
 
 def checked(day: date, rows: Iterable[DayCheck]) -> dict[str, Any]:
-    """Return how sums and traces of one day compare."""
+    """Return how the sums and the traces of one day compare."""
     return {"day": day.isoformat(), "projects": [_check(row) for row in rows]}
 
 
@@ -218,17 +216,17 @@ def _check(row: DayCheck) -> dict[str, Any]:
     return {
         "projectId": row.project_id,
         "differences": row.wrong,
-        "kept": {"requests": row.kept_requests, "tokens": row.kept_tokens, "cost": _amount(row.kept_cost)},
+        "kept": {"requests": row.kept_requests, "tokens": row.kept_tokens, "cost": dollars(row.kept_cost)},
         "counted": {
             "requests": row.counted_requests,
             "tokens": row.counted_tokens,
-            "cost": _amount(row.counted_cost),
+            "cost": dollars(row.counted_cost),
         },
     }
 
 
 def time_range(found: TimeRange) -> dict[str, datetime]:
-    """Return from when to when, the end not included."""
+    """Return a time range; its end is excluded."""
     return {"start": found.start, "end": found.end}
 
 
@@ -238,7 +236,3 @@ def _tokens(sums: Sums) -> dict[str, int]:
 
 def _rate(part: int, whole: int) -> float:
     return round(part / whole, 6) if whole else 0.0
-
-
-def _amount(value: Decimal) -> orjson.Fragment:
-    return orjson.Fragment(f"{value:.9f}")

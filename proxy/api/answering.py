@@ -1,10 +1,10 @@
-"""From an endpoint to its answer: what was kept is given again, and a client that has it already is told so.
+"""Cached and conditional responses of the management API.
 
-An answer depends on nothing but the path, the parameters and the project that the caller is held to; that the caller's
-role allows it is asked before, every time. Any change through our own API drops all that was kept, whatever came of it.
+A cached response depends only on the path, the parameters and the project that the caller is limited to. Permissions
+are checked on every request, before the cache. Any request that may change something empties it, successful or not.
 
-An `ETag` is a hash of the body, but where the handler knows a version. `Cache-Control: no-store` stays: figures and
-traces do not belong on the disk of a browser; a client that holds them itself can still ask whether they are the same.
+An `ETag` is a hash of the body, unless the handler knows a version. `Cache-Control: no-store` stays: figures and traces
+do not belong on a browser's disk, but a client that holds them in memory can still revalidate them.
 
 Source: RFC 9110 sections 8.8.3 (ETag), 13.1.2 (If-None-Match), 15.4.5 (304).
 """
@@ -29,7 +29,7 @@ Handler = Callable[[web.BaseRequest, Mapping[str, str], Caller], Awaitable[web.R
 async def kept_or_made(
     kept: KeptAnswers, path: str, handler: Handler, request: web.BaseRequest, caller: Caller
 ) -> web.Response:
-    """Return a kept answer to the same question of somebody who sees as far, or let the handler make one."""
+    """Return the kept response to the same question with the same visibility, or let the handler make one."""
     query = request.raw_path.partition("?")[2]
     parameters = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
     asked = Asked(path, caller.project_id, tuple(sorted(parameters)))
@@ -43,12 +43,12 @@ async def kept_or_made(
 
 
 def is_conditional(handler: Any) -> bool:
-    """Tell whether an endpoint says that it looks at `If-None-Match`."""
+    """Tell whether an endpoint is described as honouring `If-None-Match`."""
     return IF_NONE_MATCH in handler.description.headers
 
 
 def unless_known(request: web.BaseRequest, response: web.Response) -> web.Response:
-    """Return an answer with its `ETag`; 304 in its place if the client has named it."""
+    """Return the response with its `ETag`, or 304 if the client named that tag."""
     if response.status != 200 or not isinstance(response.body, bytes):
         return response
     tag = response.headers.setdefault("ETag", f'"{hashlib.blake2b(response.body, digest_size=12).hexdigest()}"')

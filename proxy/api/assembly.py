@@ -1,4 +1,4 @@
-"""Put the API of our own together from what the proxy already has."""
+"""Build the management API from what the proxy already has."""
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup

@@ -1,7 +1,7 @@
-"""Bodies of our own API: most that come are small JSON objects, read as strictly as query parameters.
+"""Request and response bodies of the management API: small JSON objects, read as strictly as query parameters.
 
-Unknown members, members given twice and bad values are all reported in one 400; `param` names the first. Numbers with a
-point or an exponent stay exact decimals.
+Unknown, missing and repeated members and bad values are all reported in one 400; `param` names the first. Numbers with
+a point or an exponent stay exact decimals.
 
 Source: RFC 8259 sections 4 and 6 (names, numbers); RFC 9110 section 10.1.1 (Expect).
 """
@@ -17,7 +17,7 @@ import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from proxy.api.parameters import Parameter
+from proxy.api.parameters import Parameter, missing
 from proxy.config.names import nearest, shown
 from proxy.errors import InvalidRequest
 from proxy.intake import too_large
@@ -28,7 +28,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Members(tuple[tuple[str, Any], ...]):
-    """An object of JSON as its members in order, those given twice included."""
+    """A JSON object as its members in order, repeated ones included."""
 
 
 async def read_body(request: web.BaseRequest, limit_bytes: int = _MAX_BODY_BYTES) -> bytes:
@@ -54,11 +54,11 @@ async def read_body(request: web.BaseRequest, limit_bytes: int = _MAX_BODY_BYTES
     return bytes(body)
 
 
-def members(text: bytes, known: Mapping[str, Parameter]) -> dict[str, Any]:
+def members(text: bytes, known: Mapping[str, Parameter], required: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the values of a JSON object by name.
 
     Raises:
-        InvalidRequest: it is none, or names every mistake in it and what would be right.
+        InvalidRequest: the body is not a JSON object, or the error names every mistake in it.
     """
     document = _object(text)
     values: dict[str, Any] = {}
@@ -73,6 +73,7 @@ def members(text: bytes, known: Mapping[str, Parameter]) -> dict[str, Any]:
                 values[name] = known[name].parse(value)
             except ValueError:
                 mistakes[name] = f"`{name}` must be {known[name].allowed}."
+    mistakes |= missing(required, values, mistakes)
     if mistakes:
         message = f"{' '.join(mistakes.values())} Known members: {', '.join(sorted(known))}."
         raise invalid(next(iter(mistakes)), message)
@@ -80,10 +81,10 @@ def members(text: bytes, known: Mapping[str, Parameter]) -> dict[str, Any]:
 
 
 def document(text: bytes) -> dict[str, Any]:
-    """Return a JSON object of any members, such as JSONB can hold.
+    """Return a JSON object with any members that JSONB can hold.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: the body is not such an object.
     """
     try:
         return plain(_object(text))
@@ -92,7 +93,7 @@ def document(text: bytes) -> dict[str, Any]:
 
 
 def plain(value: object) -> dict[str, Any]:
-    """Return an object inside of a body as dicts and lists. Raises ValueError for what JSONB cannot hold."""
+    """Return an object inside a body as dicts and lists. Raises ValueError for what JSONB cannot hold."""
     if not isinstance(value, _Members):
         raise ValueError
     try:
@@ -131,7 +132,7 @@ def _object(text: bytes) -> _Members:
 
 
 def _number(literal: str) -> Decimal:
-    """Return a number with a point or an exponent, exactly; `NaN`, which no limit may be, if it is out of all range."""
+    """Return a number with a point or an exponent exactly; `NaN`, which every parser refuses, if it is out of range."""
     try:
         return Decimal(literal)
     except InvalidOperation:
@@ -139,7 +140,7 @@ def _number(literal: str) -> Decimal:
 
 
 OBJECT = Parameter(
-    plain, "a JSON object without NUL, members given twice and numbers beyond 64 bits", {"type": "object"}
+    plain, "a JSON object without NUL characters, repeated members or numbers beyond 64 bits", {"type": "object"}
 )
 
 
@@ -153,8 +154,13 @@ def invalid(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(message, code="invalid_parameter", param=shown(param))
 
 
+def dollars(value: Decimal) -> orjson.Fragment:
+    """Return an amount as a JSON number with all 9 digits, which never was a float."""
+    return orjson.Fragment(f"{value:.9f}")
+
+
 def json_answer(document: Any, status: int = 200) -> web.Response:
-    """Return an answer that nobody keeps."""
+    """Return a JSON response that no cache may store."""
     return web.Response(
         status=status,
         body=orjson.dumps(document, option=orjson.OPT_UTC_Z),

@@ -7,12 +7,14 @@ from aiohttp import web
 
 from proxy.api.bodies import json_answer
 from proxy.api.caller import Caller
-from proxy.api.parameters import integer, read, text
-from proxy.api.shapes import MOMENT, OBJECT, TEXT, array, describes, nullable, obj, one_of, page
+from proxy.api.names import MAX_NAME
+from proxy.api.paging import DEFAULT_LIMIT, PAGE, page, page_of
+from proxy.api.parameters import integer, read_query, text
+from proxy.api.shapes import MOMENT, OBJECT, TEXT, array, describes, nullable, obj, one_of
 from proxy.auth.audit import AuditLog, Entry, Outcome
 from proxy.auth.roles import ROLES
 
-_LISTED: Final = {"projectId": text(256), "limit": integer(1, 500), "cursor": integer(1, 10**9)}
+_LISTED: Final = {"projectId": text(MAX_NAME), **PAGE, "cursor": integer(1, 10**9)}
 
 _CHANGE: Final = obj(
     "Change",
@@ -40,24 +42,23 @@ _WHO: Final = obj(
 
 
 class Changes:
-    """Handlers of both nouns."""
+    """Handlers of `/v1/sidegate/audit` and `/v1/sidegate/whoami`."""
 
     def __init__(self, audit: AuditLog) -> None:
         self._audit = audit
 
     @describes(page("changes", _CHANGE), query=_LISTED)
     async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with changes, the latest first."""
-        values = read(_query(request), _LISTED)
-        limit = values.get("limit", 100)
-        found = await self._audit.list(caller.project(values.get("projectId")), limit + 1, values.get("cursor"))
-        cursor = str(found[limit - 1].id) if len(found) > limit else None
-        return json_answer({"changes": [_document(entry) for entry in found[:limit]], "nextCursor": cursor})
+        """List entries of the audit log, newest first."""
+        values = read_query(request, _LISTED)
+        limit = values.get("limit", DEFAULT_LIMIT)
+        rows = await self._audit.list(caller.project(values.get("projectId")), limit + 1, values.get("cursor"))
+        return page_of("changes", rows, limit, document=_document, cursor=lambda row: str(row.id))
 
     @describes(_WHO)
     async def whoami(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with the caller, its role and what that allows."""
-        read(_query(request), {})
+        """Return who the caller is, its role, and what that allows."""
+        read_query(request, {})
         return json_answer(
             {
                 "userId": caller.user_id,
@@ -69,10 +70,6 @@ class Changes:
                 "permissions": sorted(caller.permissions),
             }
         )
-
-
-def _query(request: web.BaseRequest) -> str:
-    return request.raw_path.partition("?")[2]
 
 
 def _document(entry: Entry) -> dict[str, Any]:

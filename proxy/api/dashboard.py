@@ -1,12 +1,12 @@
 """`/ui`: the files of the dashboard, from memory.
 
-All of `proxy/ui` is read at the start and at a reload. A request is looked up by its exact path, so there is no path to
-traverse and nothing that grows. The files hold no data, so nobody signs in for them; the page asks the API with the
+All of `proxy/ui` is read at start and at a reload. A request is looked up by its exact path, so there is no path
+traversal and no cache that grows. The files contain no data, so they need no sign-in; the page calls the API with the
 user's key.
 
-The page may run its own scripts and styles and ask this server, and nothing else: no inline code, no other host, no
-frame, no form that navigates, and no text that becomes markup (trusted types). Browsers ask again at every visit and
-get 304 while a file is the same (ETag), so a new version is seen at once.
+The content security policy allows the page's own scripts and styles and requests to this server, nothing else: no
+inline code, no other host, no framing, no navigating form, no text that becomes markup (trusted types). Browsers
+revalidate at every visit and get 304 while a file is unchanged, so a new version is visible at once.
 
 Source: W3C CSP 3, W3C Trusted Types; RFC 9110 sections 13.1.2 (If-None-Match), 15.4.9 (308).
 """
@@ -59,7 +59,7 @@ _HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file as it is sent."""
+    """One file, ready to be sent."""
 
     body: bytes
     content_type: str
@@ -85,10 +85,10 @@ class Dashboard:
         path = request.raw_path.partition("?")[0]
         file = self.files.get(path)
         if file is None and path != PREFIX:
-            raise InvalidRequest("The dashboard has no such file; it begins at /ui/.", status=404, code="unknown_path")
+            raise InvalidRequest("The dashboard has no such file; it starts at /ui/.", status=404, code="unknown_path")
         if request.method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={**_HEADERS, "Allow": "GET, HEAD"})
-        if file is None:  # the page names its files beside itself, so it needs the slash
+        if file is None:  # the page links its files relatively, so it needs the slash
             return web.Response(status=308, headers={**_HEADERS, "Location": "ui/"})
         known = request.headers.get("If-None-Match", "")
         if known == "*" or file.etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):

@@ -1,11 +1,11 @@
 """Answers as CSV or JSON Lines (`format=csv|jsonl`), for spreadsheets and pipelines.
 
-Rows are made and sent page by page, so an export of millions of traces needs the memory of one page. CSV has
-a heading, CRLF and quotes as RFC 4180 has them; a text that a spreadsheet would take for a formula gets an apostrophe
-in front (names are chosen by clients). Amounts keep their digits.
+Rows are built and sent page by page, so an export of millions of traces needs the memory of one page. CSV follows
+RFC 4180 (header row, CRLF, quoting). Clients choose names, so a text that a spreadsheet would run as a formula gets a
+leading apostrophe. Amounts keep all their digits.
 
-Failure mode: what goes wrong before the first page is an error as everywhere; later the connection is cut without the
-end of the body, so a broken export cannot be taken for a whole one.
+Failure mode: an error before the first page is an ordinary error response; after that the connection is closed without
+the end of the body, so that a truncated export cannot be mistaken for a complete one.
 
 Source: RFC 4180; OWASP, "CSV Injection"; jsonlines.org.
 """
@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 
 
 def answer(values: Mapping[str, Any], document: Mapping[str, Any]) -> web.Response:
-    """Return a document in the format that was asked for: as it is, or as the rows of its tables."""
+    """Return a document in the format asked for: as JSON, or as the rows of its tables."""
     wanted = values.get("format", "json")
     if wanted == "json":
         return json_answer(document)
@@ -44,7 +44,7 @@ def answer(values: Mapping[str, Any], document: Mapping[str, Any]) -> web.Respon
 
 
 def streamed(pages: AsyncIterator[Iterable[Row]], columns: Sequence[str], wanted: str) -> web.Response:
-    """Return an answer that is made while it is sent, page by page. `wanted`: `csv` or `jsonl`."""
+    """Return a response whose body is built page by page while it is sent. `wanted`: `csv` or `jsonl`."""
 
     async def pieces() -> AsyncIterator[bytes]:
         heading = True
@@ -57,7 +57,7 @@ def streamed(pages: AsyncIterator[Iterable[Row]], columns: Sequence[str], wanted
 
 
 def encoded(rows: Iterable[Row], columns: Sequence[str], wanted: str, *, heading: bool) -> bytes:
-    """Return rows as bytes. `columns`: of CSV; JSON Lines have every member of each row."""
+    """Return rows as bytes. `columns` applies to CSV only; JSON Lines contain every member of each row."""
     if wanted == "jsonl":
         return b"".join(orjson.dumps(row, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE) for row in rows)
     text = io.StringIO()
@@ -69,7 +69,7 @@ def encoded(rows: Iterable[Row], columns: Sequence[str], wanted: str, *, heading
 
 
 def cell(value: Any) -> str:
-    """Return a value as a cell of CSV that no spreadsheet calculates."""
+    """Return a value as a CSV cell that no spreadsheet evaluates."""
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA) else value
     if isinstance(value, orjson.Fragment):
@@ -84,8 +84,8 @@ def cell(value: Any) -> str:
 def as_rows(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the rows of a document: its own figures as the part `total`, then each of its tables.
 
-    A table is a list of objects, or an object of objects, whose names become the column `name`; a list inside of a row
-    gives one row per entry. Objects of figures become columns: `tokens.input` is `tokensInput`.
+    A table is a list of objects, or an object of objects, whose names become the column `name`. A list inside a row
+    becomes one row per entry. Nested figures become columns: `tokens.input` is `tokensInput`.
     """
     figures = {name: value for name, value in document.items() if not _is_table(value)}
     figures.pop("breakdown", None)

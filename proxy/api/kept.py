@@ -1,17 +1,17 @@
-"""Answers of our own API that are given again within a short life: a dashboard, and ten people who look at it, ask the
-same question again and again.
+"""A small cache of the management API's responses: a dashboard that ten people watch asks the same questions over and
+over.
 
     find(asked) --kept--> the answer
         |
         `--no--> since = now() --> PostgreSQL --> keep(asked, since, answer)
 
-An answer belongs to what was asked and to how far the asker sees, so nobody is given what was made for another project.
-It is good until its life is over or this process has changed anything that it may be about. What changes is asked for,
-not told: `revision` gives figures of which one moves with every commit of this process. An answer whose reading
-began before a change is not kept after it, so what is read after a change never comes from before it. Changes by other
-processes are seen when the life is over.
+The cache key holds the question and the caller's visibility, so nobody gets a response made for another project. An
+entry is valid until it expires (`api.cache_s`) or this process commits a change that it may depend on. Changes are
+polled, not pushed: `revision` returns counters, one of which moves with every commit of this process. A response whose
+query began before a change is not stored after it, so reads that follow a change always see it. Changes made by other
+processes become visible when the entry expires.
 
-Rule of the file: no network, no database, no aiohttp: it is made with the process, the API when it is first asked.
+Rule of the file: no network, no database, no aiohttp. It is built at start; the API itself only when first used.
 """
 
 import time
@@ -24,12 +24,12 @@ from proxy.config.api import Api as Settings
 from proxy.metrics import Sample
 
 _OVERHEAD_BYTES: Final = 1024
-"""What an answer takes beside its body and its question."""
+"""Memory of an entry beside its body and its question."""
 Revision = tuple[int, ...]
 
 
 class Asked(NamedTuple):
-    """A question: the path in the table of routes, the project that the caller is held to, and sorted parameters."""
+    """A question: the path in the table of routes, the project the caller is limited to, and sorted parameters."""
 
     path: str
     scope: str | None
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 
 
 class Since(NamedTuple):
-    """When reading began: what had changed until then, and monotonic seconds."""
+    """When a query began: the revision at that time, and monotonic seconds."""
 
     revision: Revision
     at: float
@@ -46,14 +46,14 @@ class Since(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
-    """An answer of status 200."""
+    """A response of status 200."""
 
     headers: tuple[tuple[str, str], ...]
     body: bytes
 
 
 class KeptAnswers:
-    """The kept answers of one process. `clock`: monotonic seconds."""
+    """The kept responses of one process. `clock`: monotonic seconds."""
 
     def __init__(
         self, settings: Settings, revision: Callable[[], Revision], clock: Callable[[], float] = time.monotonic
@@ -77,7 +77,7 @@ class KeptAnswers:
         return Since((self._changes, *self._revision()), self._clock())
 
     def find(self, asked: Asked) -> KeptAnswer | None:
-        """Return an answer that is still good."""
+        """Return a response that is still valid, or `None`."""
         now, (answer, since) = self.now(), self._kept.get(asked, (None, None))
         is_good = since is not None and since.revision == now.revision and now.at - since.at < self._settings.cache_s
         self._uses["hit" if is_good else "miss"] += 1
@@ -88,7 +88,7 @@ class KeptAnswers:
         return None
 
     def keep(self, asked: Asked, since: Since, answer: KeptAnswer) -> None:
-        """Keep an answer, unless something has changed since its reading began or it is larger than all may be."""
+        """Keep a response, unless something changed since its query began or it exceeds the whole cache."""
         self._remove(asked)
         size = _size(asked, answer)
         if not self._settings.cache_s or size > self._settings.cache_bytes or since.revision != self.now().revision:
@@ -100,19 +100,19 @@ class KeptAnswers:
             self._evictions += 1
 
     def drop(self) -> None:
-        """Keep nothing of what was read until now."""
+        """Forget every response read so far."""
         self._changes += 1
         self._kept.clear()
         self._bytes = 0
 
     def samples(self) -> Iterable[Sample]:
         """Return what Prometheus is told."""
-        text = "Questions to analytics and for quotas: answered with what was kept, or by PostgreSQL."
+        text = "Analytics and quota requests answered from the cache (hit) or by PostgreSQL (miss)."
         for result, count in self._uses.items():
             yield Sample("counter", "sidegate_api_cache_requests", text, {"result": result}, count)
-        text = "Kept answers of our own API that made room for others."
+        text = "Cached responses of the management API evicted to make room."
         yield Sample("counter", "sidegate_api_cache_evictions", text, {}, self._evictions)
-        yield Sample("gauge", "sidegate_api_cache_bytes", "Size of them.", {}, self._bytes)
+        yield Sample("gauge", "sidegate_api_cache_bytes", "Size of the cached responses.", {}, self._bytes)
 
     def _remove(self, asked: Asked) -> None:
         if (found := self._kept.pop(asked, None)) is not None:

@@ -1,9 +1,9 @@
-"""`/v1/sidegate/keys`: API keys of users. A key is shown once, when it is made; afterwards only its id is known.
+"""`/v1/sidegate/keys`: API keys of users. A key is shown once, when it is created; afterwards only its id is known.
 
-Keys are never deleted, so that what a trace or the audit log names can be looked up. A key that is made with another
-may do nothing that the other may not: not in scopes, time, project or role, now or when its user's role rises.
+Keys are never deleted, so that a key named by a trace or the audit log can still be looked up. A key can never do more
+than the key that created it, in scopes, lifetime, project or role, even if its user is promoted later.
 
-Failure mode: leaves of `errors`; a database that is away is 503. `create` and `rotate` make another key each time.
+Failure mode: leaves of `errors`; 503 while PostgreSQL is unavailable. `create` and `rotate` are not idempotent.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,9 @@ from aiohttp import web
 from proxy.api.bodies import invalid, json_answer, members, read_body
 from proxy.api.caller import Caller, not_found
 from proxy.api.names import MAX_NAME, NAME, is_identifier, name
-from proxy.api.parameters import Parameter, integer, read, text, whole
-from proxy.api.shapes import BOOLEAN, MOMENT, TEXT, array, describes, nullable, obj, one_of, page
+from proxy.api.paging import DEFAULT_LIMIT, PAGE, page, page_of
+from proxy.api.parameters import Parameter, read_query, text, whole
+from proxy.api.shapes import BOOLEAN, MOMENT, TEXT, array, describes, nullable, obj, one_of
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, NewKey, StoredKey
@@ -25,7 +26,6 @@ from proxy.auth.scopes import SCOPES, SURFACES
 from proxy.errors import InvalidRequest
 
 _MAX_ENTRIES: Final = 100
-_MAX_PAGE: Final = 500
 _DEFAULT_OVERLAP_S: Final = 86_400
 _MAX_OVERLAP_S: Final = 30 * 86_400
 
@@ -82,8 +82,7 @@ _ROTATION: Final = {
 _LISTED: Final = {
     "projectId": text(MAX_NAME),
     "userId": text(MAX_NAME),
-    "limit": integer(1, _MAX_PAGE),
-    "cursor": text(12),
+    **PAGE,
 }
 _ROLE: Final = nullable(one_of(*ROLES))
 _SHAPE: Final = {
@@ -107,7 +106,7 @@ _NEW_KEY: Final = obj("NewKey", **_SHAPE, key=TEXT)
 
 
 class Keys:
-    """Handlers of the noun."""
+    """Handlers of `/v1/sidegate/keys`."""
 
     def __init__(self, store: KeyStore, keyring: Keyring, audit: AuditLog) -> None:
         self._store = store
@@ -116,27 +115,19 @@ class Keys:
 
     @describes(page("keys", _KEY), query=_LISTED)
     async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with keys, the newest first."""
-        values = read(_query(request), _LISTED)
-        limit = values.get("limit", 100)
-        found = await self._store.list(
+        """List keys, newest first."""
+        values = read_query(request, _LISTED)
+        limit = values.get("limit", DEFAULT_LIMIT)
+        rows = await self._store.list(
             caller.project(values.get("projectId")), values.get("userId"), limit + 1, values.get("cursor")
         )
-        return json_answer(
-            {
-                "keys": [_document(key) for key in found[:limit]],
-                "nextCursor": found[limit - 1].id if len(found) > limit else None,
-            }
-        )
+        return page_of("keys", rows, limit, document=_document, cursor=lambda row: row.id)
 
     @describes(_NEW_KEY, status=201, body=_NEW, required=("name", "userId"))
     async def create(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Make a key; answer with it, once."""
-        read(_query(request), {})
-        values = members(await read_body(request), _NEW)
-        for member in ("name", "userId"):
-            if member not in values:
-                raise invalid(member, f"`{member}` is missing.")
+        """Create a key, and return it this once."""
+        read_query(request, {})
+        values = members(await read_body(request), _NEW, required=("name", "userId"))
         project_id = caller.project(values.get("projectId"))
         if project_id is None:
             raise invalid("projectId", "`projectId` is missing.")
@@ -154,11 +145,11 @@ class Keys:
 
     @describes(_NEW_KEY, status=201, body=_ROTATION, is_body_optional=True, refuses=(409,))
     async def rotate(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Make a successor with the same user, project and scopes; the key itself ends after the overlap.
+        """Create a successor with the same user, project and scopes; the old key ends after the overlap.
 
-        It lives as long as the key was made for, unless `expiresAt` says otherwise.
+        The successor gets the lifetime of the old key, unless `expiresAt` says otherwise.
         """
-        read(_query(request), {})
+        read_query(request, {})
         values = members(await read_body(request) or b"{}", _ROTATION)
         old = await self._of(caller, arguments["keyId"])
         overlap = timedelta(seconds=values.get("overlapSeconds", _DEFAULT_OVERLAP_S))
@@ -170,7 +161,7 @@ class Keys:
             made = await self._store.rotate(old.id, overlap, expires_at, caller.actor.name, limit)
             if made is None:
                 raise InvalidRequest(
-                    "This key has ended, or was rotated before: its successor is `replacedBy`.",
+                    "This key has ended or was rotated before; `replacedBy` names its successor.",
                     status=409,
                     code="key_not_rotatable",
                     param="keyId",
@@ -180,8 +171,8 @@ class Keys:
 
     @describes(_KEY, refuses=(408, 413))
     async def revoke(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """End a key now, here at once and on other replicas within seconds; answer with it. May be repeated."""
-        read(_query(request), {})
+        """Revoke a key: at once here, within seconds on other replicas. Idempotent."""
+        read_query(request, {})
         await read_body(request)
         key = await self._of(caller, arguments["keyId"])
         async with self._audit.change(caller.actor, "keys.revoke", key.project_id, key.id):
@@ -190,7 +181,7 @@ class Keys:
         return json_answer(_document((await self._store.find([key.id]))[key.id]))
 
     async def _of(self, caller: Caller, key_id: str) -> StoredKey:
-        """Return a key that the caller may change. Raises 404, or 403 for a key of somebody with a higher role."""
+        """Return a key that the caller may change. Raises 404, or 403 if the key's user has a higher role."""
         key = (await self._store.find([key_id])).get(key_id) if is_identifier(key_id) else None
         if key is None or not caller.sees(key.project_id):
             raise not_found("key", "keyId")
@@ -203,12 +194,8 @@ class Keys:
 
 
 def _same_span(key: StoredKey) -> datetime | None:
-    """Return until when a key works that is made now for as long as `key` was."""
+    """Return when a key created now would expire if it lived as long as `key`; `None`: never."""
     return None if key.expires_at is None else datetime.now(UTC) + (key.expires_at - key.created_at)
-
-
-def _query(request: web.BaseRequest) -> str:
-    return request.raw_path.partition("?")[2]
 
 
 def _document(key: StoredKey) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""The API of our own, made when it is first asked: most sidecars never are, and it stands on aiohttp.
+"""The management API, built on first use: most sidecars never serve it, and importing it loads aiohttp.
 
-Rule of the file: it knows the first segments of the paths in the table of `routes` and nothing else of it, and imports
-nothing of the API.
+Rule of the file: it knows the first path segments of the table in `routes`, and imports nothing else of the API.
 """
 
 from collections.abc import Callable
@@ -11,7 +10,7 @@ FIRST_SEGMENTS: Final = frozenset({"traces", "quota", "analytics", "sidegate", "
 
 
 def may_be_ours(target: str) -> bool:
-    """Tell whether a path, with or without its query, may be one of the table, or of the dashboard."""
+    """Tell whether a target, with or without its query, may be in the table or below the dashboard."""
     if target.startswith("/ui"):
         return True
     segment, _, _ = target[4:].partition("?")[0].partition("/")
@@ -19,7 +18,7 @@ def may_be_ours(target: str) -> bool:
 
 
 class LazyApi:
-    """`routes.Api`, made by `make` at the first path that may be ours."""
+    """`routes.Api`, built by `make` at the first path that may be ours."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make

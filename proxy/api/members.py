@@ -1,9 +1,10 @@
-"""`/v1/sidegate/projects/{projectId}/members` and `/v1/sidegate/users`: who is what in which project.
+"""`/v1/sidegate/projects/{projectId}/members` and `/v1/sidegate/users`: the roles of users in projects.
 
-Nobody gives a role above his own, or touches somebody whose role is. A member who is removed loses the keys of the
-project for good: whoever comes back gets new ones. A project may be without an owner; then the operator names one.
+Nobody can grant a role above his own, or change a member whose role is higher. A member who is removed loses the
+project's keys for good; if he is added again, he needs new ones. A project may lose its last owner; the operator can
+then name another.
 
-Failure mode: leaves of `errors`; a database that is away is 503. All changes may be sent again.
+Failure mode: leaves of `errors`; 503 while PostgreSQL is unavailable. All changes are idempotent.
 """
 
 from collections.abc import Mapping
@@ -14,19 +15,19 @@ from aiohttp import web
 from proxy.api.bodies import invalid, json_answer, members, read_body
 from proxy.api.caller import Caller, not_found
 from proxy.api.names import IDENTIFIER, MAX_NAME, is_identifier
-from proxy.api.parameters import integer, one_of, read, text
-from proxy.api.projects import found, project_id
-from proxy.api.shapes import INTEGER, MOMENT, TEXT, array, describes, obj, page
+from proxy.api.paging import DEFAULT_LIMIT, PAGE, page, page_of
+from proxy.api.parameters import one_of, read_query, text
+from proxy.api.projects import found
+from proxy.api.shapes import INTEGER, MOMENT, TEXT, array, describes, obj
 from proxy.api.shapes import one_of as one_word_of
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore
 from proxy.auth.roles import Role
-from proxy.auth.store import Member, MemberStore
+from proxy.auth.store import Member, MemberStore, User
 from proxy.tenants.store import TenantStore
 
-_LISTED: Final = {"limit": integer(1, 500), "cursor": text(MAX_NAME)}
-_USERS: Final = {"projectId": text(MAX_NAME), "userId": text(MAX_NAME), **_LISTED}
+_USERS: Final = {"projectId": text(MAX_NAME), "userId": text(MAX_NAME), **PAGE}
 _ROLE: Final = {"role": one_of(get_args(Role))}
 _ROLES: Final = one_word_of(*get_args(Role))
 _SHAPE: Final = obj("Member", userId=TEXT, role=_ROLES, createdAt=MOMENT)
@@ -34,7 +35,7 @@ _USER: Final = obj("User", userId=TEXT, roles=array(obj(projectId=TEXT, role=_RO
 
 
 class Members:
-    """Handlers of both nouns."""
+    """Handlers of a project's members and of `/v1/sidegate/users`."""
 
     def __init__(
         self, store: MemberStore, tenants: TenantStore, keys: KeyStore, keyring: Keyring, audit: AuditLog
@@ -45,28 +46,21 @@ class Members:
         self._keyring = keyring
         self._audit = audit
 
-    @describes(page("members", _SHAPE), query=_LISTED)
+    @describes(page("members", _SHAPE), query=PAGE)
     async def list(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with the members of a project by name."""
-        values = read(_query(request), _LISTED)
-        project = found(await self._tenants.project(project_id(arguments, caller)))
-        limit = values.get("limit", 100)
-        page = await self._store.list(project.id, limit + 1, values.get("cursor"))
-        return json_answer(
-            {
-                "members": [_document(member) for member in page[:limit]],
-                "nextCursor": page[limit - 1].user_id if len(page) > limit else None,
-            }
-        )
+        """List the members of a project, by user id."""
+        values = read_query(request, PAGE)
+        project = found(await self._tenants.project(caller.project_in(arguments)))
+        limit = values.get("limit", DEFAULT_LIMIT)
+        rows = await self._store.list(project.id, limit + 1, values.get("cursor"))
+        return page_of("members", rows, limit, document=_document, cursor=lambda row: row.user_id)
 
     @describes(_SHAPE, body=_ROLE, required=("role",))
     async def put(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Give a user a role in a project; answer with the member."""
-        read(_query(request), {})
-        values = members(await read_body(request), _ROLE)
-        if "role" not in values:
-            raise invalid("role", "`role` is missing.")
-        project, user_id = project_id(arguments, caller), arguments["userId"]
+        """Give a user a role in a project."""
+        read_query(request, {})
+        values = members(await read_body(request), _ROLE, required=("role",))
+        project, user_id = caller.project_in(arguments), arguments["userId"]
         if not is_identifier(user_id):
             raise invalid("userId", f"`userId` must be {IDENTIFIER.allowed}.")
         caller.check_outranks(values["role"])
@@ -80,9 +74,9 @@ class Members:
 
     @describes(obj(userId=TEXT, projectId=TEXT, revokedKeys=INTEGER))
     async def remove(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Take a user out of a project and end its keys there; answer with how many those were."""
-        read(_query(request), {})
-        project, user_id = project_id(arguments, caller), arguments["userId"]
+        """Remove a user from a project and revoke the user's keys there; return how many."""
+        read_query(request, {})
+        project, user_id = caller.project_in(arguments), arguments["userId"]
         if not is_identifier(user_id):
             raise not_found("member", "userId")
         async with self._audit.change(caller.actor, "members.remove", project, user_id):
@@ -95,23 +89,18 @@ class Members:
 
     @describes(page("users", _USER), query=_USERS)
     async def users(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with users by name and with their roles, as far as the caller sees the projects."""
-        values = read(_query(request), _USERS)
-        limit = values.get("limit", 100)
-        page = await self._store.users(
+        """List users and their roles in the projects that the caller sees, by user id."""
+        values = read_query(request, _USERS)
+        limit = values.get("limit", DEFAULT_LIMIT)
+        rows = await self._store.users(
             caller.project(values.get("projectId")), values.get("userId"), limit + 1, values.get("cursor")
         )
-        return json_answer(
-            {
-                "users": [{"userId": user.user_id, "roles": user.roles} for user in page[:limit]],
-                "nextCursor": page[limit - 1].user_id if len(page) > limit else None,
-            }
-        )
-
-
-def _query(request: web.BaseRequest) -> str:
-    return request.raw_path.partition("?")[2]
+        return page_of("users", rows, limit, document=_user_document, cursor=lambda row: row.user_id)
 
 
 def _document(member: Member) -> dict[str, Any]:
     return {"userId": member.user_id, "role": member.role, "createdAt": member.created_at}
+
+
+def _user_document(user: User) -> dict[str, Any]:
+    return {"userId": user.user_id, "roles": user.roles}

@@ -1,7 +1,8 @@
-"""Names that stand in bodies and paths of our own API: of users, projects, keys and organizations.
+"""Names and ids in bodies and paths of the management API: of users, projects, keys and organizations.
 
-Callers are kept by their names, in quotas, traces and logs too, so nothing that looks like a credential is one. What
-may stand in a path has no sign that servers read in two ways (`openai.operations.check_target` refuses their escapes).
+Names end up in quotas, traces and logs, so nothing that looks like a credential is accepted. An id may stand in a path,
+so it has none of the characters that servers interpret differently (`openai.operations.check_target` refuses their
+escapes).
 """
 
 from typing import Final
@@ -13,31 +14,41 @@ MAX_NAME: Final = 256
 _UNSAFE: Final = frozenset("/\\;%")
 
 
-def name(value: object) -> str:
-    """Return a name that a user, a project or a key may have. Raises ValueError."""
+def printable(value: object) -> str:
+    """Return a name that a request may come with (`auth.identify`). Raises ValueError."""
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
         raise ValueError
-    if not value.isprintable() or value != value.strip() or "\ufffd" in value or resembles_credential(value):
+    if not value.isprintable() or value != value.strip() or "\ufffd" in value:
         raise ValueError
     return value
 
 
+def name(value: object) -> str:
+    """Return a valid name of a user, project or key. Raises ValueError."""
+    found = printable(value)
+    if resembles_credential(found):
+        raise ValueError
+    return found
+
+
 def identifier(value: object) -> str:
-    """Return a name that may also stand in a path. Raises ValueError."""
+    """Return a valid id, which may also stand in a path. Raises ValueError."""
     found = name(value)
     if not _UNSAFE.isdisjoint(found) or found in (".", ".."):
         raise ValueError
     return found
 
 
-_ALLOWED: Final = f"1 to {MAX_NAME} printable characters without blanks around them, and no credential"
+_PRINTABLE: Final = f"1 to {MAX_NAME} printable characters, no spaces around them"
+_ALLOWED: Final = f"{_PRINTABLE}, nothing that looks like a credential"
 _SCHEMA: Final = {"type": "string", "minLength": 1, "maxLength": MAX_NAME}
+PRINTABLE: Final = Parameter(printable, _PRINTABLE, _SCHEMA)
 NAME: Final = Parameter(name, _ALLOWED, _SCHEMA)
-IDENTIFIER: Final = Parameter(identifier, f"{_ALLOWED}; none of them / \\ ; %", _SCHEMA)
+IDENTIFIER: Final = Parameter(identifier, f"{_ALLOWED}, and none of / \\ ; %", _SCHEMA)
 
 
 def is_identifier(value: str) -> bool:
-    """Tell whether there can be a thing with this name."""
+    """Tell whether anything can have this id."""
     try:
         identifier(value)
     except ValueError:

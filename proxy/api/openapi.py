@@ -1,8 +1,8 @@
-"""`GET /v1/sidegate/openapi.json`: the API of our own as an OpenAPI 3.1 document, made from the table of routes.
+"""`GET /v1/sidegate/openapi.json`: the management API as an OpenAPI 3.1 document, generated from the table of routes.
 
-Each route has the description at its handler (`api.shapes`), its docstring and its permission; nothing else is written
-down, and a route without a description is an error that the tests find. The document is made when it is first asked
-for, and served to everybody: it holds nothing that the source does not, and tools that read it have no key.
+A route contributes its `@describes` (`api.shapes`), the docstring of its handler and its permission; a route without a
+description is an error that the tests catch. The document is built on first use and served without a key: it says
+nothing that the source does not, and the tools that read it have no key.
 
 Source: OpenAPI Specification 3.1.1.
 """
@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import orjson
 from aiohttp import web
 
-from proxy.api.parameters import Parameter, read
+from proxy.api.parameters import Parameter, read_query
 from proxy.api.shapes import OBJECT, TEXT, Description, Schema, describes, nullable
 
 _ERROR: Final = {
@@ -41,17 +41,17 @@ _ERROR: Final = {
     "additionalProperties": False,
 }
 _REFUSALS: Final[Mapping[int, str]] = {
-    400: "A parameter, or the body, is not what it must be; `param` names the first that is not.",
-    401: "No key, or one that is wrong, expired or revoked.",
-    403: "The role, or what the key is limited to, does not allow this.",
-    404: "There is no such thing, or not for this key.",
+    400: "A parameter or the body is invalid; `param` names the first mistake.",
+    401: "The key is missing, wrong, expired or revoked.",
+    403: "The caller's role or the scopes of the key do not allow this.",
+    404: "It does not exist, or not for this key.",
     408: "The body did not arrive in time.",
-    409: "What is there stands against this change.",
-    412: "It was changed since it was read.",
+    409: "The change conflicts with the current state.",
+    412: "It has changed since it was read.",
     413: "The body is too large.",
     428: "`If-Match` is missing.",
-    429: "Too many wrong keys came from this address.",
-    503: "PostgreSQL is away, or the process is overloaded or about to end: try again.",
+    429: "Too many wrong keys were sent from this address.",
+    503: "PostgreSQL is unavailable, or the process is overloaded or shutting down: try again.",
 }
 _SEGMENT: Final = re.compile(r"{(\w+)}")
 _OPERATION: Final = re.compile(r"[^a-zA-Z]+(\w)")
@@ -74,7 +74,7 @@ class Row(Protocol):
 
     @property
     def permission(self) -> str | None:
-        """What the caller's role must allow; `None`: whoever has a key."""
+        """What the caller's role must allow; `None`: any valid key will do."""
 
     @property
     def public(self) -> bool:
@@ -82,7 +82,7 @@ class Row(Protocol):
 
 
 def document(table: Iterable[Row], release: str) -> dict[str, Any]:
-    """Return the document. Raises LookupError for a handler that is not described."""
+    """Return the document. Raises LookupError for a handler without a description."""
     components: dict[str, Schema] = {}
     paths: dict[str, dict[str, Any]] = {}
     for row in table:
@@ -92,8 +92,8 @@ def document(table: Iterable[Row], release: str) -> dict[str, Any]:
         "info": {
             "title": "Sidegate",
             "version": release,
-            "description": "The API of Sidegate's own. Everything else below `/v1/` is the provider's. "
-            "Errors have the shape of OpenAI's.",
+            "description": "The management API. Everything else below `/v1/` is relayed to the provider. "
+            "Errors have OpenAI's shape.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -109,20 +109,20 @@ def document(table: Iterable[Row], release: str) -> dict[str, Any]:
 
 
 class OpenApi:
-    """The document, for everybody."""
+    """Serves the document, without a key."""
 
     def __init__(self) -> None:
         self._table: Sequence[Row] = ()
         self._text: bytes | None = None
 
     def describe(self, table: Sequence[Row]) -> None:
-        """Let these be the routes of the document."""
+        """Set the routes of the document."""
         self._table = table
 
     @describes(OBJECT)
     def get(self, request: web.BaseRequest) -> web.Response:
-        """Answer with this document."""
-        read(request.raw_path.partition("?")[2], {})
+        """Return this document."""
+        read_query(request, {})
         if self._text is None:
             self._text = orjson.dumps(document(self._table, version("sidegate")))
         return web.Response(body=self._text, content_type="application/json", headers={"Cache-Control": "no-cache"})
@@ -184,7 +184,7 @@ def _body(about: Description) -> Schema:
 
 
 def _answer(about: Description) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": "Done.", "content": {about.media_type: {"schema": about.answer}}}
+    answer: dict[str, Any] = {"description": "Success.", "content": {about.media_type: {"schema": about.answer}}}
     if "format" in about.query:
         answer["content"] |= {media_type: {"schema": TEXT} for media_type in ("text/csv", "application/jsonl")}
     if about.tells:
@@ -196,7 +196,7 @@ def _unchanged(about: Description) -> dict[str, Any]:
     if "If-None-Match" not in about.headers:
         return {}
     headers = {"ETag": {"schema": TEXT}}
-    return {"304": {"description": "It is what `If-None-Match` names.", "headers": headers}}
+    return {"304": {"description": "Unchanged: it is what `If-None-Match` names.", "headers": headers}}
 
 
 def _refusals(row: Row, about: Description) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _refusals(row: Row, about: Description) -> dict[str, Any]:
 
 
 def _hoisted(value: Any, components: dict[str, Schema]) -> Any:
-    """Return a part of the document with every schema that has a title moved to the components."""
+    """Return a part of the document, with every titled schema moved to the components."""
     if isinstance(value, list | tuple):
         return [_hoisted(entry, components) for entry in value]
     if not isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""`/v1/sidegate/organizations`: what projects belong to. For the operator alone: a key knows its own project only.
+"""`/v1/sidegate/organizations`: what projects belong to. Operator only, as a key knows just its own project.
 
-Failure mode: leaves of `errors`; a database that is away is 503. All changes but `create` may be sent again.
+Failure mode: leaves of `errors`; 503 while PostgreSQL is unavailable. All changes but `create` are idempotent.
 """
 
 from collections.abc import Mapping
@@ -8,66 +8,59 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from proxy.api.bodies import OBJECT, invalid, json_answer, members, read_body
+from proxy.api.bodies import OBJECT, json_answer, members, read_body
 from proxy.api.caller import Caller, conflict, not_found
-from proxy.api.names import IDENTIFIER, MAX_NAME, NAME, is_identifier
-from proxy.api.parameters import integer, read, text
-from proxy.api.shapes import MOMENT, TEXT, describes, obj, page
+from proxy.api.names import IDENTIFIER, NAME, is_identifier
+from proxy.api.paging import DEFAULT_LIMIT, PAGE, page, page_of
+from proxy.api.parameters import read_query
+from proxy.api.shapes import MOMENT, TEXT, describes, obj
 from proxy.api.shapes import OBJECT as ANY
 from proxy.auth.audit import AuditLog
 from proxy.tenants.store import Organization, TenantStore
 
 DEFAULT: Final = "default-org"
-_LISTED: Final = {"limit": integer(1, 500), "cursor": text(MAX_NAME)}
 _CHANGED: Final = {"name": NAME, "metadata": OBJECT}
 _NEW: Final = {"id": IDENTIFIER, **_CHANGED}
 _SHAPE: Final = obj("Organization", id=TEXT, name=TEXT, metadata=ANY, createdAt=MOMENT, updatedAt=MOMENT)
 
 
 class Organizations:
-    """Handlers of the noun."""
+    """Handlers of `/v1/sidegate/organizations`."""
 
     def __init__(self, store: TenantStore, audit: AuditLog) -> None:
         self._store = store
         self._audit = audit
 
-    @describes(page("organizations", _SHAPE), query=_LISTED)
+    @describes(page("organizations", _SHAPE), query=PAGE)
     async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], _caller: Caller) -> web.Response:
-        """Answer with organizations by id."""
-        values = read(_query(request), _LISTED)
-        limit = values.get("limit", 100)
-        found = await self._store.organizations(limit + 1, values.get("cursor"))
-        return json_answer(
-            {
-                "organizations": [_document(each) for each in found[:limit]],
-                "nextCursor": found[limit - 1].id if len(found) > limit else None,
-            }
-        )
+        """List organizations, by id."""
+        values = read_query(request, PAGE)
+        limit = values.get("limit", DEFAULT_LIMIT)
+        rows = await self._store.organizations(limit + 1, values.get("cursor"))
+        return page_of("organizations", rows, limit, document=_document, cursor=lambda row: row.id)
 
     @describes(_SHAPE)
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], _caller: Caller) -> web.Response:
-        """Answer with one organization."""
-        read(_query(request), {})
+        """Return one organization."""
+        read_query(request, {})
         return json_answer(_document(_found(await self._store.organization(_id(arguments)))))
 
     @describes(_SHAPE, status=201, body=_NEW, required=("id",), refuses=(409,))
     async def create(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Make an organization; its name is its id unless it is given."""
-        read(_query(request), {})
-        values = members(await read_body(request), _NEW)
-        if "id" not in values:
-            raise invalid("id", "`id` is missing.")
+        """Create an organization. Its name defaults to its id."""
+        read_query(request, {})
+        values = members(await read_body(request), _NEW, required=("id",))
         name = values.get("name", values["id"])
         async with self._audit.change(caller.actor, "organizations.create", None, values["id"], {"name": name}):
             made = await self._store.create_organization(values["id"], name, values.get("metadata", {}))
             if made is None:
-                raise conflict("organization_exists", "There is an organization with this id.", "id")
+                raise conflict("organization_exists", "An organization with this id exists already.", "id")
         return json_answer(_document(made), status=201)
 
     @describes(_SHAPE, body=_CHANGED)
     async def change(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Change the name, the metadata as a whole, or both."""
-        read(_query(request), {})
+        """Change the name, replace the metadata, or both."""
+        read_query(request, {})
         values = members(await read_body(request), _CHANGED)
         organization_id = _id(arguments)
         details = {"changed": sorted(values)}
@@ -79,11 +72,13 @@ class Organizations:
 
     @describes(_SHAPE, refuses=(409,))
     async def delete(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Delete an organization that has no projects, archived ones included; answer with what it was."""
-        read(_query(request), {})
+        """Delete an organization without projects, archived ones included; return what it was."""
+        read_query(request, {})
         found = _found(await self._store.organization(_id(arguments)))
         if found.id == DEFAULT:
-            raise conflict("protected", "The default organization is where new projects come to be.", "organizationId")
+            raise conflict(
+                "protected", "The default organization cannot be deleted: new projects belong to it.", "organizationId"
+            )
         async with self._audit.change(caller.actor, "organizations.delete", None, found.id):
             if not await self._store.delete_organization(found.id):
                 raise conflict(
@@ -92,10 +87,6 @@ class Organizations:
                     "organizationId",
                 )
         return json_answer(_document(found))
-
-
-def _query(request: web.BaseRequest) -> str:
-    return request.raw_path.partition("?")[2]
 
 
 def _id(arguments: Mapping[str, str]) -> str:

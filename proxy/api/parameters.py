@@ -1,12 +1,13 @@
-"""Query parameters of our own API: strict, so that a filter with a misspelt name never returns everything.
+"""Query parameters of the management API: strict, so that a misspelt filter never returns everything.
 
-Each parameter is a name, what it may be (said in the error) and a parser. Unknown names, repeated names and bad values
-are all reported in one 400; `param` names the first. Values never become SQL text: they are typed here, bound there.
+A parameter is a name, a parser, and what is allowed (told in the error). Unknown, missing and repeated names and bad
+values are all reported in one 400; `param` names the first. Values never become SQL text: they are parsed here and
+bound as query arguments in the stores.
 
 Source: ISO 8601 / RFC 3339 (times); RFC 3986 section 3.4 (query).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
@@ -14,6 +15,8 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
+
+from aiohttp import web
 
 from proxy.errors import InvalidRequest
 from proxy.trace.record import created_at
@@ -31,11 +34,18 @@ class Parameter:
     """The same as JSON Schema, as far as that can say it."""
 
 
-def read(query: str, known: Mapping[str, Parameter]) -> dict[str, Any]:
-    """Return the parsed values of a raw query string, by name; absent and empty ones are left out.
+def read_query(
+    request: web.BaseRequest, known: Mapping[str, Parameter], required: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the query parameters of a request as `read` does."""
+    return read(request.raw_path.partition("?")[2], known, required)
+
+
+def read(query: str, known: Mapping[str, Parameter], required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the parsed values of a raw query string by name. Empty values count as absent.
 
     Raises:
-        InvalidRequest: names every mistake and what would be right.
+        InvalidRequest: the message names every mistake and what would be allowed.
     """
     values: dict[str, Any] = {}
     mistakes: dict[str, str] = {}
@@ -49,6 +59,7 @@ def read(query: str, known: Mapping[str, Parameter]) -> dict[str, Any]:
                 values[name] = known[name].parse(text)
             except ValueError:
                 mistakes[name] = f"`{name}` must be {known[name].allowed}."
+    mistakes |= missing(required, values, mistakes)
     if mistakes:
         names = ", ".join(sorted(known))
         raise InvalidRequest(
@@ -59,8 +70,13 @@ def read(query: str, known: Mapping[str, Parameter]) -> dict[str, Any]:
     return values
 
 
+def missing(required: Iterable[str], values: Mapping[str, Any], mistakes: Mapping[str, str]) -> dict[str, str]:
+    """Return the mistakes of required names that have no value, and no other mistake either."""
+    return {name: f"`{name}` is missing." for name in required if name not in values and name not in mistakes}
+
+
 def text(longest: int) -> Parameter:
-    """Return a parameter of free text without NUL, which PostgreSQL cannot compare."""
+    """Return a free-text parameter. NUL is refused, as PostgreSQL cannot store it."""
 
     def parse(value: str) -> str:
         value.encode()
@@ -72,7 +88,7 @@ def text(longest: int) -> Parameter:
 
 
 def integer(lowest: int, highest: int) -> Parameter:
-    """Return a parameter that is a whole number within bounds."""
+    """Return a parameter that is a whole number within bounds (inclusive)."""
 
     def parse(value: str) -> int:
         if not value.isascii() or not value.isdigit() or len(value) > 10 or not lowest <= int(value) <= highest:
@@ -99,7 +115,7 @@ def one_of(names: tuple[str, ...]) -> Parameter:
 
 
 def _time(value: str) -> datetime:
-    # An unescaped "+" of a zone arrives as a blank; a date alone is its midnight; without a zone it is UTC.
+    # An unescaped "+" of a zone arrives as a space; a date alone means its midnight; without a zone it is UTC.
     moment = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
@@ -112,7 +128,7 @@ def _day(value: str) -> date:
 
 
 def _edge(value: str) -> date | datetime:
-    """Return a calendar day as it is, and a moment as `_time` does; within what every database and zone can hold."""
+    """Return a calendar day as a date, a moment as `_time` does; both in a range that every zone can represent."""
     if "T" not in value:
         return _day(value)
     moment = _time(value)
@@ -169,5 +185,5 @@ def _suggestion(name: str, known: Mapping[str, Parameter]) -> str:
 
 
 def _shown(name: str) -> str:
-    """Return a client's name as it may stand in a message: short and printable."""
+    """Return a name sent by a client, made short and printable for a message."""
     return "".join(sign if sign.isprintable() and sign.isascii() else "?" for sign in name[:64])

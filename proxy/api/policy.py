@@ -1,7 +1,7 @@
-"""`POST /v1/sidegate/policy/test`: what the policy of a project would do about a text or a request's body.
+"""`POST /v1/sidegate/policy/test`: what a project's policy would do with a text or a request body.
 
-A dry run: no provider is asked, nothing is recorded, counted or charged. The answer holds the text only as it would
-leave, never what was found in it.
+A dry run: no provider is called; nothing is recorded, counted or charged. The response contains the text only as it
+would be sent on, never what was found in it.
 """
 
 import asyncio
@@ -13,10 +13,11 @@ from aiohttp import web
 
 from proxy.api.bodies import invalid, json_answer, read_body
 from proxy.api.caller import Caller
-from proxy.api.parameters import read
-from proxy.api.shapes import INTEGER, OBJECT, TEXT, array, describes, nullable, obj, one_of
+from proxy.api.parameters import read_query
+from proxy.api.shapes import ANY, INTEGER, OBJECT, TEXT, array, describes, nullable, obj, one_of
 from proxy.config.names import shown
 from proxy.errors import InvalidRequest
+from proxy.findings import Sighting, Unscanned
 from proxy.policy.dry_run import DryRun, dry_run
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
@@ -34,28 +35,27 @@ _TEST: Final = {
     "oneOf": [{"required": ["text"]}, {"required": ["body"]}],
     "additionalProperties": False,
 }
+FINDING: Final = {"rule": TEXT, "category": TEXT, "severity": TEXT, "action": TEXT, "place": nullable(TEXT)}
+"""Members of `finding_document`."""
+UNSCANNED: Final = obj(place=TEXT, reason=TEXT)
 _RAN: Final = obj(
     "PolicyTest",
     action=TEXT,
     policyVersion=TEXT,
     findings=array(
         obj(
-            rule=TEXT,
-            category=TEXT,
-            severity=TEXT,
-            action=TEXT,
-            place=nullable(TEXT),
+            **FINDING,
             start=INTEGER,
             end=INTEGER,
         )
     ),
-    unscanned=array(obj(place=TEXT, reason=TEXT)),
-    result={},
+    unscanned=array(UNSCANNED),
+    result=ANY,
 )
 
 
 class PolicyApi:
-    """Handler of the noun."""
+    """Handler of `/v1/sidegate/policy/test`."""
 
     def __init__(self, policies: Policies, projects: Directory) -> None:
         self._policies = policies
@@ -63,8 +63,8 @@ class PolicyApi:
 
     @describes(_RAN, body=_TEST, refuses=(404,))
     async def test(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with what would be done. Takes `text` or `body`, and `projectId`, by default the caller's own."""
-        read(request.raw_path.partition("?")[2], {})
+        """Return what the policy would do with `text` or `body`. `projectId` defaults to the caller's own project."""
+        read_query(request, {})
         given = _members(await read_body(request))
         project_id = caller.project(given.get("projectId"))
         security = self._projects.get(project_id or "").security
@@ -76,7 +76,7 @@ class PolicyApi:
 
 
 def _members(text: bytes) -> dict[str, Any]:
-    """Return the members of the request. Raises InvalidRequest, naming the first mistake."""
+    """Return the members of the request. Raises InvalidRequest for the first mistake."""
     try:
         given = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -95,18 +95,34 @@ def _members(text: bytes) -> dict[str, Any]:
 
 
 def _mistake(given: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return the member that is wrong about what is to be scanned, and why."""
+    """Return the first member that is wrong, and why; `None` if all are right."""
     if ("text" in given) == ("body" in given):
-        return "text", "Give `text` or `body`: one of them is what is scanned."
+        return "text", "Give either `text` or `body`."
     if "text" in given and type(given["text"]) is not str:
-        return "text", "`text` must be text."
+        return "text", "`text` must be a string."
     if "body" in given and type(given["body"]) is not dict:
-        return "body", "`body` must be the body of a request, a JSON object."
+        return "body", "`body` must be a request body, a JSON object."
     if given.get("direction", "prompt") not in ("prompt", "output"):
         return "direction", "`direction` must be prompt or output."
     if "body" in given and given.get("direction") == "output":
-        return "direction", "`direction` can be output only for a `text`."
+        return "direction", "`direction` can be output only together with `text`."
     return None
+
+
+def finding_document(found: Sighting) -> dict[str, Any]:
+    """Return what was found and where, without the text itself."""
+    return {
+        "rule": found.finding.rule_id,
+        "category": found.finding.category,
+        "severity": found.finding.severity,
+        "action": found.action,
+        "place": found.place,
+    }
+
+
+def unscanned_document(part: Unscanned) -> dict[str, str]:
+    """Return which part of a body could not be scanned, and why."""
+    return {"place": part.place, "reason": part.reason}
 
 
 def _document(ran: DryRun) -> dict[str, Any]:
@@ -114,17 +130,8 @@ def _document(ran: DryRun) -> dict[str, Any]:
         "action": ran.action,
         "policyVersion": ran.version,
         "findings": [
-            {
-                "rule": each.finding.rule_id,
-                "category": each.finding.category,
-                "severity": each.finding.severity,
-                "action": each.action,
-                "place": each.place,
-                "start": each.finding.start,
-                "end": each.finding.end,
-            }
-            for each in ran.sightings
+            {**finding_document(each), "start": each.finding.start, "end": each.finding.end} for each in ran.sightings
         ],
-        "unscanned": [{"place": part.place, "reason": part.reason} for part in ran.unscanned],
+        "unscanned": [*map(unscanned_document, ran.unscanned)],
         "result": ran.result,
     }

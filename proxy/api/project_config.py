@@ -1,11 +1,11 @@
-"""`/v1/sidegate/projects/{projectId}/config`: what a project decides for itself, as a whole document.
+"""`/v1/sidegate/projects/{projectId}/config`: a project's own settings, as one document.
 
-The document is read and written as it is, so what `GET` gave can be edited and sent back with `PUT`. The `ETag` of one
-is the `If-Match` of the other: two owners who change it at the same time do not lose each other's change. `If-Match: *`
-replaces it in any case; without the header nothing is replaced.
+The document is read and written as a whole, so what `GET` returned can be edited and sent back with `PUT`. The `ETag`
+of one is the `If-Match` of the other, so two owners who edit at the same time cannot overwrite each other.
+`If-Match: *` replaces the document unconditionally; without the header nothing is replaced.
 
-A document with mistakes is refused as a whole, and every mistake is named; values are not quoted. What SQL put there is
-read member by member instead (`config.project`).
+A document with mistakes is refused as a whole and every mistake is named, without quoting values. Settings that were
+written with SQL are read leniently instead, member by member (`config.project`).
 
 Source: RFC 9110 sections 8.8.3, 13.1.1 (ETag, If-Match); RFC 6585 section 3 (428).
 """
@@ -18,8 +18,7 @@ from aiohttp import web
 
 from proxy.api.bodies import document, json_answer, read_body
 from proxy.api.caller import Caller, not_found
-from proxy.api.names import is_identifier
-from proxy.api.parameters import read
+from proxy.api.parameters import read_query
 from proxy.api.shapes import CONDITIONAL, OBJECT, describes
 from proxy.auth.audit import AuditLog
 from proxy.config import project
@@ -33,7 +32,7 @@ _TAG: Final = re.compile(r'(W/)?"([^"]*)"')
 
 
 class ProjectConfigs:
-    """Handlers of the noun."""
+    """Handlers of a project's configuration."""
 
     def __init__(self, store: TenantStore, audit: AuditLog) -> None:
         self._store = store
@@ -41,16 +40,16 @@ class ProjectConfigs:
 
     @describes(OBJECT, **CONDITIONAL)
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with the settings of a project, and with their version in `ETag`."""
-        read(_query(request), {})
-        return _answer(_found(await self._store.config(_project_id(arguments, caller))))
+        """Return the settings of a project, with their version in `ETag`."""
+        read_query(request, {})
+        return _answer(_found(await self._store.config(caller.project_in(arguments))))
 
     @describes(OBJECT, body=OBJECT, headers=("If-Match",), required=("If-Match",), tells=("ETag",), refuses=(412, 428))
     async def put(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Replace the settings of a project, if they are still those that `If-Match` names; answer with them."""
-        read(_query(request), {})
+        """Replace the settings of a project, if they are still the version that `If-Match` names."""
+        read_query(request, {})
         config = document(await read_body(request, MAX_BYTES))
-        project_id = _project_id(arguments, caller)
+        project_id = caller.project_in(arguments)
         versions = _expected(request.headers.getall("If-Match", []))
         before = _found(await self._store.config(project_id))
         await check(self._store, config)
@@ -59,7 +58,7 @@ class ProjectConfigs:
             stored = await self._store.set_config(project_id, config, versions)
             if stored is None:
                 raise InvalidRequest(
-                    "The settings were changed since they were read: read them again.",
+                    "The settings have changed since they were read: read them again.",
                     status=412,
                     code="config_changed",
                     param="If-Match",
@@ -68,7 +67,7 @@ class ProjectConfigs:
 
 
 async def check(store: TenantStore, config: Mapping[str, Any]) -> None:
-    """Raise InvalidRequest if a project cannot have these settings, naming everything that is wrong."""
+    """Raise InvalidRequest if these settings are invalid, naming every mistake."""
     problems = [*project.validate(config), *map(_in_quota, limits.validate(config.get("quota")))]
     zone = config.get("timeZone")
     if zone is not None and not (type(zone) is str and await store.is_time_zone(zone)):
@@ -84,13 +83,6 @@ def _in_quota(problem: str) -> str:
     return problem if problem.startswith("quota") else f"quota.{problem}"
 
 
-def _project_id(arguments: Mapping[str, str], caller: Caller) -> str:
-    if not is_identifier(arguments["projectId"]):
-        raise not_found("project", "projectId")
-    caller.check_sees(arguments["projectId"])
-    return arguments["projectId"]
-
-
 def _found(config: ProjectConfig | None) -> ProjectConfig:
     if config is None:
         raise not_found("project", "projectId")
@@ -98,11 +90,11 @@ def _found(config: ProjectConfig | None) -> ProjectConfig:
 
 
 def _expected(fields: list[str]) -> list[str] | None:
-    """Return the versions that `If-Match` names, `None` for any. Raises InvalidRequest if there is no such header."""
+    """Return the versions that `If-Match` names, `None` for `*`. Raises InvalidRequest if the header is missing."""
     value = ", ".join(fields).strip()
     if not value:
         raise InvalidRequest(
-            "Send `If-Match` with the `ETag` of the settings that you have read, or `*` to replace them in any case.",
+            "Send `If-Match` with the `ETag` of the settings you read, or `*` to replace them unconditionally.",
             status=428,
             code="precondition_required",
             param="If-Match",
@@ -111,7 +103,7 @@ def _expected(fields: list[str]) -> list[str] | None:
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return which parts are different, for the audit log: names only, at most one level deep."""
+    """Return which members differ, for the audit log: names only, at most two levels deep."""
     changed = []
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
@@ -129,7 +121,3 @@ def _answer(stored: ProjectConfig) -> web.Response:
     answer = json_answer(stored.config)
     answer.headers["ETag"] = f'"{stored.version}"'
     return answer
-
-
-def _query(request: web.BaseRequest) -> str:
-    return request.raw_path.partition("?")[2]

@@ -1,11 +1,11 @@
-"""The API of our own: ONE table of method, path, handler and permission.
+"""The management API: one table of method, path, handler and permission.
 
-The ingress asks `match` for every request before it relays, so a path that is not ours must cost next to nothing: its
-first segment is looked up in a dict, and only ours go on (0.3 microseconds for any other path).
+The ingress calls `match` for every request before relaying it, so a path that is not ours must cost next to nothing:
+its first segment is looked up in a dict (0.3 microseconds for any other path).
 
-The names below `/v1/` are shared with the provider, so a path is ours only if the table says so: `/v1/traces/ingest` is
-the provider's (its agents SDK uploads there) and passes through. A path of ours with a wrong method is answered 405
-with `Allow`, HEAD included: it must not reach a provider.
+Paths below `/v1/` are shared with the provider, so a path is ours only if the table says so: `/v1/traces/ingest` is the
+provider's (OpenAI's Agents SDK uploads there) and is relayed. A path of ours with the wrong method is answered 405 with
+`Allow`, HEAD included: it must not reach a provider.
 
 Source: RFC 9110 sections 9.1, 15.5.6.
 """
@@ -57,21 +57,21 @@ _RETRY_AFTER_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row of the table. A path segment in braces matches any text and is handed to the handler by that name."""
+    """One row of the table. A path segment in braces matches any text and is passed to the handler under that name."""
 
     method: str
     path: str
     handler: Handler
     permission: Permission | None
-    """`None`: whoever has a valid key."""
+    """`None`: any valid key will do."""
     is_kept: bool = False
-    """Its answers are given again for a while; such a path has no arguments."""
+    """Responses are cached for `api.cache_s`; such a path has no arguments."""
     public: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PublicEndpoint:
-    """One row of what everybody may read. Its handler gets no caller, because nobody was asked who he is."""
+    """One row that needs no key. Its handler gets no caller, because nobody was authenticated."""
 
     method: str
     path: str
@@ -82,7 +82,7 @@ class PublicEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """What the handlers answer from."""
+    """What the handlers read and write."""
 
     traces: TraceStore
     quotas: Ledger
@@ -97,12 +97,12 @@ class Stores:
     members: MemberStore
     kept: KeptAnswers
     default_project: str
-    """That of requests which name none: it cannot be ended."""
+    """The project of requests that name none; it cannot be archived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What a request of ours leads to. `endpoint` is `None` if the path exists, but not with this method."""
+    """The match of a request. `endpoint` is `None` if the path exists, but not with this method."""
 
     endpoint: Endpoint | PublicEndpoint | None
     arguments: Mapping[str, str]
@@ -110,7 +110,7 @@ class Route:
 
 
 class Api:
-    """Matches and answers requests to the API of our own."""
+    """Matches and answers requests to the management API."""
 
     def __init__(self, stores: Stores, routing: RoutingApi, admin_key_hash: bytes) -> None:
         self._access = Access(admin_key_hash, stores.keyring)
@@ -194,14 +194,14 @@ class Api:
         return Route(endpoint, arguments, tuple(sorted(matching)))
 
     def page(self, request: web.BaseRequest) -> web.Response:
-        """Answer a request below `/ui`, for anybody. Raises InvalidRequest: 404."""
+        """Answer a request below `/ui`, without a key. Raises InvalidRequest: 404."""
         return self._dashboard.answer(request)
 
     async def handle(self, request: web.BaseRequest, route: Route) -> web.Response:
         """Answer a request that `match` found.
 
         Raises:
-            ProxyError: a leaf that says what is wrong; the ingress renders it.
+            ProxyError: one of its leaves; the ingress renders it.
         """
         if route.endpoint is None:
             return _method_not_allowed(request.method, route.allowed)
@@ -213,7 +213,7 @@ class Api:
                 caller.require(route.endpoint.permission)
             return await self._answer(request, route.endpoint, route.arguments, caller)
         except DatabaseUnavailable as error:
-            message = "PostgreSQL cannot be reached just now. What requests used is kept in the journal until it can."
+            message = "PostgreSQL cannot be reached. Usage is kept in the journal until it can."
             raise DatabaseUnavailable(message, retry_after_s=_RETRY_AFTER_S) from error
 
     async def _answer(
@@ -240,7 +240,7 @@ def _index(table: tuple[Endpoint | PublicEndpoint, ...]) -> dict[str, tuple[Endp
 
 
 def _arguments(endpoint: Endpoint | PublicEndpoint, segments: list[str]) -> dict[str, str] | None:
-    """Return the named segments of a path that fits, with their escapes undone; `None` for one that does not."""
+    """Return the named segments of a matching path, percent-decoded; `None` if the path does not match."""
     pattern = endpoint.path.split("/")
     if len(pattern) != len(segments):
         return None

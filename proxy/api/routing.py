@@ -1,10 +1,10 @@
-"""`/v1/route` and `/v1/sidegate/upstreams`: what would be done with a request, and how the providers are.
+"""`/v1/route` and `/v1/sidegate/upstreams`: how a request would be routed, and the state of the providers.
 
-The body of `/v1/route` is that of the request in question: chat completions, or with `input` of a response, with
-`prompt` of a completion. Hints and caller stand in the headers, as they would there; where they name nobody, a key
-asks for its own user and project. Nobody is called and nothing is reserved; what is refused there is refused here,
-with the same error, but for the policy: what it would do and why is a part of the answer. A key asks about its own
-project only: another is 404.
+The body of `/v1/route` is the body of the request in question: a chat completion, a response (with `input`) or a
+completion (with `prompt`). Hints and identity come from the same headers as there; where they name nobody, a key asks
+for its own user and project. No provider is called and nothing is reserved. Whatever would refuse the request refuses
+it here with the same error, except the policy, whose verdict is part of the response. A key can ask about its own
+project only; any other is 404.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from aiohttp import web
 
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
+from proxy.api.policy import FINDING, UNSCANNED, finding_document, unscanned_document
 from proxy.api.shapes import ANY, BOOLEAN, INTEGER, NUMBER, OBJECT, TEXT, array, by_name, describes, nullable, obj
 from proxy.auth.admission import check_model, check_operation
 from proxy.auth.identify import identify, with_body_hint
@@ -52,8 +53,8 @@ _EXPLAINED: Final = obj(
         version=TEXT,
         scanned=BOOLEAN,
         action=TEXT,
-        findings=array(obj(rule=TEXT, category=TEXT, severity=TEXT, action=TEXT, place=nullable(TEXT))),
-        unscanned=array(obj(place=TEXT, reason=TEXT)),
+        findings=array(obj(**FINDING)),
+        unscanned=array(UNSCANNED),
     ),
 )
 _UPSTREAM: Final = obj(
@@ -76,7 +77,7 @@ _HINTS: Final = (
 
 
 class RoutingApi:
-    """Handlers of the nouns."""
+    """Handlers of `/v1/route` and `/v1/sidegate/upstreams`."""
 
     def __init__(
         self, config: Config, planner: Planner, health: Health, projects: Directory, policies: Policies
@@ -89,7 +90,7 @@ class RoutingApi:
 
     @describes(_EXPLAINED, body=OBJECT, headers=_HINTS, refuses=(404,))
     async def explain(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with the decision for a request's body."""
+        """Explain how a request with this body would be routed."""
         body = await read_body(request, self._config.limits.json_body_bytes)
         inbound = self._inbound(request, body)
         parsed = parse_json(body, inbound.operation, limits=self._config.limits, force_stream_usage=False)
@@ -104,13 +105,13 @@ class RoutingApi:
     async def upstreams(
         self, _request: web.BaseRequest, _arguments: Mapping[str, str], _caller: Caller
     ) -> web.Response:
-        """Answer with the state of every credential of every provider."""
+        """Return the state of every credential of every provider."""
         return json_answer({"upstreams": list(self._health.describe(time.monotonic()))})
 
     def _principal(self, inbound: Inbound, parsed: ParsedRequest, caller: Caller) -> Principal:
         """Return whose request it would be. Raises 404 for a project that is not the caller's, 403 for its scopes.
 
-        Where keys tell who calls, neither headers nor the body name the user of one.
+        Under `auth.mode: keys` the key alone names the user; headers and body do not.
         """
         identity, by_key = self._config.identity, self._config.auth.mode == "keys"
         if caller.project_id is not None:
@@ -128,7 +129,7 @@ class RoutingApi:
         return principal
 
     async def _verdict(self, parsed: ParsedRequest, project: ProjectSettings) -> dict[str, Any]:
-        """Return what the policy would do about the prompt, and why; nothing of its text."""
+        """Return what the policy would do with the prompt, and why, without any of its text."""
         policy, settings = await self._policies.get(project.security), self._config.policy
         if not policy.scan_prompts:
             return {"version": policy.version, "scanned": False, "action": "allow", "findings": [], "unscanned": []}
@@ -138,19 +139,8 @@ class RoutingApi:
             "version": ran.version,
             "scanned": True,
             "action": "block" if is_denied else ran.action,
-            "findings": [
-                {
-                    "rule": each.finding.rule_id,
-                    "category": each.finding.category,
-                    "severity": each.finding.severity,
-                    "action": each.action,
-                    "place": each.place,
-                }
-                for each in ran.sightings[: settings.max_findings]
-            ],
-            "unscanned": [
-                {"place": part.place, "reason": part.reason} for part in ran.unscanned[: settings.max_findings]
-            ],
+            "findings": [*map(finding_document, ran.sightings[: settings.max_findings])],
+            "unscanned": [*map(unscanned_document, ran.unscanned[: settings.max_findings])],
         }
 
     def _inbound(self, request: web.BaseRequest, body: bytes) -> Inbound:
@@ -170,7 +160,7 @@ class RoutingApi:
 
 
 def _path(body: bytes) -> str:
-    """Return the endpoint that a body is for; a body that cannot be read is refused later, with its reason."""
+    """Return the endpoint that a body is for. An unreadable body is refused later, with a better error."""
     try:
         document: Any = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,11 +1,11 @@
-"""How answers of our own API are described: JSON Schema in few words, written beside the function that answers.
+"""Descriptions of endpoints: a few words of JSON Schema, written beside the handler.
 
     @describes(obj(id=TEXT, archivedAt=nullable(MOMENT)), query=_LISTED, refuses=(409,))
     async def list(self, ...)
 
-What comes in is not described twice: `query` and `body` are the very tables that the handler reads with. What goes out
-is strict, every member named and none more, so a member that is added is missed by the tests. A schema with a title
-becomes a component of the document. The text about an endpoint is the docstring of its handler.
+Input is not described twice: `query` and `body` are the tables that the handler itself reads with. Output is strict:
+every member is named and no other allowed, so the tests catch a member that was added and not described. A schema with
+a title becomes a component of the OpenAPI document. The text about an endpoint is the docstring of its handler.
 
 Source: JSON Schema 2020-12; OpenAPI 3.1.
 """
@@ -27,63 +27,58 @@ MOMENT: Final[Schema] = {"type": "string", "format": "date-time"}
 DAY: Final[Schema] = {"type": "string", "format": "date"}
 ANY: Final[Schema] = {}
 OBJECT: Final[Schema] = {"type": "object"}
-"""Of any members."""
+"""With any members."""
 
 
 def obj(title: str | None = None, /, **members: Schema) -> Schema:
-    """Return an object with all of these members and no other."""
+    """Return an object with exactly these members."""
     schema = {"type": "object", "properties": members, "required": list(members), "additionalProperties": False}
     return {"title": title, **schema} if title else schema
 
 
 def nullable(schema: Schema) -> Schema:
-    """Return what may also be null."""
+    """Return a schema that also allows null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def array(schema: Schema) -> Schema:
-    """Return a list."""
+    """Return an array of these."""
     return {"type": "array", "items": schema}
 
 
 def by_name(schema: Schema) -> Schema:
-    """Return an object whose members have names of their own and all the same form."""
+    """Return an object with arbitrary member names, whose values all have this schema."""
     return {"type": "object", "additionalProperties": schema}
 
 
 def one_of(*names: str) -> Schema:
-    """Return one of some texts."""
+    """Return an enumeration of strings."""
     return {"type": "string", "enum": list(names)}
-
-
-def page(member: str, schema: Schema) -> Schema:
-    """Return one page of a list; the next begins where `nextCursor` says."""
-    return obj(**{member: array(schema), "nextCursor": nullable(TEXT)})
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What an endpoint takes and gives."""
+    """What an endpoint takes and returns."""
 
     answer: Schema
     status: int = 200
     query: Mapping[str, Parameter] = field(default_factory=dict)
     body: Mapping[str, Parameter] | Schema | None = None
-    """Members as they are read, or the schema of a body that is read in another way; `None`: there is none."""
+    """The table of members, or the schema of a body that is read in another way; `None`: no body."""
     is_body_optional: bool = False
     required: tuple[str, ...] = ()
     """Parameters, or members of the body, that must be given."""
     headers: tuple[str, ...] = ()
-    """Request headers that are looked at, beside `Authorization`."""
+    """Request headers it reads, beside `Authorization`."""
     tells: tuple[str, ...] = ()
-    """Headers of the answer."""
+    """Response headers."""
     refuses: tuple[int, ...] = ()
-    """Statuses that no other endpoint of this kind has."""
+    """Error statuses beside those that every endpoint of its kind has (see `openapi`)."""
     media_type: str = "application/json"
 
 
 CONDITIONAL: Final[Mapping[str, Any]] = {"headers": ("If-None-Match",), "tells": ("ETag",)}
-"""What `describes` is told of an endpoint that says 304 to whoever has its answer already."""
+"""Arguments of `describes` for an endpoint that answers 304 to a client that is up to date."""
 
 
 def describes(answer: Schema, **facts: Any) -> Callable[[_Handler], _Handler]:

@@ -1,10 +1,10 @@
 """`GET /v1/traces/{traceId}` and `GET /v1/traces`: traces as JSON.
 
 Names are camelCase, times ISO 8601 with their zone, durations milliseconds. Costs are JSON numbers with all 9 digits:
-they are written from decimals as text and never pass through a float. What PostgreSQL holds as JSON is passed on as
-the text it gave, but for `llm_calls`, where costs are strings and become numbers.
+they are formatted from decimals and never pass through a float. JSON columns are passed on as the text that PostgreSQL
+returned, except `llm_calls`, whose costs are stored as strings and become numbers.
 
-Failure mode: leaves of `errors`; a database that is away is 503, never an empty answer.
+Failure mode: leaves of `errors`; 503 while PostgreSQL is unavailable, never an empty list.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,10 +18,12 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
+from proxy.api.bodies import dollars, json_answer
 from proxy.api.caller import Caller
 from proxy.api.exports import FORMAT, streamed
-from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, one_of, read, text
-from proxy.api.shapes import BOOLEAN, CONDITIONAL, INTEGER, MOMENT, NUMBER, TEXT, Schema, describes, nullable, obj, page
+from proxy.api.paging import page
+from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, one_of, read_query, text
+from proxy.api.shapes import BOOLEAN, CONDITIONAL, INTEGER, MOMENT, NUMBER, TEXT, Schema, describes, nullable, obj
 from proxy.errors import InvalidRequest
 from proxy.exchange import Outcome
 from proxy.trace.store import TraceStore
@@ -69,7 +71,7 @@ _DOCUMENTS: Mapping[str, Schema] = {"routing_decisions": _ARRAY, "llm_calls": _A
 
 
 def _form(name: str, kind: Any) -> Schema:
-    """Return the schema of a column from its type."""
+    """Return the schema of a column, derived from its type."""
     if name in _DOCUMENTS:
         return _DOCUMENTS[name]
     kinds = [one for one in get_args(kind) if one is not NoneType] if NoneType in get_args(kind) else [kind]
@@ -81,46 +83,46 @@ _SHAPE = obj("Trace", **{_camel(name): _form(name, kind) for name, kind in get_t
 
 
 class Traces:
-    """Handlers of the noun."""
+    """Handlers of `/v1/traces`."""
 
     def __init__(self, store: TraceStore) -> None:
         self._store = store
 
     @describes(_SHAPE, **CONDITIONAL)
     async def get(self, request: web.BaseRequest, arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with one trace. Takes no parameters."""
-        read(_query(request), {})
+        """Return one trace."""
+        read_query(request, {})
         trace_id = _parse_id(arguments["traceId"])
         trace = await self._store.get(trace_id)
         if trace is None or not caller.sees(trace.project_id):
             raise InvalidRequest(
                 f"No trace {trace_id}. A trace can be read about a second after its request ended; while PostgreSQL "
-                "is away it waits in the journal. Traces past retention are gone.",
+                "is unavailable it waits in the journal. Traces past retention are deleted.",
                 status=404,
                 code="trace_not_found",
                 param="traceId",
             )
-        return _json(_document(trace))
+        return json_answer(_document(trace))
 
     @describes(page("traces", _SHAPE), query=_PARAMETERS)
     async def search(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Answer with one page of traces, the newest first."""
-        values = read(_query(request), _PARAMETERS)
+        """List traces, newest first."""
+        values = read_query(request, _PARAMETERS)
         filters = Filters(**{_FILTERS[name][0]: value for name, value in values.items() if name in _FILTERS})
         filters = replace(filters, project_id=caller.project(filters.project_id))
         if (wanted := values.get("format", "json")) != "json":
             return await self._export(filters, wanted, values)
         page = await self._store.search(filters, values.get("limit", _DEFAULT_PAGE), values.get("cursor"))
-        return _json(
+        return json_answer(
             {"traces": [_document(trace) for trace in page.traces], "nextCursor": page.cursor and str(page.cursor)}
         )
 
     async def _export(self, filters: Filters, wanted: str, values: Mapping[str, Any]) -> web.Response:
-        """Answer with all traces that fit, the newest first; the first page is read before the answer begins."""
+        """Return all matching traces, newest first. The first page is read before the response starts."""
         for name in ("limit", "cursor"):
             if name in values:
                 raise InvalidRequest(
-                    f"`{name}` is about pages; an export in {wanted} has none.", code="invalid_parameter", param=name
+                    f"`{name}` is for pages; an export as {wanted} has none.", code="invalid_parameter", param=name
                 )
         row = _document if wanted == "jsonl" else _line
         first = await self._store.search(filters, MAX_PAGE)
@@ -134,10 +136,6 @@ class Traces:
                 page = await self._store.search(filters, MAX_PAGE, page.cursor)
 
         return streamed(pages(), _EXPORTED, wanted)
-
-
-def _query(request: web.BaseRequest) -> str:
-    return request.raw_path.partition("?")[2]
 
 
 def _parse_id(value: str) -> UUID:
@@ -159,7 +157,7 @@ def _document(trace: StoredTrace) -> dict[str, Any]:
 
 
 def _line(trace: StoredTrace) -> dict[str, Any]:
-    """Return what CSV tells of a trace: its plain columns, and how many calls and which error it had."""
+    """Return the CSV row of a trace: its plain columns, the number of calls and the error code."""
     document = {name: value for name, value in _document(trace).items() if name in _PLAIN}
     error = orjson.loads(trace.error_info) if trace.error_info else {}
     document["llmCalls"] = len(orjson.loads(trace.llm_calls))
@@ -168,15 +166,11 @@ def _line(trace: StoredTrace) -> dict[str, Any]:
     return document
 
 
-def _amount(value: Decimal) -> orjson.Fragment:
-    return orjson.Fragment(f"{value:f}")
-
-
 def _calls(value: str) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = orjson.loads(value)
     for call in calls:
         if "cost" in call:
-            call["cost"] = _amount(Decimal(call["cost"]))
+            call["cost"] = dollars(Decimal(call["cost"]))
     return calls
 
 
@@ -190,17 +184,9 @@ _SHOWN: Mapping[str, Callable[[Any], Any]] = {
     "client": orjson.Fragment,
     "quota": orjson.Fragment,
     "policy": orjson.Fragment,
-    "total_cost": _amount,
+    "total_cost": dollars,
 }
 _COLUMNS = tuple((field.name, _camel(field.name), _SHOWN.get(field.name)) for field in fields(StoredTrace))
 _NESTED = {name for name in _SHOWN if name not in ("id", "total_cost")}
 _PLAIN = [name for column, name, _ in _COLUMNS if column not in _NESTED]
 _EXPORTED = (*_PLAIN, "llmCalls", "toolCalls", "errorCode")
-
-
-def _json(document: Any) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(document, option=orjson.OPT_UTC_Z),
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )

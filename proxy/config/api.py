@@ -1,4 +1,4 @@
-"""The section `api`: how long figures of the API of our own are given again without asking PostgreSQL."""
+"""The section `api`: how long figures of the management API are given again without asking PostgreSQL."""
 
 from typing import Annotated
 

@@ -8,7 +8,7 @@ from proxy.config.units import Count, Seconds, Section
 
 
 class Auth(Section):
-    """Who may call models. The API of our own needs a key in both modes."""
+    """Who may call models. The management API needs a key in both modes."""
 
     mode: Literal["trusted", "keys"] = Field(
         "trusted",

@@ -68,10 +68,10 @@ class Server(Section):
         description="`lean`: our own reader of plain HTTP/1.1 requests; aiohttp's server is loaded when another one "
         "comes. `aiohttp`: that server for all.",
     )
-    listen: Listen = Field(Listen(port=8080), description="Data plane (/v1/*) and the API of our own.")
+    listen: Listen = Field(Listen(port=8080), description="Data plane (/v1/*) and the management API.")
     surfaces: Literal["all", "data", "api"] = Field(
         "all",
-        description="What `listen` serves: the data plane and the API of our own, or one of them. In a pod the sidecar "
+        description="What `listen` serves: the data plane and the management API, or one of them. In a pod the sidecar "
         "serves `data`, one hub for all serves `api`.",
     )
     ops_listen: Listen = Field(Listen(port=9090), description="/metrics, /livez and /readyz.")
@@ -301,7 +301,7 @@ class Config(Section):
         "var", min_length=1, description="Journal, private PostgreSQL and admin key. Must be writable."
     )
     admin_key: Credential = Field(
-        None, description="Bearer key of the API of our own. Without it one is created in data_dir/admin.key."
+        None, description="Bearer key of the management API. Without it one is created in data_dir/admin.key."
     )
     server: Server = Server()
     limits: Limits = Limits()

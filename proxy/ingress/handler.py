@@ -1,8 +1,8 @@
-"""The data port: every request of the data plane and of the API of our own enters here.
+"""The data port: every request of the data plane and of the management API enters here.
 
-The order is cheap to dear: drain and limits, then the strict check of the raw target, then our own API's table, then
-the pipeline. The target is matched and passed on exactly as it came, but for operations of which we have names of our
-own; nothing of an upstream URL is built from decoded client input.
+Checks run from cheap to expensive: drain and limits, the strict check of the raw target, the table of the management
+API, then the pipeline. The target is matched and passed on exactly as it came, except for operations with names of our
+own; no upstream URL is built from decoded client input.
 
 Failure mode: whatever goes wrong before the pipeline is an error of OpenAI's shape for every path and method.
 """
@@ -182,9 +182,9 @@ def _check_surface(config: Config, asked: Literal["data", "api"]) -> None:
     served = config.server.surfaces
     if served not in ("all", asked):
         raise InvalidRequest(
-            "This listener serves only the data plane; the API of Sidegate is served by its hub."
+            "This listener serves only the data plane; the management API is served by its hub."
             if served == "data"
-            else "This listener serves only the API of Sidegate; models are called through a sidecar.",
+            else "This listener serves only the management API; models are called through a sidecar.",
             status=404,
             code="surface_not_served",
         )

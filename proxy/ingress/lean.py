@@ -1,7 +1,7 @@
 """The server of a port: plain requests are served lean, the others by aiohttp's hardened protocol (`listener`).
 
     connection --> LeanConnection --plain--> handler
-                        '--anything else: websocket, chunks, our own API, malformed--> SafeServer --> handler
+                        '--anything else: websocket, chunks, the management API, malformed--> SafeServer --> handler
 
 Why two: aiohttp reads everything, and takes a tenth of the CPU of a relayed request, a fifth of the start and 11 MB of
 memory. What it is needed for is rare in a sidecar, so it is loaded when the first such request comes, in a thread;

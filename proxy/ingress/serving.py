@@ -9,7 +9,7 @@ from proxy.pipeline import Pipeline
 
 
 class OwnApi(Protocol):
-    """The API of our own, as far as the data port needs it."""
+    """The management API, as far as the data port needs it."""
 
     def match(self, method: str, path: str) -> Any | None:
         """Return a route if the path is ours."""

@@ -1,4 +1,4 @@
-// Questions to the API of Sidegate, with the key of this tab.
+// Questions to the management API, with the key of this tab.
 
 import { key } from "./session.js";
 

@@ -1,4 +1,4 @@
-"""A dry run of the policy over the API of our own."""
+"""A dry run of the policy over the management API."""
 
 from collections.abc import AsyncIterator
 from typing import Any

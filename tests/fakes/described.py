@@ -1,4 +1,4 @@
-"""Holds the answers of our own API, in all tests that ask it, to what the OpenAPI document says of them."""
+"""Holds the answers of the management API, in all tests that ask it, to what the OpenAPI document says of them."""
 
 import json
 from functools import cache

@@ -1,4 +1,4 @@
-"""The API of our own over one database, as `app` wires it, and a server in front of it."""
+"""The management API over one database, as `app` wires it, and a server in front of it."""
 
 import time
 from functools import cache

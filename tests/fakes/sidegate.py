@@ -107,7 +107,7 @@ class Sidegate:
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
     def api(self, path: str) -> tuple[int, Any]:
-        """GET something of the API of our own with the admin key."""
+        """GET something of the management API with the admin key."""
         status, text = _get(self.address, path, {"Authorization": f"Bearer {ADMIN_KEY}"})
         return status, json.loads(text)
 

@@ -61,7 +61,7 @@ def test_keys_decide_who_gets_in_and_are_found_nowhere(launch: Launch, provider:
         with pytest.raises(openai.AuthenticationError) as refused:
             client.with_options(api_key=wrong).models.list()
         assert refused.value.code == "invalid_api_key"
-    assert ask(sidegate, "GET", "/v1/sidegate/whoami", key)[0] == 403  # its scopes leave our own API out
+    assert ask(sidegate, "GET", "/v1/sidegate/whoami", key)[0] == 403  # its scopes leave the management API out
 
     assert ask(sidegate, "POST", f"/v1/sidegate/keys/{limited['id']}/revoke", ADMIN_KEY)[0] == 200
     with pytest.raises(openai.AuthenticationError):

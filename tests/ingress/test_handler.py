@@ -1,4 +1,4 @@
-"""What the data port decides before the pipeline: drain, limits, target, our own API; and what it knows of it."""
+"""What the data port decides before the pipeline: drain, limits, target, management API."""
 
 import asyncio
 import contextlib
