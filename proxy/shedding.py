@@ -9,7 +9,7 @@
 
 Why so many degrees: one project that floods a shared sidecar is the usual reason, and the others should not notice.
 Where that does not help, whoever runs shall at least come to an end. A running request is given up only where the
-system would end the whole process next. The API of our own and the ops port are never refused: an operator looks there.
+system would end the whole process next. The management API and the ops port are never refused: an operator looks there.
 
 Which requests are critical, their projects say. As long as one may have such requests, `critical_share` of all that may
 run at once is kept for them.
