@@ -16,8 +16,9 @@ from proxy.candidates import Candidate, RoutePlan
 from proxy.config.project import DEFAULT, ProjectSettings
 from proxy.config.schema import Config
 from proxy.exchange import Inbound, ParsedRequest, Principal, UpstreamReply
+from proxy.holds import Bound
 from proxy.quota.charge import Prices
-from proxy.quota.estimate import BoundOf, bounds
+from proxy.quota.estimate import Bounds, dearest
 from proxy.quota.reservations import Reservations
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
@@ -41,6 +42,7 @@ class Planner:
         self._health = health
         self._prices = prices
         self._quotas = quotas
+        self._dearest = dearest(catalogue.layered_models(), prices)
         self._refuses_unpriced = config.prices.unknown_model == "deny"
         self._rules: dict[int, tuple[ProjectSettings, Rules]] = {}
 
@@ -72,7 +74,8 @@ class Planner:
     ) -> dict[str, Any]:
         """Return the plan, and what the request may use and cost at its first candidate, as the API shows them."""
         first = plan.candidates[0]
-        bound = first.bound or self._bound_of(inbound, request)(first.model or "")
+        bounds = self._bounds(inbound, request)
+        bound = first.bound or bounds.at(first.model or "")
         left = self._quotas.left_nanos(principal)
         estimate = None
         if bound is not None:
@@ -89,7 +92,7 @@ class Planner:
             "upstream": first.upstream,
             "reason": plan.reason,
             "complexity": plan.complexity,
-            "candidates": [_shown(candidate) for candidate in plan.candidates],
+            "candidates": [_shown(one, one.bound or bounds.at(one.model or "")) for one in plan.candidates],
             "rejected": [
                 {"upstream": one.upstream, "model": one.model, "layer": one.layer, "why": one.why}
                 for one in plan.rejected
@@ -136,10 +139,13 @@ class Planner:
 
     def _market(self, inbound: Inbound, request: ParsedRequest, project: ProjectSettings) -> Market:
         rules = self._rules_of(project, billable=inbound.operation.billable)
-        return Market(self._catalogue, rules, self._bound_of(inbound, request), self._config.routing)
+        bounds = self._bounds(inbound, request)
+        return Market(
+            self._catalogue, rules, bounds.at, self._config.routing, lambda: bounds.modest_nanos(self._dearest)
+        )
 
-    def _bound_of(self, inbound: Inbound, request: ParsedRequest) -> BoundOf:
-        return bounds(inbound.operation, request, inbound.content_length, self._prices, self._config.quota)
+    def _bounds(self, inbound: Inbound, request: ParsedRequest) -> Bounds:
+        return Bounds(inbound.operation, request, inbound.content_length, self._prices, self._config.quota)
 
     def _is_free_of_rules(self, inbound: Inbound, project: ProjectSettings) -> bool:
         own = project.routing
@@ -188,6 +194,6 @@ def _always(_model: Any) -> bool:
     return True
 
 
-def _shown(candidate: Candidate) -> Mapping[str, Any]:
-    cost = None if candidate.bound is None else candidate.bound.cost_nanos / _NANOS
+def _shown(candidate: Candidate, bound: Bound | None) -> Mapping[str, Any]:
+    cost = None if bound is None else bound.cost_nanos / _NANOS
     return {"upstream": candidate.upstream, "model": candidate.model, "layer": candidate.layer, "maxCost": cost}

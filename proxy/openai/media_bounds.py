@@ -14,10 +14,11 @@ elsewhere are text, and so is everything else in such a part. What only the prov
 Source: OpenAI guides "Images and vision", "Audio", "File inputs", "Image generation"; Gemini API, "Audio".
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+import re2
 
 from proxy.openai.documents import utf8_len
 from proxy.openai.model_names import base_name, of_family
@@ -52,11 +53,15 @@ _SPEECH_TOKENS_PER_BYTE: Final = 2
 _SPEECH_BASE_TOKENS: Final = 64
 _SLOWEST_SPEECH: Final = 0.25
 
-_SIGN: Final = re.compile(
+_MEDIA: Final = (
     rb'"type":"(?:image|image_url|input_image|computer_screenshot|audio|input_audio|file|input_file|video'
     rb'|video_url|input_video)"'
 )
-_HELD_BY_PROVIDER: Final = re.compile(rb'"(?:file_id|file_url)":"|"type":"item_reference"|"audio":\{[^{}]*"id":')
+_HELD: Final = rb'"file_(?:id|url)":"|"type":"item_reference"|"audio":\{[^{}]*"id":'
+# RE2 jumps to the word that a match begins with: a tenth of the time of `re` for 20 KB (bench/decision.py).
+_SIGN: Final = re2.compile(_MEDIA)
+_HELD_BY_PROVIDER: Final = re2.compile(_HELD)
+_EITHER: Final = re2.compile(_MEDIA + b"|" + _HELD)
 _OWN_TOOLS: Final = ("function", "custom")
 
 
@@ -70,11 +75,16 @@ class Media:
     found: bool = False
 
 
-def may_hold_media(written: bytes) -> bool:
-    """Tell whether there may be media in messages or items: it spares most requests the walk.
+def is_text_alone(written: bytes) -> bool:
+    """Tell that there are neither media nor what only the provider knows, but for what its tools find.
 
-    `written`: the document's members as compact JSON.
+    One look in the place of two, which most requests are spared. `written`: the document's members as compact JSON.
     """
+    return _EITHER.search(written) is None
+
+
+def may_hold_media(written: bytes) -> bool:
+    """Tell whether there may be media in messages or items: it spares most requests the walk. `written`: as above."""
     return _SIGN.search(written) is not None
 
 

@@ -30,6 +30,7 @@ from proxy.openai.media_bounds import (
     TOKENS_PER_SECOND,
     find_media,
     image_out_tokens,
+    is_text_alone,
     is_unseen,
     may_hold_media,
     speech_tokens,
@@ -67,36 +68,83 @@ _MOST_IMAGES: Final = 10
 
 @dataclass(slots=True)
 class _Asked:
-    """One request at one model, as far as its bound needs it."""
+    """One request, as far as its bounds need it."""
 
+    make: "Callable[[_Asked, str | None], Bound]"
     operation: Operation
-    document: Mapping[str, Any]
-    model: str | None
     stream: bool
     prices: Prices
     settings: Quota
-    read: "_Read"
-
-
-@dataclass(slots=True)
-class _Read:
-    """What the input is for every model."""
-
     document: Mapping[str, Any]
     """Empty where the body is not JSON or not read."""
     tokens: int
-    """Of text, if what may be media were text too."""
+    """Of its input, with media in it as if they were text."""
     may_hold_media: bool
-    is_unseen: bool
+    is_more_than_text: bool
+    """It asks for sound, or for what only the provider knows."""
+    has_tools: bool
     choices: int
     maximum: int | None
     """Of one choice, as the request names it."""
+    at_first: int
+    """What to be content with where it names none."""
+    can_be_capped: bool
     predicted: int
     """Tokens of a predicted output: those that were rejected are charged beside the answer."""
 
 
-BoundOf = Callable[[str | None], Bound | None]
-"""Return the most that a request may use and cost at a model; `None` if nothing is billable."""
+class Bounds:
+    """What bounds one request at any model. Its body is read once, when a bound is first asked for.
+
+    `content_length`: of the body, `None` if it was not announced. Cost: a few us for a small body; one that was too
+    large to be kept decoded is decoded once more.
+    """
+
+    __slots__ = ("_asked", "_content_length", "_operation", "_prices", "_request", "_settings")
+
+    def __init__(
+        self, operation: Operation, request: ParsedRequest, content_length: int | None, prices: Prices, settings: Quota
+    ) -> None:
+        self._operation = operation
+        self._request = request
+        self._content_length = content_length
+        self._prices = prices
+        self._settings = settings
+        self._asked: _Asked | None = None
+
+    def at(self, model: str | None) -> Bound | None:
+        """Return the most that the request may use and cost at a model; `None` where nothing is billable."""
+        if not self._operation.billable:
+            return None
+        asked = self._asked or self._read()
+        return asked.make(asked, model)
+
+    def modest_nanos(self, dearest: "Dearest") -> int | None:
+        """Return what a modest answer costs at most at any of many models; `None` if only their bounds can tell."""
+        if not self._operation.billable:
+            return None
+        asked = self._asked or self._read()
+        if asked.make is not _text or asked.may_hold_media or asked.operation.dialect == "completions":
+            return None
+        tokens = asked.tokens + (_TOOL_PREAMBLE_TOKENS if asked.has_tools else 0)
+        modest = asked.at_first if asked.maximum is None else asked.maximum
+        sent_price, price = dearest[asked.is_more_than_text]
+        return _nanos(tokens, sent_price) + _nanos((modest + asked.predicted) * asked.choices, price)
+
+    def _read(self) -> _Asked:
+        size = _UPLOAD_BYTES if self._content_length is None else self._content_length
+        self._asked = _read(self._operation, self._request, self._prices, self._settings, size)
+        return self._asked
+
+
+Dearest = tuple[tuple[int, int], tuple[int, int]]
+"""The highest prices of many models, as `Prices.dearest` has them: for text alone, and for media too."""
+
+
+def dearest(models: Sequence[str], prices: Prices) -> Dearest:
+    """Return the highest prices of many models."""
+    text, media = ([prices.dearest(model, media=is_media) for model in models] for is_media in (False, True))
+    return _highest(text), _highest(media)
 
 
 def bound(
@@ -106,37 +154,15 @@ def bound(
     prices: Prices,
     settings: Quota,
 ) -> Bound | None:
-    """Return the most that a request may use at the model that it names; `None` where nothing is billable.
-
-    `content_length`: of the body, `None` if it was not announced. Cost: a few us for a small body; one that was too
-    large to be kept decoded is decoded once more.
-    """
-    return bounds(operation, request, content_length, prices, settings)(request.model)
+    """Return the most that a request may use at the model that it names; `None` where nothing is billable."""
+    return Bounds(operation, request, content_length, prices, settings).at(request.model)
 
 
-def bounds(
-    operation: Operation,
-    request: ParsedRequest,
-    content_length: int | None,
-    prices: Prices,
-    settings: Quota,
-) -> BoundOf:
-    """Return what bounds a request at any model. Its body is read once, when a bound is first asked for."""
-    if not operation.billable:
-        return _nothing
-    make = _kind(operation, _UPLOAD_BYTES if content_length is None else content_length)
-    read: _Read | None = None
-
-    def bound_at(model: str | None) -> Bound:
-        nonlocal read
-        if read is None:
-            read = _read(operation, request)
-        return make(_Asked(operation, read.document, model, request.stream, prices, settings, read))
-
-    return bound_at
+def _highest(prices: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return max((sent for sent, _ in prices), default=0), max((made for _, made in prices), default=0)
 
 
-def _kind(operation: Operation, size: int) -> "Callable[[_Asked], Bound]":
+def _kind(operation: Operation, size: int) -> "Callable[[_Asked, str | None], Bound]":
     """Return what makes the bounds of an operation. `size`: of the body."""
     if operation.body == "websocket":
         return _session
@@ -149,76 +175,72 @@ def _kind(operation: Operation, size: int) -> "Callable[[_Asked], Bound]":
     return _text
 
 
-def _nothing(_model: str | None) -> None:
-    return None
-
-
-def _text(asked: _Asked) -> Bound:
-    """Bound an answer of text, and embeddings, which have no output."""
-    operation, document, settings = asked.operation, asked.document, asked.settings
-    tokens, has_media = _input(asked)
-    sent_price, price = asked.prices.dearest(asked.model, media=has_media or "audio" in document)
-    if operation.dialect == "embeddings":
+def _text(asked: _Asked, model: str | None) -> Bound:
+    """Bound an answer of text, and embeddings, which have no output. Routing asks it for every candidate."""
+    tokens, has_media = _input(asked, model)
+    sent_price, price = asked.prices.dearest(model, media=has_media)
+    if asked.operation.dialect == "embeddings":
         return _made(tokens, sent_price, 0, 0)
-    count, beside = asked.read.choices, asked.read.predicted
-    maximum, is_named = _maximum(asked)
-    at_first = settings.stream_output_tokens if asked.stream else settings.default_output_tokens
-    modest = maximum if is_named else min(maximum, at_first)
+    count, beside, maximum = asked.choices, asked.predicted, asked.maximum
+    if maximum is None:
+        maximum, is_named = _maximum(asked, model)
+    else:
+        is_named = True
+    modest = maximum if is_named else min(maximum, asked.at_first)
     return Bound(
-        input_tokens=tokens,
-        input_nanos=_nanos(tokens, sent_price),
-        output_tokens=(maximum + beside) * count,
-        output_nanos_per_million=price,
-        modest_output_tokens=(modest + beside) * count,
-        is_capped=True,
-        can_be_capped=operation.name in _WITH_MAXIMUM and bool(document) and document.get("prediction") is None,
-        can_grow=asked.stream and not is_named,
+        tokens,
+        _nanos(tokens, sent_price),
+        (maximum + beside) * count,
+        price,
+        (modest + beside) * count,
+        True,
+        asked.can_be_capped,
+        asked.stream and not is_named,
     )
 
 
-def _maximum(asked: _Asked) -> tuple[int, bool]:
-    """Return the most output tokens of one choice, and whether the request itself names them."""
-    settings, named, dialect = asked.settings, asked.read.maximum, asked.operation.dialect
-    if named is None and dialect == "completions":
-        named = requested(asked.document, dialect, asked.model)
-    if named is not None:
-        return named, True
-    limit = model_limit(asked.model)
-    return settings.assumed_output_tokens if limit is None else limit, False
+def _maximum(asked: _Asked, model: str | None) -> tuple[int, bool]:
+    """Return the most output tokens of one choice where no member names them, and whether the endpoint implies them."""
+    if asked.operation.dialect == "completions":
+        implied = requested(asked.document, "completions", model)
+        if implied is not None:
+            return implied, True
+    limit = model_limit(model)
+    return asked.settings.assumed_output_tokens if limit is None else limit, False
 
 
-def _session(asked: _Asked) -> Bound:
+def _session(asked: _Asked, model: str | None) -> Bound:
     """Bound the first answer of a websocket; the session grows."""
     settings = asked.settings
-    sent_price, price = asked.prices.dearest(asked.model, media=True)
+    sent_price, price = asked.prices.dearest(model, media=True)
     made = _made(settings.unseen_input_tokens, sent_price, settings.default_output_tokens, price)
     made.is_capped, made.can_grow = False, True
     return made
 
 
-def _speech(asked: _Asked) -> Bound:
+def _speech(asked: _Asked, model: str | None) -> Bound:
     """Bound a text read aloud."""
-    sent_price, price = asked.prices.dearest(asked.model, media=True)
-    return _made(_input(asked)[0], sent_price, speech_tokens(asked.document), price)
+    sent_price, price = asked.prices.dearest(model, media=True)
+    return _made(_input(asked, model)[0], sent_price, speech_tokens(asked.document), price)
 
 
-def _images(asked: _Asked) -> Bound:
+def _images(asked: _Asked, model: str | None) -> Bound:
     """Bound generated images: counted in tokens or one by one, as the model does."""
     document, settings = asked.document, asked.settings
     if not document:
         output = _MOST_IMAGES * image_out_tokens(document)
         return _by_unit(asked, _IMAGE_MODELS, settings.unseen_input_tokens, output, Usage(images=_MOST_IMAGES))
-    asked_for, model = document.get("n"), asked.model or _IMAGE_MODELS[0]
+    asked_for, model = document.get("n"), model or _IMAGE_MODELS[0]
     count = asked_for if type(asked_for) is int and asked_for > 0 else 1
     output = 0 if base_name(model).startswith("dall-e") else count * image_out_tokens(document)
-    return _by_unit(asked, (model,), _input(asked)[0], output, Usage(images=count))
+    return _by_unit(asked, (model,), _input(asked, model)[0], output, Usage(images=count))
 
 
-def _transcription(asked: _Asked, size: int) -> Bound:
+def _transcription(asked: _Asked, model: str | None, size: int) -> Bound:
     """Bound a recording: counted in tokens or in seconds, as the model does."""
     seconds = size // BYTES_PER_SECOND + 1
     heard = seconds * TOKENS_PER_SECOND
-    models = _TRANSCRIBERS if asked.model is None else (asked.model,)
+    models = _TRANSCRIBERS if model is None else (model,)
     return _by_unit(asked, models, heard + _PROMPT_TOKENS, heard, Usage(audio_seconds=float(seconds)))
 
 
@@ -237,7 +259,8 @@ def _made(sent: int, sent_price: int, output: int, price: int) -> Bound:
     return Bound(sent, _nanos(sent, sent_price), output, price, output, is_capped=True, can_be_capped=False)
 
 
-def _read(operation: Operation, request: ParsedRequest) -> _Read:
+def _read(operation: Operation, request: ParsedRequest, prices: Prices, settings: Quota, size: int) -> _Asked:
+    """Read the body, once for all models. `size`: of the body."""
     document = _document(request)
     members: dict[str, Any] = {}
     tokens = _BASE_TOKENS
@@ -249,30 +272,37 @@ def _read(operation: Operation, request: ParsedRequest) -> _Read:
         else:
             tokens += ids
     written = _written(members)
+    signs = b"" if is_text_alone(written) else written
+    unseen = is_unseen(document, signs)
     prediction = document.get("prediction")
-    return _Read(
+    return _Asked(
+        _kind(operation, size),
+        operation,
+        request.stream,
+        prices,
+        settings,
         document,
-        tokens=tokens + len(written),
-        may_hold_media=may_hold_media(written),
-        is_unseen=is_unseen(document, written),
+        tokens=tokens + len(written) + (settings.unseen_input_tokens if unseen else 0),
+        may_hold_media=bool(signs) and may_hold_media(signs),
+        is_more_than_text=unseen or "audio" in document,
+        has_tools="tools" in document,
         choices=choices(document, operation.dialect),
         maximum=requested(document, operation.dialect, None),
+        at_first=settings.stream_output_tokens if request.stream else settings.default_output_tokens,
+        can_be_capped=operation.name in _WITH_MAXIMUM and bool(document) and prediction is None,
         predicted=0 if prediction is None else len(_written({"prediction": prediction})),
     )
 
 
-def _input(asked: _Asked) -> tuple[int, bool]:
-    """Return the tokens of the input, and whether it is not text alone, or not known to be."""
-    document, model, read = asked.document, asked.model, asked.read
-    tokens, has_media = read.tokens, False
-    if read.may_hold_media:
-        media = find_media(document, model)
-        tokens, has_media = tokens - media.data_bytes + media.tokens, media.found
-    if "tools" in document and model is not None and "claude" in model.lower():
+def _input(asked: _Asked, model: str | None) -> tuple[int, bool]:
+    """Return the tokens of the input, and whether anything but text may be in it or in the answer."""
+    tokens, is_more = asked.tokens, asked.is_more_than_text
+    if asked.may_hold_media:
+        media = find_media(asked.document, model)
+        tokens, is_more = tokens - media.data_bytes + media.tokens, is_more or media.found
+    if asked.has_tools and model is not None and "claude" in model.lower():
         tokens += _TOOL_PREAMBLE_TOKENS
-    if not read.is_unseen:
-        return tokens, has_media
-    return tokens + asked.settings.unseen_input_tokens, True
+    return tokens, is_more
 
 
 def _token_ids(value: Any) -> int | None:

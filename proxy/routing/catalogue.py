@@ -30,6 +30,14 @@ class Offer:
     context_tokens: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """The offers of one layer in order of preference. `weight`: of all that share the first place; 0: none does."""
+
+    offers: tuple[Offer, ...]
+    weight: int
+
+
 class Catalogue:
     """Layers and providers as one table. Immutable but for its bounded memory of looked-up models."""
 
@@ -42,6 +50,12 @@ class Catalogue:
             for offer in offers:
                 self._layers_of.setdefault(offer.model, []).append(layer)
         self._hosts: dict[str, tuple[Offer, ...]] = {}
+        tiers = [Tier(offers, sum(offer.weight or 0 for offer in offers)) for offers in self._layers.values()]
+        self._ways = {
+            (start, highest): tuple(tiers[rank] for rank in _way(first, last))
+            for last, highest in enumerate(LAYERS)
+            for first, start in enumerate(LAYERS)
+        }
 
     @property
     def is_single(self) -> bool:
@@ -51,6 +65,14 @@ class Catalogue:
     def layer(self, layer: Layer) -> tuple[Offer, ...]:
         """Return the offers of a layer in order of preference."""
         return self._layers[layer]
+
+    def layered_models(self) -> Sequence[str]:
+        """Return the models that stand in layers."""
+        return [*self._layers_of]
+
+    def way(self, start: Layer, highest: Layer) -> tuple[Tier, ...]:
+        """Return all layers: from the start upwards to the highest, then downwards, then what lies above it."""
+        return self._ways[start, highest]
 
     def virtual(self, model: str | None) -> tuple[bool, Layer | None]:
         """Tell whether a name leaves the choice to us, and the layer that it names."""
@@ -105,3 +127,7 @@ class Catalogue:
                 )
             )
         return offers
+
+
+def _way(first: int, last: int) -> Sequence[int]:
+    return [*range(first, last + 1), *range(first - 1, -1, -1), *range(last + 1, len(LAYERS))]

@@ -52,7 +52,7 @@ class Hints:
     """Wanted or not wanted, whatever the complexity; `None`: nothing is said."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Needs:
     """What the body says. `tokens`: of its input, at most, and of the answer that it asks for."""
 

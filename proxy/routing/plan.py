@@ -27,7 +27,7 @@ Failure mode: nothing fits, and the error names what stood in the way: 400 with 
 not allowed, 404 for a model that no provider has.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
@@ -36,7 +36,7 @@ from proxy.candidates import Candidate, Complexity, Rejection, RoutePlan
 from proxy.config.routing import LAYERS, Layer, Routing
 from proxy.errors import InvalidRequest, PermissionDenied, ProxyError
 from proxy.holds import Bound
-from proxy.routing.catalogue import Catalogue, Offer
+from proxy.routing.catalogue import Catalogue, Offer, Tier
 from proxy.routing.needs import Hints
 
 MOST_CANDIDATES: Final = 8
@@ -47,6 +47,10 @@ _QUALITY_LOW: Final = "quality_low"
 
 BoundOf = Callable[[str], Bound | None]
 """Return the most that the request may use and cost at a model; `None` where nothing is billed."""
+
+
+def _unknown() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,8 @@ class Rules:
     """Models without a price are refused; always true unless the price policy is `deny`."""
 
 
-@dataclass(frozen=True, slots=True)
+# Made for every request, so not frozen: that triples the time to make one (bench/decision.py).
+@dataclass(slots=True)
 class Asked:
     """What one request asks for."""
 
@@ -76,7 +81,7 @@ class Asked:
     """In [0, 1): which of the weighted offers comes first."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Market:
     """What there is, who may use it, and what it costs."""
 
@@ -84,9 +89,11 @@ class Market:
     rules: Rules
     bound_of: BoundOf
     settings: Routing
+    modest_nanos: Callable[[], int | None] = _unknown
+    """Return what a modest answer costs at most at any model of the layers; `None` if only their bounds can tell."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Wish:
     """What an offer must have. `left_nanos`: money that it may cost; `None`: any."""
 
@@ -105,13 +112,15 @@ def plan_layers(asked: Asked, named: Layer | None, market: Market) -> RoutePlan:
     layer, reason = _begin(asked, named, rules, market.settings)
     if _rank(layer) > _rank(rules.max_layer):
         layer, reason = rules.max_layer, f"{reason}, bounded by maxLayer"
-    offers = list(_in_order(market.catalogue, layer, rules.max_layer, asked.draw))
-    wish = _Wish(asked.capabilities | asked.hints.needs, asked.tokens, asked.left_nanos)
+    offers = _in_order(market.catalogue.way(layer, rules.max_layer), asked.draw)
+    wish = _Wish(asked.capabilities | asked.hints.needs, asked.tokens, _scarce(asked.left_nanos, market))
     taken, rejected = _select(offers, wish, market, asked.model)
     if not taken and any(one.why == "beyond_budget" for one in rejected):
         taken, rejected = _select(offers, replace(wish, left_nanos=None), market, asked.model)
     if not taken:
         raise _nothing_fits(rejected, rules)
+    first = taken[0]
+    first.bound = first.bound or market.bound_of(first.model or "")
     return RoutePlan(
         tuple(taken),
         reason,
@@ -164,18 +173,22 @@ def _begin(asked: Asked, named: Layer | None, rules: Rules, settings: Routing) -
     return default, "default_layer"
 
 
-def _in_order(catalogue: Catalogue, start: Layer, highest: Layer, draw: float) -> Iterable[Offer]:
-    """Yield all offers: from the start upwards to the highest layer, then downwards, then what lies above it."""
-    first, last = _rank(start), _rank(highest)
-    order = [*range(first, last + 1), *range(first - 1, -1, -1), *range(last + 1, len(LAYERS))]
-    for rank in order:
-        yield from _weighted(catalogue.layer(LAYERS[rank]), draw)
+def _scarce(left_nanos: int | None, market: Market) -> int | None:
+    """Return the money that is left, or `None` if it buys a modest answer of any model: then nobody need ask."""
+    if left_nanos is None:
+        return None
+    most = market.rules.max_cost_nanos
+    most = market.modest_nanos() if most is None else most
+    return None if most is not None and most <= left_nanos else left_nanos
 
 
-def _weighted(offers: Sequence[Offer], draw: float) -> Sequence[Offer]:
+def _in_order(way: Sequence[Tier], draw: float) -> Sequence[Offer]:
+    return [offer for tier in way for offer in (_weighted(tier, draw) if tier.weight else tier.offers)]
+
+
+def _weighted(tier: Tier, draw: float) -> Sequence[Offer]:
     """Put one of the weighted offers first, by its share; the others keep their order."""
-    total = sum(offer.weight or 0 for offer in offers)
-    point = draw * total
+    offers, point = tier.offers, draw * tier.weight
     for place, offer in enumerate(offers):
         point -= offer.weight or 0
         if offer.weight is not None and point < 0:
@@ -187,20 +200,28 @@ def _select(
     offers: Sequence[Offer], wish: _Wish, market: Market, asked_model: str | None
 ) -> tuple[list[Candidate], list[Rejection]]:
     """Return the candidates and what was passed over. A layer is never without one because others have many."""
+    rules, most, left = market.rules, market.rules.max_cost_nanos, wish.left_nanos
+    has_price = most is not None or left is not None
     taken: list[Candidate] = []
     rejected: list[Rejection] = []
     known: set[tuple[str, str]] = set()
     layers: set[Layer | None] = set()
     for offer in offers:
-        if (offer.upstream, offer.model) in known or (len(taken) >= MOST_CANDIDATES and offer.layer in layers):
+        place, layer = (offer.upstream, offer.model), offer.layer
+        if place in known or (len(taken) >= MOST_CANDIDATES and layer in layers):
             continue
-        judged = _unfit(offer, wish, market.rules) or _afford(offer, wish, market)
-        if isinstance(judged, str):
-            rejected.append(Rejection(offer.upstream, offer.model, offer.layer, judged))
-        else:
-            taken.append(_candidate(offer, judged, asked_model))
-            known.add((offer.upstream, offer.model))
-            layers.add(offer.layer)
+        why, bound, is_lowered = _unfit(offer, wish, rules), None, False
+        if why is None and has_price:
+            why, bound, is_lowered = _afford(market.bound_of(offer.model), most, left)
+        if why is not None:
+            rejected.append(Rejection(*place, layer, why))
+            continue
+        sent_as = None if offer.own_name == asked_model else offer.own_name
+        taken.append(
+            Candidate(*place, layer, sent_as, asked_model is not None, False, is_lowered, bound, offer.capabilities)
+        )
+        known.add(place)
+        layers.add(layer)
     return taken, rejected
 
 
@@ -217,18 +238,16 @@ def _unfit(offer: Offer, wish: _Wish, rules: Rules) -> str | None:
     return None if rules.is_priced(offer.model) else "unpriced"
 
 
-def _afford(offer: Offer, wish: _Wish, market: Market) -> "tuple[Bound | None, bool] | str":
-    """Return the bound of a request at an offer and whether it is lowered, or why it costs too much."""
-    most, left = market.rules.max_cost_nanos, wish.left_nanos
-    whole = None if most is None and left is None else market.bound_of(offer.model)
+def _afford(whole: Bound | None, most: int | None, left: int | None) -> tuple[str | None, Bound | None, bool]:
+    """Return why a request costs too much, else its bound and whether that is lowered. `whole`: without any limit."""
     if whole is None:
-        return None, False
+        return None, None, False
     bound = whole if most is None else within(whole, most)
     if bound is None:
-        return "too_expensive"
+        return "too_expensive", None, False
     if left is not None and least_nanos(bound) > max(left, 0):
-        return "beyond_budget"
-    return bound, bound is not whole
+        return "beyond_budget", None, False
+    return None, bound, bound is not whole
 
 
 def within(bound: Bound, nanos: int) -> Bound | None:
@@ -241,26 +260,20 @@ def within(bound: Bound, nanos: int) -> Bound | None:
     output = (nanos - bound.input_nanos) * _MILLION // price
     if output < bound.modest_output_tokens:
         return None
-    return replace(bound, output_tokens=output, is_capped=True, can_grow=False)
+    return Bound(
+        bound.input_tokens,
+        bound.input_nanos,
+        output,
+        price,
+        bound.modest_output_tokens,
+        is_capped=True,
+        can_be_capped=True,
+    )
 
 
 def least_nanos(bound: Bound) -> int:
     """Return what a request costs at most if it is content with a modest answer."""
     return bound.input_nanos - (-bound.modest_output_tokens * bound.output_nanos_per_million // _MILLION)
-
-
-def _candidate(offer: Offer, price: tuple[Bound | None, bool], asked_model: str | None) -> Candidate:
-    bound, is_lowered = price
-    return Candidate(
-        upstream=offer.upstream,
-        model=offer.model,
-        layer=offer.layer,
-        sent_as=None if offer.own_name == asked_model else offer.own_name,
-        replaces_model=asked_model is not None,
-        is_lowered=is_lowered,
-        bound=bound,
-        capabilities=offer.capabilities,
-    )
 
 
 def _nothing_fits(rejected: Sequence[Rejection], rules: Rules) -> ProxyError:

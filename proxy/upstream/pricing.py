@@ -22,7 +22,7 @@ Source: OpenAI API reference, "Usage"; docs/prices.md for the table's origin.
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Self
@@ -63,6 +63,13 @@ class Row:
     image_output: int
     per_hour: int | None
     per_image: int | None
+    _dearest: tuple[tuple[int, int], tuple[int, int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        sent = max(self.input, self.cached_input, self.cache_write)
+        sent_at_all = max(sent, self.audio_input, self.image_input)
+        made_at_all = max(self.output, self.audio_output, self.image_output)
+        object.__setattr__(self, "_dearest", ((sent, self.output), (sent_at_all, made_at_all)))
 
     @classmethod
     def from_nanos(cls, prices: Mapping[str, int]) -> Self:
@@ -83,13 +90,7 @@ class Row:
 
     def dearest(self, media: bool) -> tuple[int, int]:
         """Return the highest prices that input and output tokens can have; `media`: other tokens than text as well."""
-        sent = max(self.input, self.cached_input, self.cache_write)
-        if not media:
-            return sent, self.output
-        return (
-            max(sent, self.audio_input, self.image_input),
-            max(self.output, self.audio_output, self.image_output),
-        )
+        return self._dearest[media]
 
     def covers(self, usage: Usage) -> bool:
         """Tell whether the row prices what was used: duration and images may stand beside tokens, or alone."""

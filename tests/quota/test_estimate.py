@@ -13,7 +13,8 @@ from proxy.exchange import Usage
 from proxy.holds import Bound
 from proxy.openai.operations import match, operations
 from proxy.openai.request import parse_empty, parse_handshake, parse_json
-from proxy.quota.estimate import bound, bounds
+from proxy.quota.estimate import Bounds, bound, dearest
+from proxy.routing.plan import least_nanos
 from proxy.upstream import pricing
 
 SETTINGS = Quota(assumed_output_tokens=9000, default_output_tokens=1000, unseen_input_tokens=5000)
@@ -310,8 +311,34 @@ def test_bounds_when_several_models_are_asked_about_then_the_body_is_read_once_a
 
     members = {"messages": messages([PICTURE]), "tools": [{"type": "function"}], "n": 2}
     request = replace(ask(members), document=Watched(members))
-    bound_at = bounds(CHAT, request, None, SHIPPED, SETTINGS)
+    bound_at = Bounds(CHAT, request, None, SHIPPED, SETTINGS).at
     assert not read
     models = ("gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gpt-5", "nobody's")
     assert [bound_at(model) for model in models] == [bound_of({"model": model, **members}, SHIPPED) for model in models]
     assert len(read) == 1
+
+
+MEMBERS = st.fixed_dictionaries(
+    {"messages": st.sampled_from([messages("hi"), messages([PICTURE])])},
+    optional={
+        "max_tokens": st.integers(1, 10**6),
+        "n": st.integers(1, 3),
+        "stream": st.just(True),
+        "tools": st.just([{"type": "web_search"}]),
+        "audio": st.just({"voice": "a"}),
+        "previous_response_id": st.just("resp_1"),
+        "prediction": st.just({"type": "content", "content": "word " * 9}),
+    },
+)
+
+
+@settings(deadline=None)
+@given(MEMBERS, st.sampled_from([CHAT, COMPLETIONS, RESPONSES]))
+def test_modest_answer_of_many_models_costs_no_less_than_that_of_any(members, operation):
+    models = ["gpt-4o", "gpt-5-pro", "claude-opus-4-5", "gpt-4o-audio-preview", "davinci-002", "nobody's"]
+    made = Bounds(operation, ask(members, operation), None, SHIPPED, SETTINGS)
+    most = made.modest_nanos(dearest(models, SHIPPED))
+    if most is None:
+        assert operation is COMPLETIONS or members["messages"] == messages([PICTURE])
+    else:
+        assert most >= max(least_nanos(made.at(model)) for model in models)

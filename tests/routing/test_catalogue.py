@@ -72,3 +72,17 @@ def test_memory_of_looked_up_models_is_bounded():
     for number in range(5000):
         made.hosts(f"m{number}")
     assert len(made._hosts) <= 4096
+
+
+@pytest.mark.parametrize(
+    ("start", "highest", "models"),
+    [
+        ("L0", "L3", ["small", "llama", "large", "small"]),
+        ("L2", "L2", ["large", "small", "small", "llama"]),
+        ("L1", "L0", ["small", "llama", "large", "small"]),
+    ],
+)
+def test_way_goes_up_to_the_highest_layer_then_down_then_above(start, highest, models):
+    made = catalogue(*BOTH)
+    assert [offer.model for tier in made.way(start, highest) for offer in tier.offers] == models
+    assert made.layered_models() == ["small", "llama", "large"]

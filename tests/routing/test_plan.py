@@ -319,6 +319,30 @@ def test_plan_whatever_is_asked_keeps_to_every_bound(layers, rules, asked):
     assert len(made.candidates) + len(made.rejected) <= sum(len(layers.of(layer)) for layer in LAYERS)
 
 
+@settings(max_examples=200)
+@given(layers=st.builds(Layers, L0=OFFERS, L1=OFFERS, L2=OFFERS, L3=OFFERS), rules=EVERY_RULE, asked=EVERY_REQUEST)
+def test_plan_when_the_dearest_answer_is_known_then_it_is_the_same_and_asks_less(layers, rules, asked):
+    market = Market(Catalogue((UpstreamEntry(name="main"),), layers), rules, bound_of, Routing())
+    dearest = max(least_nanos(bound_of(model)) for model in PRICES)
+
+    def decided(known):
+        try:
+            made = plan_layers(asked, None, known)
+        except ProxyError as error:
+            return error.code
+        whole = [replace(one, bound=one.bound or bound_of(one.model)) for one in made.candidates]
+        return replace(made, candidates=tuple(whole))
+
+    assert decided(replace(market, modest_nanos=lambda: dearest)) == decided(market)
+
+
+def test_plan_when_money_is_plenty_then_only_the_first_candidate_is_bounded():
+    market = Market(CATALOGUE, RULES, bound_of, Routing(), lambda: 200_000)
+    plenty, scarce = (plan_layers(replace(ASKED, left_nanos=nanos), None, market) for nanos in (200_000, 199_999))
+    assert [one.bound is None for one in plenty.candidates] == [False, True, True, True, True]
+    assert not any(one.bound is None for one in scarce.candidates)
+
+
 def test_ten_thousand_decisions_take_less_than_their_second():
     market = Market(CATALOGUE, replace(RULES, max_cost_nanos=5000), bound_of, Routing())
     asked = replace(ASKED, left_nanos=10**9)
