@@ -13,14 +13,17 @@ from typing import Final
 
 REACH: Final = 16
 _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+_UNDERSCORE: Final = ord("_")
 _DIGITS: Final = frozenset(b"0123456789")
 _OTHER_WORDS: Final = (
     "public primary foreign cache sort partition publishable idempotency dedup lookup row max min total prompt num"
     " count completion input output page next continuation cancel cancellation eos bos pad unk csrf xsrf n by com sur"
-    " over tres"
+    " over tres publickey sync delta resume cursor scroll"
 ).split()
+_OTHER_INSIDE: Final = [word for word in _OTHER_WORDS if len(word) > 2]
+"""Those that also count inside a longer name; the last letter of `ADMIN_` is no word."""
 _OTHER: Final = re.compile(
-    rf"(?:(?<![A-Za-z])(?i:{'|'.join(_OTHER_WORDS)})|(?:{'|'.join(map(str.title, _OTHER_WORDS))}))[_.-]?\Z".encode()
+    rf"(?:(?<![A-Za-z\\])(?i:{'|'.join(_OTHER_WORDS)})|(?:{'|'.join(map(str.title, _OTHER_INSIDE))}))[_.-]?\Z".encode()
 )
 """What before `key`, `token` or `pass` says that it is none of a secret."""
 ESCAPES: Final = (
@@ -40,8 +43,10 @@ def anywhere(data: bytes, at: int) -> bool:
 
 
 def word(data: bytes, at: int) -> bool:
-    """Tell whether a word begins at `at`."""
-    return at == 0 or data[at - 1] not in _WORD or _after_escape(data, at)
+    """Tell whether a word begins at `at`. One underscore before it may be the mark of italics."""
+    if at == 0 or data[at - 1] not in _WORD or _after_escape(data, at):
+        return True
+    return data[at - 1] == _UNDERSCORE and (at == 1 or data[at - 2] not in _WORD or _after_escape(data, at - 1))
 
 
 def alone(data: bytes, at: int) -> bool:
@@ -75,7 +80,7 @@ def next_place(data: bytes, at: int) -> int:
     """
     run = _RUN.match(data, at)
     end = run.end() if run else at
-    if end <= at + 1 or _MARK.search(data, max(0, at - REACH), at):
+    if end <= at + 1 or data[at] == _UNDERSCORE or _MARK.search(data, max(0, at - REACH), at):
         return at + 1
     return min(end + 1, len(data))
 

@@ -23,7 +23,7 @@ from proxy.policy.automata import Ending, Gate
 from proxy.policy.prefixes import Group
 from proxy.policy.rules import SECRET_GROUP, Rule
 
-_LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})"
+_LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 
 
 class Openings:

@@ -19,6 +19,9 @@ _ODD: Final = re.compile(r"(?<=[A-Z]{2})(?=[a-z])|(?i:[bcdfghjklmnpqrstvwxz]{4})
 _WORD: Final = re.compile(r"[A-Z][a-z]{2,}|[a-z]{3,}")
 _VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
 _VERSION: Final = re.compile(r"[0-9]+[:.][0-9]+[.:]")
+_DATE: Final = re.compile(r"[12][0-9]{3}-[01][0-9]-[0-3][0-9]")
+_MEMBER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*:(?:![01]|null|true|false|void|function|this)")
+"""What follows a string in minified code: the next member of the object."""
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:(?:\.|::|->)[A-Za-z_$][A-Za-z0-9_$]*)+(?:\(\))?")
 _PATH: Final = re.compile(r"(?:\.{1,2}|~)?/")
@@ -68,6 +71,11 @@ def mixed_case(secret: str) -> bool:
     return secret.lower() != secret and secret.upper() != secret and len(set(secret)) >= 12
 
 
+def scrambled(secret: str) -> bool:
+    """Tell whether what follows a vendor's mark is no word: mixed as keys are, or of capital and small letters."""
+    return mixed_case(secret) or machine_made(secret)
+
+
 def key_of_aws(secret: str) -> bool:
     """Tell whether 40 characters can be a secret access key: not hexadecimal, not a path, classes mixed."""
     if not mixed_case(secret) or not any(character.isdigit() for character in secret):
@@ -99,8 +107,9 @@ def _has_both(secret: str) -> bool:
 
 def _is_named_thing(secret: str) -> bool:
     """Tell whether it is an id, an expression in code, a path, a digest: what stands behind such names as well."""
-    if _UUID.fullmatch(secret) or _DIGEST.match(secret) or _VERSION.match(secret):
+    if _UUID.fullmatch(secret) or any(kind.match(secret) for kind in (_DIGEST, _VERSION, _DATE, _MEMBER)):
         return True
     if _PATH.match(secret):
-        return secret.count("/") >= 3 or len(_CHANGE.findall(secret)) < 5
+        changes = len(_CHANGE.findall(secret))
+        return changes < 5 or (secret.count("/") >= 3 and (not mixed_case(secret) or changes * 4 < len(secret)))
     return _IDENTIFIER.fullmatch(secret) is not None and len(_CHANGE.findall(secret)) * 5 < len(secret)

@@ -147,6 +147,7 @@ VALIDATORS: Final[Mapping[str, Callable[[str], bool]]] = {
     "mixed_case": plausible.mixed_case,
     "password": plausible.password,
     "phone": phone,
+    "scrambled": plausible.scrambled,
     "snowflake": snowflake,
     "ssn": ssn,
     "user_and_password": user_and_password,

@@ -31,13 +31,15 @@ TOKENS: Final = (
     "|dckr_pat_{U27}|AKIA{T16}|ASIA{T16}|dop_v1_{H64}|cfut_{A40}{H8}|hvs.{U90}|{A14}.atlasv1.{A64}|dp.pt.{A43}|pul-{H40}"
     "|xoxb-{N12}-{N13}-{A24}|{N10}:AA{U33}|sk_live_{A24}|SG.{U22}.{U43}|key-{H32}|{H32}-us12|shpat_{H32}|lin_api_{A40}"
     "|PMAK-{H24}-{H34}|glsa_{A32}_{H8}|{B76}+ASt{B5}w==|{B33}AIoTC{B5}="
+    "|1//0g{U96}|AQVN{U36}|AKID{A32}|{H36}NRAL|vercel_blob_rw_{A16}_{A30}|aio_{A28}|polar_oat_{A43}|api_live.{U11}.{U32}"
+    "|https://hooks.slack.com/services/T{T10}/B{T10}/{A24}|https://discord.com/api/webhooks/{N19}/{U68}"
 ).split("|")
 """`{A20}` stands for so many characters of a set."""
 
 CONTEXTS: Final = (
     "%s|key: %s|TOKEN=%s|\"%s\"|'%s'|(%s)|[%s]|<%s>|use %s.|use %s, please|a;%s;b|x=%s&y=1|`%s`|**%s**"
     "|密钥是%s，请|键%s键"
-    "|ключ%sи|é%sé|+key = %s|- %s|> %s|a\\n%s\\nb|\\u0022%s\\u0022|x%%3D%s%%26y|&quot;%s&quot;"
+    "|ключ%sи|é%sé|+key = %s|- %s|> %s|a\\n%s\\nb|\\u0022%s\\u0022|x%%3D%s%%26y|&quot;%s&quot;|_%s_ "
     "|\x1b[32m%s\x1b[0m|{%s}|%s\n"
 ).split("|")
 
@@ -47,7 +49,9 @@ NAMED: Final = (
     "|<api_key>%s</api_key>"
     '|<add key="apiKey" value="%s" />|- name: APP_SECRET\n  value: "%s"|$conf{api_key} = "%s";|the password is %s'
     "|密码：%s|пароль: %s|postgres://app:%s@db/x|Server=db;User Id=a;Password=%s;|curl -u me:%s https://x.y"
-    "|mysql -u a -p%s"
+    "|mysql -u a -p%s|ADMIN_TOKEN=%s|SESSION_SECRET=%s|a\\ntoken=%s\\nb|process.env.API_KEY ?? '%s'|- **API_KEY**: `%s`"
+    '|String apiKey = String::from("%s");|Set `API_KEY` to `%s`.|\x1b[32mAPI_KEY\x1b[0m=\x1b[33m%s\x1b[0m|密钥是%s，请'
+    '|variable "db_password" {\n  default = "%s"\n}|Das Kennwort lautet %s.'
 ).split("|")
 
 COMMANDS: Final = (
@@ -64,6 +68,9 @@ LOOK_ALIKES: Final = (
     "|api_key = os.environ['KEY1']"
     "|password: ${DB_PASSWORD1}|Bearer $TOKEN1|postgres://user:password@localhost/x|AKIAIOSFODNN7EXAMPLE|jane@example.com"
     "|<task-notification>|the text was truncated|rm -rf ./build|chmod -R 755 ./x|2026-01-02 12:30:45.123456|v1.20.300"
+    '|PublicKeyToken={H16}|"password_changed_at": "2024-01-16T18:53:48.903Z"|n={a:"password",b3cD4:!0}'
+    '|"sync_token":"{A30}"|"secret.{H8}.js":"static/1.{H20}.js"|accessToken = "pk.eyJ1{A60}.{U22}"'
+    "|Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
     "|order 4111 2222|git@github.com:a/b|password must have 8 characters|token_type = 'bearer2'|icon@2x.png"
 ).split("|")
 
