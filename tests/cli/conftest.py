@@ -3,17 +3,16 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-SCRIPT = Path(sys.executable).with_name("sidegate")
+from tests.fakes import warm
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -26,15 +25,7 @@ def sidegate(tmp_path) -> Run:
     """Run `sidegate` in an empty directory; keywords are the environment."""
 
     def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(SCRIPT), *words],
-            env=bare_environment(**environ),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return warm.run(words, bare_environment(**environ), tmp_path)
 
     return run
 

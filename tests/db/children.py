@@ -74,7 +74,7 @@ def _copy_interpreter_if_closed(target: Path) -> None:
     program = Path(sys.executable).resolve()
     if can_enter(program.parent, Account(NOBODY, NOBODY)):
         return
-    unneeded = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "tkinter", "config-*", "__pycache__")
+    unneeded = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "tkinter", "config-*", "*.opt-*.pyc")
     library = Path(sysconfig.get_path("stdlib"))
     shutil.copytree(library, target / "python" / "lib" / library.name, ignore=unneeded)
     for shared in library.parent.glob("libpython*.so*"):
@@ -118,10 +118,11 @@ def finish(child: "subprocess.Popen[str]") -> None:
 
 
 def _command(site: Path, script: str, arguments: Sequence[object]) -> list[str]:
-    # Never the virtual environment's own: it may be closed to the other account.
+    # Never the virtual environment's own: it may be closed to the other account. The first child that may write keeps
+    # what it compiled for the others: compiling takes several times as long as all the rest of a child's start.
     copied = site / "python" / "bin" / "python"
     interpreter = copied if copied.exists() else Path(sys.executable).resolve()
-    return [str(interpreter), "-s", "-B", "-c", script, *(str(argument) for argument in arguments)]
+    return [str(interpreter), "-s", "-c", script, *(str(argument) for argument in arguments)]
 
 
 def _environment(site: Path) -> dict[str, str]:

@@ -46,8 +46,12 @@ def used_dir(open_tmp: Path) -> Path:
 @pytest.fixture
 def data_dir(empty_dir: Path, used_dir: Path) -> Path:
     empty_dir.parent.mkdir()
-    subprocess.run(["cp", "-a", used_dir, empty_dir], check=True)
-    return empty_dir
+    return copy(used_dir, empty_dir)
+
+
+def copy(used_dir: Path, target: Path) -> Path:
+    subprocess.run(["cp", "-a", used_dir, target], check=True)
+    return target
 
 
 @pytest.fixture
@@ -177,8 +181,8 @@ async def test_start_when_same_directory_is_in_use_then_says_so(server: Embedded
     assert await ask(dsn, "SELECT 1") == 1
 
 
-async def test_two_servers_when_started_together_then_do_not_mix(open_tmp: Path, data_dir: Path) -> None:
-    servers = [EmbeddedPostgres(data_dir / name) for name in ("one", "two")]
+async def test_two_servers_when_started_together_then_do_not_mix(used_dir: Path, data_dir: Path) -> None:
+    servers = [EmbeddedPostgres(copy(used_dir, data_dir / name)) for name in ("one", "two")]
     try:
         dsns = await asyncio.gather(*(server.start() for server in servers))
         for number, dsn in enumerate(dsns):
@@ -356,16 +360,15 @@ async def test_start_when_only_root_may_enter_then_works_and_opens_nothing(site:
 
 
 @only_root
-async def test_start_when_directory_is_closed_or_opened_later_then_data_stay(empty_dir: Path) -> None:
-    server = EmbeddedPostgres(empty_dir)
-    empty_dir.mkdir(parents=True)
+async def test_start_when_directory_is_closed_or_opened_later_then_data_stay(
+    server: EmbeddedPostgres, data_dir: Path
+) -> None:
     for value, mode in enumerate((0o711, 0o700, 0o755)):
-        empty_dir.chmod(mode)
+        data_dir.chmod(mode)
         dsn = await server.start()
         await write(dsn, value)
-        os.kill(postmaster(empty_dir), signal.SIGKILL)
+        os.kill(postmaster(data_dir), signal.SIGKILL)
         await server.stop()
-        assert stat.S_IMODE(empty_dir.stat().st_mode) == mode
+        assert stat.S_IMODE(data_dir.stat().st_mode) == mode
     dsn = await server.start()
     assert await ask(dsn, "SELECT array_agg(value) FROM kept") == [0, 1, 2]
-    await server.stop()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.fences import ROOT
+from tests.fakes import warm
 from tests.fakes.sidegate import ADMIN_KEY, Sidegate
 
 BIN = Path(sys.executable).parent
@@ -29,17 +30,17 @@ rules:
     no_match: ['workshop_live_{A24}']
 """
 REQUEST = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
-# Most commands end by themselves, and a shell starts in a tenth of the time of another Python.
+# Most commands end by themselves. `typed` asks the warm process of the session for them.
 _SIDEGATE = """#!/bin/bash
-if [[ $1 = serve || " $* " = *" --follow "* ]]; then exec {python} {desk}/bin/until-stopped "$@"; fi
-exec {bin}/sidegate "$@"
+if [[ $1 = serve || " $* " = *" --follow "* ]]; then exec {python} -ISE {desk}/bin/until-stopped "$@"; fi
+exec {python} -ISE {desk}/bin/typed "$@"
 """
 _MAKE = """#!/bin/bash
 set -e
 recipe=$({make} -C {root} -n "$@" 2> /dev/null)
 if [[ $1 = run ]]; then
     [[ $recipe = *"sidegate serve --welcome"* ]]
-    exec {python} {desk}/bin/until-stopped serve --welcome
+    exec {python} -ISE {desk}/bin/until-stopped serve --welcome
 fi
 """
 _UNTIL_STOPPED = r"""
@@ -48,7 +49,7 @@ import os, signal, subprocess, sys, threading
 arguments = sys.argv[1:]
 # The address in the environment is the one that the other commands talk to.
 environ = os.environ | ({"SIDEGATE_LISTEN": "127.0.0.1:0"} if arguments[0] == "serve" else {})
-command = ["{bin}/sidegate", *arguments]
+command = [sys.executable, "-ISE", "{desk}/bin/typed", *arguments]
 process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 watchdog = threading.Timer(40, process.kill)
 watchdog.start()
@@ -149,8 +150,13 @@ class Desk:
         self.write("request.json", json.dumps(REQUEST))
         for name in ("report.log", "prompts/first.txt", "src/app.py"):
             self.write(name, "nothing to see here\n")
-        places = {"python": sys.executable, "bin": BIN, "root": ROOT, "make": shutil.which("make"), "desk": self.path}
-        for name, program in {"sidegate": _SIDEGATE, "make": _MAKE, "until-stopped": _UNTIL_STOPPED}.items():
+        places = {"python": sys.executable, "root": ROOT, "make": shutil.which("make"), "desk": self.path}
+        for name, program in {
+            "sidegate": _SIDEGATE,
+            "make": _MAKE,
+            "until-stopped": _UNTIL_STOPPED,
+            "typed": warm.typed(),
+        }.items():
             for place, path in places.items():
                 program = program.replace(f"{{{place}}}", str(path))
             self.write(f"bin/{name}", program)

@@ -40,8 +40,9 @@ def session_database_url(postgres: Postgres, migrated_template: str) -> Iterator
 def sidegate(
     provider: Provider, session_database_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Sidegate]:
-    """The proxy with its default settings."""
-    running = Sidegate(tmp_path_factory.mktemp("sidegate"), provider.base_url, session_database_url)
+    """The proxy with its default settings. It is weighed."""
+    directory = tmp_path_factory.mktemp("sidegate")
+    running = Sidegate(directory, provider.base_url, session_database_url, by_script=True)
     yield running.start().reach_database()
     running.stop()
 
@@ -51,10 +52,16 @@ def launch(provider: Provider, session_database_url: str, tmp_path: Path) -> Ite
     """Start proxies with settings such as `SIDEGATE__TIMEOUTS__GAP_S="0.5"`; they end with the test."""
     running: list[Sidegate] = []
 
-    def start(upstream: str | None = None, database: str | None = session_database_url, **settings: str) -> Sidegate:
+    def start(
+        upstream: str | None = None,
+        database: str | None = session_database_url,
+        *,
+        by_script: bool = False,
+        **settings: str,
+    ) -> Sidegate:
         directory = tmp_path / f"proxy-{len(running)}"
         directory.mkdir()
-        running.append(Sidegate(directory, upstream or provider.base_url, database, settings))
+        running.append(Sidegate(directory, upstream or provider.base_url, database, settings, by_script=by_script))
         proxy = running[-1].start()
         return proxy.reach_database() if database == session_database_url else proxy
 

@@ -1,4 +1,7 @@
-"""The proxy as its users run it: a process of its own, started by the console script, judged from outside only.
+"""The proxy as its users run it: a process of its own, judged from outside only.
+
+It is a fork of the session's warm process (`tests.fakes.warm`), which takes half the time of a start. Tests of the
+start itself, and of what a process weighs, say `by_script`: the console script starts it then.
 
 Rule of the file: nothing of the package is imported. The process listens on ports that the system chooses and tells
 them in one JSON line on stderr (`"event": "listening"`); it is ready when `/readyz` answers 200. CPU time and memory
@@ -15,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.fakes import warm
 from tests.fakes.wire import Address
 
 ADMIN_KEY = "sg-admin-key-of-the-tests"
@@ -26,9 +30,16 @@ class Sidegate:
     """One proxy process and its data directory. `restart` starts a new process on the same data."""
 
     def __init__(
-        self, data_dir: Path, upstream: str, database_url: str | None, settings: dict[str, str] | None = None
+        self,
+        data_dir: Path,
+        upstream: str,
+        database_url: str | None,
+        settings: dict[str, str] | None = None,
+        *,
+        by_script: bool = False,
     ) -> None:
         self.data_dir = data_dir
+        self._by_script = by_script
         self._log_path = data_dir / "stderr.log"
         self._environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._environment |= {
@@ -52,10 +63,9 @@ class Sidegate:
         log = self._log_path.open("ab")
         self._log_from = log.tell()
         self._asked = False
-        command = [str(Path(sys.executable).with_name("sidegate")), "serve"]
         started = time.monotonic()
-        self.process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, cwd=self.data_dir)
-        log.close()
+        with log:
+            self.process = self._begin(log.fileno())
         deadline = started + ready_within_s
         listening = self._wait(self._listening_line, deadline)
         self.address = _address(listening["data"])
@@ -63,6 +73,12 @@ class Sidegate:
         self._wait(self.is_ready, deadline)
         self.ready_after_s = time.monotonic() - started
         return self
+
+    def _begin(self, log: int) -> "subprocess.Popen[bytes] | warm.Command":
+        if not self._by_script:
+            return warm.start(["serve"], self._environment, self.data_dir, log, log)
+        command = [Path(sys.executable).with_name("sidegate"), "serve"]
+        return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log, cwd=self.data_dir)
 
     def _wait(self, attempt: Any, deadline: float) -> Any:
         while time.monotonic() < deadline:
@@ -111,7 +127,7 @@ class Sidegate:
         status, text = _get(self.address, path, {"Authorization": f"Bearer {ADMIN_KEY}"})
         return status, json.loads(text)
 
-    def trace(self, trace_id: str, within_s: float = 10.0) -> dict[str, Any]:
+    def trace(self, trace_id: str, within_s: float = 30.0) -> dict[str, Any]:
         """Return a trace as soon as it has reached the database, which may itself still be starting."""
         deadline = time.monotonic() + within_s
         while True:

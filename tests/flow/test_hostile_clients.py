@@ -35,7 +35,7 @@ async def test_socket_when_its_client_never_reads_then_it_is_cut(provider: Provi
 async def test_json_bodies_when_made_of_empty_objects_then_waiting_requests_hold_little_more_than_their_bytes(
     provider: Provider, launch: Launch, case: str
 ) -> None:
-    proxy = launch()
+    proxy = launch(by_script=True)
     provider.on(case, script(SILENCE))
     body = b'{"model":"m","messages":[' + b"{}," * 150_000 + b"{}]}"
     wires = [await Wire.open(proxy.address) for _ in range(7)]

@@ -10,7 +10,8 @@ import asyncio
 import base64
 import json
 import os
-import sys
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.fakes import warm
 from tests.fakes.fixtures import Launch
 from tests.fakes.provider import Provider, Script
 from tests.fakes.sidegate import ADMIN_KEY, PROVIDER_KEY, Sidegate
@@ -289,25 +291,20 @@ async def test_commands_when_nothing_works_then_they_show_no_credential(tmp_path
         "SIDEGATE_LISTEN": "127.0.0.1:0",
         "SIDEGATE_DATA_DIR": str(tmp_path / "var"),
     }
-    said = await asyncio.gather(*(output(command, environment) for command in COMMANDS))
+    told = (asyncio.to_thread(output, command, environment, tmp_path) for command in COMMANDS)
+    said = await asyncio.gather(*told)
     assert hits(dict(zip(map(" ".join, COMMANDS), said, strict=True)), (*OURS, PASSWORD)) == []
     assert b"****" in said[1] or b"percent-encode" in said[1]
 
 
-async def output(command: tuple[str, ...], environment: dict[str, str]) -> bytes:
+def output(command: tuple[str, ...], environment: dict[str, str], directory: Path) -> bytes:
     """Return all that a command says, until its end or, of one without an end, until it has tried everything once."""
-    process = await asyncio.create_subprocess_exec(
-        str(Path(sys.executable).with_name("sidegate")),
-        *command,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    asyncio.get_running_loop().call_later(3 if command in ENDLESS else 30, stop, process)
-    said, _ = await process.communicate()
-    return said
-
-
-def stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
+    file = directory / "-".join(command)
+    with file.open("wb") as out:
+        running = warm.start(command, environment, directory, out.fileno(), out.fileno())
+    try:
+        running.wait(2 if command in ENDLESS else 30)
+    except subprocess.TimeoutExpired:
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)
+    return file.read_bytes()

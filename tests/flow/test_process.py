@@ -34,7 +34,7 @@ async def test_sigterm_when_idle_then_it_ends_at_once_with_0(launch: Launch) -> 
     proxy = launch()
     started = time.monotonic()
     assert proxy.terminate() == 0
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8  # no wait of the end is shorter; it may still be compiling rules
 
 
 async def test_sigterm_when_a_stream_runs_then_it_finishes_and_its_trace_is_stored(
@@ -182,7 +182,7 @@ async def test_start_when_another_process_owns_the_data_then_it_ends_with_a_clea
 async def test_start_when_a_setting_is_misspelt_then_it_says_so_and_ends_with_78(
     provider: Provider, tmp_path: Path
 ) -> None:
-    proxy = Sidegate(tmp_path, provider.base_url, NO_DATABASE, {"SIDEGATE__TIMEOUTS__GAPS_S": "1"})
+    proxy = Sidegate(tmp_path, provider.base_url, NO_DATABASE, {"SIDEGATE__TIMEOUTS__GAPS_S": "1"}, by_script=True)
     with pytest.raises(AssertionError, match="ended with 78"):
         proxy.start()
     assert "gap_s" in proxy.log().lower()
@@ -191,7 +191,7 @@ async def test_start_when_a_setting_is_misspelt_then_it_says_so_and_ends_with_78
 async def test_start_when_no_database_is_given_then_a_private_one_starts_and_keeps_its_data(
     provider: Provider, launch: Launch, case: str
 ) -> None:
-    proxy = launch(database=None)
+    proxy = launch(database=None, by_script=True)
     reply = await exchange(proxy.address, post("/v1/chat/completions", CHAT, case=case))
     assert proxy.trace(reply.trace_id)["outcome"] == "ok"
     proxy.kill9()

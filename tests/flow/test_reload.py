@@ -60,7 +60,7 @@ class Reloading:
         self.mount = Mount(directory / "etc", {"key": "sk-first-key\n", "rules.yaml": RULE, **self.config()})
         path = str(self.mount.path / "sidegate.yaml")
         own = {"SIDEGATE_CONFIG": path, "UPSTREAM_BASE_URL": "", "OPENAI_API_KEY": ""}
-        self.proxy = Sidegate(directory, "", database_url, own).start()
+        self.proxy = Sidegate(directory, "", database_url, own, by_script=True).start()
 
     def config(self, **settings: Any) -> dict[str, str]:
         document = {
