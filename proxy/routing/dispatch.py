@@ -65,26 +65,26 @@ class Dispatcher:
         self._health = health
         self.budget = budget or Budget(settings.retry_budget)
 
-    async def dispatch(
+    def dispatch(
         self,
         plan: RoutePlan,
         attempts: list[Attempt],
         send: SendAttempt[UpstreamReply],
         prepare: Prepare,
         started: float,
-    ) -> UpstreamReply:
-        """Return the head of an answer; the attempt it belongs to is the last of `attempts`.
+    ) -> Awaitable[UpstreamReply]:
+        """Return what waits for the head of an answer; the attempt that it belongs to is the last of `attempts`.
 
         `started`: monotonic seconds, from which the deadline counts. Raises as `dispatch`.
         """
         if not plan.is_managed:
-            return await dispatch(plan, attempts, send)
+            return dispatch(plan, attempts, send)
         settings = self._settings
         late_at = started + settings.deadline_s
         search = _Search(
             plan, attempts, send, settings=settings, health=self._health, budget=self.budget, late_at=late_at
         )
-        return await search.run(prepare)
+        return search.run(prepare)
 
     async def ask(
         self,

@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
         if pieces is None:
             self.await_answer()
             return
-        self._deadline.set(self._total_at, failures.TOTAL_TIMEOUT)
+        self._allow_all()
         self._upload = self._loop.create_task(self._send_body(pieces, length), name="upstream upload")
 
     def await_answer(self) -> None:
@@ -98,10 +98,6 @@ class Connection(asyncio.Protocol):
     def await_more(self) -> None:
         """Give the provider the gap time from now: somebody waits for the next piece of the body."""
         self._limit(self._bounds.gap_s, failures.GAP_TIMEOUT)
-
-    def await_nothing(self) -> None:
-        """Count only the total time: nobody waits for the provider."""
-        self._deadline.set(self._total_at, failures.TOTAL_TIMEOUT)
 
     def resume(self) -> None:
         """Read from the socket again if it was paused."""
@@ -179,7 +175,11 @@ class Connection(asyncio.Protocol):
         if at < self._total_at:
             self._deadline.set(at, code)
         else:
-            self._deadline.set(self._total_at, failures.TOTAL_TIMEOUT)
+            self._allow_all()
+
+    def _allow_all(self) -> None:
+        """Give the provider the whole time that is left."""
+        self._deadline.set(self._total_at, failures.TOTAL_TIMEOUT)
 
     def _take_head(self, reply: Reply) -> None:
         parser = self._parser
@@ -208,8 +208,13 @@ class Connection(asyncio.Protocol):
             self.drop()
 
     def _expire(self, code: str) -> None:
-        if self._reply is not None:
-            self._fail(self._reply, failures.timed_out(code))
+        reply = self._reply
+        if reply is None:
+            return
+        if code == failures.TOTAL_TIMEOUT or reply.is_awaited:
+            self._fail(reply, failures.timed_out(code))
+        else:  # what was waited for is there, and its reader is busy: stopping the time for every piece costs more
+            self._allow_all()
 
     def _fail(self, reply: Reply, error: Exception) -> None:
         self.abort()
@@ -262,4 +267,4 @@ class Connection(asyncio.Protocol):
             self.await_answer()
         await self._writable
         if waiting_for_head and reply is not None and not reply.status:
-            self.await_nothing()
+            self._allow_all()

@@ -60,14 +60,14 @@ class Pool:
             NoUpstreamAvailable: none became free in time. UpstreamFailed, UpstreamTimeout: none could be made.
         """
         while True:
-            connection = self._pick_idle()
+            if (idle := self._pick_idle()) is not None:
+                return idle
+            if self._open < self._max and not self._closed:
+                self._open += 1
+                return await self._connect(total_at)
+            connection = await self._queue_up(total_at)
             if connection is None:
-                if self._open < self._max and not self._closed:
-                    self._open += 1
-                    return await self._connect(total_at)
-                connection = await self._queue_up(total_at)
-                if connection is None:
-                    return await self._connect(total_at)
+                return await self._connect(total_at)
             if connection.is_open:
                 return connection
 

@@ -18,9 +18,6 @@ class Line(Protocol):
     def await_more(self) -> None:
         """Start the gap time."""
 
-    def await_nothing(self) -> None:
-        """Stop the gap time."""
-
     def resume(self) -> None:
         """Let the provider send again."""
 
@@ -56,7 +53,8 @@ class Reply:
         while not self.status:
             if self._error is not None:
                 raise self._error
-            await self._news()
+            self._waiter = self._loop.create_future()
+            await self._waiter
 
     async def read(self) -> bytes:
         """Return what has arrived, `b""` at the end; wait only if nothing has."""
@@ -68,13 +66,19 @@ class Reply:
                 raise self._error
             if self._line is not None:
                 self._line.await_more()
-            await self._news()
+            self._waiter = self._loop.create_future()
+            await self._waiter
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._unread = 0
         if self._line is not None:
             self._line.resume()
         return data
+
+    @property
+    def is_awaited(self) -> bool:
+        """True while somebody waits for what comes next: only then is the provider late."""
+        return self._waiter is not None and not self._waiter.done()
 
     @property
     def complete(self) -> bool:
@@ -101,7 +105,9 @@ class Reply:
         """Receive a piece of the body; return how many bytes are unread now."""
         self._pieces.append(piece)
         self._unread += len(piece)
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
         return self._unread
 
     def end(self) -> None:
@@ -119,12 +125,3 @@ class Reply:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-
-    async def _news(self) -> None:
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if self._line is not None and self.status:
-                self._line.await_nothing()

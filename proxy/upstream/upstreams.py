@@ -4,7 +4,7 @@ Rule of the file: what leaves through here hides the credentials of all provider
 error of one may quote a request that another was sent.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 from proxy.exchange import Attempt, Headers, Inbound, UpstreamReply
 from proxy.upstream.covering import CoveredHandshake
@@ -23,11 +23,11 @@ class Upstreams:
         secrets = {secret for provider in providers for secret in provider.secrets}
         self.secrets = tuple(sorted(secrets, key=len, reverse=True))
 
-    async def send(
+    def send(
         self, attempt: Attempt, inbound: Inbound, body: bytes | AsyncIterator[bytes] | None
-    ) -> UpstreamReply:
-        """Send and return the head of the answer. Raises as `Client.send`."""
-        return await self._by_name[attempt.candidate.upstream].send(attempt, inbound, body)
+    ) -> Awaitable[UpstreamReply]:
+        """Send; awaited, return the head of the answer. Raises as `Client.send`."""
+        return self._by_name[attempt.candidate.upstream].send(attempt, inbound, body)
 
     async def connect(self, attempt: Attempt, inbound: Inbound) -> CoveredHandshake:
         """Open a websocket; a refused handshake is a reply without a socket. Raises as `WebsocketClient.connect`."""
