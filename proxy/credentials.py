@@ -58,7 +58,7 @@ def cover_shapes(data: bytes) -> bytes:
     """Return `data` with everything that has the shape of a key replaced by asterisks."""
     # `find` of plain bytes takes 80 ns per KiB: `in` takes twice that, the pattern alone a hundred times (timeit).
     find = data.find
-    if find(b"sk-") < 0 and find(b"sg-") < 0 and find(b"gsk_") < 0 and find(b"xai-") < 0 and find(b"AIza") < 0:
+    if find(b"sk") < 0 and find(b"sg-") < 0 and find(b"xai-") < 0 and find(b"AIza") < 0:
         return data
     return _SHAPE.sub(lambda found: b"*" * len(found[0]), data)
 

@@ -153,9 +153,9 @@ class _Run:
         await self._identify()
         x.request = await intake.parse(force_usage=self._with.provider.force_stream_usage)
         self._complete(x.request)
-        self._mark("parse")
+        x.marks["parse"] = time.monotonic()
         x.request = slim(await self._screen(x.request, intake))
-        self._mark("scan")
+        x.marks["scan"] = time.monotonic()
         plan = self._plan(x.request)
         reply = await self._recalled(plan) if self._project.features.enable_cache else None
         if reply is None:
@@ -167,7 +167,7 @@ class _Run:
             if is_assured(x, plan, self._project.features):
                 reply = await self._assured(plan, reply)
             reply = reply if self._recall is None else self._recall.record(reply)
-        self._mark("dispatch")
+        x.marks["dispatch"] = time.monotonic()
         try:
             assert x.answering is not None
             self._answer = self._to_answer(x.answering, reply)
@@ -189,7 +189,7 @@ class _Run:
         reply = await dispatch(
             plan, x.attempts, lambda attempt: provider.connect(attempt, self._outgoing.head(attempt))
         )
-        self._mark("dispatch")
+        x.marks["dispatch"] = time.monotonic()
         attempt = x.attempts[-1]
         try:
             if reply.socket is None:
@@ -270,7 +270,7 @@ class _Run:
         x, projects = self._x, self._with.projects
         admission = self._with.admission
         if admission is None:
-            x.principal = identify(x.inbound.fields, self._with.config.identity)
+            x.principal = x.inbound.said(identify, self._with.config.identity)
         else:
             x.principal = await admission.admit(x.inbound)
         if not projects.is_ready:
@@ -279,7 +279,7 @@ class _Run:
         x.is_critical = is_critical(x.inbound.fields, self._project.admission)
         self._with.shedding.enter(x.principal.project_id, is_critical=x.is_critical)
         self._shares_with = x.principal.project_id
-        x.request_type = request_type_hint(x.inbound.fields, self._with.config.tracing.request_types)
+        x.request_type = x.inbound.said(request_type_hint, self._with.config.tracing.request_types)
 
     def _complete(self, request: ParsedRequest) -> None:
         """Add what headers know better than the body, and refuse what may not be asked for."""
@@ -287,7 +287,7 @@ class _Run:
         assert x.principal is not None
         x.principal = with_body_hint(x.principal, request.user_hint)
         check_model(x.principal, request.model, billable=x.inbound.operation.billable)
-        if (conversation := conversation_hint(x.inbound.fields)) is not None:
+        if (conversation := x.inbound.said(conversation_hint)) is not None:
             x.request = replace(request, conversation=conversation)
         if settings.tracing.enabled and settings.tracing.content != "off" and self._with.shedding.may_capture():
             x.capture = Capture(settings.tracing.content_bytes, request=None if request.body is None else request.body)
@@ -312,7 +312,7 @@ class _Run:
         x = self._x
         assert x.principal is not None
         x.plan = plan = self._with.planner.plan(x.inbound, request, x.principal, self._project)
-        self._mark("plan")
+        x.marks["plan"] = time.monotonic()
         return plan
 
     async def _recalled(self, plan: RoutePlan) -> UpstreamReply | None:
@@ -328,16 +328,17 @@ class _Run:
 
     async def _reserve(self) -> None:
         """Phase 5 and the intent: after it something may leave."""
+        marks = self._x.marks
         await self._outgoing.reserve()
         if self._settling.reservation is not None and self._with.config.quota.enabled:
-            self._mark("reserve")
+            marks["reserve"] = time.monotonic()
         self._settling.write_intent()
-        self._mark("intent")
+        marks["intent"] = time.monotonic()
 
     async def _assured(self, plan: RoutePlan, reply: UpstreamReply) -> UpstreamReply:
         """Phase 6, continued: return the answer that is good enough, or the best one."""
         x, features = self._x, self._project.features
-        asked = read_hints(x.inbound.fields).cross_check
+        asked = x.inbound.said(read_hints).cross_check
         is_reviewed = plan.complexity == "high" if asked is None else asked
         assert self._screening is not None
         self._further = Further(x, self._with, self._outgoing, self._allowance, self._screening.may_quote)
@@ -389,6 +390,3 @@ class _Run:
             # What is kept was scanned by this very version of the policy, and nothing was found in it.
             scanner=None if self._screening is None or x.replayed is not None else self._screening.output(),
         )
-
-    def _mark(self, phase: str) -> None:
-        self._x.marks[phase] = time.monotonic()

@@ -56,7 +56,7 @@ class Planner:
         """
         catalogue, model = self._catalogue, request.model
         is_text = request.body is not None and inbound.operation.dialect in _OF_TEXT and inbound.operation.billable
-        hints = read_hints(inbound.fields)
+        hints = inbound.said(read_hints)
         is_virtual, named = catalogue.virtual(model) if is_text else (False, None)
         if is_text and hints.layer is not None:
             check_model(principal, hints.layer, billable=True)

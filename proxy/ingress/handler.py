@@ -219,5 +219,5 @@ def _with_length(known: Inbound, length: int | None) -> Inbound:
         return known
     return Inbound(
         known.method, known.target, known.path, known.headers, known.fields, known.operation, known.peer, length,
-        bool(length),
+        bool(length), known.memory,
     )  # fmt: skip

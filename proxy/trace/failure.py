@@ -29,6 +29,8 @@ def error_info(x: Exchange) -> dict[str, Any] | None:
     """Return why an exchange did not end well, `None` if it did."""
     if x.error is not None:
         return {**_error(x.error), "source": x.error.source, "param": bounded(x.error.param, NAME)}
+    if x.outcome == "ok":
+        return None
     answering = x.answering
     code = None if answering is None else answering.meter.stream_error
     return unexplained(x.outcome or "internal_error", bounded(code, NAME))

@@ -13,14 +13,14 @@ def policy_of(verdict: Verdict | None) -> dict[str, Any] | None:
     document: dict[str, Any] = {"version": verdict.version, "scanned": dict(verdict.scanned_characters)}
     if verdict.sightings:
         document["findings"] = [_finding(sighting) for sighting in verdict.sightings]
-    if (more := verdict.counts.total() - len(verdict.sightings)) > 0:
+    if verdict.counts and (more := sum(verdict.counts.values()) - len(verdict.sightings)) > 0:
         document["moreFindings"] = more
     if verdict.unscanned:
         document["unscanned"] = [
             {"direction": part.direction, "place": bounded(part.place, TEXT), "reason": part.reason}
             for part in verdict.unscanned
         ]
-    if (more := verdict.missed.total() - len(verdict.unscanned)) > 0:
+    if verdict.missed and (more := sum(verdict.missed.values()) - len(verdict.unscanned)) > 0:
         document["moreUnscanned"] = more
     if verdict.faults:
         document["faults"] = verdict.faults

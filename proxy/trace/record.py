@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import orjson
 
-from proxy.exchange import Candidate, Charge, Exchange, Inbound, Outcome, Usage
+from proxy.exchange import Candidate, Charge, Exchange, Outcome, Usage
 from proxy.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
 from proxy.trace import context
@@ -65,7 +65,7 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
     inbound, principal, request = x.inbound, x.principal, x.request
     document: Document = {
         "id": x.trace_id,
-        "created_at": created_at(x.trace_id),
+        "created_at": datetime.fromtimestamp(x.started_at_ms / 1000, UTC),
         "conversation_ref": bounded(request.conversation, NAME) if request else None,
         "request_type": x.request_type or inbound.operation.request_type,
         "operation": inbound.operation.name,
@@ -76,8 +76,8 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
         "request_bytes": request.request_bytes if request else inbound.content_length or 0,
     }
     if tracing:
-        document["method"] = bounded(inbound.method, 32)
-        document["path"] = bounded(inbound.path, TEXT)
+        document["method"] = inbound.method[:32]
+        document["path"] = inbound.path[:TEXT]
         if x.plan is not None:
             document["routing_decisions"] = [decision(x.plan, x.cache)]
     return document
@@ -127,11 +127,12 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
     first_byte_at = x.delivery.committed_at
     if (answering := x.answering) is not None:
         document["upstream"] = answering.candidate.upstream
-        document["response_model"] = bounded(answering.used.response_model, NAME)
+        used = answering.used
+        document["response_model"] = bounded(used.response_model, NAME)
         document["upstream_request_id"] = bounded(answering.request_id, NAME)
         first_byte_at = answering.first_byte_at if first_byte_at is None else first_byte_at
         if document["conversation_ref"] is None:
-            document["conversation_ref"] = bounded(answering.used.conversation, NAME)
+            document["conversation_ref"] = bounded(used.conversation, NAME)
     document["first_byte_ms"] = None if first_byte_at is None else milliseconds(first_byte_at - x.started)
     if tracing:
         if x.judgement is not None:
@@ -140,7 +141,9 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
         document["error_info"] = error_info(x)
         document["policy"] = policy_of(x.verdict)
         document["phases"] = _phases(x)
-        document["client"] = client = _client(x.inbound, x.principal.key_id if x.principal else None)
+        document["client"] = client = x.inbound.said(
+            _client, x.inbound.peer, x.principal.key_id if x.principal else None
+        )
         if b"traceparent" in x.inbound.fields and (of := context.read(x.inbound.fields, x.trace_id)).parent_id:
             document["client"] = {**client, "w3cTraceId": of.trace_id, "w3cParentId": of.parent_id}
     return encode(document)
@@ -249,15 +252,15 @@ def _phases(x: Exchange) -> dict[str, float]:
     return phases
 
 
-def _client(inbound: Inbound, key_id: str | None) -> Mapping[str, str | None]:
-    get = inbound.fields.get
+def _client(fields: Mapping[bytes, bytes], peer: str | None, key_id: str | None) -> Mapping[str, str | None]:
+    get = fields.get
     version = get(b"x-stainless-package-version", b"?")
     return _described(
         *[
             None if value is None else value[:NAME]
             for value in (get(b"user-agent"), get(b"x-stainless-lang"), version, get(b"x-stainless-retry-count"))
         ],
-        (bounded(inbound.peer, NAME), key_id),
+        (bounded(peer, NAME), key_id),
     )
 
 

@@ -100,6 +100,10 @@ class Row:
 
     def cost(self, usage: Usage) -> int:
         """Return the nano-dollars of `usage`, rounded half up."""
+        if not (usage.cached_input_tokens or usage.cache_write_tokens or usage.has_media):
+            # Most calls: a third of the cost of taking out parts that are not there (timeit).
+            plain = max(usage.input_tokens, 0) * self.input + max(usage.output_tokens, 0) * self.output
+            return _half_up(plain, PER_TOKENS)
         micros = _share(
             usage.input_tokens,
             self.input,
