@@ -1,7 +1,7 @@
-"""`sidegate analytics`: who spent what, where and why, and sums made anew, over the API of a running proxy.
+"""`sidegate analytics`: who spent what, where and why, and rebuilding the sums, over the API of a running proxy.
 
 Rule of the file: amounts of money stay decimal from the proxy's digits to the terminal; names pass through `shown`.
-`rebuild` goes day by day, so that it can be watched, interrupted and begun again.
+`rebuild` works day by day, so that it can be watched, interrupted and resumed.
 """
 
 import argparse
@@ -12,10 +12,10 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.api_client import ApiClient, connect, exact_document
 from proxy.cli.export import add_export, export
 from proxy.cli.failure import CommandFailed, Exit
-from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.cli.options import add_address, add_api, settings
 from proxy.config.names import shown
 
 _ENDING: Final = """\
@@ -30,11 +30,11 @@ Days are those of the project's time zone. Without dates the last 30 days, weeks
 
 _QUESTIONS: Final = {
     "usage": ("/v1/analytics", "requests, tokens and cost by layer, model and period"),
-    "errors": ("/v1/analytics/error-rate", "how many requests, and calls of each model, failed"),
-    "latency": ("/v1/analytics/latency", "percentiles of durations and of times to the first byte"),
-    "expensive": ("/v1/analytics/top-expensive", "the dearest requests"),
-    "users": ("/v1/analytics/users", "the users who spent most"),
-    "projects": ("/v1/analytics/projects", "the projects that spent most"),
+    "errors": ("/v1/analytics/error-rate", "how many requests failed, and how many calls of each model"),
+    "latency": ("/v1/analytics/latency", "percentiles of the duration and of the time to the first byte"),
+    "expensive": ("/v1/analytics/top-expensive", "the most expensive requests"),
+    "users": ("/v1/analytics/users", "the users who spent the most"),
+    "projects": ("/v1/analytics/projects", "the projects that spent the most"),
 }
 _EXPORTED: Final = {
     **{name: path for name, (path, _) in _QUESTIONS.items()},
@@ -49,8 +49,8 @@ _OPTIONS: Final = {
     "--model": ("model", "NAME", "calls of this model", frozenset({"usage", "errors", "expensive"})),
     "--layer": ("layer", "NAME", "calls of this layer", frozenset({"usage", "errors"})),
     "--type": ("requestType", "TYPE", "of this kind: chat, responses, embeddings ...", frozenset(_QUESTIONS)),
-    "--since": ("startDate", "TIME", "from this day, or moment in ISO 8601", frozenset(_QUESTIONS)),
-    "--until": ("endDate", "TIME", "to this day, included, or before this moment", frozenset(_QUESTIONS)),
+    "--since": ("startDate", "TIME", "from this day, or this moment in ISO 8601", frozenset(_QUESTIONS)),
+    "--until": ("endDate", "TIME", "up to and including this day, or before this moment", frozenset(_QUESTIONS)),
     "--group-by": ("groupBy", "PERIOD", "day, week or month", frozenset({"usage", "errors"})),
     "--limit": ("limit", "N", "how many", frozenset({"expensive", "users", "projects"})),
 }
@@ -59,7 +59,7 @@ Row = tuple[str, ...]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Ask who spent what, where and why.", _ENDING
+    parser.description, parser.epilog = "Show who spent what, where and why.", _ENDING
     actions = parser.add_subparsers(metavar="|".join((*_QUESTIONS, "export", "rebuild")), required=True)
     for name, (path, text) in _QUESTIONS.items():
         action = actions.add_parser(name, help=text, description=f"Show {text}.", allow_abbrev=False)
@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
             if name in where:
                 action.add_argument(flag, dest=member, metavar=metavar, help=meaning)
         action.set_defaults(run=_ask, question=name, path=path)
-        _add_common(action)
+        add_api(action)
     written = actions.add_parser(
         "export",
         help="write an answer to a file",
@@ -80,37 +80,26 @@ def configure(parser: argparse.ArgumentParser) -> None:
     written.add_argument("--by", metavar="PART", help="series: by model or layer")
     add_export(written)
     written.set_defaults(run=_export)
-    _add_address(written)
+    add_address(written)
     rebuild = actions.add_parser(
         "rebuild",
-        help="make the sums of days anew from their traces",
-        description="Make the sums of days anew from their traces, and show what was different. Exit code 1 says that\n"
-        "something differed under --check.",
+        help="recompute the sums of days from their traces",
+        description="Recompute the sums of days from their traces, and show what was different. With --check, exit\n"
+        "code 1 says that something differs.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     rebuild.add_argument("--since", metavar="DAY", type=_day, help="first day (default: a week ago)")
     rebuild.add_argument("--until", metavar="DAY", type=_day, help="last day (default: today)")
-    rebuild.add_argument("--project", metavar="ID", help="only of this project")
+    rebuild.add_argument("--project", metavar="ID", help="only this project")
     rebuild.add_argument("--check", action="store_true", help="compare only, change nothing")
     rebuild.set_defaults(run=_rebuild)
-    _add_common(rebuild)
-
-
-def _add_common(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--json", action="store_true", help="print the answer of the API")
-    _add_address(action)
-
-
-def _add_address(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
-    add_config(action)
-    add_data_dir(action)
+    add_api(rebuild)
 
 
 def _ask(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
-    answer = _document(client.get(arguments.path, _given(arguments)))
+    answer = exact_document(client.get(arguments.path, _given(arguments)))
     if arguments.json:
         print(json.dumps(answer, default=_number))
     else:
@@ -148,28 +137,21 @@ def _rebuild(arguments: argparse.Namespace) -> int:
         else:
             print("\n".join(_checked(found)) or f"{day}  no traces")
     if not arguments.json:
-        verb = "differ" if arguments.check else "differed and were made anew"
-        print(f"{differing} sums {verb}" if differing else "every sum is that of its traces")
+        verb = "differ" if arguments.check else "differed and were recomputed"
+        print(f"{differing} sums {verb}" if differing else "every sum matches its traces")
     return Exit.FAILED if arguments.check and differing else Exit.OK
 
 
 def _one_day(client: ApiClient, day: date, arguments: argparse.Namespace) -> Any:
     parameters = {"day": day.isoformat(), **({} if arguments.project is None else {"projectId": arguments.project})}
     if arguments.check:
-        return _document(client.get("/v1/analytics/check", parameters))
-    return _document(client.post("/v1/analytics/rebuild", parameters=parameters))
+        return exact_document(client.get("/v1/analytics/check", parameters))
+    return exact_document(client.post("/v1/analytics/rebuild", parameters=parameters))
 
 
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r{text:<40}\r", end="", file=sys.stderr, flush=True)
-
-
-def _document(body: bytes) -> Any:
-    try:
-        return json.loads(body, parse_float=Decimal)
-    except ValueError:
-        raise CommandFailed("the proxy does not answer with JSON; is it Sidegate?") from None
 
 
 def _number(value: object) -> float:
@@ -205,7 +187,7 @@ def _errors(answer: Mapping[str, Any]) -> Iterator[str]:
     yield _range(answer)
     yield (
         f"{answer['errors']} of {answer['totalRequests']} requests failed ({_percent(answer['errorRate'])}); "
-        f"{answer['rejected']} of these were refused, {answer['aborted']} others were left by the client"
+        f"{answer['rejected']} of these were refused, the client aborted {answer['aborted']} others"
     )
     yield ""
     rows = [

@@ -1,13 +1,14 @@
-"""Ask the API of a running proxy. The private database belongs to the proxy, so commands never open it themselves.
+"""The client of the management API. The private database belongs to the proxy, so commands never open it themselves.
 
-Rule of the file: the key goes nowhere but to the address that was asked for: no redirect is followed, no proxy of the
-environment is used, and a key that was found in the local data directory is only sent to this machine.
+Rule of the file: the key is sent only to the address asked for: redirects are not followed, proxies of the environment
+are not used, and a key found in the local data directory is sent only to this machine.
 Failure mode: `CommandFailed` with one line that says what to do.
 """
 
 import http.client
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlencode, urlsplit
@@ -20,13 +21,13 @@ from proxy.config.names import shown
 _TIMEOUT_S: Final = 15.0
 _PIECE_BYTES: Final = 65_536
 _KEY_FILE: Final = "admin.key"
-_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _MAX_MESSAGE: Final = 4000
 _JSON: Final = {"Content-Type": "application/json"}
 
 
 class ApiClient:
-    """One API at one address."""
+    """The API at one address, with one key."""
 
     def __init__(self, url: str, key: str) -> None:
         self._url = url
@@ -34,17 +35,17 @@ class ApiClient:
         self._key = key
 
     def get(self, path: str, parameters: Mapping[str, str] | None = None) -> bytes:
-        """Return the body of an answer with status 200.
+        """Return the body of a successful response.
 
         Raises:
-            CommandFailed: the proxy cannot be reached, or it says no.
+            CommandFailed: the proxy cannot be reached, or it refuses.
         """
         return self.ask("GET", path, parameters)
 
     def post(
         self, path: str, document: Mapping[str, Any] | None = None, parameters: Mapping[str, str] | None = None
     ) -> bytes:
-        """Return the body of an answer with status 200 to a JSON document. Raises as `get`."""
+        """Send a JSON document; return the body of a successful response. Raises as `get`."""
         return self.ask("POST", path, parameters, document)
 
     def ask(
@@ -54,7 +55,7 @@ class ApiClient:
         parameters: Mapping[str, str] | None = None,
         document: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """Return the body of an answer that says yes. Raises as `get`."""
+        """Return the body of a successful response. Raises as `get`."""
         return self.exchange(method, path, parameters, document)[0]
 
     def exchange(
@@ -65,26 +66,27 @@ class ApiClient:
         document: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[bytes, Mapping[str, str]]:
-        """Return body and headers of an answer that says yes. Raises as `get`."""
+        """Return body and headers of a successful response. Raises as `get`."""
         target = f"{path}?{urlencode(parameters)}" if parameters else path
-        said_with = {"Authorization": f"Bearer {self._key}", **(headers or {})}
+        sent_headers = {"Authorization": f"Bearer {self._key}", **(headers or {})}
         body = None if document is None else json.dumps(document)
         connection = self._connection()
         try:
-            connection.request(method, target, body, said_with | ({} if body is None else _JSON))
+            connection.request(method, target, body, sent_headers | ({} if body is None else _JSON))
             answer = connection.getresponse()
-            said = answer.read()
+            received = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-            raise CommandFailed(f"no answer from {self._url}: {reason}; is Sidegate running there? See --url") from None
+            raise CommandFailed(
+                f"no answer from {self._url}: {_reason(error)}; is Sidegate running there? See --url"
+            ) from None
         finally:
             connection.close()
         if not 200 <= answer.status < 300:
-            raise CommandFailed(_refusal(answer.status, said))
-        return said, dict(answer.headers)
+            raise CommandFailed(_refusal(answer.status, received))
+        return received, dict(answer.headers)
 
     def stream(self, path: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
-        """Yield the pieces of a body that may be long. Raises as `get`, also where the body breaks off."""
+        """Yield a long body piece by piece. Raises as `get`, also if the body is cut short."""
         connection = self._connection()
         try:
             connection.request(
@@ -95,16 +97,15 @@ class ApiClient:
                 raise CommandFailed(_refusal(answer.status, answer.read()))
             while piece := answer.read1(_PIECE_BYTES):
                 yield piece
-            if answer.length:  # of a chunked body it is None, and http.client itself misses the end
-                raise CommandFailed(f"the answer of {self._url} broke off")
+            if answer.length:  # None for a chunked body, whose missing end http.client reports itself
+                raise CommandFailed(f"the answer of {self._url} was cut short")
         except (OSError, http.client.HTTPException) as error:
-            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-            raise CommandFailed(f"no whole answer from {self._url}: {reason}") from None
+            raise CommandFailed(f"no complete answer from {self._url}: {_reason(error)}") from None
         finally:
             connection.close()
 
     def get_all(self, path: str, member: str, parameters: Mapping[str, str | None]) -> list[Mapping[str, Any]]:
-        """Return the entries of all pages. Parameters that are `None` are left out. Raises as `get`."""
+        """Return the entries of all pages of a list. Parameters that are `None` are left out. Raises as `get`."""
         asked = {name: value for name, value in parameters.items() if value is not None} | {"limit": "500"}
         entries: list[Mapping[str, Any]] = []
         while True:
@@ -115,11 +116,8 @@ class ApiClient:
             asked["cursor"] = page["nextCursor"]
 
     def get_json(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
-        """Return the document of an answer with status 200."""
-        try:
-            return json.loads(self.get(path, parameters))
-        except ValueError:
-            raise CommandFailed(f"{self._url} does not answer with JSON; is it Sidegate?") from None
+        """Return the JSON document of a successful response. Raises as `get`."""
+        return document_of(self.get(path, parameters))
 
     def _connection(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
@@ -127,17 +125,17 @@ class ApiClient:
 
 
 def connect(url: str | None, loaded: Loaded) -> ApiClient:
-    """Return a client for `url`, by default for the address that the configuration names.
+    """Return a client for `url`, by default for the configured address.
 
     Raises:
-        CommandFailed: the address is none, or no admin key is known for it.
+        CommandFailed: the address is malformed, or no admin key is known for it.
     """
     url = (url or local_url(loaded)).rstrip("/").removesuffix("/v1")
     configured = loaded.config.admin_key
     if configured is not None:
         return ApiClient(url, configured.get_secret_value())
     if not is_loopback(_split(url).hostname or ""):
-        raise CommandFailed("the admin key of another machine is needed; set SIDEGATE_ADMIN_KEY")
+        raise CommandFailed("the proxy on another machine needs its admin key; set SIDEGATE_ADMIN_KEY")
     file = Path(loaded.config.data_dir) / _KEY_FILE
     try:
         return ApiClient(url, file.read_text(encoding="ascii").strip())
@@ -148,10 +146,31 @@ def connect(url: str | None, loaded: Loaded) -> ApiClient:
 
 
 def local_url(loaded: Loaded) -> str:
-    """Return the address of the API as this machine reaches it."""
+    """Return the address at which this machine reaches the API."""
     listen = loaded.config.server.listen
-    host = _EVERYWHERE.get(listen.host, listen.host)
+    host = _ANY_ADDRESS.get(listen.host, listen.host)
     return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+
+
+def document_of(body: bytes) -> Any:
+    """Return the JSON document of a response. Raises CommandFailed if it is none."""
+    return _parsed(body, float)
+
+
+def exact_document(body: bytes) -> Any:
+    """Return the JSON document of a response with its amounts as `Decimal`. Raises CommandFailed if it is none."""
+    return _parsed(body, Decimal)
+
+
+def _parsed(body: bytes, number: Callable[[str], Any]) -> Any:
+    try:
+        return json.loads(body, parse_float=number)
+    except ValueError:
+        raise CommandFailed("the proxy does not answer with JSON; is it Sidegate?") from None
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 def _split(url: str) -> SplitResult:
@@ -166,7 +185,7 @@ def _split(url: str) -> SplitResult:
 
 
 def _refusal(status: int, body: bytes) -> str:
-    """Return what the proxy says about its refusal, safe for a terminal."""
+    """Return the proxy's error message, safe for a terminal."""
     if status == 401:
         return "the proxy refuses the admin key; set SIDEGATE_ADMIN_KEY to the one it was started with"
     try:

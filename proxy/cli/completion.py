@@ -1,7 +1,7 @@
-"""`sidegate completion bash|zsh|fish`: a script that makes a shell complete commands, options and their choices.
+"""`sidegate completion bash|zsh|fish`: a script that completes commands, options and their choices in a shell.
 
-The script is written from the parsers themselves, so it knows what this version knows; nothing runs while one types.
-What is no command, option or choice completes as a file name.
+The script is generated from the parsers, so it always fits this version and starts no process while one types. Anything
+else completes as a file name.
 
 Source: bash manual, "Programmable Completion"; zsh manual, "Use of compinit" (bashcompinit); fish manual, `complete`.
 """
@@ -47,7 +47,7 @@ complete -o default -F _sidegate sidegate"""
 
 @dataclass
 class _Place:
-    """What may follow after some words: actions with their help, options, and the choices of options."""
+    """What may follow some words: actions and options with their help, and the choices of options."""
 
     actions: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class _Place:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Print a script that makes a shell complete this command.", _ENDING
+    parser.description, parser.epilog = "Print a script that completes this command in a shell.", _ENDING
     parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="for which shell")
     parser.set_defaults(run=_run)
 
@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _places(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], _Place]]:
-    """Yield what may follow after the program's name, and after each command and action."""
+    """Yield what may follow the program's name, and each command and action."""
     place = _Place()
     inner: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:

@@ -1,6 +1,6 @@
-"""`sidegate config`: find mistakes, tell what is in effect and why, describe every key.
+"""`sidegate config`: validate the configuration, show what is in effect and why, describe every key.
 
-Rule of the file: no secret is shown; what is hidden is replaced by a fixed number of asterisks.
+Rule of the file: no secret is shown; hidden values become a fixed number of asterisks.
 """
 
 import argparse
@@ -26,11 +26,11 @@ from proxy.upstream import pricing
 from proxy.upstream.pricing import PriceTableError
 
 _DESCRIPTION: Final = """\
-check     report every mistake with its place, in the files that it names as well (layers, prices, rules of
-          the policy); exit code 78 if there is one. Warnings do not fail.
-show      print every key as it is in effect, and who set it. Secrets are not shown.
+check     report every mistake with its place, also in the files it names (layers, prices, policy rules);
+          exit code 78 if there is one. Warnings do not fail.
+show      print every key in effect and where it was set. Secrets are hidden.
 schema    print the JSON schema, for editors and pipelines.
-template  print a configuration file with every key, its default and what it means."""
+template  print a configuration file with every key, its default and its meaning."""
 
 _ENDING: Final = """\
 example:
@@ -49,7 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     check = actions.add_parser("check", help="report every mistake", description="Report every mistake with its place.")
     add_config(check)
     check.set_defaults(run=_check)
-    show = actions.add_parser("show", help="print what is in effect", description="Print what is in effect and why.")
+    show = actions.add_parser(
+        "show", help="print what is in effect", description="Print every key in effect, and where it was set."
+    )
     add_config(show)
     show.add_argument("--json", action="store_true", help="one JSON object: key -> {value, origin}")
     show.set_defaults(run=_show)
@@ -82,7 +84,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _mistakes_in_files(config: Config) -> Iterator[str]:
-    """Yield what is wrong with the files that the configuration names, after the key that does."""
+    """Yield the mistakes in files that the configuration names, each after its key."""
     named = named_files(config)
     readers: Mapping[str, Callable[[], object]] = {
         "routing.layers_file": lambda: layers.load(named.get("routing.layers_file"), config.providers),
@@ -114,7 +116,7 @@ def _lines(loaded: Loaded) -> Iterator[str]:
 
 
 def shown_value(key: Key, loaded: Loaded) -> Any:
-    """Return the value of a key as it may be shown."""
+    """Return the value of a key, hidden if it is a secret."""
     value = reduce(getattr, key.path, loaded.config)
     if not key.hidden or value is None:
         return value

@@ -1,4 +1,4 @@
-"""`sidegate demo-upstream`: a provider for a first try, without a key and without a model."""
+"""`sidegate demo-upstream`: a provider for a first try, without a key or a model."""
 
 import argparse
 from typing import Final
@@ -7,7 +7,7 @@ from proxy.config.environment import split_address
 from proxy.lazy import function
 
 _DESCRIPTION: Final = """\
-Start a deterministic, OpenAI-shaped provider. It is no language model: it answers with canned text,
+Start a deterministic, OpenAI-shaped provider. It is not a language model: it answers with canned text,
 counts tokens as a provider does, and fails on request."""
 
 _ENDING: Final = """\
@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until a signal."""
+    """Serve until a signal arrives."""
     host, port = arguments.listen
     return int(function("proxy.demo:run")(host, port) or 0)
 

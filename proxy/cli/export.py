@@ -1,7 +1,7 @@
-"""Exports of `traces` and `analytics`: an answer of the API in CSV or JSON Lines goes to a file, or to standard output.
+"""Exports of `traces` and `analytics`: CSV or JSON Lines from the API, to a file or to standard output.
 
-A file gets its name when it is whole: until then it is `NAME.part`, so a broken export cannot be taken for one.
-How far it is stands on standard error while that is a terminal.
+A file is written as `NAME.part` and renamed when complete, so a truncated export cannot be mistaken for a whole one.
+Progress is shown on standard error if that is a terminal.
 """
 
 import argparse
@@ -26,8 +26,8 @@ def export(client: ApiClient, path: str, parameters: Mapping[str, str], argument
     """Fetch and write; return the number of bytes.
 
     Raises:
-        CommandFailed: the proxy says no, or the answer broke off; the named file is not there then.
-        OSError: it cannot be written.
+        CommandFailed: the proxy refuses, or the response was cut short; the file is not created then.
+        OSError: the file cannot be written.
     """
     pieces = client.stream(path, {**parameters, "format": arguments.format})
     if arguments.output is None:

@@ -1,4 +1,4 @@
-"""How a command says that it did not work: one line for people and an exit code for scripts."""
+"""How a command fails: one line for people and an exit code for scripts."""
 
 from enum import IntEnum
 
@@ -14,4 +14,4 @@ class Exit(IntEnum):
 
 
 class CommandFailed(Exception):
-    """A command cannot do what was asked. The message is one line, safe to show, and says what to do."""
+    """A command failed. The message is one line, safe to show, and says what to do."""

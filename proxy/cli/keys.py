@@ -1,7 +1,7 @@
 """`sidegate keys`: API keys of users, over the API of a running proxy.
 
-Rule of the file: a new key is the only thing on standard output, so that a script can take it; what is said about it
-goes to standard error. It is never shown again.
+Rule of the file: a new key is the only thing on standard output, so that a script can capture it; everything about it
+goes to standard error. The key is never shown again.
 """
 
 import argparse
@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from proxy.cli.api_client import connect
+from proxy.cli.api_client import connect, document_of
 from proxy.cli.failure import Exit
-from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.cli.options import add_api, add_project, project_of, settings
 from proxy.config.names import shown
 
 _ENDING: Final = """\
@@ -25,47 +25,44 @@ examples:
   sidegate keys rotate ID --overlap-hours 24
   sidegate keys revoke ID
 
-The project is that of requests which name none, unless --project says otherwise. A user without a role
-in it becomes developer. A revoked key ends within seconds everywhere."""
+Without --project, it is the project of requests that name none. A user without a role in the project
+becomes a developer there. A revoked key stops working within seconds everywhere."""
 
 _COLUMNS: Final = "{:12} {:8} {:24.24} {:20.20} {:10} {:20} {}"
 _SCOPES: Final = (
     ("--model", "models", "only for this model; may be repeated"),
     ("--operation", "operations", "only for this operation or kind: chat, embeddings ...; may be repeated"),
-    ("--surface", "surfaces", "only for data (models) or api (our own); may be repeated"),
+    ("--surface", "surfaces", "only for data (models) or api (management); may be repeated"),
 )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Make, list, rotate and revoke API keys.", _ENDING
+    parser.description, parser.epilog = "Create, list, rotate and revoke API keys.", _ENDING
     actions = parser.add_subparsers(metavar="create|list|rotate|revoke", required=True)
-    create = actions.add_parser("create", help="make a key and print it, once", allow_abbrev=False)
+    create = actions.add_parser("create", help="create a key and print it, once", allow_abbrev=False)
     create.add_argument("--user", metavar="ID", required=True, help="whose key it is")
     create.add_argument("--name", metavar="TEXT", required=True, help="what it is for")
-    create.add_argument("--days", metavar="N", type=_days, help="how long it works (default: until it is revoked)")
+    create.add_argument("--days", metavar="N", type=_days, help="lifetime in days (default: until it is revoked)")
     for flag, member, text in _SCOPES:
         create.add_argument(flag, dest=member, metavar="NAME", action="append", help=text)
     create.set_defaults(run=_create)
-    listing = actions.add_parser("list", help="list keys, the newest first", allow_abbrev=False)
-    listing.add_argument("--user", metavar="ID", help="only of this user")
+    listing = actions.add_parser("list", help="list keys, newest first", allow_abbrev=False)
+    listing.add_argument("--user", metavar="ID", help="only keys of this user")
     listing.set_defaults(run=_list)
-    rotate = actions.add_parser("rotate", help="make a successor and print it, once", allow_abbrev=False)
+    rotate = actions.add_parser("rotate", help="create a successor and print it, once", allow_abbrev=False)
     rotate.add_argument("id", metavar="ID", help="id of the key")
     rotate.add_argument(
-        "--overlap-hours", metavar="N", type=int, default=24, help="how long the old one works on (default: 24)"
+        "--overlap-hours", metavar="N", type=int, default=24, help="how long the old key keeps working (default: 24)"
     )
     rotate.set_defaults(run=_rotate)
-    revoke = actions.add_parser("revoke", help="end a key now", allow_abbrev=False)
+    revoke = actions.add_parser("revoke", help="revoke a key now", allow_abbrev=False)
     revoke.add_argument("id", metavar="ID", help="id of the key")
     revoke.set_defaults(run=_revoke)
     for action in (create, listing):
-        action.add_argument("--project", metavar="ID", help="project (default: that of requests which name none)")
+        add_project(action)
     for action in (create, listing, rotate, revoke):
-        action.add_argument("--json", action="store_true", help="print the answer of the API")
-        action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
-        add_config(action)
-        add_data_dir(action)
+        add_api(action)
 
 
 def _create(arguments: argparse.Namespace) -> int:
@@ -74,7 +71,7 @@ def _create(arguments: argparse.Namespace) -> int:
     document: dict[str, Any] = {
         "name": arguments.name,
         "userId": arguments.user,
-        "projectId": arguments.project or loaded.config.identity.default_project,
+        "projectId": project_of(arguments, loaded),
         "scopes": scopes,
     }
     if arguments.days is not None:
@@ -90,7 +87,7 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 def _revoke(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
-    key = json.loads(client.post(f"/v1/sidegate/keys/{quote(arguments.id, safe='')}/revoke", {}))
+    key = document_of(client.post(f"/v1/sidegate/keys/{quote(arguments.id, safe='')}/revoke", {}))
     print(json.dumps(key) if arguments.json else f"{key['id']} of {shown(key['userId'])} is revoked")
     return Exit.OK
 
@@ -104,7 +101,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show_new(body: bytes, as_json: bool) -> int:
-    made = json.loads(body)
+    made = document_of(body)
     print(json.dumps(made) if as_json else made["key"])
     until = f" until {made['expiresAt']}" if made["expiresAt"] else ""
     who = f"{shown(made['userId'])}, {made['role']} in {shown(made['projectId'])}"

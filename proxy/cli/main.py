@@ -1,9 +1,9 @@
-"""`sidegate`: find the command, run it, turn what went wrong into one line and an exit code.
+"""`sidegate`: find the command, run it, and turn errors into one line and an exit code.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 78 the configuration cannot be used, 130 interrupted by Ctrl-C.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 78 invalid configuration, 130 interrupted by Ctrl-C.
 
-Rule of the file: results go to standard output, everything about the run to standard error, and no traceback for what a
-user can cause. Only the module of the command that was typed is imported.
+Rule of the file: results go to standard output, everything else to standard error; nothing a user can cause prints a
+traceback. Only the module of the command typed is imported.
 
 Source: sysexits.h (78); Python documentation, "Note on SIGPIPE".
 """
@@ -26,22 +26,22 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "serve": ("proxy.cli.serve:configure", "start the proxy"),
         "config": ("proxy.cli.config:configure", "check, show or describe the configuration"),
-        "migrate": ("proxy.cli.migrate:configure", "change the schema of the database, or tell where it stands"),
-        "orgs": ("proxy.cli.orgs:configure", "look at organizations and change them"),
-        "projects": ("proxy.cli.projects:configure", "look at projects and their settings, and change them"),
-        "users": ("proxy.cli.users:configure", "say who may do what in a project"),
-        "keys": ("proxy.cli.keys:configure", "make, list, rotate and revoke API keys"),
-        "quota": ("proxy.cli.quota:configure", "look at the quotas of callers and change them"),
-        "route": ("proxy.cli.route:configure", "explain where a request would go, and show the providers"),
-        "analytics": ("proxy.cli.analytics:configure", "ask who spent what, where and why"),
-        "traces": ("proxy.cli.traces:configure", "look at the traces of a running proxy"),
-        "policy": ("proxy.cli.policy:configure", "check the rules of the policy, or list them"),
-        "scan": ("proxy.cli.scan:configure", "look for secrets, personal data and commands in files"),
-        "completion": ("proxy.cli.completion:configure", "make a shell complete this command"),
+        "migrate": ("proxy.cli.migrate:configure", "apply or roll back database migrations, or list them"),
+        "orgs": ("proxy.cli.orgs:configure", "manage organizations"),
+        "projects": ("proxy.cli.projects:configure", "manage projects and their settings"),
+        "users": ("proxy.cli.users:configure", "manage the roles of users in projects"),
+        "keys": ("proxy.cli.keys:configure", "create, list, rotate and revoke API keys"),
+        "quota": ("proxy.cli.quota:configure", "show and change quotas"),
+        "route": ("proxy.cli.route:configure", "explain how a request would be routed, and show the providers"),
+        "analytics": ("proxy.cli.analytics:configure", "show who spent what, where and why; rebuild the sums"),
+        "traces": ("proxy.cli.traces:configure", "show, follow and export traces"),
+        "policy": ("proxy.cli.policy:configure", "check or list the rules of the policy"),
+        "scan": ("proxy.cli.scan:configure", "scan files for secrets, personal data and commands"),
+        "completion": ("proxy.cli.completion:configure", "print a shell completion script"),
         "demo-upstream": ("proxy.cli.demo:configure", "start a demo provider that needs no key"),
     }
 )
-"""Name -> function that describes the command's arguments and sets `run`, and one line of help."""
+"""Name -> the function that adds the command's arguments and sets `run`, and one line of help."""
 
 _ENDING: Final = """\
 examples:
@@ -54,10 +54,10 @@ environment, then from the options; the rightmost wins."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line and a hint."""
+    """A parser that reports wrong usage in one line, with a hint."""
 
     def error(self, message: str) -> NoReturn:
-        """Report wrong usage and leave with its exit code."""
+        """Report wrong usage and exit."""
         self.exit(Exit.USAGE, f"sidegate: {message}; see {self.prog} --help\n")
 
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # The reader left (`| head`). Whatever is still buffered must not fail once more at exit.
+        # The reader is gone (`| head`). What is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
     except OSError as error:
@@ -91,7 +91,7 @@ def _complain(text: str, code: Exit) -> int:
 
 
 def make_parser(described: Collection[str]) -> argparse.ArgumentParser:
-    """Return the parser of all commands, of which only some are described: those cost an import each."""
+    """Return the parser of all commands. Only those in `described` get their arguments, as each costs an import."""
     parser = _Parser(
         prog="sidegate",
         description="An OpenAI-compatible reverse proxy: the trust boundary, the meter and the flight recorder\n"

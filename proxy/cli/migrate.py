@@ -1,7 +1,7 @@
-"""`sidegate migrate`: bring the schema of the database up, back, or tell where it stands.
+"""`sidegate migrate`: apply or roll back database migrations, or list them.
 
-Works on the database that the configuration names; without one on the private PostgreSQL below the data directory. That
-one is started for the command, so it must not be in use by a running proxy (which migrates by itself).
+Works on the configured database, or else on the private PostgreSQL below the data directory. That one is started for
+the command, so no running proxy may be using it (a proxy migrates its private database by itself).
 """
 
 import argparse
@@ -27,16 +27,16 @@ examples:
   sidegate migrate status
   sidegate migrate down --to 0     (drops what Sidegate created, with its data)
 
-Any number of processes may run `up` at once: one of them migrates, the others wait for it."""
+Any number of processes may run `up` at once: one migrates, the others wait for it."""
 
 Action = Callable[[Connection, argparse.Namespace], Awaitable[None]]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Change the schema of the database, or tell where it stands.", _ENDING
+    parser.description, parser.epilog = "Apply or roll back database migrations, or list them.", _ENDING
     actions = parser.add_subparsers(metavar="up|down|status", required=True)
-    up = actions.add_parser("up", help="apply what is outstanding", description="Apply outstanding migrations.")
+    up = actions.add_parser("up", help="apply outstanding migrations", description="Apply outstanding migrations.")
     up.add_argument("--to", metavar="N", type=int, help="stop at version N (default: the newest)")
     up.set_defaults(run=run, action=_up)
     down = actions.add_parser("down", help="roll back", description="Roll back everything above a version.")
@@ -50,15 +50,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Connect, do what was asked, and say what was done."""
+    """Connect, run the action, and report what it did."""
     loaded = settings(arguments)
-    logging.getLogger("proxy.db.pool").addHandler(logging.NullHandler())  # an outage is told once, by the exception
+    logging.getLogger("proxy.db.pool").addHandler(logging.NullHandler())  # the exception reports an outage, once
     try:
         asyncio.run(_with_connection(loaded, arguments))
     except (migrate.MigrationError, EmbeddedPostgresError) as error:
         raise CommandFailed(str(error)) from None
     except DatabaseUnavailable as error:
-        raise CommandFailed(f"{error} Its address is database.url, or DATABASE_URL in the environment.") from None
+        raise CommandFailed(f"{error} Its address is `database.url`, or DATABASE_URL in the environment.") from None
     return Exit.OK
 
 
@@ -79,7 +79,7 @@ async def _with_connection(loaded: Loaded, arguments: argparse.Namespace) -> Non
 
 @asynccontextmanager
 async def _dsn(loaded: Loaded) -> AsyncIterator[str | None]:
-    """Yield None for the configured database, else the DSN of the private one, which runs as long as this lasts."""
+    """Yield `None` for the configured database, else the DSN of the private one, which runs within this context."""
     if loaded.config.database.url is not None:
         yield None
         return

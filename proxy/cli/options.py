@@ -1,6 +1,6 @@
-"""Options that several commands share, and how they reach the configuration.
+"""Options shared by several commands, and how they reach the configuration.
 
-Rule of the file: an option that sets a key is handed to the loader as it was typed; only the loader judges it.
+Rule of the file: an option that sets a key is passed to the loader as typed; only the loader validates it.
 """
 
 import argparse
@@ -36,19 +36,35 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_api(parser: argparse.ArgumentParser) -> None:
-    """Add what every command takes that asks a running proxy."""
-    parser.add_argument("--json", action="store_true", help="print the answer of the API")
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """Add where a running proxy and its admin key are found: `--url`, `--config`, `--data-dir`."""
     parser.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
     add_config(parser)
     add_data_dir(parser)
+
+
+def add_api(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that prints an answer of the API: `add_address` and `--json`."""
+    parser.add_argument("--json", action="store_true", help="print the answer of the API")
+    add_address(parser)
+
+
+def add_project(parser: argparse.ArgumentParser) -> None:
+    """Add `--project`, for commands that are about one project; see `project_of`."""
+    parser.add_argument("--project", metavar="ID", help="project (default: the one of requests that name none)")
+
+
+def project_of(arguments: argparse.Namespace, loaded: Loaded) -> str:
+    """Return the project that `--project` names, by default the one of requests that name none."""
+    project: str | None = arguments.project
+    return loaded.config.identity.default_project if project is None else project
 
 
 def settings(arguments: argparse.Namespace) -> Loaded:
     """Load the configuration that the arguments, the environment and the file describe.
 
     Raises:
-        ConfigError: it cannot be used.
+        ConfigError: it has mistakes.
     """
     given = ((flag, getattr(arguments, name, None)) for flag, name in _OVERRIDES.items())
     return load_from_process(arguments.config, {flag: text for flag, text in given if text is not None})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from proxy.cli.api_client import connect
+from proxy.cli.api_client import connect, document_of
 from proxy.cli.failure import Exit
 from proxy.cli.options import add_api, settings
 from proxy.config.names import shown
@@ -26,20 +26,20 @@ _COLUMNS: Final = "{:24.24} {:19} {}"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Look at organizations and change them.", _ENDING
+    parser.description, parser.epilog = "Manage organizations.", _ENDING
     actions = parser.add_subparsers(metavar="list|create|rename|delete", required=True)
     listing = actions.add_parser("list", help="list organizations", allow_abbrev=False)
     listing.set_defaults(run=_list)
-    create = actions.add_parser("create", help="make an organization", allow_abbrev=False)
-    create.add_argument("id", metavar="ID", help="what it is called by projects")
-    create.add_argument("--name", metavar="TEXT", help="what people call it (default: its id)")
+    create = actions.add_parser("create", help="create an organization", allow_abbrev=False)
+    create.add_argument("id", metavar="ID", help="id of the organization")
+    create.add_argument("--name", metavar="TEXT", help="display name (default: the id)")
     create.set_defaults(run=_create)
     rename = actions.add_parser("rename", help="change the name of an organization", allow_abbrev=False)
-    rename.add_argument("id", metavar="ID", help="which one")
-    rename.add_argument("name", metavar="TEXT", help="what people shall call it")
+    rename.add_argument("id", metavar="ID", help="id of the organization")
+    rename.add_argument("name", metavar="TEXT", help="new display name")
     rename.set_defaults(run=_rename)
     delete = actions.add_parser("delete", help="delete an organization without projects", allow_abbrev=False)
-    delete.add_argument("id", metavar="ID", help="which one")
+    delete.add_argument("id", metavar="ID", help="id of the organization")
     delete.set_defaults(run=_delete)
     for action in (listing, create, rename, delete):
         add_api(action)
@@ -53,7 +53,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _create(arguments: argparse.Namespace) -> int:
     document = {"id": arguments.id, **({"name": arguments.name} if arguments.name else {})}
-    return _change(arguments, "POST", _PATH, document, "made")
+    return _change(arguments, "POST", _PATH, document, "created")
 
 
 def _rename(arguments: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def _delete(arguments: argparse.Namespace) -> int:
 def _change(
     arguments: argparse.Namespace, method: str, path: str, document: Mapping[str, Any] | None, done: str
 ) -> int:
-    answer = json.loads(connect(arguments.url, settings(arguments)).ask(method, path, None, document))
+    answer = document_of(connect(arguments.url, settings(arguments)).ask(method, path, None, document))
     print(json.dumps(answer) if arguments.json else f"organization {shown(answer['id'])} is {done}")
     return Exit.OK
 

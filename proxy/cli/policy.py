@@ -1,6 +1,6 @@
-"""`sidegate policy`: run the checks and examples of rules, list what is looked for.
+"""`sidegate policy`: validate rules and run their examples, or list them.
 
-Rule of the file: examples are never printed; a rule that fails is named by its id and the number of the example.
+Rule of the file: examples are never printed; a failing one is named by its rule and its number.
 """
 
 import argparse
@@ -13,12 +13,12 @@ from proxy.policy import examples
 from proxy.policy.rules import SHIPPED, RuleError, RuleSet, load
 
 _DESCRIPTION: Final = """\
-check    read a file of rules, run every example in it, report every mistake; exit code 1 if there is one.
-list     print the rules: what a finding is called, its category, how severe it is."""
+check    validate a file of rules, run its examples, report every mistake; exit code 1 if there is one.
+list     print the rules: id, category and severity."""
 
 _ENDING: Final = """\
 examples:
-  sidegate policy check                     the rules that are shipped
+  sidegate policy check                     the shipped rules
   sidegate policy check my-rules.yaml       rules of your own
   sidegate policy list --json | jq '.[] | select(.category == "pii")'"""
 

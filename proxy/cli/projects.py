@@ -1,7 +1,7 @@
 """`sidegate projects`: projects and their settings, over the API of a running proxy.
 
-Rule of the file: settings are read before they are changed, and sent back with the version that was read, so that
-nobody else's change is lost; who comes too late is told so.
+Rule of the file: settings are read before they are changed, and sent back with the version that was read, so that no
+concurrent change is overwritten: the later writer is refused.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.api_client import ApiClient, connect, document_of
 from proxy.cli.failure import CommandFailed, Exit
 from proxy.cli.options import add_api, settings
 from proxy.config.names import shown
@@ -34,13 +34,13 @@ _COLUMNS: Final = "{:24.24} {:20.20} {:8} {:19} {}"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Look at projects and their settings, and change them.", _ENDING
+    parser.description, parser.epilog = "Manage projects and their settings.", _ENDING
     actions = parser.add_subparsers(metavar="list|create|change|config|configure|archive|restore", required=True)
     listing = actions.add_parser("list", help="list projects", allow_abbrev=False)
-    listing.add_argument("--org", metavar="ID", help="only of this organization")
+    listing.add_argument("--org", metavar="ID", help="only projects of this organization")
     listing.add_argument("--state", choices=("active", "archived", "all"), default="active", help="default: active")
     listing.set_defaults(run=_list)
-    create = actions.add_parser("create", help="make a project", allow_abbrev=False)
+    create = actions.add_parser("create", help="create a project", allow_abbrev=False)
     create.set_defaults(run=_create)
     change = actions.add_parser("change", help="change the name or the organization of a project", allow_abbrev=False)
     change.set_defaults(run=_change, complain=change.error)
@@ -48,18 +48,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
     config.set_defaults(run=_config)
     configuring = actions.add_parser("configure", help="change the settings of a project", allow_abbrev=False)
     configuring.set_defaults(run=_configure, complain=configuring.error)
-    archive = actions.add_parser("archive", help="end a project; what it did is kept", allow_abbrev=False)
+    archive = actions.add_parser("archive", help="archive a project; its history is kept", allow_abbrev=False)
     archive.set_defaults(run=_archive)
-    restore = actions.add_parser("restore", help="let an archived project go on", allow_abbrev=False)
+    restore = actions.add_parser("restore", help="restore an archived project", allow_abbrev=False)
     restore.set_defaults(run=_restore)
     for action in (create, change, config, configuring, archive, restore):
         action.add_argument("id", metavar="ID", help="id of the project")
     for action in (create, change):
-        action.add_argument("--name", metavar="TEXT", help="what people call it")
-        action.add_argument("--org", metavar="ID", help="the organization that it belongs to")
+        action.add_argument("--name", metavar="TEXT", help="display name")
+        action.add_argument("--org", metavar="ID", help="organization it belongs to")
     configuring.add_argument("file", metavar="FILE", nargs="?", help="new settings as JSON; - is standard input")
     configuring.add_argument(
-        "--set", metavar="NAME=JSON", dest="members", action="append", type=_member, help="change one; may be repeated"
+        "--set",
+        metavar="NAME=JSON",
+        dest="members",
+        action="append",
+        type=_member,
+        help="change one setting; may be repeated",
     )
     for action in (listing, create, change, config, configuring, archive, restore):
         add_api(action)
@@ -73,7 +78,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _create(arguments: argparse.Namespace) -> int:
-    return _send(arguments, "POST", _PATH, {"id": arguments.id, **_facts(arguments)}, "made")
+    return _send(arguments, "POST", _PATH, {"id": arguments.id, **_facts(arguments)}, "created")
 
 
 def _change(arguments: argparse.Namespace) -> int:
@@ -109,13 +114,13 @@ def _configure(arguments: argparse.Namespace) -> int:
             _put(new, path, value)
     answer, _ = client.exchange("PUT", f"{_one(arguments)}/config", None, new, {"If-Match": version})
     said = f"project {shown(arguments.id)} is configured"
-    print(json.dumps(json.loads(answer)) if arguments.json else said)
+    print(json.dumps(document_of(answer)) if arguments.json else said)
     return Exit.OK
 
 
 def _read(client: ApiClient, arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
     body, headers = client.exchange("GET", f"{_one(arguments)}/config")
-    return json.loads(body), headers["ETag"]
+    return document_of(body), headers["ETag"]
 
 
 def _load(file: str) -> dict[str, Any]:
@@ -123,18 +128,18 @@ def _load(file: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise CommandFailed(f"{shown(file)} is no JSON: {error}") from None
+        raise CommandFailed(f"{shown(file)} is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise CommandFailed(f"{shown(file)} must hold a JSON object")
     return document
 
 
 def _put(document: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Set one member, `null` takes it out; what is wrong with it is for the proxy to say."""
+    """Set one member; `None` removes it. The proxy validates the result."""
     for name in path[:-1]:
         inner = document.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise CommandFailed(f"{name} of this project is no JSON object; change it with FILE")
+            raise CommandFailed(f"{name} of this project is not a JSON object; change it with FILE")
         document = inner
     document.pop(path[-1], None)
     if value is not None:
@@ -163,7 +168,7 @@ def _facts(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _send(arguments: argparse.Namespace, method: str, path: str, document: Mapping[str, Any] | None, done: str) -> int:
-    answer = json.loads(connect(arguments.url, settings(arguments)).ask(method, path, None, document))
+    answer = document_of(connect(arguments.url, settings(arguments)).ask(method, path, None, document))
     print(json.dumps(answer) if arguments.json else f"project {shown(answer['id'])} is {done}")
     return Exit.OK
 

@@ -1,7 +1,7 @@
-"""`sidegate quota`: what callers may use and have used, and changing it, over the API of a running proxy.
+"""`sidegate quota`: show and change quotas, over the API of a running proxy.
 
 Rule of the file: amounts of money stay decimal from the proxy's digits to the terminal. `--json` prints the answer of
-the API as it came, with letters outside ASCII escaped, so that no name can steer a terminal.
+the API unchanged, except that characters outside ASCII are escaped, so that no name can control a terminal.
 """
 
 import argparse
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from proxy.cli.api_client import ApiClient, connect
-from proxy.cli.failure import CommandFailed, Exit
-from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.cli.api_client import ApiClient, connect, exact_document
+from proxy.cli.failure import Exit
+from proxy.cli.options import add_api, add_project, project_of, settings
 from proxy.config.names import shown
 
 _ENDING: Final = """\
@@ -22,8 +22,8 @@ examples:
   sidegate quota set --user alice --project shop --max-tokens 2000000 --max-cost 12.50
   sidegate quota top --project shop --limit 5
 
-The project is that of requests which name none, unless --project says otherwise. Changed limits take effect
-within seconds, also for streams that are running."""
+Without --project, it is the project of requests that name none. Changed limits take effect within
+seconds, also for running streams."""
 
 _DOLLARS: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _TOP_COLUMNS: Final = "{:24.24} {:20.20} {:>6} {:>15} {:>15} {:>13} {:>13}"
@@ -34,32 +34,32 @@ Quota = Mapping[str, Any]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Look at quotas and change them.", _ENDING
+    parser.description, parser.epilog = "Show and change quotas.", _ENDING
     actions = parser.add_subparsers(metavar="get|set|top|reset", required=True)
     get = actions.add_parser("get", help="show one quota", description="Show one quota.", allow_abbrev=False)
     change = actions.add_parser("set", help="change limits", description="Change limits.", allow_abbrev=False)
     top = actions.add_parser(
-        "top", help="list the quotas used up most", description="List the quotas used up most.", allow_abbrev=False
+        "top",
+        help="list the quotas closest to their limit",
+        description="List quotas, the most used first.",
+        allow_abbrev=False,
     )
     reset = actions.add_parser(
         "reset", help="start a new window now", description="Start a new window now.", allow_abbrev=False
     )
     for action in (get, change, reset):
         action.add_argument("--user", metavar="ID", required=True, help="user")
-        action.add_argument("--project", metavar="ID", help="project (default: that of requests which name none)")
+        add_project(action)
     change.add_argument("--max-tokens", metavar="N", type=_tokens, help="tokens a day")
     change.add_argument("--max-cost", metavar="DOLLARS", type=_dollars, help="dollars a day, such as 12.50")
-    top.add_argument("--project", metavar="ID", help="only of this project")
+    top.add_argument("--project", metavar="ID", help="only this project")
     top.add_argument("--limit", "-n", metavar="N", type=_tokens, default=20, help="how many (default: 20)")
     get.set_defaults(run=_get)
     change.set_defaults(run=_set, complain=change.error)
     top.set_defaults(run=_top)
     reset.set_defaults(run=_reset)
     for action in (get, change, top, reset):
-        action.add_argument("--json", action="store_true", help="print the answer of the API")
-        action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
-        add_config(action)
-        add_data_dir(action)
+        add_api(action)
 
 
 def _get(arguments: argparse.Namespace) -> int:
@@ -85,37 +85,29 @@ def _top(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
     project = {} if arguments.project is None else {"projectId": arguments.project}
     body = client.get("/v1/quota/top", {**project, "limit": str(arguments.limit)})
-    found = _document(body)
+    found = exact_document(body)
     print(_plain(body) if arguments.json else "\n".join(_table(found["quotas"])))
     return Exit.OK
 
 
 def _connect(arguments: argparse.Namespace) -> tuple[ApiClient, dict[str, str]]:
     loaded = settings(arguments)
-    project = loaded.config.identity.default_project if arguments.project is None else arguments.project
-    return connect(arguments.url, loaded), {"userId": arguments.user, "projectId": project}
+    return connect(arguments.url, loaded), {"userId": arguments.user, "projectId": project_of(arguments, loaded)}
 
 
 def _print_one(body: bytes, as_json: bool) -> int:
-    found = _document(body)
+    found = exact_document(body)
     print(_plain(body) if as_json else "\n".join(_outline(found)))
     return Exit.OK
 
 
-def _document(body: bytes) -> Any:
-    try:
-        return json.loads(body, parse_float=Decimal)
-    except ValueError:
-        raise CommandFailed("the proxy does not answer with JSON; is it Sidegate?") from None
-
-
 def _plain(body: bytes) -> str:
-    """Return JSON in ASCII: whatever else stands in it stands in texts, where it can be escaped."""
+    """Return JSON in ASCII: other characters occur only inside strings, where they can be escaped."""
     return re.sub("[^ -~]", lambda letter: json.dumps(letter[0])[1:-1], body.decode())
 
 
 def _outline(quota: Quota) -> Iterator[str]:
-    """Yield one quota as a small table: tokens and dollars, and what became of them."""
+    """Yield the lines of one quota: tokens and dollars, by what became of them."""
     unseen = "" if quota["exists"] else "; not seen yet"
     yield f"{shown(quota['userId'])} in {shown(quota['projectId'])}{unseen}"
     yield f"from {quota['windowStartedAt']} to {quota['resetAt']}"
@@ -125,7 +117,7 @@ def _outline(quota: Quota) -> Iterator[str]:
 
 
 def _table(quotas: list[Quota]) -> Iterator[str]:
-    """Yield many quotas, one per line. USED is that of the limit which is nearer."""
+    """Yield many quotas, one per line. USED is the percentage of whichever limit is closer."""
     yield _TOP_COLUMNS.format("USER", "PROJECT", "USED", "TOKENS", "OF", "COST $", "OF $")
     for quota in quotas:
         tokens, max_tokens = quota["currentTokensToday"], quota["maxTokensDaily"]
@@ -147,7 +139,7 @@ def _figure(value: int | Decimal) -> str:
 
 
 def _percent(used: int | Decimal, limit: int | Decimal) -> int:
-    """Return how much of a limit is used, rounded down; a limit of nothing is used up."""
+    """Return the used part of a limit in percent, rounded down; a limit of 0 is 100 % used."""
     return int(100 * used // limit) if limit else 100
 
 
@@ -158,7 +150,7 @@ def _tokens(text: str) -> int:
 
 
 def _dollars(text: str) -> str:
-    """Return the text itself, which the API takes exactly as it is."""
+    """Return the text unchanged; the API reads it exactly."""
     if not _DOLLARS.fullmatch(text):
         raise argparse.ArgumentTypeError("must be dollars such as 12.50, with at most 9 digits after the point")
     return text

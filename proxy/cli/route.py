@@ -1,4 +1,4 @@
-"""`sidegate route`: ask a running proxy what it would do with a request, and how its providers are.
+"""`sidegate route`: ask a running proxy how it would route a request, and for the state of its providers.
 
 Rule of the file: `--json` prints the answer of the API; names in the tables are made safe for a terminal.
 """
@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.api_client import ApiClient, connect, document_of
 from proxy.cli.failure import CommandFailed, Exit
-from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.cli.options import add_api, settings
 from proxy.config.names import shown
 
 _ENDING: Final = """\
@@ -20,7 +20,7 @@ examples:
   echo '{"model": "auto", "messages": [{"role": "user", "content": "hi"}]}' | sidegate route explain -
   sidegate route upstreams
 
-Nobody is called, and nothing is charged."""
+No provider is called and nothing is charged."""
 
 _PLACES: Final = "{:20.20} {:>10} {:10} {:>9} {:>10}"
 _CHOICES: Final = "{:5} {:20.20} {:40.40} {}"
@@ -28,22 +28,22 @@ _CHOICES: Final = "{:5} {:20.20} {:40.40} {}"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Look at decisions and providers.", _ENDING
+    parser.description, parser.epilog = "Explain routing decisions and show providers.", _ENDING
     actions = parser.add_subparsers(metavar="explain|upstreams", required=True)
     explain = actions.add_parser(
-        "explain", help="say where a request would go", description="Say where a request would go.", allow_abbrev=False
+        "explain",
+        help="explain how a request would be routed",
+        description="Explain how a request would be routed.",
+        allow_abbrev=False,
     )
-    explain.add_argument("file", metavar="FILE", help="body of the request, - for standard input")
+    explain.add_argument("file", metavar="FILE", help="body of the request; - is standard input")
     explain.set_defaults(run=_explain)
     upstreams = actions.add_parser(
         "upstreams", help="show the providers", description="Show the providers.", allow_abbrev=False
     )
     upstreams.set_defaults(run=_upstreams)
     for action in (explain, upstreams):
-        action.add_argument("--json", action="store_true", help="print the answer of the API")
-        action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
-        add_config(action)
-        add_data_dir(action)
+        add_api(action)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -52,7 +52,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         document = json.loads(text)
     except ValueError:
         raise CommandFailed(f"{arguments.file} does not hold JSON") from None
-    found = json.loads(_client(arguments).post("/v1/route", document))
+    found = document_of(_client(arguments).post("/v1/route", document))
     if arguments.json:
         print(json.dumps(found, indent=2))
         return Exit.OK
@@ -68,7 +68,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _upstreams(arguments: argparse.Namespace) -> int:
-    found = json.loads(_client(arguments).get("/v1/sidegate/upstreams"))
+    found = document_of(_client(arguments).get("/v1/sidegate/upstreams"))
     if arguments.json:
         print(json.dumps(found, indent=2))
         return Exit.OK
@@ -80,7 +80,7 @@ def _upstreams(arguments: argparse.Namespace) -> int:
 
 
 def _policy(verdict: Any) -> str:
-    """Return what the policy would do, and the rules that say so."""
+    """Return what the policy would do, and which rules say so."""
     if not verdict["scanned"]:
         return "prompts are not scanned"
     found = [f"{one['rule']} ({one['severity']}: {one['action']}) in {one['place']}" for one in verdict["findings"]]

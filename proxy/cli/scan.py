@@ -1,9 +1,8 @@
-"""`sidegate scan`: look for secrets, personal data and commands in files, as the proxy does in prompts and answers.
+"""`sidegate scan`: scan files for secrets, personal data and commands, with the rules for prompts and answers.
 
-Exit codes: 0 nothing found, 1 something found, 2 wrong usage or a file that cannot be read. So it serves as a check
-before a commit.
+Exit codes: 0 nothing found, 1 something found, 2 wrong usage or an unreadable file. So it can run as a pre-commit hook.
 
-Rule of the file: what was found is only shown masked. Bytes that are no UTF-8 leave as they came.
+Rule of the file: findings are shown masked only. Bytes that are not UTF-8 are written unchanged.
 """
 
 import argparse
@@ -29,13 +28,13 @@ examples:
 exit codes: 0 nothing found, 1 something found, 2 wrong usage or a file that cannot be read"""
 
 _STDIN: Final = "-"
-_LOOKED_AT: Final = 8192
-"""A file with a NUL among so many first bytes is binary, as git has it."""
+_SNIFFED_BYTES: Final = 8192
+"""A file with a NUL among this many first bytes is binary, as for git."""
 _SEVERITIES: Final = ("low", "medium", "high")
 
 
 class Text(NamedTuple):
-    """A file and what it holds."""
+    """A file and its content."""
 
     name: str
     text: str
@@ -43,20 +42,22 @@ class Text(NamedTuple):
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description = "Look for secrets, personal data and commands in files."
+    parser.description = "Scan files for secrets, personal data and commands."
     parser.epilog = _ENDING
     parser.add_argument("files", metavar="FILE", nargs="+", help="file to scan; - is standard input")
-    parser.add_argument("--severity", choices=_SEVERITIES, default="medium", help="the least that counts (medium)")
+    parser.add_argument(
+        "--severity", choices=_SEVERITIES, default="medium", help="report this severity and above (default: medium)"
+    )
     parser.add_argument(
         "--category",
         choices=get_args(Category),
         action="append",
-        help="look for this only; may be given several times (all)",
+        help="report this category only; may be repeated (default: all)",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="one JSON document: findings and skipped files")
     output.add_argument(
-        "--redact", action="store_true", help="write the text, what was found masked; findings go to stderr"
+        "--redact", action="store_true", help="write the text with findings masked; list them on stderr"
     )
     add_rules(parser)
     parser.set_defaults(run=_scan)
@@ -76,7 +77,7 @@ def _scan(arguments: argparse.Namespace) -> int:
             failed = True
             _tell(f"{name}: {error.strerror}")
             continue
-        if b"\0" in content[:_LOOKED_AT]:
+        if b"\0" in content[:_SNIFFED_BYTES]:
             skipped.append(name)
             _tell(f"{name}: binary, skipped")
             continue
@@ -111,7 +112,7 @@ def _report(arguments: argparse.Namespace, rows: list[dict[str, Any]], skipped: 
 
 
 def _rows(source: Text, found: Iterable[Finding]) -> Iterator[dict[str, Any]]:
-    """Yield what is told of each finding. Lines and columns count from 1, columns in characters."""
+    """Yield a row for each finding. Lines and columns count from 1, columns in characters."""
     line, begin = 1, 0
     for finding in _outermost(found):
         last = source.text.rfind("\n", begin, finding.start)
@@ -130,7 +131,7 @@ def _rows(source: Text, found: Iterable[Finding]) -> Iterator[dict[str, Any]]:
 
 
 def _outermost(found: Iterable[Finding]) -> Iterator[Finding]:
-    """Leave out what lies within another finding of its category that is no less severe."""
+    """Skip findings within another one of the same category and at least the same severity."""
     last: dict[Category, list[Finding]] = {}
     for finding in sorted(found, key=lambda each: (each.start, -each.end, -_weight(each.severity))):
         before = last.setdefault(finding.category, [])

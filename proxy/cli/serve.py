@@ -1,4 +1,4 @@
-"""`sidegate serve`: start the proxy and stay until a signal."""
+"""`sidegate serve`: run the proxy until a signal."""
 
 import argparse
 import gc
@@ -11,15 +11,15 @@ from proxy.lazy import function
 
 _MOST_WORKERS: Final = 64
 _DESCRIPTION: Final = """\
-Start the proxy. It serves at once, also while PostgreSQL is away: traces wait in the journal.
-SIGTERM or Ctrl-C lets running answers finish; a second one ends at once. SIGHUP reads the configuration
-anew, as a change of its files does."""
+Start the proxy. It serves at once, even while PostgreSQL is unavailable: traces wait in the journal.
+SIGTERM or Ctrl-C drains running requests; a second one stops at once. SIGHUP reloads the configuration,
+as does a change of its files."""
 
 _ENDING: Final = """\
 example:
   OPENAI_API_KEY=... sidegate serve --listen 127.0.0.1:8080
 
-Without a provider key and a base URL the built-in demo upstream answers."""
+Without a provider key and without a base URL, the built-in demo upstream answers."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,15 +29,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", metavar="HOST:PORT", help="data plane and API (default: 127.0.0.1:8080)")
     parser.add_argument("--ops-listen", metavar="HOST:PORT", help="metrics and health (default: 127.0.0.1:9090)")
     add_data_dir(parser)
-    parser.add_argument("--workers", metavar="N", type=_count, default=1, help="processes on the data address")
+    parser.add_argument(
+        "--workers", metavar="N", type=_count, default=1, help="processes that share the data address (default: 1)"
+    )
     parser.add_argument("--reuse-port", action="store_const", const="true", help=argparse.SUPPRESS)
-    parser.add_argument("--welcome", action="store_true", help="print how to make a first call")
+    parser.add_argument("--welcome", action="store_true", help="print a first request to try")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Load the configuration first, so that a mistake in it is told before anything heavy is imported."""
-    # Everything that is loaded lives to the end: 200 looks for garbage find nothing, in a tenth of the start's time.
+    """Load the configuration before anything heavy is imported, so that mistakes are reported fast."""
+    # Everything loaded at start lives to the end: 200 garbage collections would free nothing and take a tenth of it.
     gc.disable()
     loaded = settings(arguments)
     if arguments.workers > 1:

@@ -1,7 +1,7 @@
 """Traces as text for a terminal: a table of many, an outline of one.
 
-Rule of the file: pure. Names in a trace were chosen by clients and providers: nothing unprintable passes. A field that
-is missing or null is shown as `-`.
+Rule of the file: pure. Clients and providers choose the names in a trace, so nothing unprintable passes. A field
+that is missing or null is shown as `-`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from typing import Any, Final
 from proxy.config.names import shown
 
 WIDTH: Final = 100
-"""Columns that the table needs; in a wider terminal the model's name gets the rest."""
+"""Width of the table; in a wider terminal the model's name gets the rest."""
 _COLUMNS: Final = (
     ("TIME", 8),
     ("TRACE", 36),
@@ -63,7 +63,7 @@ def outline(value: object, depth: int = 0) -> Iterator[str]:
 
 
 def _line(cells: list[str], width: int) -> str:
-    """Join cells; the last one gets what is left of `width`."""
+    """Join the cells; the last one gets the rest of `width`."""
     widths = [fixed for _, fixed in _COLUMNS]
     widths[-1] += max(0, width - WIDTH)
     fitted = (

@@ -1,7 +1,7 @@
-"""`sidegate traces`: one trace, the latest ones, all as they come, or a file of them, over the API of a running proxy.
+"""`sidegate traces`: show one trace, list or follow the latest, or export them, over the API of a running proxy.
 
-`tail --follow` asks again every second for the last minutes and prints what is new there: a trace appears when
-its request has ended, which may be long after requests that began later.
+`tail --follow` polls the last minutes every second and prints what is new: a trace appears when its request has ended,
+which may be long after requests that started later.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from urllib.parse import quote
 from proxy.cli.api_client import ApiClient, connect
 from proxy.cli.export import add_export, export
 from proxy.cli.failure import Exit
-from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.cli.options import add_address, settings
 from proxy.cli.trace_text import WIDTH, heading, outline, row
 
 _ENDING: Final = """\
@@ -29,20 +29,20 @@ examples:
   sidegate traces export --since 30d --project shop --output shop.csv
   sidegate traces get 0192f0c1-7e3a-7cc4-a1b2-5d0c6f3e9a41
 
-The id of a trace is in the header x-sidegate-trace-id of every answer."""
+The id of a trace is in the header x-sidegate-trace-id of every response."""
 
 _FILTERS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
         "--project": ("projectId", "ID", "of this project"),
         "--user": ("userId", "ID", "of this user"),
         "--conversation": ("conversationId", "ID", "of this conversation"),
-        "--model": ("model", "NAME", "that asked for this model"),
+        "--model": ("model", "NAME", "requests for this model"),
         "--type": ("requestType", "TYPE", "of this kind: chat, responses, embeddings ..."),
-        "--outcome": ("outcome", "NAME", "that ended so: ok, timeout, client_abort ..."),
+        "--outcome": ("outcome", "NAME", "with this outcome: ok, timeout, client_abort ..."),
         "--status": ("status", "CODE", "answered with this HTTP status"),
-        "--min-cost": ("minCost", "DOLLARS", "that cost at least this much"),
-        "--since": ("from", "TIME", "begun since: ISO 8601, or an age like 90s, 15m, 2h, 7d"),
-        "--until": ("to", "TIME", "begun before; same forms"),
+        "--min-cost": ("minCost", "DOLLARS", "cost at least this much"),
+        "--since": ("from", "TIME", "started since: ISO 8601, or an age like 90s, 15m, 2h, 7d"),
+        "--until": ("to", "TIME", "started before; same forms"),
     }
 )
 _PAGE: Final = 500
@@ -56,34 +56,31 @@ Trace = dict[str, Any]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
-    parser.description, parser.epilog = "Look at the traces of a running proxy.", _ENDING
+    parser.description, parser.epilog = "Show, follow and export traces.", _ENDING
     actions = parser.add_subparsers(metavar="get|tail|export", required=True)
     get = actions.add_parser("get", help="show one trace", description="Show one trace.", allow_abbrev=False)
     get.add_argument("id", metavar="ID", help="trace id")
     get.set_defaults(run=_get)
     tail = actions.add_parser("tail", help="list the latest traces", description="List traces.", allow_abbrev=False)
-    tail.add_argument("--follow", "-f", action="store_true", help="go on with new ones until Ctrl-C")
+    tail.add_argument("--follow", "-f", action="store_true", help="keep printing new ones until Ctrl-C")
     tail.add_argument("--limit", "-n", metavar="N", type=_limit, default=20, help="how many (default: 20)")
     for flag, (name, metavar, text) in _FILTERS.items():
         tail.add_argument(flag, dest=name, metavar=metavar, type=_time if metavar == "TIME" else str, help=text)
     tail.set_defaults(run=_tail)
     whole = actions.add_parser(
-        "export", help="write all that fit to a file", description="Write all traces that fit.", allow_abbrev=False
+        "export",
+        help="write all matching traces to a file",
+        description="Write all matching traces.",
+        allow_abbrev=False,
     )
     for flag, (name, metavar, text) in _FILTERS.items():
         whole.add_argument(flag, dest=name, metavar=metavar, type=_time if metavar == "TIME" else str, help=text)
     add_export(whole)
     whole.set_defaults(run=_export)
-    _add_address(whole)
+    add_address(whole)
     for action in (get, tail):
         action.add_argument("--json", action="store_true", help="print JSON, one document per line")
-        _add_address(action)
-
-
-def _add_address(action: argparse.ArgumentParser) -> None:
-    action.add_argument("--url", metavar="URL", help="address of the proxy (default: from the configuration)")
-    add_config(action)
-    add_data_dir(action)
+        add_address(action)
 
 
 def _get(arguments: argparse.Namespace) -> int:
@@ -116,7 +113,7 @@ def _tail(arguments: argparse.Namespace) -> int:
 
 
 def _search(client: ApiClient, filters: Mapping[str, str], limit: int) -> Iterator[Trace]:
-    """Yield up to `limit` traces from new to old, page by page."""
+    """Yield up to `limit` traces, newest first, page by page."""
     cursor: str | None = None
     while limit > 0:
         page = client.get_json(
@@ -130,14 +127,14 @@ def _search(client: ApiClient, filters: Mapping[str, str], limit: int) -> Iterat
 
 
 def _recent(client: ApiClient, filters: Mapping[str, str]) -> list[Trace]:
-    """Return the traces of the last minutes, new ones first; of very many only the newest."""
+    """Return the traces of the last minutes, newest first, at most a few pages."""
     since = (datetime.now(UTC) - _FOLLOW_WINDOW).isoformat()
     window = {**filters, "from": max(since, filters.get("from", ""))}
     return list(_search(client, window, _FOLLOW_PAGES * _PAGE))
 
 
 def _follow(client: ApiClient, filters: Mapping[str, str], known: set[str], as_json: bool) -> NoReturn:
-    """Print new traces for ever. `known`: ids of those that are shown already, or are too old for it."""
+    """Print new traces forever. `known`: ids of traces already shown, or too old to be."""
     while True:
         time.sleep(_FOLLOW_PERIOD_S)
         found = _recent(client, filters)
@@ -159,7 +156,7 @@ def _limit(text: str) -> int:
 
 
 def _time(text: str) -> str:
-    """Return a point in time as the API takes it; an age counts back from now."""
+    """Return a point in time as the API expects it; an age counts back from now."""
     age = _AGE.fullmatch(text)
     try:
         moment = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else datetime.fromisoformat(text)

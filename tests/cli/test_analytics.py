@@ -124,7 +124,7 @@ def test_each_question_has_a_table_and_json(question: str, analytics_api: Analyt
 def test_rebuild_goes_day_by_day_and_tells_what_differed(analytics_api: AnalyticsApi, capsys) -> None:
     words = ["analytics", "rebuild", "--since", "2026-11-01", "--until", "2026-11-03", "--url", analytics_api.url]
     assert main([*words, "--check"]) == 0
-    assert "every sum is that of its traces" in capsys.readouterr().out
+    assert "every sum matches its traces" in capsys.readouterr().out
     analytics_api.differences = 4
     assert main([*words, "--check"]) == 1
     assert "12 sums differ" in capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_rebuild_goes_day_by_day_and_tells_what_differed(analytics_api: Analytic
     assert main([*words, "--project", "shop"]) == 0
     printed = capsys.readouterr().out
     assert "shop                     4 sums differ; requests 2 of 2, tokens 30 of 31" in printed
-    assert "12 sums differed and were made anew" in printed
+    assert "12 sums differed and were recomputed" in printed
     assert analytics_api.asked[-1][:2] == ("/v1/analytics/rebuild", {"day": "2026-11-03", "projectId": "shop"})
     assert main([*words, "--json"]) == 0
     assert [json.loads(line)["day"] for line in capsys.readouterr().out.splitlines()][-1] == "2026-11-03"

@@ -87,7 +87,7 @@ def test_stream_when_the_answer_is_whole_then_it_yields_all_of_it(answer):
 
 @pytest.mark.parametrize("answer", BROKEN, ids=repr)
 def test_stream_when_the_answer_breaks_off_then_it_says_so(answer):
-    with pytest.raises(CommandFailed, match=r"broke off|no whole answer"):
+    with pytest.raises(CommandFailed, match=r"cut short|no complete answer"):
         list(ApiClient(answering(answer), "k").stream("/", {}))
 
 
@@ -128,7 +128,7 @@ def test_connect_with_a_configured_key_prefers_it(api, tmp_path):
 
 def test_connect_to_another_machine_never_takes_the_key_of_this_one(tmp_path):
     (tmp_path / "admin.key").write_text("from-file\n")
-    with pytest.raises(CommandFailed, match="the admin key of another machine is needed; set SIDEGATE_ADMIN_KEY"):
+    with pytest.raises(CommandFailed, match="the proxy on another machine needs its admin key; set SIDEGATE_ADMIN_KEY"):
         connect("http://h.example:80", settings(SIDEGATE_DATA_DIR=str(tmp_path)))
 
 

@@ -61,7 +61,7 @@ def test_broken_answer_fails_and_leaves_the_old_file(sidegate, tmp_path) -> None
     (tmp_path / "old.csv").write_text("old")
     words = ("traces", "export", "-o", "old.csv")
     done, _ = run(sidegate, chunked(ROWS, whole=False), *words)
-    assert done.returncode == 1 and "no whole answer" in done.stderr
+    assert done.returncode == 1 and "no complete answer" in done.stderr
     assert (tmp_path / "old.csv").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
 

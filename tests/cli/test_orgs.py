@@ -25,7 +25,7 @@ def test_every_action_asks_for_what_its_name_says(orgs_api: OrgsApi, capsys) -> 
     for words in (["create", "acme", "--name", "A"], ["rename", "acme", "B"], ["delete", "acme"], ["list"]):
         assert main(["orgs", *words, "--url", orgs_api.url]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert [line.rpartition(" ")[2] for line in said[:3]] == ["made", "changed", "deleted"]
+    assert [line.rpartition(" ")[2] for line in said[:3]] == ["created", "changed", "deleted"]
     assert said[3].split() == ["ORGANIZATION", "SINCE", "NAME"] and said[4].split()[:2] == [
         "acme",
         "2026-11-25T10:00:00",

@@ -40,7 +40,7 @@ def test_every_action_asks_for_what_its_name_says(projects_api: ProjectsApi, cap
     ):
         assert main(["projects", *words, "--url", projects_api.url]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert [line.rpartition(" ")[2] for line in said[:4]] == ["made", "changed", "archived", "active"]
+    assert [line.rpartition(" ")[2] for line in said[:4]] == ["created", "changed", "archived", "active"]
     assert said[5].split()[:4] == ["shop", "acme", "active", "2026-11-25T10:00:00"]
     assert [(method, path) for method, path, _ in projects_api.lines] == [
         ("POST", "/v1/sidegate/projects"),
@@ -78,7 +78,7 @@ def test_configure_without_one_clear_change_is_wrong_usage(words: list[str]) -> 
 
 def test_file_that_is_no_object_fails_before_anything_is_asked(projects_api: ProjectsApi, tmp_path, capsys) -> None:
     file = tmp_path / "shop.json"
-    for text, reason in (("{", "is no JSON"), ("[]", "must hold a JSON object")):
+    for text, reason in (("{", "is not JSON"), ("[]", "must hold a JSON object")):
         file.write_text(text)
         assert main(["projects", "configure", "shop", str(file), "--url", projects_api.url]) == 1
         assert reason in capsys.readouterr().err

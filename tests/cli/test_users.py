@@ -23,7 +23,7 @@ def test_every_action_asks_for_what_its_name_says(users_api: UsersApi, capsys) -
     for words in (["set", "alice", "admin"], ["remove", "al ice", "--project", "shop"], ["list", "--user", "alice"]):
         assert main(["users", *words, "--url", users_api.url]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[:2] == ["alice is admin in default-project", "al ice is out of shop; keys ended: 2"]
+    assert said[:2] == ["alice is admin in default-project", "al ice is removed from shop; keys revoked: 2"]
     assert [line.split() for line in said[3:]] == [["alice", "owner", "shop"], ["alice", "viewer", "lab"]]
     assert [(method, path) for method, path, _ in users_api.lines] == [
         ("PUT", "/v1/sidegate/projects/default-project/members/alice"),
