@@ -120,16 +120,17 @@ class Pool:
         left_s = total_at - asyncio.get_running_loop().time()
         try:
             await self._dial(connection, min(self._connect_s, left_s))
-            if self._closed:
-                raise failures.shutting_down()
-            if not connection.is_open:
-                raise failures.failed(failures.CLOSED, sent=False)
         except BaseException:
-            if connection.is_open:
-                connection.abort()  # its loss gives up the slot
-            else:
-                self.lost(connection)
+            # uvloop closes a socket that it gives up, also a connected one, and tells nobody that it is lost.
+            connection.abort()
+            self.lost(connection)
             raise
+        if self._closed:
+            connection.abort()  # its loss gives up the slot
+            raise failures.shutting_down()
+        if not connection.is_open:
+            self.lost(connection)
+            raise failures.failed(failures.CLOSED, sent=False)
         return connection
 
     async def _queue_up(self, total_at: float) -> Connection | None:

@@ -4,7 +4,10 @@ import asyncio
 
 import pytest
 
-from proxy.errors import ShuttingDown, UpstreamFailed
+from proxy.errors import ShuttingDown, UpstreamFailed, UpstreamTimeout
+from proxy.upstream.failures import CONNECT_TIMEOUT, timed_out
+from proxy.upstream.lean_connection import Bounds, Connection
+from proxy.upstream.lean_pool import Pool
 from tests.upstream.peer import OK, Talk, answering, body_of, client_for, get, peer, until
 
 
@@ -139,6 +142,34 @@ async def test_idle_connection_when_only_the_kernel_knows_it_is_closed_is_not_pi
             pass
         assert await _one(client, provider) == b"ok"
         assert provider.connections == 2
+
+
+class GivenUp:
+    """What is left of a transport whose making uvloop has given up: closed, but not said to be, and nobody is told."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None: ...
+
+
+async def test_connection_when_given_up_in_the_moment_it_was_made_leaves_its_slot_and_close_does_not_wait_for_it():
+    async def dial(connection, _timeout_s):
+        connection.connection_made(GivenUp())
+        raise timed_out(CONNECT_TIMEOUT, sent=False)
+
+    loop = asyncio.get_running_loop()
+    bounds = Bounds(line_bytes=100, lines=9, read_ahead=100, first_byte_s=5, gap_s=5)
+    pool = Pool(
+        lambda: Connection(loop, bounds, pool.release, pool.lost),
+        dial, max_connections=1, idle_s=5, pool_s=0.01, connect_s=5,
+    )  # fmt: skip
+    for _ in range(2):
+        with pytest.raises(UpstreamTimeout):
+            await pool.acquire(loop.time() + 5)
+        assert pool.stats().open == 0
+    async with asyncio.timeout(1):
+        await pool.close()
 
 
 async def test_close_when_a_connection_is_being_made_waits_for_its_end_and_refuses_its_request():
