@@ -93,7 +93,6 @@ class App:
         )
         self.outbox = Outbox(config.otel, _poster)
         self.lines = Lines()
-        self.budget = ByteBudget(config.limits.buffered_bytes)
         answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
         self.cache = AnswerCache(config.cache, Sharing(answers) if config.cache.shared else None)
         self.kept = KeptAnswers(config.api, lambda: (self.writer.stats().batches, self.ledger.changes))
@@ -113,6 +112,7 @@ class App:
             concurrent_requests=config.limits.concurrent_requests,
             has_critical=lambda: self.projects.has_critical,
         )
+        self.budget = ByteBudget(self.shedding.most_body_bytes(config.limits.buffered_bytes))
         self.callers = Callers(config.quota, self.projects.quota_rules)
         self._keys = KeyStore(self.database)
         self.keyring = Keyring(config.auth, self._keys, clock=clock)
@@ -273,8 +273,8 @@ class App:
         self.keyring.follow(config.auth)
         self.projects.follow(config.projects)
         self.kept.follow(config.api)
-        self.budget.limit_bytes = config.limits.buffered_bytes
         self.shedding.follow(config.shedding, config.limits.concurrent_requests)
+        self.budget.limit_bytes = self.shedding.most_body_bytes(config.limits.buffered_bytes)
         self.outbox.follow(config.otel)
         self.metrics.follow(config.metrics, config.providers)
 

@@ -71,6 +71,7 @@ class Gauges:
         yield _counter("sidegate_keys_refused", "Wrong API keys.", self.keyring.refused)
         yield _counter("sidegate_keys_blocked", "Keys from addresses that had guessed too often.", self.keyring.blocked)
         yield _gauge("sidegate_buffered_bytes", "Request bodies in memory.", self.budget.used_bytes)
+        yield _gauge("sidegate_buffered_limit_bytes", "What they may take together.", self.budget.limit_bytes)
 
     def _accounting(self, journal: JournalStats, writer: WriterStats) -> Iterable[Sample]:
         """Hold counts against each other that were made independently. A batch on its way may show for a moment."""

@@ -141,6 +141,8 @@ class Intake:
         self._held = 0
 
     def _hold(self, size: int) -> None:
+        if self._held + size > self._budget.limit_bytes:  # alone, too: to come again would be in vain
+            raise too_large(self._budget.limit_bytes)
         self._budget.take(size)
         self._held += size
 

@@ -82,6 +82,11 @@ class Shedding:
         self._settings = settings
         self._most_normal = concurrent_requests - int(concurrent_requests * settings.critical_share)
 
+    def most_body_bytes(self, buffered_bytes: int) -> int:
+        """Return how much request bodies may hold together: a burst of them is there before memory is looked at."""
+        limit = self._limit_bytes
+        return min(buffered_bytes, int(limit * self._settings.bodies_memory)) if limit else buffered_bytes
+
     def check(self) -> None:
         """Let a request begin whose project is not known yet: to refuse it now costs least. Raises Overloaded."""
         if self._level >= _CLOSED or (self._level == _FULL and not self._has_critical()):

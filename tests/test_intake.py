@@ -163,14 +163,24 @@ async def test_budget_when_the_length_is_announced_then_it_is_reserved_before_a_
 
 
 async def test_budget_when_the_length_is_unknown_then_every_piece_counts_as_it_comes():
-    budget = ByteBudget(25)
+    budget = ByteBudget(100)
+    budget.take(75)
     body = Body(CHAT[:10], CHAT[10:20], CHAT[20:30], CHAT[30:])
     taken = intake(body, JSON, budget=budget)
     with pytest.raises(Overloaded):
         await taken.parse(force_usage=False)
-    assert body.held_at == [0, 10, 20]
+    assert body.held_at == [75, 85, 95]
     taken.close()
-    assert budget.used_bytes == 0
+    assert budget.used_bytes == 75
+
+
+@pytest.mark.parametrize("announced", [None, len(CHAT)])
+async def test_budget_when_a_body_is_larger_than_all_of_it_then_413_because_waiting_is_in_vain(announced):
+    taken = intake(Body(CHAT[:10], CHAT[10:]), JSON, announced=announced, budget=ByteBudget(len(CHAT) - 1))
+    with pytest.raises(InvalidRequest, match=f"larger than {len(CHAT) - 1} bytes") as caught:
+        await taken.parse(force_usage=False)
+    assert caught.value.http_status == 413
+    taken.close()
 
 
 async def test_budget_when_it_is_used_up_then_503_says_when_to_come_again():

@@ -145,6 +145,13 @@ def test_limits_when_configured_anew_then_they_count_and_without_any_memory_is_n
     assert begins(unbounded)
 
 
+@pytest.mark.parametrize(
+    ("limit_bytes", "buffered_bytes", "expected"), [(GIB, GIB, GIB // 4), (GIB, 1000, 1000), (None, GIB, GIB)]
+)
+def test_bodies_when_memory_is_bounded_then_they_get_a_part_of_it(limit_bytes, buffered_bytes, expected) -> None:
+    assert made(limit_bytes=limit_bytes).most_body_bytes(buffered_bytes) == expected
+
+
 @asynccontextmanager
 async def watching(shedding: Shedding, end_largest):
     task = asyncio.create_task(shedding.watch(end_largest))

@@ -112,7 +112,9 @@ class Limits(Section):
         1_073_741_824, description="Largest streamed body (multipart, raw); above it 413. Never held in memory."
     )
     buffered_bytes: Bytes = Field(
-        268_435_456, description="JSON request bodies held at the same time, all requests together; above it 503."
+        268_435_456,
+        description="JSON request bodies held at the same time, all requests together; above it 503. "
+        "Where memory is bounded, at most shedding.bodies_memory of that.",
     )
     body_idle_s: Seconds = Field(30.0, description="Longest silence inside a request body; above it 408.")
     body_min_bytes_per_s: Bytes = Field(
