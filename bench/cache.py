@@ -24,10 +24,10 @@ from proxy.db.embedded import EmbeddedPostgres
 from tests.fakes.sidegate import Sidegate
 
 MOST_MS = 1.0
-TARGETS = f"targets: median of a whole hit < {MOST_MS:.0f} ms; a stream is read event by event and has none"
+TARGETS = f"targets: median of a hit < {MOST_MS:.0f} ms, whole and as a stream"
 _ENABLE = "UPDATE projects SET config = '{\"features\": {\"enableCache\": true}}' WHERE id = 'default-project'"
 _BLOCKS = 5
-_WHOLE = "hit, whole"
+_HITS = ("hit, whole", f"hit, {EVENTS} events")
 _FOLLOWED_S = 4.0  # a changed project counts within two seconds
 
 Measured = dict[str, tuple[list[float], list[float]]]
@@ -72,7 +72,7 @@ async def _ask(proxy: Sidegate, rounds: int) -> Measured:
     sent = whole.replace(b"\r\n\r\n", b"\r\nCache-Control: no-store\r\n\r\n", 1)
     # Another temperature, or the stream would be made of the whole answer.
     stream = load.chat_request(proxy.address, stream=True).replace(b":0.2", b":0.3")
-    kinds = {_WHOLE: whole, "sent on, whole": sent, f"hit, {EVENTS} events": stream}
+    kinds = {_HITS[0]: whole, "sent on, whole": sent, _HITS[1]: stream}
     found: Measured = {name: ([], []) for name in kinds}
     for block in range(_BLOCKS + 1):
         for name, data in kinds.items():
@@ -93,7 +93,7 @@ def main(options: argparse.Namespace) -> int:
     worst = 0.0
     for name, (times, cpu) in asyncio.run(measured(options)).items():
         waited, spent = statistics.median(times), statistics.median(cpu)
-        worst = waited if name == _WHOLE else worst
+        worst = max(worst, waited) if name in _HITS else worst
         print(f"{name:16} client waits {waited:6.2f} ms at the median, processor of the proxy {spent:5.2f} ms")
     return 0 if worst < MOST_MS else 1
 

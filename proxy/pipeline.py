@@ -323,7 +323,8 @@ class _Run:
         x.cache = recall.use
         if reply is not None:
             now = time.monotonic()
-            x.replayed = Attempt(0, plan.candidates[0], now, why="cache", headers_at=now, status=reply.status)
+            candidate, meter = plan.candidates[0], replace(reply.meter)
+            x.replayed = Attempt(0, candidate, now, why="cache", headers_at=now, status=reply.status, meter=meter)
         return reply
 
     async def _reserve(self) -> None:
@@ -371,16 +372,14 @@ class _Run:
         own = self._own if attempt.request_id is not None else (*self._own, self._request_id)
         if x.plan is not None and x.plan.is_managed:
             own = (*own, *told(attempt, x.attempts), *(() if x.judgement is None else judged(x.judgement)))
-        strips_usage = x.request.strip_usage
         if self._recall is not None:
             own = (*own, *self._recall.headers)
-            strips_usage = strips_usage or self._recall.strips_usage
         return Answer(
             reply,
             (*merge(headers, self._rate_limits()), *own, *self._told()),
             attempt,
             dialect=x.inbound.operation.dialect,
-            strip_usage=strips_usage,
+            strip_usage=x.request.strip_usage,
             is_head=x.inbound.method == "HEAD",
             seal=self._settling.seal,
             capture=x.capture,
@@ -389,4 +388,5 @@ class _Run:
             asked_for_usage=x.request.stream and not x.request.strip_usage,
             # What is kept was scanned by this very version of the policy, and nothing was found in it.
             scanner=None if self._screening is None or x.replayed is not None else self._screening.output(),
+            is_counted=x.replayed is not None,
         )

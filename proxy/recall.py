@@ -1,7 +1,7 @@
 """The first question of phase 6, before a breaker or a provider is asked: is this answer kept already?
 
-    find      a kept answer goes through the relays like a provider's. It is not scanned again: the version of the
-              policy is part of its key, so the same rules and actions have found nothing in it already
+    find      a kept answer leaves in the place of a provider's. It is not scanned again: the version of the policy is
+              part of its key, so the same rules and actions have found nothing in it already
     record    else what the provider sends is copied on its way
     keep      after the last byte has left, and only if the answer was a good one
 
@@ -17,6 +17,7 @@ from typing import Final
 
 from proxy.cache.answers import AnswerCache, Found
 from proxy.cache.recording import RecordedReply
+from proxy.cache.replay import KeptReply
 from proxy.cache.request_key import RequestKey, directives, key_of
 from proxy.config.project import FeatureSettings
 from proxy.exchange import Attempt, CacheUse, Exchange, Header, UpstreamReply, first_values
@@ -45,21 +46,13 @@ class Recall:
         """What it was, and what the client is told."""
         self._reads = reads
 
-    async def find(self) -> UpstreamReply | None:
+    async def find(self) -> KeptReply | None:
         """Return a kept answer, in the place of a provider's. To be called once."""
         if self._reads and self._key is not None:
             self._found = await self._cache.find(self._key)
             self.use = "miss" if self._found is None else "hit"
         self._cache.counts.uses[self.use] += 1
         return None if self._found is None else self._found.reply
-
-    @property
-    def strips_usage(self) -> bool:
-        """A kept stream tells the usage, and this client did not ask for it."""
-        key = self._key
-        if self._found is None or key is None or not self._x.inbound.operation.forces_stream_usage:
-            return False
-        return key.stream and not key.wants_usage
 
     @property
     def headers(self) -> tuple[Header, ...]:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from proxy.cache.memory import Form, Kept, Memory
-from proxy.cache.replay import KeptReply, replay
+from proxy.cache.memory import Form, Kept, Memory, Ready
+from proxy.cache.replay import KeptReply, made_ready
 from proxy.cache.request_key import RequestKey
 from proxy.cache.sharing import Sharing
 from proxy.cache.store import Row
@@ -65,9 +65,15 @@ class AnswerCache:
             kept = self._memory.get(key.digest, form, now)
             if kept is None or (key.wants_usage and not kept.has_usage):
                 continue
-            if (reply := replay(kept, stream=key.stream)) is not None:
-                return Found(reply, now - kept.made_at)
+            if (ready := self._ready(kept, key)) is not None:
+                return Found(KeptReply(ready), now - kept.made_at)
         return None
+
+    def _ready(self, kept: Kept, key: RequestKey) -> Ready | None:
+        ready = kept.ready.get(key.shape)
+        if ready is None and (ready := made_ready(kept, key.shape, key.dialect)) is not None:
+            self._memory.put_beside(kept, key.shape, ready)
+        return ready
 
     def keep(self, key: RequestKey, content_type: bytes, body: bytes, *, has_usage: bool, at_rest: bool) -> None:
         """Keep an answer as its provider gave it. `at_rest`: it may be written down, if answers are shared."""

@@ -1,16 +1,32 @@
-"""Answers in memory: bounded by bytes and by time, those unused longest go first. Pure; the time is passed in."""
+"""Answers in memory: bounded by bytes and by time, those unused longest go first. Pure; the time is passed in.
+
+What was made of an answer for those who asked for it (`replay`) stays beside it, counts with it and goes with it.
+"""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
+
+from proxy.exchange import Meter
 
 Form = Literal["whole", "events"]
 """A JSON document, or the events of a stream."""
+Shape = Literal["whole", "events", "bare"]
+"""What a client gets; `bare`: events without the figures of usage."""
 _OVERHEAD_BYTES: Final = 512
 """What an entry takes beside its body."""
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """An answer in the shape in which it leaves, and what a relay would count of it: nobody need read it again."""
+
+    content_type: bytes
+    body: bytes
+    meter: Meter
+
+
+@dataclass(slots=True)
 class Kept:
     """An answer as its provider gave it, without an encoding."""
 
@@ -21,6 +37,13 @@ class Kept:
     """Its events tell the usage."""
     made_at: float
     """Monotonic seconds."""
+    ready: dict[Shape, Ready] = field(default_factory=dict)
+    """What was made of it."""
+    size: int = 0
+    """Bytes that it takes, with what was made of it."""
+
+    def __post_init__(self) -> None:
+        self.size = len(self.body) + _OVERHEAD_BYTES
 
 
 class Memory:
@@ -53,14 +76,25 @@ class Memory:
         key = (digest, kept.form)
         if key in self._kept:
             self._drop(key)
-        size = len(kept.body) + _OVERHEAD_BYTES
-        if size > self._limit_bytes:
+        if kept.size > self._limit_bytes:
             return
+        self._make_room(kept.size)
+        self._kept[key] = kept
+        self.used_bytes += kept.size
+
+    def put_beside(self, kept: Kept, shape: Shape, ready: Ready) -> None:
+        """Keep what was made of an answer that `get` has just returned, unless both together are beyond the bound."""
+        size = _OVERHEAD_BYTES + (0 if ready.body is kept.body else len(ready.body))
+        if kept.size + size <= self._limit_bytes:
+            self._make_room(size)
+            kept.ready[shape] = ready
+            kept.size += size
+            self.used_bytes += size
+
+    def _make_room(self, size: int) -> None:
         while self.used_bytes + size > self._limit_bytes:
             self._drop(next(iter(self._kept)))
             self.evictions += 1
-        self._kept[key] = kept
-        self.used_bytes += size
 
     def _drop(self, key: tuple[bytes, Form]) -> None:
-        self.used_bytes -= len(self._kept.pop(key).body) + _OVERHEAD_BYTES
+        self.used_bytes -= self._kept.pop(key).size

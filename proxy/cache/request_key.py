@@ -24,8 +24,9 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.cache.memory import Shape
 from proxy.candidates import Candidate
-from proxy.exchange import Inbound, ParsedRequest
+from proxy.exchange import Dialect, Inbound, ParsedRequest
 from proxy.openai.documents import load_object
 from proxy.openai.media_bounds import is_unseen
 
@@ -57,6 +58,16 @@ class RequestKey:
     stream: bool
     wants_usage: bool
     """A stream whose client asks for figures of usage."""
+    has_bare: bool
+    """A stream of this operation has those figures only for those who ask for them."""
+    dialect: Dialect
+
+    @property
+    def shape(self) -> Shape:
+        """What the client gets."""
+        if not self.stream:
+            return "whole"
+        return "bare" if self.has_bare and not self.wants_usage else "events"
 
 
 def key_of(
@@ -87,7 +98,10 @@ def key_of(
     digest.update(said)
     options = document.get("stream_options")
     asks = request.stream and not request.strip_usage and type(options) is dict and bool(options.get("include_usage"))
-    return RequestKey(digest.digest(), project_id, request.stream, asks)
+    operation = inbound.operation
+    return RequestKey(
+        digest.digest(), project_id, request.stream, asks, operation.forces_stream_usage, operation.dialect
+    )
 
 
 def directives(fields: Mapping[bytes, bytes]) -> tuple[bool, bool]:

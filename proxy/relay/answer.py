@@ -29,12 +29,13 @@ class Answer:
     `headers`: what the client gets; framing is added by the downstream side. `fields`: the provider's own, first values
     by lower-case name. `allowance`: what a stream may still generate; `None`: there is no limit. `asked_for_usage`: the
     client itself asked for usage in the stream. `scanner`: looks at what the answer says; `None`: nobody does.
+    `is_counted`: it is here as a whole, edited and counted: there is nothing left to read in it.
     """
 
     __slots__ = (
         "allowance", "asked_for_usage", "at_limit", "attempt", "capture", "content_encoding", "content_type", "dialect",
-        "has_body", "headers", "is_events", "is_json", "length", "mid_event", "reply", "scanner", "seal", "status",
-        "strip_usage",
+        "has_body", "headers", "is_counted", "is_events", "is_json", "length", "mid_event", "reply", "scanner", "seal",
+        "status", "strip_usage",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,7 @@ class Answer:
         at_limit: AtLimit = "finish",
         asked_for_usage: bool = False,
         scanner: OutputScanner | None = None,
+        is_counted: bool = False,
     ) -> None:
         fields = first_values(reply.headers)
         length = fields.get(b"content-length", b"")
@@ -67,6 +69,7 @@ class Answer:
         self.at_limit = at_limit
         self.asked_for_usage = asked_for_usage
         self.scanner = scanner
+        self.is_counted = is_counted
         self.status = reply.status
         self.has_body = not is_head and reply.status not in NO_BODY_STATUSES
         self.length = int(length) if length.isdigit() else None

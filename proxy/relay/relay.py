@@ -12,6 +12,7 @@ from proxy.openai.deltas import has_text
 from proxy.relay.answer import Answer
 from proxy.relay.bounded import can_be_bounded, is_readable, relay_bounded
 from proxy.relay.buffered import relay_buffered
+from proxy.relay.counted import relay_counted
 from proxy.relay.raw import relay_raw
 from proxy.relay.readable import fits, scanner_of
 from proxy.relay.scanned_body import relay_scanned_body
@@ -33,6 +34,8 @@ def relay(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[N
     """
     if not answer.has_body or (answer.length == 0 and not answer.is_events):
         return _relay_empty(answer, downstream)
+    if answer.is_counted:
+        return relay_counted(answer, downstream)
     limits, timeouts = config.limits, config.timeouts
     if answer.is_events:
         return _relay_stream(answer, downstream, event_bytes=limits.event_bytes, after_end_s=timeouts.after_end_s)

@@ -237,7 +237,7 @@ def _first_candidate(x: Exchange) -> Candidate | None:
 
 def _response_bytes(x: Exchange) -> int:
     """Return the size of the answer: the last piece of a whole one leaves only after this record is written."""
-    edited = x.request is not None and x.request.strip_usage
+    edited = x.request is not None and x.request.strip_usage and x.replayed is None
     if x.error is None and x.answering is not None and not edited:
         return x.answering.meter.response_bytes
     return x.delivery.bytes

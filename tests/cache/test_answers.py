@@ -7,7 +7,7 @@ from proxy.cache.request_key import RequestKey
 from proxy.cache.store import Row
 from proxy.config.cache import Cache
 
-KEY = RequestKey(b"k" * 32, "shop", stream=False, wants_usage=False)
+KEY = RequestKey(b"k" * 32, "shop", stream=False, wants_usage=False, has_bare=True, dialect="chat")
 STREAM = replace(KEY, stream=True)
 WITH_USAGE = replace(STREAM, wants_usage=True)
 CHAT = b'{"object":"chat.completion","choices":[],"usage":null}'
@@ -54,6 +54,22 @@ def test_samples_when_asked_for_then_what_happened():
     assert ("sidegate_cache_sharing_failures",) not in shown
     assert (shown["sidegate_cache_kept",], shown["sidegate_cache_evictions",]) == (2, 1)
     assert (shown["sidegate_cache_entries",], shown["sidegate_cache_bytes",]) == (1, 592)
+
+
+async def test_find_when_asked_again_then_nothing_is_read_anew_and_all_of_it_is_counted():
+    cache = AnswerCache(Cache(memory_bytes=2000))
+    body = b'data: {"choices":[],"usage":null}\n\ndata: [DONE]\n\n'
+    cache.keep(STREAM, b"text/event-stream", body, has_usage=True, at_rest=True)
+    first, again = await cache.find(STREAM), await cache.find(STREAM)
+    assert first is not None and again is not None and first.reply.meter is again.reply.meter
+    bare = await again.reply.read()
+    shown = {sample.name: sample.value for sample in cache.samples()}
+    assert shown["sidegate_cache_bytes"] == 2 * 512 + len(body) + len(bare)
+    told = await cache.find(WITH_USAGE)
+    assert told is not None and await told.reply.read() == body
+    cache.keep(STREAM, b"text/event-stream", b"data: new\n\n", has_usage=True, at_rest=True)
+    anew = await cache.find(STREAM)
+    assert anew is not None and await anew.reply.read() == b"data: new\n\n"
 
 
 class Table:

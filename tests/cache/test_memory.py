@@ -4,7 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cache.memory import _OVERHEAD_BYTES as OVERHEAD
-from proxy.cache.memory import Kept, Memory
+from proxy.cache.memory import Kept, Memory, Ready
+from proxy.exchange import Meter
+
+READY = Ready(b"", b"y" * 100, Meter())
 
 
 def kept(body: bytes = b"x", at: float = 0.0, form="whole") -> Kept:
@@ -35,6 +38,20 @@ def test_put_when_an_answer_alone_is_too_large_then_it_and_its_predecessor_are_n
     memory.put(b"a", kept())
     memory.put(b"a", kept(b"x" * 1000))
     assert (len(memory), memory.used_bytes) == (0, 0)
+
+
+def test_put_beside_when_there_is_room_for_both_then_it_counts_and_goes_with_its_answer():
+    memory, answer = Memory(3 * OVERHEAD + 102, 5.0), kept()
+    memory.put(b"b", kept())
+    memory.put(b"a", answer)
+    memory.put_beside(answer, "bare", READY)
+    assert (answer.ready, memory.used_bytes, len(memory)) == ({"bare": READY}, 3 * OVERHEAD + 102, 2)
+    memory.put_beside(answer, "events", Ready(b"", answer.body, Meter()))
+    assert (memory.used_bytes, len(memory), memory.evictions) == (3 * OVERHEAD + 101, 1, 1)
+    memory.put_beside(answer, "whole", READY)
+    assert "whole" not in answer.ready
+    memory.put(b"a", kept())
+    assert (memory.used_bytes, len(memory)) == (OVERHEAD + 1, 1)
 
 
 STEPS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 900), st.sampled_from(["whole", "events"])))

@@ -7,7 +7,7 @@ from proxy.cache.sharing import Sharing
 from proxy.cache.store import Row
 from proxy.errors import DatabaseUnavailable, RecordRejected
 
-KEY = RequestKey(b"k" * 32, "shop", stream=False, wants_usage=False)
+KEY = RequestKey(b"k" * 32, "shop", stream=False, wants_usage=False, has_bare=True, dialect="chat")
 ROW = Row("whole", "application/json", b"{}", True)
 
 

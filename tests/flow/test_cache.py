@@ -79,6 +79,9 @@ async def test_stream_when_asked_again_then_the_same_events(provider: Provider, 
     assert uses(first, again, told, plain) == ["miss", "hit", "hit", "hit"]
     assert again.body == first.body == plain.body
     assert again.value("content-type") == first.value("content-type")
+    paid, free = caching.trace(first.trace_id), caching.trace(again.trace_id)
+    assert (free["outcome"], free["responseBytes"], free["totalCost"]) == ("ok", len(first.body), 0)
+    assert (free["responseModel"], free["llmCalls"]) == (paid["responseModel"], [])
     assert b'"usage"' not in first.body
     (billed,) = provider.billed(case)
     assert f'"completion_tokens":{billed.output_tokens}'.encode() in told.body.replace(b" ", b"")
