@@ -1,6 +1,6 @@
 """The provider of the benchmark: fixed bytes from a bare `asyncio.Protocol`, so that it costs next to nothing itself.
 
-A request whose body asks for a stream gets 200 events, 170 bytes each, 5 ms apart, each in a write of its own; any
+A request whose body asks for a stream gets 200 events, 174 bytes each, 5 ms apart, each in a write of its own; any
 other gets a chat completion of 580 bytes. `include_usage` changes the events as it does at the provider. Run as a
 process of its own (`python -m bench.upstream`); it prints its port and ends with its standard input.
 """
@@ -13,8 +13,16 @@ import uvloop
 
 ANSWER_BYTES = 580
 EVENTS = 200
-EVENT_BYTES = 170
+EVENT_BYTES = 174
 GAP_S = 0.005
+
+_PROSE = (
+    b"A reverse proxy stands in front of the services of an application and takes every request for them. It can tell"
+    b" who asks, share the load between several servers, hold back what is too much, and keep a record of all of it. "
+    b"The services behind it need not know: each of them answers as if it had been asked directly. "
+)
+"""What the model says: words as in any answer, because what reads along has less to do with them, or more, than with a
+single letter without end."""
 
 _BASE = b'"id":"c1","object":"chat.completion.chunk","created":1,"model":"gpt-4o-mini",'
 _USAGE = b'"usage":{"prompt_tokens":21,"completion_tokens":198,"total_tokens":219}'
@@ -26,11 +34,17 @@ def _completion() -> bytes:
         b'"choices":[{"index":0,"message":{"role":"assistant","content":"'
     )
     end = b'"},"logprobs":null,"finish_reason":"stop"}],' + _USAGE + b"}"
-    body = start + b"w" * (ANSWER_BYTES - len(start) - len(end)) + end
+    body = start + _said(0, ANSWER_BYTES - len(start) - len(end)) + end
     head = (
         f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_bench\r\ncontent-length: {len(body)}"
     )
     return head.encode() + b"\r\n\r\n" + body
+
+
+def _said(start: int, size: int) -> bytes:
+    """Return `size` bytes of an answer that goes on for ever, from place `start` on."""
+    start %= len(_PROSE)
+    return (_PROSE * (size // len(_PROSE) + 2))[start : start + size]
 
 
 def _event(text: bytes, usage_null: bool) -> bytes:
@@ -45,8 +59,8 @@ def _chunk(data: bytes) -> bytes:
 
 def _stream(include_usage: bool) -> list[bytes]:
     """The chunks of one stream; the plain event is exactly `EVENT_BYTES` long."""
-    text = b"w" * max(1, EVENT_BYTES - len(_event(b"", usage_null=False)))
-    events = [_chunk(_event(text, include_usage)) for _ in range(EVENTS - 1)]
+    size = EVENT_BYTES - len(_event(b"", usage_null=False))
+    events = [_chunk(_event(_said(number * size, size), include_usage)) for number in range(EVENTS - 1)]
     last = b"data: {" + _BASE + b'"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]'
     events.append(_chunk(last + (b',"usage":null}\n\n' if include_usage else b"}\n\n")))
     end = _chunk(b"data: {" + _BASE + b'"choices":[],' + _USAGE + b"}\n\n") if include_usage else b""
