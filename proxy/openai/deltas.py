@@ -83,7 +83,7 @@ class StreamObserver:
             note_error(error, meter)
         kind = document.get("type")
         if type(kind) is not str:
-            kind = _text(event.name)
+            kind = "" if event.name is None else _text(event.name)
         size = meter.output_text_bytes
         self._read(kind, document)
         if meter.output_text_bytes != size:

@@ -28,7 +28,7 @@ def single_event(chunk: bytes) -> Event | None:
 
     That is how nearly every event of nearly every provider arrives, so it is asked first (bench/wire_format.py).
     """
-    if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2 and chunk.endswith(b"\n\n"):
+    if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and chunk.find(b"\n") == len(chunk) - 2:
         return Event(None, chunk[6:-2])
     return None
 

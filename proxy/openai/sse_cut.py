@@ -31,6 +31,11 @@ class EventCutter:
         self.mid_event = False
         """True while an event has been returned in part."""
 
+    @property
+    def is_between(self) -> bool:
+        """True where an event may begin with the next byte: nothing is held, and no mark can stand before it."""
+        return not (self._held or self._inside or self._after_cr or self._first)
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return whole events, each with its blank line, and what stands between them. About 0.5 us for one event."""
         if self._held or self._inside or self._after_cr or CR in chunk or not chunk.endswith(b"\n\n"):

@@ -90,6 +90,8 @@ class _Gate:
         self._downstream = downstream
         self._reading = reading
         self._end = end_of(answer.dialect, asked_for_usage=answer.asked_for_usage)
+        # Where nothing can be cut there is no regular end to be made; an error event needs a number, in `responses`.
+        self._follows = allowance is not None or answer.dialect == "responses"
         self._asked_at = 0
         """`Meter.text_deltas` when the allowance covered them."""
 
@@ -106,7 +108,7 @@ class _Gate:
             if reading.error is not None:
                 await self.withhold(b"".join(ready), reading.error)
                 return False
-            if read.event is not None and read.document is not None:
+            if self._follows and read.event is not None and read.document is not None:
                 self._end.follow(read.event.data, read.document)
         await self.write(b"".join(ready))
         return True

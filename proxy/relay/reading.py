@@ -14,7 +14,7 @@ from proxy.errors import ProxyError, UpstreamFailed
 from proxy.openai.decoding import Decoder
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_container
-from proxy.openai.sse import Event, EventReader
+from proxy.openai.sse import CR, Event, EventReader, single_event
 from proxy.openai.sse_cut import EventCutter
 from proxy.openai.sse_frame import reframed
 from proxy.openai.stream_usage import strip_usage
@@ -73,12 +73,17 @@ class Reading:
 
     def events(self, plain: bytes) -> Iterator[Read]:
         """Yield what was cut, each metered only when it is asked for."""
+        if self._cutter.is_between and CR not in plain and len(plain) <= self._event_bytes:
+            # Nearly every piece is an event: neither the cutter nor the reader has to see it.
+            if (event := single_event(plain)) is not None:
+                yield self._metered(plain, event, is_part=False)
+                return
         ends_part = self._cutter.mid_event
         cuts = self._cutter.feed(plain)
         begins_part = cuts[-1] if self._cutter.mid_event and cuts else None
         for cut in cuts:
             found = self._reader.feed(cut)
-            yield self._metered(cut, found[0] if found else None, ends_part or cut is begins_part)
+            yield self._metered(cut, found[0] if found else None, is_part=ends_part or cut is begins_part)
             ends_part = False
 
     def rest(self) -> Iterator[Read]:
@@ -89,7 +94,7 @@ class Reading:
         found = self._reader.feed(cut)
         event = found[0] if found else self._reader.flush()
         if cut or event is not None:
-            yield self._metered(cut, event, self._cutter.mid_event)
+            yield self._metered(cut, event, is_part=self._cutter.mid_event)
 
     def admit(self, read: Read) -> bytes:
         """Return what may leave now that an event may.
@@ -97,17 +102,18 @@ class Reading:
         Raises:
             UpstreamFailed: it must be edited and is too large for that.
         """
-        cut, event = read.cut, read.event
-        swallows_lf, self._swallows_lf = self._swallows_lf, False
-        if swallows_lf and cut == b"\n":
-            return b""
-        if read.is_part:
+        cut, event, document, is_part = read
+        if self._swallows_lf:
+            self._swallows_lf = False
+            if cut == b"\n":
+                return b""
+        if is_part:
             return self._admit_part(cut)
         if event is None:
             return cut if self._scan is None else b"".join(self._scan.pass_by(cut, len(cut)))
         data = event.data
-        if self._strips and read.document is not None:
-            stripped = strip_usage(data, read.document)
+        if self._strips and document is not None:
+            stripped = strip_usage(data, document)
             if stripped is None:
                 self._swallows_lf = cut.endswith(b"\r")
                 return b""
@@ -115,7 +121,8 @@ class Reading:
                 data, cut = stripped, reframed(cut, stripped)
         if self._scan is None:
             return cut
-        document = read.document if read.document is not None else load_container(data)
+        if document is None:
+            document = load_container(data)
         return b"".join(self._scan.take(cut, data, event.name, document))
 
     def held(self) -> bytes:
@@ -126,12 +133,13 @@ class Reading:
         """Return what may leave of what was held when the stream has broken off, or is cut by somebody else."""
         return b"" if self._scan is None else b"".join(self._scan.abandon())
 
-    def _metered(self, cut: bytes, event: Event | None, is_part: bool) -> Read:
+    def _metered(self, cut: bytes, event: Event | None, *, is_part: bool) -> Read:
         document = None if event is None else self._observer.observe(event)
-        too_large = event is not None and not event.data and len(cut) > self._event_bytes
-        if is_part or too_large:
+        if event is not None and not event.data and len(cut) > self._event_bytes:
+            is_part = True  # too large to be read
+        if is_part:
             self._observer.count_unread(len(cut))
-        return Read(cut, event, document, is_part or too_large)
+        return Read(cut, event, document, is_part)
 
     def _admit_part(self, cut: bytes) -> bytes:
         if self._strips:
