@@ -11,13 +11,14 @@ Failure mode: nothing here takes an answer away. What cannot be checked, or aske
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from proxy.candidates import Judgement, RoutePlan
 from proxy.config.project import FeatureSettings
 from proxy.config.routing import Layer
 from proxy.errors import ProxyError, QuotaExceeded
-from proxy.exchange import Attempt, Exchange, UpstreamReply
+from proxy.exchange import Attempt, Inbound, Operation, ParsedRequest, UpstreamReply
 from proxy.further import Further
 from proxy.openai.expected import expected_of
 from proxy.reviewing import Reviewing
@@ -25,15 +26,33 @@ from proxy.routing.checks import Weakness, weakness_of
 from proxy.routing.collect import Collected
 from proxy.routing.crosscheck import cross_check
 from proxy.routing.escalate import Obstacle, above, escalate, none_above
+from proxy.routing.needs import read_hints
 from proxy.routing.review import can_be_reviewed
 
 _OPERATIONS: Final = frozenset({"chat.completions.create", "responses.create"})
 
 
-def is_assured(x: Exchange, plan: RoutePlan, features: FeatureSettings) -> bool:
+def is_assured(operation: Operation, plan: RoutePlan, features: FeatureSettings) -> bool:
     """Tell whether the answer is looked at before it leaves: we chose the model, and the project wants it."""
     is_wanted = features.enable_auto_escalate or features.enable_cross_check
-    return is_wanted and plan.is_managed and plan.layer is not None and x.inbound.operation.name in _OPERATIONS
+    return is_wanted and plan.is_managed and plan.layer is not None and operation.name in _OPERATIONS
+
+
+def is_reviewed(plan: RoutePlan, asked: bool | None) -> bool:
+    """Tell whether a second opinion is wanted, where the project has them. `asked`: what a header says, if one does."""
+    return plan.complexity == "high" if asked is None else asked
+
+
+def promised(
+    inbound: Inbound, request: ParsedRequest, plan: RoutePlan, features: FeatureSettings
+) -> Mapping[str, bool]:
+    """Return what would become of the answer before it leaves, as the API shows it."""
+    is_ours = is_assured(inbound.operation, plan, features)
+    reviewed = features.enable_cross_check and is_reviewed(plan, inbound.said(read_hints).cross_check)
+    return {
+        "autoEscalate": is_ours and features.enable_auto_escalate,
+        "crossCheck": is_ours and reviewed and can_be_reviewed(request.document or {}),
+    }
 
 
 class Assurance:

@@ -19,7 +19,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
-from proxy.assurance import Assurance, is_assured
+from proxy.assurance import Assurance, is_assured, is_reviewed
 from proxy.auth.admission import Admission, check_model
 from proxy.auth.identify import conversation_hint, identify, is_critical, request_type_hint, with_body_hint
 from proxy.cache.answers import AnswerCache
@@ -164,7 +164,7 @@ class _Run:
             ask = self._with.dispatcher.dispatch
             reply = await ask(plan, x.attempts, outgoing.send, outgoing.prepare, x.started)
             reply = self._with.planner.listing(x.inbound, reply, self._project)
-            if is_assured(x, plan, self._project.features):
+            if is_assured(x.inbound.operation, plan, self._project.features):
                 reply = await self._assured(plan, reply)
             reply = reply if self._recall is None else self._recall.record(reply)
         x.marks["dispatch"] = time.monotonic()
@@ -318,7 +318,7 @@ class _Run:
     async def _recalled(self, plan: RoutePlan) -> UpstreamReply | None:
         """Return an answer that is kept: it is paid for, so there is nothing to reserve or to put on record before."""
         x = self._x
-        self._recall = recall = Recall(self._with.cache, x, self._project.features)
+        self._recall = recall = Recall(self._with.cache, x, self._project.features, self._with.budget)
         reply = await recall.find()
         x.cache = recall.use
         if reply is not None:
@@ -339,11 +339,10 @@ class _Run:
     async def _assured(self, plan: RoutePlan, reply: UpstreamReply) -> UpstreamReply:
         """Phase 6, continued: return the answer that is good enough, or the best one."""
         x, features = self._x, self._project.features
-        asked = x.inbound.said(read_hints).cross_check
-        is_reviewed = plan.complexity == "high" if asked is None else asked
+        reviewed = is_reviewed(plan, x.inbound.said(read_hints).cross_check)
         assert self._screening is not None
         self._further = Further(x, self._with, self._outgoing, self._allowance, self._screening.may_quote)
-        assurance = Assurance(self._further, features, is_reviewed=is_reviewed)
+        assurance = Assurance(self._further, features, is_reviewed=reviewed)
         reply, x.answered = await assurance.settle_on(reply)
         x.judgement = assurance.judgement
         return reply

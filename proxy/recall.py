@@ -16,7 +16,7 @@ A hit makes no attempt, so it reserves, charges and counts nothing; its trace sa
 from typing import Final
 
 from proxy.cache.answers import AnswerCache, Found
-from proxy.cache.recording import RecordedReply
+from proxy.cache.recording import RecordedReply, Room
 from proxy.cache.replay import KeptReply
 from proxy.cache.request_key import RequestKey, directives, key_of
 from proxy.config.project import FeatureSettings
@@ -29,12 +29,13 @@ _GOOD_ENDS: Final = frozenset({"stop", "tool_calls", "function_call", "completed
 class Recall:
     """What the cache does for one exchange that was planned."""
 
-    __slots__ = ("_cache", "_found", "_keeps", "_key", "_reads", "_recorded", "_x", "use")
+    __slots__ = ("_cache", "_found", "_keeps", "_key", "_reads", "_recorded", "_room", "_x", "use")
 
-    def __init__(self, cache: AnswerCache, x: Exchange, features: FeatureSettings) -> None:
+    def __init__(self, cache: AnswerCache, x: Exchange, features: FeatureSettings, room: Room) -> None:
         assert x.plan is not None and x.request is not None and x.principal is not None and x.verdict is not None
-        reads, self._keeps = directives(x.inbound.fields)
+        reads, self._keeps = directives(x.inbound.headers)
         self._cache = cache
+        self._room = room
         self._x = x
         self._recorded: RecordedReply | None = None
         self._found: Found | None = None
@@ -64,7 +65,7 @@ class Recall:
         """Return the provider's answer, to be copied as it passes if it may be kept."""
         if self._key is None or not self._keeps or reply.status != 200:
             return reply
-        self._recorded = RecordedReply(reply, self._cache.entry_bytes)
+        self._recorded = RecordedReply(reply, self._cache.entry_bytes, self._room)
         return self._recorded
 
     def keep(self) -> None:
@@ -72,6 +73,7 @@ class Recall:
         x, recorded, key = self._x, self._recorded, self._key
         if recorded is None or key is None or x.error is not None or not _is_first_choice(x):
             return
+        self._cache.counts.crowded += recorded.is_crowded
         meter = x.attempts[0].meter
         content_type = first_values(recorded.headers).get(b"content-type", b"")
         has_form = content_type.lower().startswith(b"text/event-stream" if key.stream else b"application/json")

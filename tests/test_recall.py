@@ -12,8 +12,9 @@ from proxy.config.cache import Cache
 from proxy.config.project import FeatureSettings
 from proxy.config.schema import Limits
 from proxy.errors import ClientDisconnected
-from proxy.exchange import Attempt, Exchange, Inbound, Principal, first_values
+from proxy.exchange import Attempt, Exchange, Inbound, Principal, Usage, first_values
 from proxy.findings import Finding, Sighting, Unscanned, Verdict
+from proxy.intake import ByteBudget
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
 from proxy.recall import Recall
@@ -49,7 +50,7 @@ def exchange(document: Any = CHAT, *headers: tuple[bytes, bytes], path: str = PA
 
 
 async def asked(cache: AnswerCache, x: Exchange, **features: bool) -> Recall:
-    recall = Recall(cache, x, FeatureSettings(**features))
+    recall = Recall(cache, x, FeatureSettings(**features), ByteBudget(10_000))
     assert (await recall.find() is not None) is (recall.use == "hit")
     return recall
 
@@ -73,7 +74,7 @@ async def test_answer_when_it_is_good_then_the_next_request_gets_it():
     cache = AnswerCache(Cache())
     missed = await relayed(cache, exchange())
     assert (missed.use, missed.headers) == ("miss", ((b"x-sidegate-cache", b"miss"),))
-    recall = Recall(cache, exchange(), FeatureSettings())
+    recall = Recall(cache, exchange(), FeatureSettings(), ByteBudget(0))
     reply = await recall.find()
     assert reply is not None and await reply.read() == BODY
     assert (recall.use, recall.headers) == ("hit", ((b"x-sidegate-cache", b"hit"), (b"age", b"0")))
@@ -166,10 +167,13 @@ async def test_embeddings_when_answered_then_kept_without_a_finish_reason():
     assert cache.counts.kept == 1
 
 
-async def test_usage_when_a_kept_stream_tells_it_then_only_who_asked_gets_it():
-    cache = AnswerCache(Cache())
-    await relayed(cache, exchange())
-    stream = CHAT | {"stream": True}
-    assert (await asked(cache, exchange(stream))).strips_usage
-    assert not (await asked(cache, exchange(stream | {"messages": [1]}))).strips_usage
-    assert not (await asked(cache, exchange(CHAT))).strips_usage
+async def test_usage_when_a_kept_answer_tells_it_then_only_who_asked_gets_it_in_a_stream():
+    class Told(Reply):
+        async def read(self) -> bytes:
+            return BODY[:-1] + b',"usage":{"prompt_tokens":3}}'
+
+    cache, stream = AnswerCache(Cache()), CHAT | {"stream": True}
+    await relayed(cache, exchange(), Told(), lambda x: setattr(x.attempts[0].meter, "usage", Usage(3)))
+    for document, tells in ((stream, False), (stream | {"stream_options": {"include_usage": True}}, True)):
+        found = await Recall(cache, exchange(document), FeatureSettings(), ByteBudget(0)).find()
+        assert found is not None and (b'"usage"' in await found.read()) is tells

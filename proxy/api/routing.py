@@ -20,6 +20,7 @@ from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
 from proxy.api.policy import FINDING, UNSCANNED, finding_document, unscanned_document
 from proxy.api.shapes import ANY, BOOLEAN, INTEGER, NUMBER, OBJECT, TEXT, array, by_name, describes, nullable, obj
+from proxy.assurance import promised
 from proxy.auth.admission import check_model, check_operation
 from proxy.auth.identify import identify, with_body_hint
 from proxy.config.project import ProjectSettings
@@ -49,6 +50,7 @@ _EXPLAINED: Final = obj(
         obj(inputTokens=INTEGER, outputTokens=INTEGER, maxOutputTokens=INTEGER, cost=NUMBER, maxCost=NUMBER)
     ),
     quota=obj(leftCost=nullable(NUMBER), allows=BOOLEAN),
+    answer=obj(autoEscalate=BOOLEAN, crossCheck=BOOLEAN),
     policy=obj(
         version=TEXT,
         scanned=BOOLEAN,
@@ -73,6 +75,7 @@ _HINTS: Final = (
     "X-Sidegate-Project",
     "OpenAI-Project",
     "X-Sidegate-Layer",
+    "X-Sidegate-Cross-Check",
 )
 
 
@@ -99,7 +102,8 @@ class RoutingApi:
         plan = self._planner.plan(inbound, parsed, principal, project)
         who = {"userId": principal.user_id, "projectId": principal.project_id}
         decision = self._planner.explain(inbound, parsed, principal, plan)
-        return json_answer({**who, **decision, "policy": await self._verdict(parsed, project)})
+        answer = promised(inbound, parsed, plan, project.features)
+        return json_answer({**who, **decision, "answer": answer, "policy": await self._verdict(parsed, project)})
 
     @describes(obj(upstreams=array(_UPSTREAM)))
     async def upstreams(

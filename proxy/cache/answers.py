@@ -32,6 +32,8 @@ class Counts:
 
     uses: dict[CacheUse, int] = field(default_factory=lambda: {"hit": 0, "miss": 0, "bypass": 0})
     kept: int = 0
+    crowded: int = 0
+    """Answers that were not kept because there was no room to copy them."""
 
 
 class AnswerCache:
@@ -89,6 +91,8 @@ class AnswerCache:
         for use, count in self.counts.uses.items():
             yield Sample("counter", "sidegate_cache_requests", text, {"result": use}, count)
         yield Sample("counter", "sidegate_cache_kept", "Answers that were kept.", {}, self.counts.kept)
+        text = "Answers that were not kept because the memory for requests had no room for their copy."
+        yield Sample("counter", "sidegate_cache_crowded", text, {}, self.counts.crowded)
         text = "Answers that made room for others before their time."
         yield Sample("counter", "sidegate_cache_evictions", text, {}, self._memory.evictions)
         yield Sample("gauge", "sidegate_cache_bytes", "Size of the kept answers.", {}, self._memory.used_bytes)

@@ -1,24 +1,38 @@
 """An answer on its way from the provider to a relay, copied as it passes, so that it can be kept if it turns out well.
 
-What is copied is what the provider sent, before anything is taken out or masked, up to a bound; beyond it the copy is
-dropped. The relay knows nothing of it.
+What is copied is what the provider sent, before anything is taken out or masked. Beyond a bound, or where the memory of
+all requests has no room for it, the copy is dropped. The relay knows nothing of it.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
-from proxy.errors import UpstreamFailed
+from proxy.errors import Overloaded, UpstreamFailed
 from proxy.exchange import Headers, UpstreamReply, first_values
 from proxy.openai.decoding import Decoder, supported
 
 _PIECE_BYTES: Final = 65_536
 
 
+class Room(Protocol):
+    """Memory that all running requests share."""
+
+    def take(self, size: int) -> None:
+        """Take some. Raises Overloaded if there is not so much."""
+
+    def give(self, size: int) -> None:
+        """Give some back."""
+
+
 class RecordedReply:
     """Implements `exchange.UpstreamReply` around a provider's. `limit`: of the copy, also without its encoding."""
 
-    def __init__(self, reply: UpstreamReply, limit: int) -> None:
+    def __init__(self, reply: UpstreamReply, limit: int, room: Room) -> None:
+        self.is_crowded = False
+        """There was no room for the copy."""
         self._reply = reply
         self._limit = limit
+        self._room = room
+        self._held = 0
         self._copy: bytearray | None = bytearray()
         self.status: int = reply.status
         self.reason: str = reply.reason
@@ -36,8 +50,9 @@ class RecordedReply:
         return self._reply.complete
 
     def close(self) -> None:
-        """Close the reply within."""
+        """Close the reply within and forget the copy. Idempotent."""
         self._reply.close()
+        self._forget()
 
     def body(self) -> bytes | None:
         """Return what has passed, without its encoding; `None` if that is too much, or cannot be undone."""
@@ -60,6 +75,19 @@ class RecordedReply:
     def _take_down(self, piece: bytes) -> None:
         if self._copy is None:
             return
+        if len(self._copy) + len(piece) > self._limit:
+            self._forget()
+            return
+        try:
+            self._room.take(len(piece))
+        except Overloaded:
+            self.is_crowded = True
+            self._forget()
+            return
+        self._held += len(piece)
         self._copy += piece
-        if len(self._copy) > self._limit:
-            self._copy = None
+
+    def _forget(self) -> None:
+        self._copy = None
+        self._room.give(self._held)
+        self._held = 0

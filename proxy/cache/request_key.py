@@ -20,13 +20,14 @@ Failure mode: a body that is no plain JSON (half a surrogate pair) is not cachea
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
 
 from proxy.cache.memory import Shape
 from proxy.candidates import Candidate
-from proxy.exchange import Dialect, Inbound, ParsedRequest
+from proxy.exchange import Dialect, Headers, Inbound, ParsedRequest
 from proxy.openai.documents import load_object
 from proxy.openai.media_bounds import is_unseen
 
@@ -92,7 +93,7 @@ def key_of(
         return None
     asked = [
         project_id, *terms, inbound.operation.name, inbound.target,
-        candidate.upstream, candidate.model, candidate.sent_as, _headers(inbound.fields),
+        candidate.upstream, candidate.model, candidate.sent_as, _headers(inbound.headers),
     ]  # fmt: skip
     digest = hashlib.blake2b(orjson.dumps(asked), digest_size=32)
     digest.update(said)
@@ -104,12 +105,12 @@ def key_of(
     )
 
 
-def directives(fields: Mapping[bytes, bytes]) -> tuple[bool, bool]:
-    """Return whether a kept answer may be given, and whether a new one may be kept, as `Cache-Control` says."""
-    value = fields.get(b"cache-control")
-    if value is None:
+def directives(headers: Headers) -> tuple[bool, bool]:
+    """Return whether a kept answer may be given, and whether a new one may be kept, as every `Cache-Control` says."""
+    values = [value for name, value in headers if name.lower() == b"cache-control"]
+    if not values:
         return True, True
-    named = {part.strip().lower() for part in value.split(b",")}
+    named = {part.strip().lower() for part in b",".join(values).split(b",")}
     if b"no-store" in named:
         return False, False
     return not named & {b"no-cache", b"max-age=0"}, True
@@ -122,9 +123,12 @@ def _leaves_something(operation: str, document: Mapping[str, Any]) -> bool:
     return bool(document.get("store")) or bool(document.get("background"))
 
 
-def _headers(fields: Mapping[bytes, bytes]) -> list[tuple[str, str]]:
-    return sorted(
+def _headers(headers: Headers) -> list[tuple[str, str]]:
+    """Return what counts, by name; of a header that is repeated every value, in the order of the request."""
+    lowered = ((name.lower(), value) for name, value in headers)
+    counting = (
         (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in fields.items()
+        for name, value in lowered
         if name == _SECOND_OPINION or (name not in _OF_THE_CLIENT and not name.startswith(_PREFIXES))
     )
+    return sorted(counting, key=itemgetter(0))

@@ -23,6 +23,10 @@ examples:
 No provider is called and nothing is charged."""
 
 _PLACES: Final = "{:20.20} {:>10} {:10} {:>9} {:>10}"
+_LOOKS: Final = {
+    "autoEscalate": "is checked, and asked for again if it is weak",
+    "crossCheck": "is reviewed by a second model",
+}
 _CHOICES: Final = "{:5} {:20.20} {:40.40} {}"
 
 
@@ -60,6 +64,8 @@ def _explain(arguments: argparse.Namespace) -> int:
     if found["estimate"] is not None:
         print(f"costs at most {found['estimate']['maxCost']:.9f} dollars")
     print(f"policy: {_policy(found['policy'])}")
+    if looks := [text for name, text in _LOOKS.items() if found["answer"][name]]:
+        print(f"the answer: {', '.join(looks)}")
     for one in found["candidates"]:
         print(_CHOICES.format(_text(one["layer"]), _text(one["upstream"]), _text(one["model"]), ""))
     for one in found["rejected"]:

@@ -6,6 +6,22 @@ import zlib
 import pytest
 
 from proxy.cache.recording import RecordedReply
+from proxy.errors import Overloaded
+
+
+class Memory:
+    """Room for so many bytes."""
+
+    def __init__(self, left=1000):
+        self.left = left
+
+    def take(self, size):
+        if size > self.left:
+            raise Overloaded("no room")
+        self.left -= size
+
+    def give(self, size):
+        self.left += size
 
 
 class Reply:
@@ -25,7 +41,7 @@ class Reply:
 
 async def test_body_when_read_then_everything_that_passed():
     reply = Reply(b"ab", b"c")
-    recorded = RecordedReply(reply, 3)
+    recorded = RecordedReply(reply, 3, Memory())
     assert [await recorded.read() for _ in range(3)] == [b"ab", b"c", b""]
     assert (recorded.body(), recorded.complete, recorded.status, recorded.reason) == (b"abc", True, 200, "OK")
     recorded.close()
@@ -33,9 +49,24 @@ async def test_body_when_read_then_everything_that_passed():
 
 
 async def test_body_when_too_large_then_none_and_all_of_it_passes():
-    recorded = RecordedReply(Reply(b"ab", b"cd", b"e"), 3)
+    recorded = RecordedReply(Reply(b"ab", b"cd", b"e"), 3, Memory())
     assert [await recorded.read() for _ in range(3)] == [b"ab", b"cd", b"e"]
     assert recorded.body() is None
+
+
+@pytest.mark.parametrize(("left", "limit", "crowded"), [(5, 3, False), (3, 10, True)], ids=["large", "crowded"])
+async def test_copy_when_it_is_dropped_or_done_with_then_its_memory_is_free_again(left, limit, crowded):
+    memory = Memory(left)
+    recorded = RecordedReply(Reply(b"ab", b"cd", b"e"), limit, memory)
+    await recorded.read()
+    assert memory.left == left - 2
+    await recorded.read()
+    assert (memory.left, recorded.body(), recorded.is_crowded) == (left, None, crowded)
+    kept = RecordedReply(Reply(b"ab"), limit, memory)
+    await kept.read()
+    kept.close()
+    kept.close()
+    assert memory.left == left
 
 
 ENCODED = {
@@ -51,6 +82,6 @@ ENCODED = {
 
 @pytest.mark.parametrize(("encoding", "body", "plain"), ENCODED.values(), ids=ENCODED.keys())
 async def test_body_when_encoded_then_what_it_says_or_nothing(encoding, body, plain):
-    recorded = RecordedReply(Reply(body, encoding=encoding), 100)
+    recorded = RecordedReply(Reply(body, encoding=encoding), 100, Memory())
     await recorded.read()
     assert recorded.body() == plain

@@ -68,6 +68,13 @@ def test_key_when_a_header_reaches_the_provider_then_it_counts():
     assert key(CHAT, (b"OpenAI-Beta", b"a")).digest != key(CHAT, (b"OpenAI-Beta", b"b")).digest != BASE.digest
 
 
+def test_key_when_a_header_is_repeated_then_every_value_counts_in_its_order():
+    first, other, third = (b"OpenAI-Beta", b"a"), (b"openai-beta", b"b"), (b"x-more", b"c")
+    assert key(CHAT, first, other).digest != key(CHAT, first).digest
+    assert key(CHAT, first, other).digest != key(CHAT, other, first).digest
+    assert key(CHAT, first, third, other).digest == key(CHAT, third, first, other).digest
+
+
 def test_key_when_parts_are_shifted_then_they_are_not_confused():
     assert key(project="a", version="bc").digest != key(project="ab", version="c").digest
 
@@ -122,4 +129,8 @@ def test_key_when_the_answer_may_not_be_kept_then_there_is_none(document, path):
     ],
 )
 def test_directives_when_given_then_reading_and_keeping_follow(value, said):
-    assert directives({} if value is None else {b"cache-control": value}) == said
+    assert directives(() if value is None else ((b"Cache-Control", value),)) == said
+
+
+def test_directives_when_they_stand_in_several_headers_then_all_hold():
+    assert directives(((b"cache-control", b"max-age=5"), (b"Cache-Control", b"no-store"))) == (False, False)

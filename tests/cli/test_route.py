@@ -11,6 +11,7 @@ EXPLAINED = {
     "candidates": [{"upstream": "default", "model": "gpt-5-nano", "layer": "L0", "maxCost": None}],
     "rejected": [{"upstream": "default", "model": "evil\u001b[2J", "layer": "L3", "why": "above_max_layer"}],
     "estimate": {"maxCost": 0.0012}, "quota": {"leftCost": None, "allows": True},
+    "answer": {"autoEscalate": False, "crossCheck": True},
     "policy": {
         "version": "3f2a", "scanned": True, "action": "redact", "unscanned": [{"place": "", "reason": "nested"}],
         "findings": [
@@ -43,7 +44,8 @@ def test_explain_sends_the_file_and_prints_decision_and_what_was_passed_over(api
     assert lines[0] == "gpt-5-nano at default: default_layer"
     assert "0.001200000 dollars" in lines[1]
     assert lines[2] == ("policy: redact; email (low: redact) in messages[0].content; a part cannot be scanned (nested)")
-    assert "above_max_layer" in lines[4]
+    assert lines[3] == "the answer: is reviewed by a second model"
+    assert "above_max_layer" in lines[5]
     assert "\x1b" not in "".join(lines)
     assert api.asked == [("POST", "/v1/route", {"model": "auto"}, "Bearer k")]
 

@@ -215,6 +215,7 @@ async def test_explanation_when_asked_for_then_nobody_is_called(
     assert status == 200
     assert (found["layer"], found["model"], found["reason"]) == ("L1", "gpt-4o", "explicit_layer")
     assert found["estimate"]["maxCost"] > 0
+    assert found["answer"] == {"autoEscalate": False, "crossCheck": False}
     assert len(provider.requests) + len(second.requests) == before
     status, found = await own(routed.address, "POST", "/v1/route", b'{"model":"auto","input":"hi"}')
     assert (status, found["layer"]) == (200, "L0")
