@@ -35,7 +35,7 @@ class Team:
         rules_in_order = [matcher.rule for watch in self.watches for matcher in watch.matchers]
         self._open = [(watch.openings.opening.find, watch.kept > 0) for watch in self.watches if not watch.leads]
         begun = [watch.openings.begun for watch in self.watches if not watch.leads]
-        leading = [watch.openings.lead.pattern for watch in self.watches if watch.leads]
+        leading = [watch.openings.led for watch in self.watches if watch.leads]
         self._gate = openings.gate(rules_in_order, [*begun, *leading]).hits
 
     def hits(self, data: bytes) -> dict[int, list[int]]:

@@ -53,6 +53,15 @@ def test_plan_when_warmed_up_then_it_says_the_same_as_before() -> None:
     assert streamed(PLAN, pieces_of(text, 5))[:2] == before
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Hello", "See the scheduler", "It is fine.", "the token", "return", "import asyncio\n", "for name in", "page 12"],
+)
+def test_words_when_only_secrets_are_hidden_then_they_leave_at_once(text: str) -> None:
+    scanner = StreamPlan(SHIPPED, lambda finding: "redact" if finding.category == "secret" else "flag").scanner()
+    assert scanner.feed(text) == text
+
+
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_streamed_examples_equal_the_redacted_whole(size: int) -> None:
     for text in samples(size):

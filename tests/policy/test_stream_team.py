@@ -32,6 +32,7 @@ ALL = team((KEY, False, 4), (NUMBER, False, 0), (NAMED, True, 0))
         ("call 55", "call "),
         ("call 55 or key", "call 55 or key"),
         ("my pas", "my pas"),
+        ("my pass = ", "my pass = "),
         ("é call 123-4", "é call "),
     ],
 )
@@ -39,7 +40,7 @@ def test_glance_when_nothing_is_found_then_it_tells_what_may_leave(text: str, le
     assert ALL.open_from(text.encode(), 0, 0) == len(leaves.encode())
 
 
-@pytest.mark.parametrize("text", ["call 123-4567 ", "my pass = ", "my pass = ab", "key-" + "a" * 20])
+@pytest.mark.parametrize("text", ["call 123-4567 ", "my pass = a", "my pass = ab", "key-" + "a" * 20])
 def test_glance_when_there_may_be_something_then_a_closer_look_is_needed(text: str) -> None:
     assert ALL.open_from(text.encode(), 0, 0) is None
 
