@@ -10,6 +10,7 @@ Source: RFC 9110 sections 8.8.3 (ETag), 13.1.2 (If-None-Match), 15.4.5 (304).
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
@@ -23,6 +24,8 @@ from proxy.api.kept import Asked, KeptAnswer, KeptAnswers
 IF_NONE_MATCH: Final = "If-None-Match"
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
+LIFE: Final = web.ResponseKey("life_s", float)
+"""Key of a response whose handler knows for how many seconds it is true."""
 Handler = Callable[[web.BaseRequest, Mapping[str, str], Caller], Awaitable[web.Response]]
 
 
@@ -38,7 +41,8 @@ async def kept_or_made(
     since = kept.now()
     response = await handler(request, {}, caller)
     if response.status == 200 and isinstance(response.body, bytes):
-        kept.keep(asked, since, KeptAnswer(tuple(response.headers.items()), response.body))
+        life_s = response.get(LIFE, math.inf)
+        kept.keep(asked, since, KeptAnswer(tuple(response.headers.items()), response.body, life_s))
     return response
 
 

@@ -6,14 +6,15 @@ over.
         `--no--> since = now() --> PostgreSQL --> keep(asked, since, answer)
 
 The cache key holds the question and the caller's visibility, so nobody gets a response made for another project. An
-entry is valid until it expires (`api.cache_s`) or this process commits a change that it may depend on. Changes are
-polled, not pushed: `revision` returns counters, one of which moves with every commit of this process. A response whose
-query began before a change is not stored after it, so reads that follow a change always see it. Changes made by other
-processes become visible when the entry expires.
+entry is valid until it expires (`api.cache_s`, or earlier where the handler knows better: a quota's window ends) or
+this process commits a change that it may depend on. Changes are polled, not pushed: `revision` returns counters, one of
+which moves with every commit of this process. A response whose query began before a change is not stored after it, so
+reads that follow a change always see it. Changes made by other processes become visible when the entry expires.
 
 Rule of the file: no network, no database, no aiohttp. It is built at start; the API itself only when first used.
 """
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -50,6 +51,8 @@ class KeptAnswer:
 
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    life_s: float = math.inf
+    """How long it can be true at most, from the beginning of its reading."""
 
 
 class KeptAnswers:
@@ -78,14 +81,13 @@ class KeptAnswers:
 
     def find(self, asked: Asked) -> KeptAnswer | None:
         """Return a response that is still valid, or `None`."""
-        now, (answer, since) = self.now(), self._kept.get(asked, (None, None))
-        is_good = since is not None and since.revision == now.revision and now.at - since.at < self._settings.cache_s
-        self._uses["hit" if is_good else "miss"] += 1
-        if is_good:
+        answer = self._good(asked)
+        self._uses["miss" if answer is None else "hit"] += 1
+        if answer is None:
+            self._remove(asked)
+        else:
             self._kept.move_to_end(asked)
-            return answer
-        self._remove(asked)
-        return None
+        return answer
 
     def keep(self, asked: Asked, since: Since, answer: KeptAnswer) -> None:
         """Keep a response, unless something changed since its query began or it exceeds the whole cache."""
@@ -113,6 +115,13 @@ class KeptAnswers:
         text = "Cached responses of the management API evicted to make room."
         yield Sample("counter", "sidegate_api_cache_evictions", text, {}, self._evictions)
         yield Sample("gauge", "sidegate_api_cache_bytes", "Size of the cached responses.", {}, self._bytes)
+
+    def _good(self, asked: Asked) -> KeptAnswer | None:
+        if (found := self._kept.get(asked)) is None:
+            return None
+        now, (answer, since) = self.now(), found
+        is_young = now.at - since.at < min(self._settings.cache_s, answer.life_s)
+        return answer if is_young and since.revision == now.revision else None
 
     def _remove(self, asked: Asked) -> None:
         if (found := self._kept.pop(asked, None)) is not None:

@@ -11,11 +11,13 @@ Failure mode: leaves of `errors`; 503 while PostgreSQL is unavailable. All chang
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
 
+from proxy.api.answering import LIFE
 from proxy.api.bodies import dollars, invalid, json_answer, members, read_body
 from proxy.api.caller import Caller
 from proxy.api.names import PRINTABLE
@@ -102,7 +104,10 @@ class Quotas:
     async def status(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Return one user's quota in a project. A user never seen has `exists: false` and the default limits."""
         user_id, project_id = self._whose(read_query(request, _CALLER, _REQUIRED), caller)
-        return json_answer(_document(await self._ledger.status(user_id, project_id)))
+        row = await self._ledger.status(user_id, project_id)
+        answer = json_answer(_document(row))
+        answer[LIFE] = (row.reset_at - datetime.now(UTC)).total_seconds()
+        return answer
 
     @describes(_SHAPE, body=_CALLER | _LIMITS, required=_REQUIRED)
     async def update(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:

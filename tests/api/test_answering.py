@@ -1,5 +1,6 @@
 """Kept answers and 304 as clients of the API see them, over a real database that changes behind its back."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -149,3 +150,16 @@ async def test_answer_when_client_names_its_tag_then_304_without_a_body(served: 
     changed = await served.ask(path)
     assert (await served.ask(path, **{"If-None-Match": '"x"'}))[1]["ETag"] == changed[1]["ETag"]
     assert _requests(changed) == 3
+
+
+async def test_status_of_a_quota_is_not_kept_beyond_the_end_of_its_window(served: Served) -> None:
+    await served.ask(
+        "/v1/quota/update", method="POST", body={"userId": "alice", "projectId": "shop", "maxTokensDaily": 5}
+    )
+    async with served.database.acquire() as connection:
+        await connection.execute(
+            "UPDATE user_quotas SET current_tokens_today = 3, reset_at = now() + interval '0.5 seconds'"
+        )
+    assert orjson.loads((await served.ask(STATUS))[2])["currentTokensToday"] == 3
+    await asyncio.sleep(0.6)
+    assert orjson.loads((await served.ask(STATUS))[2])["currentTokensToday"] == 0

@@ -1,5 +1,7 @@
 """What is kept of answers: for how long, how much, and what ends it. No clock but the test's own."""
 
+from dataclasses import replace
+
 import pytest
 
 from proxy.api.kept import Asked, KeptAnswer, KeptAnswers
@@ -28,6 +30,15 @@ def test_answer_when_its_life_is_over_then_it_is_gone():
     shown = world.shown()
     assert (shown["sidegate_api_cache_requests", "hit"], shown["sidegate_api_cache_requests", "miss"]) == (1, 1)
     assert shown["sidegate_api_cache_bytes",] == 0
+
+
+def test_answer_when_its_own_life_is_shorter_then_it_is_gone_when_that_is_over():
+    world = World(cache_s=5)
+    world.kept.keep(ASKED, world.kept.now(), replace(ANSWER, life_s=2.0))
+    world.time += 1.9
+    assert world.kept.find(ASKED) is not None
+    world.time += 0.1
+    assert world.kept.find(ASKED) is None
 
 
 @pytest.mark.parametrize(
