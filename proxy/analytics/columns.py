@@ -1,5 +1,6 @@
 """What the statements of analytics share: lists of sums, the walk over projects, and rows as `Sums`."""
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Final
@@ -33,38 +34,40 @@ _CALL: Final = (
 _BY_PART: Final = ("layer_requests", "model_requests", "pair_requests")
 
 
-def _summed(names: Iterable[str]) -> str:
-    return ", ".join(f"sum({name})::bigint AS {name}" for name in names)
+def _summed(names: Iterable[str], sign: str = "") -> str:
+    return ", ".join(f"sum({sign}{name})::bigint AS {name}" for name in names)
 
 
-# $1 a project; without one those that have sums: walks the index from name to name.
-_PROJECTS: Final = """
-WITH RECURSIVE known AS (
-    (SELECT project_id FROM analytics_sums WHERE $1::text IS NULL AND kind = 'p' ORDER BY project_id LIMIT 1)
+_PROJECTS: Final = """WITH RECURSIVE known AS (
+    (SELECT project_id FROM {rows} AND $1::text IS NULL ORDER BY project_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT u.project_id FROM analytics_sums u WHERE u.kind = 'p' AND u.project_id > k.project_id
-        ORDER BY u.project_id LIMIT 1)
+    SELECT (SELECT u.project_id FROM {rows} AND u.project_id > k.project_id ORDER BY u.project_id LIMIT 1)
     FROM known k WHERE k.project_id IS NOT NULL
 ), project AS MATERIALIZED (
     SELECT project_id FROM known WHERE project_id IS NOT NULL UNION ALL SELECT $1 WHERE $1 IS NOT NULL
-)
-"""
+)"""
+_OF_USER: Final = "analytics_usage u WHERE u.kind = 'u' AND u.user_id = $0"
+_PROJECTS_OF: Final = re.compile(r"\{projects of (\$\d+)\}")
 _LISTS: Final = {
-    "{projects}": _PROJECTS.strip(),
+    "{projects}": _PROJECTS.replace("{rows}", "analytics_sums u WHERE u.kind = 'p'"),
     "{requests}": _summed(_REQUEST),
     "{calls}": _summed((*_BY_PART, *_CALL)),
+    "{signed requests}": _summed(_REQUEST, "sign * "),
+    "{signed calls}": _summed((*_BY_PART, *_CALL), "sign * "),
 }
 
 
 def filled(statement: str) -> str:
     """Return a statement with its lists put in.
 
-    `{projects}`: a WITH clause whose `project` are $1, or without it those that have sums. `{requests}`: sums of
-    requests; `calls` is one of them. `{calls}`: sums of calls.
+    `{projects}`: a WITH clause whose `project` are $1, or without it those that have sums; walks an index from name to
+    name. `{projects of $4}`: only those in which a user has sums.
+    `{requests}`: sums of requests; `calls` is one of them. `{calls}`: sums of calls.
+    `{signed requests}`, `{signed calls}`: the same, of rows that count as often as their `sign` says.
     """
     for name, columns in _LISTS.items():
         statement = statement.replace(name, columns)
-    return statement
+    return _PROJECTS_OF.sub(lambda found: _PROJECTS.replace("{rows}", _OF_USER.replace("$0", found[1])), statement)
 
 
 def of_requests(row: Any) -> Sums:

@@ -4,7 +4,6 @@ Whole weeks are read from the sums of weeks, the days before and after them one 
 """
 
 from collections.abc import Iterable
-from datetime import date, timedelta
 from typing import Any, Final
 
 from proxy.analytics.figures import Latency, Measure, Percentiles, Question, TimeRange, percentiles
@@ -40,13 +39,14 @@ ORDER BY sum(sum(number)) OVER (PARTITION BY layer, model) DESC, layer, model
 LIMIT 100000
 """
 
-# Histograms have no users: one user's requests are few enough to be counted.
+# Histograms have no users. $5 user, $6 how many of the latest requests are measured.
 _LATENCY_OF_USER: Final = """
 SELECT '' AS layer, NULL AS model, measure, sidegate_bucket(us) AS bucket, count(*) AS number
 FROM (
     SELECT total_duration_ms, first_byte_ms FROM request_traces
     WHERE created_at >= $2 AND created_at < $3 AND user_id = $5 AND ($1::text IS NULL OR project_id = $1)
         AND ($4::text IS NULL OR request_type = $4)
+    ORDER BY created_at DESC LIMIT $6
 ) AS t CROSS JOIN LATERAL (VALUES ('duration', sidegate_microseconds(total_duration_ms)),
     ('first_byte', sidegate_microseconds(first_byte_ms))) AS m(measure, us)
 WHERE us IS NOT NULL
@@ -54,24 +54,20 @@ GROUP BY measure, sidegate_bucket(us)
 """
 
 
+USER_REQUESTS: Final = 10_000
+"""So many of the latest requests of one user are measured: percentiles of more are hardly different, but slow."""
+
+
 async def read_latency(connection: Connection, question: Question) -> Latency:
     """Return percentiles; by layer and model only where no user is named."""
     days = await whole_days(connection, question)
     project, kind = question.project_id, question.request_type
     if question.user_id is None:
-        weeks = _whole_weeks(days.first, days.past)
-        rows = await connection.fetch(_LATENCY, project, days.first, days.past, kind, *weeks)
+        rows = await connection.fetch(_LATENCY, project, days.first, days.past, kind, *days.weeks)
     else:
         start, end = days.time_range.start, days.time_range.end
-        rows = await connection.fetch(_LATENCY_OF_USER, project, start, end, kind, question.user_id)
+        rows = await connection.fetch(_LATENCY_OF_USER, project, start, end, kind, question.user_id, USER_REQUESTS)
     return _latency(days.time_range, (tuple(row.values()) for row in rows))
-
-
-def _whole_weeks(first: date, past: date) -> tuple[date, date]:
-    """Return the first day of the whole weeks within some days, and the day after them; none: both are `past`."""
-    begin = first + timedelta(days=-first.weekday() % 7)
-    end = past - timedelta(days=past.weekday())
-    return (begin, end) if begin < end else (past, past)
 
 
 def _latency(time_range: TimeRange, rows: Iterable[tuple[Any, ...]]) -> Latency:

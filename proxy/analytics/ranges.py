@@ -1,13 +1,15 @@
 """From when to when a question is about: what it leaves open is filled in, by the days of the project's zone."""
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from proxy.analytics.figures import PERIODS, Edge, Question, TimeRange
 from proxy.db.pool import Connection
 
 _DAY: Final = timedelta(days=1)
+_QUARTER: Final = timedelta(minutes=15)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # $1 project, $2 and $3 the start as a day or a moment, $4 and $5 the end, $6 period, $7 number of periods.
 _RANGE: Final = """
@@ -40,6 +42,22 @@ class Days:
     past: date
     time_range: TimeRange
 
+    @property
+    def weeks(self) -> tuple[date, date]:
+        """The first day of the whole weeks in them, and the day after those; none: both are `past`."""
+        begin = self.first + timedelta(days=-self.first.weekday() % 7)
+        end = self.past - timedelta(days=self.past.weekday())
+        return (begin, end) if begin < end else (self.past, self.past)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a rounded edge left out (`sign` 1) or took in too much (-1)."""
+
+    sign: int
+    since: datetime
+    until: datetime
+
 
 async def resolve(connection: Connection, question: Question) -> tuple[Question, TimeRange]:
     """Fill in what the question leaves open. Without a project the range shown is that of UTC."""
@@ -67,3 +85,26 @@ async def whole_days(connection: Connection, question: Question) -> Days:
 def split(edge: Edge | None) -> tuple[date | None, datetime | None]:
     """Return an edge as two parameters: a day or a moment."""
     return (None, edge) if isinstance(edge, datetime) else (edge, None)
+
+
+def to_quarters(since: Edge, until: Edge, now: datetime) -> tuple[Edge, Edge, list[Piece]]:
+    """Move moments to the nearest quarter of an hour; return also the pieces that make good for it, up to two.
+
+    `now`: what is not there yet is no distance, so a range that ends now takes in the present quarter.
+    """
+    first, last = _nearest(since, now), _nearest(until, now)
+    pieces = [_piece(since, first), _piece(last, until)]
+    return first, last, [piece for piece in pieces if piece is not None]
+
+
+def _nearest(edge: Edge, now: datetime) -> Edge:
+    if not isinstance(edge, datetime):
+        return edge
+    before = edge - (edge - _EPOCH) % _QUARTER
+    return before + _QUARTER if min(before + _QUARTER, now) - edge < edge - before else before
+
+
+def _piece(since: Edge, until: Edge) -> Piece | None:
+    if not isinstance(since, datetime) or not isinstance(until, datetime) or since == until:
+        return None
+    return Piece(1, since, until) if since < until else Piece(-1, until, since)

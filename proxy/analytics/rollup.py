@@ -1,9 +1,9 @@
 """Sums made anew from traces: all SQL that compares and replaces rows of the sums.
 
-The sums are kept by triggers (migrations/003 and 008), so they agree with the traces by construction. They are made
-anew after somebody changed or deleted traces by hand, or moved a project to another time zone: a day is that of the
-zone at the time of the sum. Day by day, each in a transaction that keeps writers waiting, so that no trace is missed or
-counted twice. Sums of sums are made anew from the finer ones.
+The sums are kept by triggers (migrations/003, 008 and 012), so they agree with the traces by construction. They are
+made anew after somebody changed or deleted traces by hand, or moved a project to another time zone: a day is that of
+the zone at the time of the sum. Day by day, each in a transaction that keeps writers waiting, so that no trace is
+missed or counted twice. Sums of sums are made anew from the finer ones.
 
 Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; what is not committed has
 changed nothing, and may be tried again.
@@ -20,7 +20,9 @@ from proxy.db.pool import Database
 # The rows of sums of sums that are not what the finer ones add up to, or stand on one side only.
 _COARSE: Final = """coarse AS (
     WITH kept AS (
-        SELECT * FROM analytics_sums WHERE day = $1 AND requests + calls <> 0
+        SELECT * FROM analytics_sums
+        WHERE requests + calls <> 0
+            AND (kind <> 'S' AND day = $1 OR kind = 'S' AND day = date_trunc('week', $1::date)::date)
     ), added AS (
         SELECT * FROM sidegate_usage_sums($1, $1::date + 1)
     ), kept_times AS (
@@ -114,7 +116,9 @@ SELECT * FROM sidegate_findings($2, ($1::date - 1)::timestamp AT TIME ZONE 'UTC'
     AT TIME ZONE 'UTC') WHERE day = $1
 """
 # Triggers have followed what was done to the fine rows; these mend what was wrong before.
-_FORGET_SUMS = "DELETE FROM analytics_sums WHERE day = $1"
+_FORGET_SUMS = """
+DELETE FROM analytics_sums WHERE kind <> 'S' AND day = $1 OR kind = 'S' AND day = date_trunc('week', $1::date)::date
+"""
 _ADD_UP = "INSERT INTO analytics_sums SELECT * FROM sidegate_usage_sums($1, $1::date + 1)"
 _FORGET_LATENCY_SUMS = """
 DELETE FROM analytics_latency_sums

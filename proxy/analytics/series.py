@@ -18,7 +18,7 @@ Split = Literal["model", "layer"]
 
 # $1 project, $2 the first day, $3 the day after the last, $4 user, $5 request type, $6 period, $7 what splits.
 _SERIES: Final = filled("""
-{projects}
+{projects of $4}
 SELECT date_trunc($6, day)::date AS period, CASE WHEN $7 = 'layer' THEN layer ELSE model END AS name,
     sum(calls)::bigint AS calls, {calls}
 FROM (
@@ -28,10 +28,9 @@ FROM (
     SELECT * FROM analytics_usage
     WHERE kind = 'd' AND project_id = $1 AND day >= $2 AND day < $3 AND user_id = '' AND $1 IS NOT NULL AND $4 IS NULL
     UNION ALL
-    SELECT u.* FROM project p CROSS JOIN LATERAL generate_series(0, $3::date - $2::date - 1) AS n
-    CROSS JOIN LATERAL (
+    SELECT u.* FROM project p CROSS JOIN LATERAL (
         SELECT * FROM analytics_usage
-        WHERE kind = 'u' AND project_id = p.project_id AND day = $2::date + n AND user_id = $4
+        WHERE kind = 'u' AND user_id = $4 AND project_id = p.project_id AND day >= $2 AND day < $3
         OFFSET 0
     ) AS u
     WHERE $4 IS NOT NULL

@@ -1,6 +1,7 @@
 """Every figure of every question, against the plain arithmetic of `history`."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -8,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from proxy.analytics import latency
 from proxy.analytics.figures import Question, Sums
 from proxy.analytics.queries import Analytics
 from proxy.config import schema
@@ -187,6 +189,44 @@ async def test_expensive_requests_come_in_order(analytics: Analytics) -> None:
     )
     assert [row.cost * 10**9 for row in found] == [sum(call.nanos for call in r.calls) for r in dear[:20]]
     assert {row.trace_id for row in found} == {r.id for r in dear[:20]}
+
+
+@pytest.mark.parametrize("filters", [{"user_id": "alice"}, {"request_type": "chat"}, {"model": "auto"}])
+async def test_expensive_requests_by_each_filter_are_those_of_it(filters: dict[str, str], analytics: Analytics) -> None:
+    since, until = RANGES["moments"]
+    _, found = await analytics.expensive(Question(since=since, until=until, **filters), 10)
+    dear = sorted(
+        (
+            sum(call.nanos for call in r.calls)
+            for r in _chosen(HISTORY, since, until)
+            if filters.get("user_id") in (None, r.user) and filters.get("request_type") in (None, r.type)
+        ),
+        reverse=True,
+    )
+    assert [row.cost * 10**9 for row in found] == dear[:10]
+    assert (await analytics.expensive(Question(since=since, until=until, model="opus"), 10))[1] == []
+
+
+async def test_percentiles_of_one_user_are_those_of_the_latest_requests(
+    analytics: Analytics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "USER_REQUESTS", 3)
+    found = await analytics.latency(Question(user_id="alice", since=RANGES["all"][0], until=RANGES["all"][1]))
+    latest = sorted((r for r in HISTORY if r.user == "alice"), key=lambda r: r.at)[-3:]
+    times = sorted(r.us / 1000 for r in latest if r.us is not None)
+    assert found.total["duration"].number == len(times)
+    assert found.total["duration"].p99 == pytest.approx(times[-1], rel=0.045)
+
+
+async def test_users_of_every_range_are_summed_from_days_and_weeks(analytics: Analytics) -> None:
+    for first, days in itertools.product(range(7), (1, 6, 7, 13, 20, 21)):
+        since = FIRST + timedelta(days=9 + first)
+        until = since + timedelta(days=days - 1)
+        _, users = await analytics.users(Question(since=since, until=until), 10)
+        expected = sums(_chosen(HISTORY, since, until), lambda r: r.user or "")
+        assert {share.name: share.sums.requests for share in users} == {
+            name: part.requests for name, part in expected.items()
+        }
 
 
 async def test_percentiles_are_off_by_at_most_four_and_a_half_percent(analytics: Analytics) -> None:

@@ -1,6 +1,7 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
@@ -55,6 +56,7 @@ async def test_sums_kept_by_the_trigger_are_those_of_the_traces(database: Databa
         "DELETE FROM analytics_latency",
         "UPDATE analytics_sums SET requests = requests + 1 WHERE kind = 's'",
         "DELETE FROM analytics_sums WHERE kind = 'p'",
+        "UPDATE analytics_sums SET cost_nanos = 0 WHERE kind = 'S'",
         "UPDATE analytics_latency_sums SET number = number + 1 WHERE kind = 'w'",
         "DELETE FROM analytics_findings",
         "UPDATE request_traces SET policy = NULL",
@@ -92,7 +94,7 @@ async def _differences(database: Database) -> int:
 
 async def test_coarse_sums_follow_every_change_of_the_fine_ones(database: Database) -> None:
     async with database.acquire() as connection:
-        assert await connection.fetchval("SELECT count(DISTINCT kind) FROM analytics_sums") == 3
+        assert await connection.fetchval("SELECT count(DISTINCT kind) FROM analytics_sums") == 4
         assert await connection.fetchval("SELECT count(DISTINCT kind) FROM analytics_latency_sums") == 3
     assert await _differences(database) == 0
     later = generate(60, DAY - timedelta(days=1), 3, seed=8)
@@ -110,6 +112,20 @@ async def test_coarse_sums_follow_every_change_of_the_fine_ones(database: Databa
         await Rollup(database, 0).rebuild(DAY + timedelta(days=day), None)
     assert await _differences(database) == 0
     assert (await _total(database)).requests == sum(request.at.date() == DAY for request in [*HISTORY, *later])
+
+
+async def test_every_duration_is_in_the_bucket_that_is_nearest_to_it(database: Database) -> None:
+    expected = {}
+    for bucket in range(-23, 264):  # up to a hundred days; the limit above is 1000 * 2^((bucket + 0.5) / 8)
+        last = int(1000 * 2 ** ((bucket + 0.5) / 8))
+        while last**16 > 1000**16 * Fraction(2) ** (2 * bucket + 1):
+            last -= 1
+        while (last + 1) ** 16 < 1000**16 * Fraction(2) ** (2 * bucket + 1):
+            last += 1
+        expected |= {last: bucket, last + 1: bucket + 1}
+    async with database.acquire() as connection:
+        rows = await connection.fetch("SELECT us, sidegate_bucket(us) FROM unnest($1::bigint[]) AS us", [*expected])
+    assert dict(tuple(row.values()) for row in rows) == expected
 
 
 async def test_findings_of_the_policy_are_counted_by_rule_and_action(database: Database) -> None:
