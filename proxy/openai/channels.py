@@ -39,10 +39,9 @@ PLAIN: Final[Key] = ("data",)
 
 _LABELS: Final = frozenset(
     "id index object type role model created created_at completed_at expires_at finish_reason native_finish_reason "
-    "stop_reason status system_fingerprint service_tier call_id item_id response_id previous_response_id event_id "
-    "previous_item_id tool_call_id container_id file_id vector_store_id usage obfuscation format detail logprobs "
-    "top_logprobs prompt_logprobs completion_probabilities token_ids tokens encrypted_content signature client_secret "
-    "voice".split()
+    "stop_reason system_fingerprint service_tier call_id item_id response_id previous_response_id event_id "
+    "previous_item_id tool_call_id container_id file_id vector_store_id usage obfuscation logprobs "
+    "top_logprobs prompt_logprobs completion_probabilities token_ids tokens encrypted_content signature client_secret".split()
 )
 """Members that hold no text of a model, whatever they hold."""
 _CHUNK: Final = _LABELS | {"choices"}
@@ -52,7 +51,9 @@ _ECHOES: Final = frozenset(
 )
 """Members by which a response object repeats its request."""
 _RESPONSE_OBJECTS: Final = frozenset({"response", "realtime.response"})
-_ATOMS: Final = frozenset({"name", "title", "url", "filename", "server_label", "provider", "language"})
+_ATOMS: Final = frozenset(
+    "name title url filename server_label provider language status detail format voice".split()
+)
 """Members that come whole even in events that hold pieces."""
 _DOCUMENTS: Final = frozenset({"arguments", "partial_json"})
 """Members whose text is a JSON document."""
@@ -183,7 +184,7 @@ def read_plain(dialect: Dialect, data: bytes) -> Texts:
 def read_document(dialect: Dialect, document: Any) -> Texts:
     """Return what an answer says that is one JSON document."""
     texts = Texts()
-    if dialect == "embeddings":
+    if dialect == "embeddings" and type(document) is dict and "data" in document:
         return texts
     if dialect == "none" and type(document) is dict and _hands_out_credentials(document.get("object")):
         return texts

@@ -39,7 +39,7 @@ def scanner_of(answer: Answer) -> OutputScanner | None:
         return None
     reason = _obstacle(answer)
     if reason is None:
-        return None if answer.dialect == "embeddings" and answer.is_json else scanner
+        return None if answer.dialect == "embeddings" and answer.is_json and answer.status < 400 else scanner
     scanner.missed("body", reason)
     answer.scanner = None
     if scanner.unscannable == "deny":

@@ -304,6 +304,8 @@ def test_event_when_it_holds_whole_texts_then_they_are_no_pieces(name):
     [
         ("chat", chunk(error={"message": "no"}), [("error", "message")]),
         ("embeddings", {"data": [{"embedding": "QUJD"}], "text": "x"}, []),
+        ("embeddings", {"error": {"message": "no"}}, [("error", "message")]),
+        ("generic", {"detail": "no such thing", "status": "s"}, [("detail",), ("status",)]),
         ("images", {"data": [{"url": "u", "revised_prompt": "p"}]}, [("data", 0, "revised_prompt")]),
         ("none", {"object": "realtime.client_secret", "value": "ek"}, []),
         ("none", {"object": "organization.admin_api_key", "value": "sk"}, []),
