@@ -1,7 +1,7 @@
-"""Every failure that a client may see, as one small tree.
+"""Every error that a client may see, as one small tree.
 
-A leaf says at the place that knows: whose fault it is (`source`), which HTTP status it becomes, the semantic `code`
-that an SDK reads, and whether trying again is safe (`retryable`). Messages are safe to show: they never quote a
+A leaf carries what the place that raises it knows: whose fault it is (`source`), the HTTP status, the semantic `code`
+that SDKs read, and whether trying again is safe (`retryable`). Messages are safe to show: they never quote a
 credential, a prompt or an answer. `openai.error_body` renders a leaf in OpenAI's shape; nothing else reaches a client.
 
 Source: OpenAI API reference, "Error codes"; RFC 9110 section 15.
@@ -48,7 +48,7 @@ class InvalidRequest(ProxyError):
 
 
 class Unauthenticated(ProxyError):
-    """No credential, or one that is not valid."""
+    """The credential is missing or not valid."""
 
     status = 401
     type = "invalid_request_error"
@@ -66,7 +66,7 @@ class PermissionDenied(ProxyError):
 
 
 class PolicyViolation(ProxyError):
-    """Policy forbids what a prompt or an answer says. `param` names the place, never the text; `rules` the rules."""
+    """The policy blocks a prompt or an answer. `param` names the place, never the text; `rules` holds their ids."""
 
     status = 400
     type = "invalid_request_error"
@@ -87,7 +87,7 @@ class PolicyViolation(ProxyError):
 
 
 class TooManyAttempts(ProxyError):
-    """Too many wrong credentials came from this address; they are not looked at for a while."""
+    """Too many wrong credentials came from this address; further ones are refused unseen for a while."""
 
     status = 429
     type = "rate_limit_exceeded"
@@ -97,7 +97,7 @@ class TooManyAttempts(ProxyError):
 
 
 class QuotaExceeded(ProxyError):
-    """The caller has used up what it may. `details` and `reset_at` (ISO 8601) are shown inside the error."""
+    """The caller's quota is used up. `details` and `reset_at` (ISO 8601) are shown inside the error."""
 
     status = 429
     type = "insufficient_quota"
@@ -126,7 +126,7 @@ class RateLimited(QuotaExceeded):
 
 
 class QuotaUnavailable(ProxyError):
-    """PostgreSQL is away, nothing is held for this caller, and its project's policy does not serve it then."""
+    """PostgreSQL is unavailable, no lease is held for this caller, and its project does not serve it then."""
 
     status = 503
     type = "service_unavailable_error"
@@ -135,7 +135,7 @@ class QuotaUnavailable(ProxyError):
 
 
 class ClientDisconnected(ProxyError):
-    """The client went away. Never rendered: there is nobody to read it; 499 stands in the trace."""
+    """The client disconnected. Never rendered, as nobody would read it; the trace says 499."""
 
     status = 499
     default_code = "client_disconnected"
@@ -143,20 +143,20 @@ class ClientDisconnected(ProxyError):
 
 
 class InternalError(ProxyError):
-    """A fault of our own. The message names nothing of the inside."""
+    """A bug of ours. The message reveals nothing internal."""
 
     status = 500
     default_code = "internal_error"
 
 
 class PolicyUnavailable(InternalError):
-    """Scanning failed or is not ready, and what is not scanned does not pass. Names no rule."""
+    """Scanning failed or is not ready, and nothing passes unscanned. Names no rule."""
 
     default_code = "policy_unavailable"
 
 
 class UpstreamFailed(ProxyError):
-    """The provider's side broke: refused, unreachable, malformed, or cut in the middle of an answer.
+    """The provider failed: refused, unreachable, malformed, or cut off in the middle of an answer.
 
     `sent` tells whether the request may have reached the provider: only an unsent one is safe to try again.
     """
@@ -171,14 +171,14 @@ class UpstreamFailed(ProxyError):
 
 
 class UpstreamTimeout(UpstreamFailed):
-    """The provider did not act within one of our timeouts; `code` says which."""
+    """The provider exceeded one of our timeouts; `code` says which."""
 
     status = 504
     default_code = "upstream_timeout"
 
 
 class NoUpstreamAvailable(ProxyError):
-    """Nothing can take the request just now."""
+    """No provider can take the request at the moment."""
 
     status = 503
     type = "service_unavailable_error"
@@ -197,7 +197,7 @@ class Overloaded(ProxyError):
 
 
 class ShuttingDown(ProxyError):
-    """The process is draining: the request was not begun."""
+    """The process is draining; the request was not started."""
 
     status = 503
     type = "service_unavailable_error"
@@ -206,7 +206,7 @@ class ShuttingDown(ProxyError):
 
 
 class DatabaseUnavailable(ProxyError):
-    """PostgreSQL cannot be reached or cannot work just now: try the same thing again later."""
+    """PostgreSQL is unreachable or busy: try the same again later."""
 
     status = 503
     type = "service_unavailable_error"
@@ -215,7 +215,7 @@ class DatabaseUnavailable(ProxyError):
 
 
 class JournalUnavailable(ProxyError):
-    """A request cannot be recorded: no space, or the disk fails. It was not begun."""
+    """The request cannot be recorded (no space, or a failing disk) and was not started."""
 
     status = 503
     type = "service_unavailable_error"

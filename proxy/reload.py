@@ -86,7 +86,7 @@ class Reload:
         except (LayersError, PriceTableError, RuleError, OSError) as error:
             _refuse(str(error).splitlines())
         except Exception:
-            _log.exception("the configuration cannot be taken over; the one in force stays")
+            _log.exception("the configuration cannot be applied; the current one stays in force")
         self._watch.note_read(files, before)
         self._results[result] += 1
         self._is_good = result != "failure"
@@ -138,9 +138,9 @@ class Reload:
         await asyncio.to_thread(compiled.policies.prepare)
         await app.switch(config, compiled, admin_key)
         self._in_force(config)
-        _log.info("the configuration was taken over", extra={"keys": changed})
+        _log.info("the configuration was reloaded", extra={"keys": changed})
         return "success"
 
 
 def _refuse(problems: list[str]) -> None:
-    _log.error("the configuration is refused; the one in force stays", extra={"problems": problems})
+    _log.error("the configuration is invalid; the current one stays in force", extra={"problems": problems})

@@ -137,14 +137,14 @@ class Settling:
                 record.final(self._x, self._head, tracing=self._with.config.tracing.enabled)
             )
         except Exception:
-            _log.exception("record not made", extra={"trace": self._x.trace_id})
+            _log.exception("a trace record could not be built", extra={"trace": self._x.trace_id})
             final = self._stopgap()
         self._with.journal.append_final(self._key, final)
         self._with.recorded()
         try:
             self._show()
         except Exception:
-            _log.exception("request not shown", extra={"trace": self._x.trace_id})
+            _log.exception("the metrics of a request could not be recorded", extra={"trace": self._x.trace_id})
 
     def _settle(self) -> None:
         x, now = self._x, self._x.marks["relay"]

@@ -547,7 +547,7 @@ async def test_record_when_charging_is_broken_then_answer_and_record_come_all_th
     assert (final["outcome"], final["user_id"], final["model"]) == ("internal_error", "anonymous", "gpt-4o")
     assert (final["usage_source"], final["llm_calls"][0]["model"]) == ("estimated", "gpt-4o")
     assert final["input_tokens"] > 0
-    assert "record not made" in caplog.messages
+    assert "a trace record could not be built" in caplog.messages
 
 
 async def test_record_when_it_cannot_be_made_then_what_was_charged_stays_exact(caplog):
@@ -559,7 +559,7 @@ async def test_record_when_it_cannot_be_made_then_what_was_charged_stays_exact(c
     assert scene.client.body == ANSWER
     assert (final["outcome"], final["input_tokens"], final["total_cost"]) == ("internal_error", 7, "0.000000010")
     assert (final["usage_source"], final["id"]) == ("provider", scene.x.trace_id)
-    assert "record not made" in caplog.messages
+    assert "a trace record could not be built" in caplog.messages
 
 
 async def test_record_when_it_cannot_be_made_before_anything_was_sent_then_nothing_is_owed(caplog):
@@ -572,14 +572,14 @@ async def test_record_when_it_cannot_be_made_before_anything_was_sent_then_nothi
     final = await scene.run(source=Strange())
     assert scene.client.status == 400
     assert (final["outcome"], final["total_cost"], final["usage_source"]) == ("internal_error", "0.000000000", "none")
-    assert "record not made" in caplog.messages
+    assert "a trace record could not be built" in caplog.messages
 
 
 async def test_metrics_when_broken_then_answer_and_record_are_not_touched(caplog):
     scene = Scene(reply(ANSWER), metrics=BrokenMetrics(10))
     final = await scene.run()
     assert (scene.client.body, final["outcome"]) == (ANSWER, "ok")
-    assert caplog.messages == ["request not shown"]
+    assert caplog.messages == ["the metrics of a request could not be recorded"]
 
 
 async def test_metrics_when_a_request_ends_then_it_is_counted_once():

@@ -1,10 +1,10 @@
-"""Phase 1 in mode `keys`: whoever holds a valid key is the key's user, in the key's project, within its scopes.
+"""Phase 1 in mode `keys`: the holder of a valid key is the key's user, in the key's project, within its scopes.
 
-The key stands in `Authorization: Bearer sg-..`, where every SDK of OpenAI puts it. Headers that name a user or a
-project are not looked at: the key knows. It never goes upstream, and nothing of it but its id is kept.
+The key comes in `Authorization: Bearer sg-..`, where every OpenAI SDK puts it. Headers that name a user or a project
+are ignored: the key decides. It is never sent upstream, and only its id is kept.
 
-Failure mode: leaves of `errors`. 401 no valid key; 403 a valid one whose role or scopes do not allow this; 503 a key
-that cannot be looked up just now.
+Failure mode: leaves of `errors`. 401 without a valid key; 403 if its role or scopes do not allow the request; 503 if
+the key cannot be looked up at the moment.
 Source: RFC 6750 section 2.1; OpenAI API reference, "Authentication" and "Error codes".
 """
 
@@ -23,7 +23,7 @@ _MISSING: Final = "You did not provide an API key: send `Authorization: Bearer s
 
 
 class Admission:
-    """Turns the head of a request into its caller."""
+    """Authenticates requests of the data plane."""
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
@@ -32,7 +32,7 @@ class Admission:
         """Return the caller.
 
         Raises:
-            Unauthenticated, TooManyAttempts, PermissionDenied, DatabaseUnavailable: see above.
+            Unauthenticated, TooManyAttempts, PermissionDenied, DatabaseUnavailable: see the head of the module.
         """
         text = bearer(inbound.fields)
         key = self._keyring.known(text) or await self._keyring.find(text, inbound.peer)
@@ -52,20 +52,20 @@ def bearer(fields: Mapping[bytes, bytes]) -> str:
 
 
 def check(key: StoredKey, surface: str) -> None:
-    """Raise PermissionDenied if a key's scopes leave out a surface: `data` (models) or `api` (our own)."""
+    """Raise PermissionDenied if a key's scopes do not include a surface: `data` (models) or `api` (management)."""
     surfaces = scope(key.scopes.get("surfaces"))
     if surfaces is not None and surface not in surfaces:
-        raise PermissionDenied("This API key may not be used here: its scopes leave this surface out.")
+        raise PermissionDenied("This API key may not be used here: its scopes do not include this surface.")
 
 
 def check_operation(allowed: frozenset[str] | None, operation: Operation) -> None:
-    """Raise PermissionDenied if a key is limited to operations, by name or kind, that `operation` is not one of."""
+    """Raise PermissionDenied if `operation` is not among those, by name or kind, that a key is limited to."""
     if allowed is not None and not allowed & {operation.name, operation.request_type, KINDS.get(operation.name)}:
         raise PermissionDenied(f"This API key may not be used for {operation.name}.", code="operation_not_allowed")
 
 
 def check_model(principal: Principal, model: str | None, *, billable: bool) -> None:
-    """Raise PermissionDenied if the caller's key is limited to models that `model` is not one of."""
+    """Raise PermissionDenied if `model` is not among those that the caller's key is limited to."""
     allowed = principal.models
     if allowed is None or model in allowed or (model is None and not billable):
         return

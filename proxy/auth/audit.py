@@ -1,11 +1,11 @@
 """Who changed what: all SQL of `audit_log`.
 
-The row is written before the change is made, so that no change is without one; a change whose row cannot be written is
-not made. Afterwards the row says how it ended. One that stays `begun` tells that nobody knows: the process died, or
-PostgreSQL went away, in between.
+A row is written before its change is made, so that there is no change without one; if it cannot be written, the change
+is not made. Afterwards the row is updated with the outcome. A row that stays `begun` means that the outcome is unknown:
+the process died or PostgreSQL became unavailable in between.
 
 Rule of the file: details are names and figures; never a key, a prompt or an answer.
-Failure mode: `DatabaseUnavailable` before the change; after it the row is left as it is, and the log says so.
+Failure mode: `DatabaseUnavailable` before the change; after it, the row stays as it is and a warning is logged.
 """
 
 import logging
@@ -44,7 +44,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row."""
+    """One row of the log."""
 
     id: int
     at: datetime
@@ -60,13 +60,13 @@ class Entry:
 
 @dataclass(slots=True)
 class Change:
-    """A change that is being made; `target` may become known only with it."""
+    """A change in progress; its `target` may become known only while it is made."""
 
     target: str | None
 
 
 class AuditLog:
-    """All changes."""
+    """The audit log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -80,7 +80,7 @@ class AuditLog:
         target: str | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Change]:
-        """Make a change inside; raises DatabaseUnavailable before it if it cannot be written down."""
+        """Record the change made in the block. Raises DatabaseUnavailable before the block if that is impossible."""
         async with self._database.acquire() as connection:
             facts = (actor.name, actor.key_id, actor.peer, action, project_id, target, details or {})
             row = await connection.fetchval(_BEGIN, *facts)
@@ -96,7 +96,7 @@ class AuditLog:
             await self._end(row, outcome, change.target)
 
     async def list(self, project_id: str | None, limit: int, cursor: int | None) -> Sequence[Entry]:
-        """Return changes from new to old, of one project or of all. Raises DatabaseUnavailable."""
+        """Return entries, newest first, of one project or of all. Raises DatabaseUnavailable."""
         async with self._database.acquire() as connection:
             return [Entry(*row.values()) for row in await connection.fetch(_LIST, project_id, cursor, limit)]
 
@@ -105,4 +105,4 @@ class AuditLog:
             async with self._database.acquire() as connection:
                 await connection.execute(_END, row, outcome, target)
         except DatabaseUnavailable:
-            _log.warning("how a change ended is not written down", extra={"row": row, "outcome": outcome})
+            _log.warning("the outcome of a change could not be recorded", extra={"row": row, "outcome": outcome})

@@ -1,10 +1,10 @@
-"""Phase 1: who calls. Mode `trusted`: whoever reaches the data port is believed, as a sidecar on loopback may.
+"""Phase 1 in mode `trusted`: the request says who calls, as it may for a sidecar on loopback.
 
 Precedence of the user: `X-Sidegate-User`, then the body's `safety_identifier` or `user`, then the configured default.
-Of the project: `X-Sidegate-Project`, then `OpenAI-Project`, then the default. Names are cut to 256 characters and
-must be printable: they end in SQL, JSON and logs. A name that is not usable is refused, not repaired, when it came in
-a header of ours; a hint from elsewhere is ignored. `X-Sidegate-Request-Type` says what a request is for,
-`X-Sidegate-Priority` how much it matters, where the project lets requests say so.
+Of the project: `X-Sidegate-Project`, then `OpenAI-Project`, then the default. Names have at most
+256 printable characters, as they end up in SQL, JSON and logs. An unusable name in one of our own headers is refused;
+one from elsewhere is ignored. `X-Sidegate-Request-Type` says what a request is for, `X-Sidegate-Priority` how much it
+matters, where the project lets requests say so.
 
 Source: OpenAI API reference, "Authentication" (OpenAI-Project) and "Safety identifiers".
 """
@@ -24,7 +24,7 @@ _PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 
 
 def identify(fields: Mapping[bytes, bytes], settings: Identity) -> Principal:
-    """Return the caller that the headers name, with defaults for what they leave open.
+    """Return the caller that the headers name, with configured defaults for the rest.
 
     Raises:
         InvalidRequest: `X-Sidegate-User` or `X-Sidegate-Project` is empty, too long or not printable.
@@ -39,22 +39,22 @@ def identify(fields: Mapping[bytes, bytes], settings: Identity) -> Principal:
 
 
 def with_body_hint(principal: Principal, hint: str | None) -> Principal:
-    """Let the body name the user where no header did."""
+    """Return the principal with the user that the body names, unless a header named one."""
     if principal.source != "default" or hint is None or (name := _usable(hint)) is None:
         return principal
     return replace(principal, user_id=name, source="body")
 
 
 def conversation_hint(fields: Mapping[bytes, bytes]) -> str | None:
-    """Return the conversation that `X-Sidegate-Conversation` names, if it is usable."""
+    """Return the conversation that `X-Sidegate-Conversation` names, if that is a usable name."""
     return _hint(fields, b"x-sidegate-conversation")
 
 
 def request_type_hint(fields: Mapping[bytes, bytes], known: Collection[str]) -> str | None:
-    """Return what `X-Sidegate-Request-Type` says that a request is for.
+    """Return the request type that `X-Sidegate-Request-Type` names, `None` without the header.
 
     Raises:
-        InvalidRequest: it is none of `known`: sums are kept for each, so there may be only so many.
+        InvalidRequest: it is not in `known`. Analytics keep sums for each type, so the set is closed.
     """
     value = fields.get(b"x-sidegate-request-type")
     if value is None:
@@ -70,10 +70,10 @@ def request_type_hint(fields: Mapping[bytes, bytes], known: Collection[str]) -> 
 
 
 def is_critical(fields: Mapping[bytes, bytes], settings: AdmissionSettings) -> bool:
-    """Tell whether a request is to begin while others are refused.
+    """Tell whether a request is critical, so that it is admitted while others are shed.
 
     Raises:
-        InvalidRequest: `X-Sidegate-Priority` counts, and is no priority.
+        InvalidRequest: the project honours `X-Sidegate-Priority`, and its value is not a priority.
     """
     value = fields.get(b"x-sidegate-priority") if settings.priority_header else None
     if value is None:
@@ -110,5 +110,5 @@ def _usable(name: str) -> str | None:
     name = name.strip()
     if not 0 < len(name) <= _MAX_NAME or not name.isprintable() or "\ufffd" in name:
         return None
-    # Callers are kept by their names, in quotas and leases too: what somebody puts here may be a key.
+    # Names are stored in quotas, leases and traces, and somebody may have put a key here.
     return cover_shapes(name.encode("utf-8", "replace")).decode()

@@ -1,15 +1,15 @@
-"""The keys that are in use here: who holds one is known from memory, and followed in PostgreSQL.
+"""The API keys in use by this process: cached in memory, refreshed from PostgreSQL.
 
-    key --> in memory, and its secret fits --> its user, project, role and scopes; never waits
-        --> else PostgreSQL is asked once, unless its address has guessed too often
+    key --> cached, and its secret matches --> its user, project, role and scopes; never waits
+        --> else PostgreSQL is asked once, unless the address has sent too many wrong keys
 
-Every `refresh_s` all keys in memory are read anew, so that a revoked key, or a changed role, counts within that time.
-A secret is compared by digest in constant time, and against a digest of nothing where the id is unknown, so neither
-answer nor time tells an id that exists from one that does not. What is counted against an address is wrong keys; a key
-in memory works from everywhere at any time.
+All cached keys are refreshed every `refresh_s`, so a revoked key or a changed role takes effect within that time.
+Secrets are compared by digest in constant time, against the digest of nothing if the id is unknown, so neither response
+nor timing reveals whether an id exists. Only wrong keys count against an address; a cached key works from anywhere at
+any time.
 
-Failure mode: PostgreSQL away: a key in memory stays valid for `outage_s` after it was last seen so, or until it
-expires; any other is 503, never 401: it may be right.
+Failure mode: while PostgreSQL is unavailable, a cached key stays valid for `outage_s` after it was last confirmed, or
+until it expires. Any other key gets 503, never 401: it may be valid.
 """
 
 import asyncio
@@ -33,20 +33,20 @@ _log = logging.getLogger("sidegate.auth")
 
 
 class KeySource(Protocol):
-    """The store, as far as the keyring asks it. Both raise DatabaseUnavailable."""
+    """The part of the key store that the keyring uses. Both methods raise DatabaseUnavailable."""
 
     async def find(self, ids: Collection[str]) -> Mapping[str, StoredKey]:
         """Return the keys that exist."""
 
     async def touch(self, used: Mapping[str, datetime]) -> None:
-        """Write down when keys were used last."""
+        """Store when keys were last used."""
 
 
 @dataclass(slots=True)
 class _Kept:
     key: StoredKey
     seen: float
-    """When PostgreSQL last said so."""
+    """When PostgreSQL last confirmed it (monotonic seconds)."""
 
 
 class Keyring:
@@ -69,15 +69,15 @@ class Keyring:
         self._guesses: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._refreshed = clock()
         self.refused = 0
-        """Wrong keys since the start. `blocked`: keys that were not even looked at."""
+        """Wrong keys since the start. `blocked`: keys refused without a look, because of their address."""
         self.blocked = 0
 
     def follow(self, settings: Auth) -> None:
-        """Take over a changed configuration. Keys in memory stay."""
+        """Apply a changed configuration. Cached keys stay."""
         self._settings = settings
 
     def known(self, key: str) -> StoredKey | None:
-        """Return the key if it is in memory and valid. Never waits."""
+        """Return the key if it is cached and valid. Never waits."""
         found = parts(key)
         kept = None if found is None else self._kept.get(found[0])
         if found is None or kept is None or not hmac.compare_digest(digest(found[1]), kept.key.secret_hash):
@@ -90,12 +90,12 @@ class Keyring:
         return kept.key
 
     async def find(self, key: str, peer: str | None) -> StoredKey:
-        """Return the valid key that `key` is.
+        """Return the stored key of a secret, from memory or PostgreSQL.
 
         Raises:
-            Unauthenticated: it is none.
-            TooManyAttempts: its address has sent too many wrong ones.
-            DatabaseUnavailable: it is not in memory, and PostgreSQL is away.
+            Unauthenticated: it is not a valid key.
+            TooManyAttempts: the address has sent too many wrong keys.
+            DatabaseUnavailable: it is not cached, and PostgreSQL is unavailable.
         """
         if (stored := self.known(key)) is not None:
             return stored
@@ -113,14 +113,14 @@ class Keyring:
         return stored
 
     async def refresh(self) -> None:
-        """Read all keys in memory anew. Raises DatabaseUnavailable."""
+        """Refresh all cached keys. Raises DatabaseUnavailable."""
         await self._read_anew(list(self._kept))
         self._refreshed = self._clock()
 
     async def recheck(self, project_id: str, user_id: str | None = None) -> None:
-        """Read the keys of a project, or of one user there, anew: at once, after a change of what they may do.
+        """Refresh the keys of a project, or of one user there, right after a change to what they may do.
 
-        They are not just dropped: a key in memory works from an address that others guess from, a dropped one does not.
+        They are not just dropped: a cached key works even from an address that others guess from, another does not.
         """
         ids = [
             kept.key.id
@@ -129,7 +129,7 @@ class Keyring:
         ]
         try:
             await self._read_anew(ids)
-        except DatabaseUnavailable:  # what was changed counts, whatever is known here
+        except DatabaseUnavailable:  # the change must take effect even so
             for key_id in ids:
                 self.forget(key_id)
 
@@ -147,7 +147,7 @@ class Keyring:
                 self._kept.pop(key_id, None)
 
     async def write_down(self) -> None:
-        """Store when keys were used last. What cannot be stored is stored next time. Raises DatabaseUnavailable."""
+        """Store when keys were last used, or keep it for the next time. Raises DatabaseUnavailable."""
         used, self._used = self._used, {}
         if not used:
             return
@@ -158,11 +158,11 @@ class Keyring:
             raise
 
     def forget(self, key_id: str) -> None:
-        """Drop a key that was just changed here: at once, not with the next refresh."""
+        """Drop a key that was just changed here, without waiting for the next refresh."""
         self._kept.pop(key_id, None)
 
     async def run(self) -> None:
-        """Follow PostgreSQL until cancelled."""
+        """Refresh periodically until cancelled."""
         write_at = self._clock() + self._settings.last_used_s
 
         while True:
@@ -180,7 +180,7 @@ class Keyring:
 
     @property
     def age_s(self) -> float:
-        """How old the latest news of the keys in memory are; a key revoked since then still counts here."""
+        """Seconds since the last refresh; a key revoked since then is still accepted here."""
         return self._clock() - self._refreshed
 
     def _is_valid(self, kept: _Kept, now: datetime) -> bool:

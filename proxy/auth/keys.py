@@ -1,9 +1,9 @@
-"""Keys in PostgreSQL: all SQL of `api_keys` and of the roles that their users have.
+"""API keys in PostgreSQL: all SQL of `api_keys` and of their users' roles.
 
-A secret is random and 32 bytes long, so its plain SHA-256 cannot be guessed back, and only that digest is kept. What is
-shown of a key is its id.
+A secret is 32 random bytes, so its plain SHA-256 cannot be reversed by guessing; only that digest is stored. A key
+is displayed by its id.
 
-Failure mode: errors of asyncpg become `DatabaseUnavailable` or `RecordRejected` where the connection came from.
+Failure mode: `db.pool` turns errors of asyncpg into `DatabaseUnavailable` or `RecordRejected`.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ FROM unnest($1::text[], $2::timestamptz[]) AS u(id, at) WHERE k.id = u.id
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """One key as it is kept. `scopes`: what it is limited to."""
+    """One stored key. `scopes`: what it is limited to."""
 
     id: str
     secret_hash: bytes
@@ -78,16 +78,16 @@ class StoredKey:
     last_used_at: datetime | None
     replaced_by: str | None
     role_limit: Role | None
-    """The most that the role counts for with this key; `None`: no such limit."""
+    """The highest role this key can have; `None`: no limit."""
     role: Role | None
-    """Of the user in the project now, within the limit."""
+    """The user's current role in the project, capped by `role_limit`."""
     is_valid: bool
     """Neither revoked nor expired, by the clock of PostgreSQL."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """What a key shall be."""
+    """The properties of a key to be created."""
 
     name: str
     user_id: str
@@ -98,7 +98,7 @@ class NewKey:
 
 
 def digest(secret: str) -> bytes:
-    """Return what is kept of a secret."""
+    """Return the digest under which a secret is stored."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -115,7 +115,7 @@ class KeyStore:
         return {row["id"]: StoredKey(**row) for row in rows}
 
     async def role(self, user_id: str, project_id: str) -> Role | None:
-        """Return what a user is in a project."""
+        """Return a user's role in a project."""
         async with self._database.acquire() as connection:
             found: Role | None = await connection.fetchval(_ROLE, user_id, project_id)
         return found
@@ -123,15 +123,15 @@ class KeyStore:
     async def list(
         self, project_id: str | None, user_id: str | None, limit: int, cursor: str | None
     ) -> Sequence[StoredKey]:
-        """Return keys from new to old, older than that named by `cursor`."""
+        """Return keys, newest first, older than the one that `cursor` names."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_LIST, project_id, user_id, cursor, limit)
         return [StoredKey(**row) for row in rows]
 
     async def create(self, new: NewKey, by: str) -> tuple[str, str] | None:
-        """Store a new key; return its id and the whole key, which nobody can read again. `None`: no such project.
+        """Store a new key; return its id and the full key, which cannot be read again. `None`: no such project.
 
-        A user without a role in the project becomes developer there.
+        A user without a role in the project becomes a developer there.
         """
         key_id, secret = _make()
         async with self._database.transaction() as connection:
@@ -144,9 +144,9 @@ class KeyStore:
     async def rotate(
         self, key_id: str, overlap: timedelta, expires_at: datetime | None, by: str, role_limit: Role | None = None
     ) -> tuple[str, str] | None:
-        """Store a successor; the old key ends after `overlap`. `None`: it is not valid, or was replaced before.
+        """Store a successor; the old key ends after `overlap`. `None`: it is not valid or was rotated before.
 
-        `role_limit` holds beside that of the old key: the lower counts.
+        The lower of `role_limit` and the old key's limit applies.
         """
         new_id, secret = _make()
         async with self._database.transaction() as connection:
@@ -156,12 +156,12 @@ class KeyStore:
         return new_id, whole(new_id, secret)
 
     async def revoke(self, key_id: str) -> None:
-        """End a key now."""
+        """Revoke a key. Idempotent."""
         async with self._database.transaction() as connection:
             await connection.execute(_REVOKE, key_id)
 
     async def touch(self, used: Mapping[str, datetime]) -> None:
-        """Write down when keys were used last."""
+        """Store when keys were last used."""
         async with self._database.transaction() as connection:
             await connection.execute(_TOUCH, list(used), list(used.values()))
 
@@ -171,12 +171,12 @@ def _make() -> tuple[str, str]:
 
 
 def whole(key_id: str, secret: str) -> str:
-    """Return a key as its owner holds it."""
+    """Return the full key, as its owner uses it."""
     return f"sg-{key_id}-{secret}"
 
 
 def parts(key: str) -> tuple[str, str] | None:
-    """Return id and secret of what looks like a key, `None` if it does not."""
+    """Return id and secret of a well-formed key, else `None`."""
     start, _, rest = key.partition("-")
     key_id, _, secret = rest.partition("-")
     if start != "sg" or len(key_id) != _ID_LENGTH or not 0 < len(secret) <= 256:

@@ -1,4 +1,4 @@
-"""What each role may do: a table, and nothing else.
+"""What each role may do: one table, no logic.
 
     viewer < developer < admin < owner, each within one project; `operator` holds the admin key and may do everything
 
@@ -33,7 +33,7 @@ Permission = Literal[
 ]
 
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
-"""From the least to the most."""
+"""Lowest first."""
 
 _ADDED: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType(
     {
@@ -52,5 +52,5 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = MappingProxyType(
 
 
 def rank(role: Role | None) -> int:
-    """Return how much a role may do, for comparison; no role is the least."""
+    """Return the rank of a role, for comparison; no role is the lowest."""
     return -1 if role is None else ROLES.index(role)

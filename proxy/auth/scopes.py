@@ -1,4 +1,4 @@
-"""What a key is limited to, and what it may hand on: a key made with another may do nothing that the other may not.
+"""What a key is limited to, and what it may pass on: a key can never exceed the key that created it.
 
     {"models": [names], "operations": [names or kinds], "surfaces": ["data", "api"]}    absent: not limited
 

@@ -1,15 +1,15 @@
-"""A private PostgreSQL for a laptop and for tests: started, watched and ended by this process.
+"""A private PostgreSQL for a laptop and for tests, started, supervised and stopped by this process.
 
-Life of a start: take the lock of the instance -> make the data directory if there is none -> end a predecessor that
-still runs -> start the server -> wait until it answers. `start` never blocks the event loop.
+Starting: take the lock of the instance -> create the data directory if there is none -> stop a predecessor that still
+runs -> start the server -> wait until it answers. `start` never blocks the event loop.
 
 - Who may connect: the operating system user that runs Sidegate, nobody else. The only way in is a unix socket in a
   directory of its own (0700), and PostgreSQL asks the kernel who is calling (`peer`). There is no password and no TCP.
 - Who may start: one process per data directory (flock on the instance; the kernel gives it back after any death).
 - When we die, also by SIGKILL, the server shuts down cleanly (see `become`). After a kill of the server itself the next
-  start, or `supervise`, recovers from the write-ahead _log.
+  start, or `supervise`, recovers from the write-ahead log.
 
-Failure mode: `EmbeddedPostgresError` with the last lines of the server's _log. The log never quotes data: errors of
+Failure mode: `EmbeddedPostgresError` with the last lines of the server's log. That log never quotes data: errors of
 statements are not logged.
 
 Source: PostgreSQL documentation, chapters 18 to 20; unix(7) for the length of a socket's name.

@@ -1,17 +1,16 @@
-"""Connections to PostgreSQL, and the one place where its errors become ours.
+"""Connections to PostgreSQL, and the one place where its errors are translated into ours.
 
-`Database` exists before PostgreSQL does and outlives its outages: connections are opened when they are needed, tried
-before they are handed out, and all thrown away when one turns out dead. Nothing here waits for long or tries again;
-whoever asks decides that.
+`Database` exists before PostgreSQL is reachable and survives its outages: connections are opened on demand, tested
+before use, and all discarded when one turns out to be dead. Nothing here waits long or retries: callers do.
 
-What the caller of `acquire` and `transaction` has to handle:
+What callers of `acquire` and `transaction` have to handle:
 
-    DatabaseUnavailable   cannot be reached, restarts, is full, was in the way of another (deadlock): try again later
+    DatabaseUnavailable   unreachable, restarting, full, or busy (deadlock, lock, timeout): try again later
     RecordRejected        the data do not fit (SQLSTATE class 22 or 23): trying again cannot help
-    anything else         a mistake of ours; it propagates as it is
+    anything else         a bug of ours; it propagates unchanged
 
-Rule of the file: nothing may depend on a session, so that PgBouncer in transaction mode can stand between. No prepared
-statements, no settings of the session, no listening, no locks that outlive a transaction.
+Rule of the file: nothing may depend on a session, so that PgBouncer in transaction mode can sit in between. No prepared
+statements, session settings, LISTEN, or locks that outlive a transaction.
 
 Source: PostgreSQL documentation, appendix A "Error Codes"; PgBouncer, "Feature matrix for pooling modes"; tcp(7).
 """
@@ -39,7 +38,7 @@ _OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25006"
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42883", "42703"})
 """A table, function or column is missing: the migrations have not run yet, or belong to another version."""
 _BUSY_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
-"""Nothing is wrong with the database: another transaction, a lock or our own time limit stood in the way."""
+"""The database is fine: another transaction, a lock or our own time limit was in the way."""
 _REJECTED_CLASSES = ("22", "23")
 _REFUSALS = {
     "28000": "this role may not log in",
@@ -48,8 +47,8 @@ _REFUSALS = {
     "53300": "too many connections",
 }
 
-_OTHER_SCHEMA = "the schema is not the one of this version"
-_MIGRATION_S = 10.0  # so long after the first missing table, somebody should be told
+_OTHER_SCHEMA = "the schema does not belong to this version"
+_MIGRATION_S = 10.0  # migrations may take this long; after that, a missing table is worth a warning
 _PING_S = 1.0  # an idle connection that does not answer in this time is dead
 _CLOSE_S = 5.0
 _KEEPALIVE_IDLE_S = 5
@@ -61,25 +60,25 @@ _log = logging.getLogger(__name__)
 
 
 class Database:
-    """A pool of connections that comes and goes with PostgreSQL."""
+    """A connection pool that survives outages of PostgreSQL."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._is_up = False
-        self._told: set[str] = set()  # reasons of this outage that stand in the log; the start counts as one
+        self._told: set[str] = set()  # reasons already logged in this outage; the start counts as one
         self._other_schema_since: float | None = None
 
     @property
     def is_up(self) -> bool:
-        """What the latest use or probe found; False before the first."""
+        """Result of the latest use or probe; False before the first."""
         return self._is_up
 
     async def connect(self, dsn: str | None = None) -> None:
-        """Get ready; PostgreSQL need not be there yet. `dsn`: instead of the one in the settings.
+        """Create the pool; PostgreSQL need not be reachable yet. `dsn` replaces the one in the settings.
 
         Raises:
-            ValueError: the DSN cannot be one of PostgreSQL. The message does not quote it.
+            ValueError: the DSN is malformed. The message does not quote it.
         """
         if dsn is None:
             dsn = self._settings.url.get_secret_value() if self._settings.url else ""
@@ -99,10 +98,10 @@ class Database:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
-        """Lend a connection that has just answered. In the block, errors of PostgreSQL become ours (see above).
+        """Lend a connection that has just been tested. In the block, errors of PostgreSQL become ours (see above).
 
         Raises:
-            DatabaseUnavailable: no connection within the time to acquire one, or the connection failed in the block.
+            DatabaseUnavailable: no connection within `acquire_timeout_s`, or it failed in the block.
             RecordRejected: the data of a statement do not fit.
         """
         pool = self._require_pool()
@@ -118,13 +117,13 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection inside a transaction: committed at the end of the block, rolled back if it raises.
 
-        `DatabaseUnavailable` at the end leaves open whether it was committed: what is tried again must be idempotent.
+        After `DatabaseUnavailable` at the end, it is unknown whether it was committed: retries must be idempotent.
         """
         async with self.acquire() as connection, connection.transaction():
             yield connection
 
     async def probe(self) -> bool:
-        """Tell whether PostgreSQL answers now. Takes at most the time to acquire a connection, and a second."""
+        """Tell whether PostgreSQL answers now. Takes at most `acquire_timeout_s` and one second."""
         try:
             async with self.acquire():
                 return True
@@ -132,7 +131,7 @@ class Database:
             return False
 
     async def close(self) -> None:
-        """Close all connections; those still lent are cut after some seconds. The object may be connected again."""
+        """Close all connections; those in use are cut after some seconds. `connect` may be called again."""
         pool, self._pool = self._pool, None
         self._is_up = False
         if pool is None:
@@ -148,14 +147,14 @@ class Database:
         return self._pool
 
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Connection:
-        """Take a connection and try it: one that died silently would cost the caller a whole statement timeout."""
+        """Take and test a connection: one that died silently would cost the caller a whole statement timeout."""
         try:
             lent = await pool.acquire(timeout=self._settings.acquire_timeout_s)
         except TimeoutError:
             if pool.get_size() >= pool.get_max_size() and not pool.get_idle_size():
                 raise DatabaseUnavailable("All connections to the database are busy.") from None
             raise self._note_down("no connection in time") from None
-        except asyncpg.PostgresError as error:  # also a wrong password or a missing database: both can be mended
+        except asyncpg.PostgresError as error:  # includes a wrong password or missing database, which can be fixed
             meaning = _REFUSALS.get(error.sqlstate or "", type(error).__name__)
             raise self._note_down(f"connection refused: {meaning}, SQLSTATE {error.sqlstate}") from error
         except (OSError, asyncpg.InterfaceError) as error:
@@ -165,7 +164,7 @@ class Database:
         except BaseException as error:
             if not _is_gone(lent):
                 lent.terminate()
-            await pool.expire_connections()  # the others will not be better
+            await pool.expire_connections()  # the others are probably dead, too
             if isinstance(error, OSError | asyncpg.PostgresError | asyncpg.InterfaceError):
                 raise self._note_down("an idle connection was dead") from error
             raise
@@ -176,7 +175,7 @@ class Database:
             await pool.release(cast(Any, connection))
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             # The pool has dropped the connection already, and what was done on it is done: no failure of the caller's.
-            _log.debug("a connection could not be reused: %s", type(error).__name__)
+            _log.debug("a connection could not be returned to the pool: %s", type(error).__name__)
 
     @contextmanager
     def _translated(self, connection: Connection) -> Iterator[None]:
@@ -216,10 +215,10 @@ class Database:
         if not self._is_up:
             self._is_up = True
             self._told.clear()
-            _log.info("the database answers")
+            _log.info("the database is available")
 
     def _note_schema(self, state: str) -> None:
-        """Say once that the schema is another; at a first start it is, until the migrations have run."""
+        """Warn once that the schema is another one; at a first start it is, until the migrations have run."""
         now = time.monotonic()
         self._other_schema_since = self._other_schema_since or now
         if now - self._other_schema_since >= _MIGRATION_S and _OTHER_SCHEMA not in self._told:
@@ -230,7 +229,7 @@ class Database:
         self._is_up = False
         if reason not in self._told:
             self._told.add(reason)
-            _log.warning("the database is away: %s", reason)
+            _log.warning("the database is unavailable: %s", reason)
         return DatabaseUnavailable(f"The database is not available ({reason}).")
 
 

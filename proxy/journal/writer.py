@@ -228,7 +228,7 @@ class Writer:
             _log.error("a record cannot be stored in any form", extra=identity)
         else:
             self._count(dead_letters=1)
-            _log.warning("a record was refused and put aside", extra=identity)
+            _log.warning("a record was rejected and moved to the dead letters", extra=identity)
 
     async def _until_available(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` until the database has answered it.
@@ -261,22 +261,22 @@ class Writer:
             pause_s *= 2
 
     async def _pause(self, seconds: float) -> None:
-        # The journal needs care also while the database is away.
+        # The journal needs care also while the database is unavailable.
         self._journal.tend()
         self._announce()
         await asyncio.sleep(seconds)
 
     def _note_unexpected(self, error: Exception) -> None:
         self._count(unexpected=1)
-        _log.error("storing records failed, will be tried again", extra={"error": type(error).__name__})
+        _log.error("storing records failed; retrying", extra={"error": type(error).__name__})
 
     def _set_available(self, value: bool) -> None:
         if value is not self._stats.is_available:
             self._stats = replace(self._stats, is_available=value)
             if value:
-                _log.info("the database takes records again")
+                _log.info("records are stored again")
             else:
-                _log.warning("records wait in the journal: they cannot be stored just now")
+                _log.warning("records cannot be stored and wait in the journal")
 
     def _count(self, **more: int) -> None:
         self._stats = replace(self._stats, **{name: getattr(self._stats, name) + by for name, by in more.items()})

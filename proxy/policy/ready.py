@@ -112,7 +112,7 @@ class Policies:
         policy = self._by_content.get(content)
         if policy is None:
             for problem in own_rules(security)[1]:
-                _log.warning("a rule of a project is left out", extra={"problem": problem})
+                _log.warning("a rule of a project is skipped", extra={"problem": problem})
             policy = self._by_content[content] = await asyncio.to_thread(self._build, security)
         return policy
 

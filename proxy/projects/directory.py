@@ -143,7 +143,7 @@ class Directory:
                 continue
             changed = True
             if len(self._known) >= self._settings.max_projects and row.id not in self._known:
-                _log.warning("more projects than are kept", extra={"kept": self._settings.max_projects})
+                _log.warning("more projects than projects.max_projects", extra={"kept": self._settings.max_projects})
                 break
             settings, problems = (ARCHIVED, ()) if row.config is None else parse(row.config)
             self._known[row.id], self._documents[row.id] = settings, document
@@ -178,4 +178,4 @@ class Directory:
                 os.fsync(file.fileno())
             beside.replace(self._kept_in)
         except OSError as error:
-            _log.warning("what is known of projects is not kept", extra={"reason": type(error).__name__})
+            _log.warning("the known settings of projects cannot be saved", extra={"reason": type(error).__name__})

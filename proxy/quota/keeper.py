@@ -114,7 +114,7 @@ class Keeper:
         and is charged to the window of its time.
         """
         if lease_ids:
-            _log.warning("PostgreSQL does not know leases that it granted", extra={"count": len(lease_ids)})
+            _log.warning("leases are unknown to PostgreSQL", extra={"count": len(lease_ids)})
             for caller in self._callers:
                 for lease in caller.account.leases:
                     if UUID(lease.id) in lease_ids:

@@ -1,10 +1,9 @@
-"""Organizations and projects in PostgreSQL: all SQL that makes, changes and ends them.
+"""Organizations and projects in PostgreSQL: all SQL that creates, changes and ends them.
 
-A project is never deleted, it is archived: traces, sums and quotas go by its id without a foreign key, so an id that
-could be taken again would hand its past to somebody else. An organization has no past of its own, and is deleted once
-no project is left in it.
+A project is archived, never deleted: traces, sums and quotas refer to its id without a foreign key, so whoever reused
+the id would inherit its history. An organization has no history of its own and can be deleted once it has no projects.
 
-Failure mode: errors of asyncpg become `DatabaseUnavailable` or `RecordRejected` where the connection came from.
+Failure mode: `db.pool` turns errors of asyncpg into `DatabaseUnavailable` or `RecordRejected`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +63,7 @@ _ZONE: Final = "SELECT sidegate_is_time_zone($1)"
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """One organization. `metadata`: whatever its owner keeps there."""
+    """One organization. `metadata`: any JSON object, not interpreted."""
 
     id: str
     name: str
@@ -75,7 +74,7 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """One project without its settings. `archived_at`: when it was ended, `None` while it is not."""
+    """One project without its settings. `archived_at`: `None` while it is active."""
 
     id: str
     organization_id: str
@@ -87,20 +86,20 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class ProjectConfig:
-    """The settings of a project, and which version of them that is."""
+    """The settings of a project, and their version."""
 
     config: Mapping[str, Any]
     version: str
 
 
 class TenantStore:
-    """All organizations and projects. Every method raises DatabaseUnavailable; `None` is: no such thing."""
+    """All organizations and projects. Every method raises DatabaseUnavailable; `None` means: does not exist."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def organizations(self, limit: int, cursor: str | None = None) -> Sequence[Organization]:
-        """Return organizations by id, from that after `cursor`."""
+        """Return organizations by id, starting after `cursor`."""
         async with self._database.acquire() as connection:
             return [Organization(**row) for row in await connection.fetch(_ORGANIZATIONS, None, cursor, limit)]
 
@@ -113,7 +112,7 @@ class TenantStore:
     async def create_organization(
         self, organization_id: str, name: str, metadata: Mapping[str, Any]
     ) -> Organization | None:
-        """Store an organization; `None`: there is one with this id."""
+        """Create an organization; `None`: the id is taken."""
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(_CREATE_ORGANIZATION, organization_id, name, metadata)
         return None if row is None else Organization(**row)
@@ -121,23 +120,23 @@ class TenantStore:
     async def change_organization(
         self, organization_id: str, name: str | None, metadata: Mapping[str, Any] | None
     ) -> Organization | None:
-        """Change what is not `None`."""
+        """Change the members that are not `None`."""
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(_CHANGE_ORGANIZATION, organization_id, name, metadata)
         return None if row is None else Organization(**row)
 
     async def delete_organization(self, organization_id: str) -> bool:
-        """Delete an organization that has no project; tell whether it was deleted."""
+        """Delete an organization without projects; tell whether it was deleted."""
         try:
             async with self._database.transaction() as connection:
                 return await connection.fetchval(_DELETE_ORGANIZATION, organization_id) is not None
-        except RecordRejected:  # a project was made in it at the same moment
+        except RecordRejected:  # a project was created in it at the same time
             return False
 
     async def projects(
         self, project_id: str | None, organization_id: str | None, state: State, limit: int, cursor: str | None
     ) -> Sequence[Project]:
-        """Return projects by id, from that after `cursor`; only one, or those of one organization, if named."""
+        """Return projects by id, starting after `cursor`, limited to one project or one organization if given."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_PROJECTS, project_id, organization_id, state, cursor, limit)
         return [Project(**row) for row in rows]
@@ -150,19 +149,19 @@ class TenantStore:
     async def create_project(
         self, project_id: str, organization_id: str, name: str, config: Mapping[str, Any]
     ) -> Project | None:
-        """Store a project; `None`: there is one with this id, or no such organization."""
+        """Create a project; `None`: the id is taken, or there is no such organization."""
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(_CREATE_PROJECT, project_id, organization_id, name, config)
         return None if row is None else Project(**row)
 
     async def change_project(self, project_id: str, name: str | None, organization_id: str | None) -> Project | None:
-        """Change what is not `None`; `None`: no such project or organization."""
+        """Change the members that are not `None`. Returns `None` if project or organization does not exist."""
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(_CHANGE_PROJECT, project_id, name, organization_id)
         return None if row is None else Project(**row)
 
     async def archive(self, project_id: str, archived: bool) -> Project | None:
-        """End a project, or let it go on. May be repeated."""
+        """Archive or restore a project. Idempotent."""
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(_ARCHIVE, project_id, archived)
         return None if row is None else Project(**row)
@@ -176,12 +175,12 @@ class TenantStore:
     async def set_config(
         self, project_id: str, config: Mapping[str, Any], versions: Sequence[str] | None
     ) -> ProjectConfig | None:
-        """Replace a project's settings if they are still one of `versions`; `None` of these is: in any case."""
+        """Replace a project's settings if their version is one of `versions`, or unconditionally if that is `None`."""
         async with self._database.transaction() as connection:
             row = await connection.fetchrow(_SET_CONFIG, project_id, config, versions)
         return None if row is None else ProjectConfig(**row)
 
     async def is_time_zone(self, name: str) -> bool:
-        """Tell whether PostgreSQL, which computes the days, knows a time zone."""
+        """Tell whether PostgreSQL, which computes the calendar days, knows a time zone."""
         async with self._database.acquire() as connection:
             return bool(await connection.fetchval(_ZONE, name))

@@ -111,7 +111,7 @@ class Outbox:
                 await self._idle.wait()
         if self._queue:
             self.dropped["unreachable"] += len(self._queue)
-            _log.warning("spans are left behind", extra={"count": len(self._queue)})
+            _log.warning("spans were not exported before the end", extra={"count": len(self._queue)})
 
     def samples(self) -> Iterable[Sample]:
         """Return what Prometheus is told; nothing while spans are off."""

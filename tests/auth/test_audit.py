@@ -68,7 +68,7 @@ async def test_change_whose_end_cannot_be_written_stays_begun(
         pool, dsn._pool = dsn._pool, None
     dsn._pool = pool
     assert [entry.outcome for entry in await audit.list(None, 10, None)] == ["begun"]
-    assert "not written down" in caplog.text
+    assert "could not be recorded" in caplog.text
 
 
 async def test_pages_go_from_new_to_old_within_a_project(database: Database) -> None:

@@ -97,7 +97,7 @@ async def test_outage_at_the_start_then_each_reason_is_logged_once(
     await database.connect(empty_database_url.replace("/test_", "/missing_"))
     for _ in range(3):
         assert not await database.probe()
-    assert caplog.text.count("the database is away: connection refused: there is no such database") == 1
+    assert caplog.text.count("the database is unavailable: connection refused: there is no such database") == 1
     await database.close()
 
 
@@ -229,7 +229,7 @@ async def test_error_when_the_schema_is_another_then_unavailable_and_told_once_i
     monkeypatch.setattr(pool, "_MIGRATION_S", 0.0)
     await ask()
     await ask()
-    assert caplog.text.count("the schema is not the one of this version") == 1
+    assert caplog.text.count("the schema does not belong to this version") == 1
 
 
 async def test_error_when_ours_then_propagates(database: Database) -> None:

@@ -146,7 +146,7 @@ async def test_secret_when_swapped_under_load_then_no_request_fails_and_running_
     assert [keys[0], keys[-1]] == [b"Bearer sk-first-key", b"Bearer sk-third-key"]
     assert set(keys) == {b"Bearer sk-first-key", b"Bearer sk-second-key", b"Bearer sk-third-key"}
     assert provider.connections - opened <= 16, "another key needs no other connections, other times do"
-    last = reloading.events("the configuration was taken over")[-1]
+    last = reloading.events("the configuration was reloaded")[-1]
     assert last["keys"] == ["upstream.api_key"]
     assert "sk-" not in proxy.log()
 
@@ -164,7 +164,7 @@ async def test_policy_when_its_file_changes_then_the_next_request_is_judged_by_i
     await reloading.change({"rules.yaml": RULE.replace("swordfish", "shark")})
     assert (await exchange(reloading.proxy.address, ask)).status == 200
     assert len({version, blocking, reloading.version()}) == 3
-    assert reloading.events("the configuration was taken over")[-1]["keys"] == ["policy.rules_file"]
+    assert reloading.events("the configuration was reloaded")[-1]["keys"] == ["policy.rules_file"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ async def test_configuration_when_it_is_wrong_then_the_old_one_serves_on_and_it_
     assert metrics["sidegate_config_last_reload_successful"] == 0
     assert reloading.version() == version
     assert (await exchange(reloading.proxy.address, post("/v1/chat/completions", CHAT, case=case))).status == 200
-    problems = reloading.events("the configuration is refused; the one in force stays")[-1]["problems"]
+    problems = reloading.events("the configuration is invalid; the current one stays in force")[-1]["problems"]
     assert told in "\n".join(problems)
     assert CANARY not in reloading.proxy.log()
     await reloading.change({"key": f"sk-{case}\n", "rules.yaml": RULE, **reloading.config(policy=rules)})
@@ -211,7 +211,7 @@ async def test_sighup_when_files_are_not_watched_then_it_reloads_and_names_what_
     assert keys == [b"Bearer sk-first-key", b"Bearer sk-by-signal"]
     (warning,) = reloading.events("keys that change only with a restart keep their value")
     assert warning["keys"] == ["server.uvloop", "database.pool_size"]
-    assert reloading.events("the configuration was taken over")[-1]["keys"] == ["server.watch_s", "upstream.api_key"]
+    assert reloading.events("the configuration was reloaded")[-1]["keys"] == ["server.watch_s", "upstream.api_key"]
 
 
 async def test_reload_when_done_often_then_memory_and_descriptors_are_as_before(

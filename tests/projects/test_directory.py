@@ -157,7 +157,7 @@ async def test_keep_when_the_disk_refuses_then_it_is_said_and_settings_count(sou
     directory = Directory(Projects(), source, kept_in=tmp_path / "missing" / "projects.json", clock=clock)
     await directory.refresh()
     assert directory.get("a").features.enable_cache
-    assert "not kept" in caplog.text
+    assert "cannot be saved" in caplog.text
 
 
 async def test_ready_when_nobody_answers_then_it_waits_until_first_wait_is_over(source, tmp_path):

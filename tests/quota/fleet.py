@@ -54,7 +54,7 @@ class Faults:
     deletions: float = 0.0
     """Per sidecar."""
     outages: int = 0
-    """Times that the database is away for up to a minute."""
+    """Times that the database is unavailable for up to a minute."""
     wobble_s: float = 0.0
     """The clock of the database is wrong by up to this, another way each time it is asked."""
 
