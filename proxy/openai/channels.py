@@ -51,9 +51,7 @@ _ECHOES: Final = frozenset(
 )
 """Members by which a response object repeats its request."""
 _RESPONSE_OBJECTS: Final = frozenset({"response", "realtime.response"})
-_ATOMS: Final = frozenset(
-    "name title url filename server_label provider language status detail format voice".split()
-)
+_ATOMS: Final = frozenset("name title url filename server_label provider language status detail format voice".split())
 """Members that come whole even in events that hold pieces."""
 _DOCUMENTS: Final = frozenset({"arguments", "partial_json"})
 """Members whose text is a JSON document."""
