@@ -41,7 +41,8 @@ _LABELS: Final = frozenset(
     "id index object type role model created created_at completed_at expires_at finish_reason native_finish_reason "
     "stop_reason system_fingerprint service_tier call_id item_id response_id previous_response_id event_id "
     "previous_item_id tool_call_id container_id file_id vector_store_id usage obfuscation logprobs "
-    "top_logprobs prompt_logprobs completion_probabilities token_ids tokens encrypted_content signature client_secret".split()
+    "top_logprobs prompt_logprobs completion_probabilities token_ids tokens encrypted_content signature "
+    "client_secret".split()
 )
 """Members that hold no text of a model, whatever they hold."""
 _CHUNK: Final = _LABELS | {"choices"}
