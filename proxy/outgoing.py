@@ -1,8 +1,9 @@
 """What each attempt of a request sends, and that it is paid for: between dispatch, quotas and the providers.
 
-The first attempt is covered by what phase 5 reserves. Any further one is covered before it is made: by what earlier
-ones may still be charged, and by its own bound at its own price. So all attempts together never pass what is reserved.
-A maximum that was lowered, by the quota or by what a request may cost, is written into the body of the attempt.
+The first attempt is covered by what phase 5 reserves, if it goes to the first candidate. Any other is covered before it
+is made: by what earlier ones may still be charged, and by its own bound at its own price. So all attempts together
+never pass what is reserved. A maximum that was lowered, by the quota or by what a request may cost, is written into the
+body of the attempt.
 
 An attempt may have a request of its own, a review's: then that one is bounded, paid for and sent. What asks for another
 answer does not repeat the client's idempotency key: a provider would give the first one again, or refuse.
@@ -112,14 +113,15 @@ class Outgoing:
         return sum(settling.charge_of(one, settling.bound).cost_nanos for one in self._x.attempts)
 
     async def prepare(self, attempt: Attempt) -> bool:
-        """Cover a further attempt; False if nothing is left for it, or all together might cost more than they may."""
+        """Cover an attempt; False if nothing is left for it, or all together might cost more than they may."""
         settling, most = self._settling, self._x.plan.max_cost_nanos if self._x.plan is not None else None
         held, bound = settling.reservation, settling.bound
         wanted = self._bound_of(attempt.candidate, attempt.request or self._x.request)
         if held is None or wanted is None:
             return True
         earlier = self._x.attempts[: attempt.index]
-        earlier[-1].bound = bound
+        if earlier:
+            earlier[-1].bound = bound
         charges = [settling.charge_of(one, bound) for one in earlier]
         if self._lowered_to is not None and wanted.output_tokens > self._lowered_to:
             wanted = replace(wanted, output_tokens=self._lowered_to, is_capped=True)

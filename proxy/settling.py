@@ -11,7 +11,7 @@ made is left out. Neither takes the client's answer away.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -113,12 +113,7 @@ class Settling:
         """Return what the attempts before the last one cost, where no reservation holds it."""
         if len(self._x.attempts) < 2 or self.total is not None:
             return None
-        charges = [self.charge_of(one, None) for one in self._x.attempts[:-1]]
-        usage = Usage(
-            input_tokens=sum(one.usage.input_tokens for one in charges),
-            output_tokens=sum(one.usage.output_tokens for one in charges),
-        )
-        return Charge(usage, "estimated", sum(one.cost_nanos for one in charges), priced=True)
+        return _together([self.charge_of(one, None) for one in self._x.attempts[:-1]])
 
     def end_session(self, attempt: Attempt) -> None:
         """Settle a websocket session that was closed in good order."""
@@ -191,9 +186,8 @@ class Settling:
             intent = self._without_credentials(record.intent(bare, record.begin(bare)))
             return record.interrupted(intent, self._owed, x.outcome)
         held = self.reservation
-        if held is not None and not held.settled:
-            return record.interrupted(self._intent, self._owed, x.outcome, self._keep(held))
-        return record.interrupted(self._intent, self._owed, x.outcome, x.hold)
+        hold = self._keep(held) if held is not None and not held.settled else x.hold
+        return record.interrupted(self._intent, self._owed, x.outcome, hold, is_whole=bool(x.charges))
 
     def _keep(self, held: Reservation) -> Hold | None:
         """Charge a reservation as a whole, or nothing if nothing was begun."""
@@ -209,10 +203,13 @@ class Settling:
         return cover_shapes(cover(body, self._with.provider.secrets))
 
     def _owed(self, _model: str | None, text_bytes: int) -> Charge:
+        """Return what all attempts cost together; an estimate of the last one where that is not known."""
         x = self._x
         if not x.attempts:
             return Charge(Usage(), "none", 0, priced=True)
-        return x.charges[-1] if x.charges else Charge(estimate_usage(text_bytes, 0), "estimated", 0, priced=False)
+        if not x.charges:
+            return Charge(estimate_usage(text_bytes, 0), "estimated", 0, priced=False)
+        return x.charges[0] if len(x.charges) == 1 else _together(x.charges)
 
     def _show(self) -> None:
         """What may fail without harm once the record is safe: captured content, metrics, the log line."""
@@ -224,3 +221,12 @@ class Settling:
         if self._with.tracer is not None:
             self._with.tracer.observe(x)
         log_request(x, config.logging.requests)
+
+
+def _together(charges: Sequence[Charge]) -> Charge:
+    """Return several charges as one."""
+    usage = Usage(
+        input_tokens=sum(one.usage.input_tokens for one in charges),
+        output_tokens=sum(one.usage.output_tokens for one in charges),
+    )
+    return Charge(usage, "estimated", sum(one.cost_nanos for one in charges), all(one.priced for one in charges))

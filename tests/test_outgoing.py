@@ -30,7 +30,7 @@ class Scene:
         self.config = Config(quota=replica.settings)
         self.provider, self.prices, self.quotas, self.journal = self, TABLE, replica.quotas, self
         self.secrets, self.tracer = (), None
-        self.sent, self.intents = [], []
+        self.sent, self.intents, self.finals = [], [], []
         inbound = Inbound("POST", PATH, PATH, (), {}, OPERATION, None, len(body), True)
         self.x = Exchange(trace_id(1_780_000_000_000), 1_780_000_000_000, 0.0, inbound, principal=ALICE)
         self.x.request = parse_json(body, OPERATION, limits=Limits(), force_stream_usage=True)
@@ -41,6 +41,12 @@ class Scene:
 
     def append_intent(self, _key, body):
         self.intents.append(json.loads(body))
+
+    def append_final(self, _key, body):
+        self.finals.append(json.loads(body))
+
+    def recorded(self):
+        pass
 
     async def send(self, attempt, _inbound, body):
         self.sent.append(body)
@@ -87,6 +93,19 @@ async def test_further_attempt_when_the_first_cost_nothing_then_the_difference_i
     (intent,) = scene.intents
     assert intent["candidate"] == ["b", "gpt-5"]
     assert intent["reserved"][2] == sum(nanos for _, _, nanos in intent["quota"]["leases"])
+
+
+async def test_first_attempt_when_it_goes_to_a_dearer_candidate_then_that_one_is_reserved_and_on_record(replica):
+    scene = Scene(replica, DEAR, CHEAP)
+    scene.x.plan.candidates = (CHEAP, DEAR)
+    await scene.outgoing.reserve()
+    before = scene.reserved[1]
+    scene.x.attempts.append(Attempt(0, DEAR, 0.0))
+    assert await scene.outgoing.prepare(scene.x.attempts[0])
+    assert scene.reserved[1] == scene.held.bound.cost_nanos == scene.held.total.cost_nanos > before
+    (intent,) = scene.intents
+    assert intent["candidate"] == ["b", "gpt-5"]
+    assert scene.held.bound.cost_nanos == scene.outgoing.cost_of(DEAR, scene.x.request)
 
 
 async def test_further_attempt_when_the_first_may_have_been_paid_then_both_are_reserved(replica):
@@ -186,3 +205,22 @@ async def test_further_attempt_when_all_together_might_cost_too_much_then_it_may
     assert not await scene.outgoing.prepare(following)
     scene.x.plan.max_cost_nanos = first + second
     assert await scene.outgoing.prepare(following)
+
+
+@pytest.mark.parametrize("enabled", [True, False], ids=["quotas", "no quotas"])
+async def test_record_when_it_cannot_be_made_then_a_plain_one_has_what_all_attempts_cost(replica, enabled):
+    replica.settings = replica.settings.model_copy(update={"enabled": enabled})
+    scene = Scene(replica, CHEAP, DEAR)
+    await scene.outgoing.reserve()
+    scene.settling.write_intent()
+    scene.attempt(sent=True, failure="ambiguous")
+    assert await scene.outgoing.prepare(scene.attempt())
+    for attempt, usage in zip(scene.x.attempts, (Usage(10, 20), Usage(30, 40)), strict=True):
+        attempt.meter.usage = usage
+    scene.x.judgement = object()  # nothing that could be recorded
+    scene.settling.seal()
+    (final,) = scene.finals
+    nanos = sum(charge.cost_nanos for charge in scene.x.charges)
+    assert (final["input_tokens"], final["output_tokens"], final["outcome"]) == (40, 60, "internal_error")
+    assert final["total_cost"] == f"{nanos / 1e9:.9f}"
+    assert not enabled or sum(share for _, _, share in final["quota"]["leases"]) == nanos

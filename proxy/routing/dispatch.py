@@ -32,7 +32,7 @@ Reply = TypeVar("Reply", bound=UpstreamReply)
 SendAttempt = Callable[[Attempt], Awaitable[Reply]]
 """Send the exchange's request to `attempt.candidate`; sets `attempt.sent` when a byte may have left."""
 Prepare = Callable[[Attempt], Awaitable[bool]]
-"""Reserve what a further attempt may cost and put it on record; False: it may not be made."""
+"""Reserve what an attempt may cost and put it on record; False: it may not be made."""
 
 _OF_THE_PLACE: Final = frozenset({"unsent", "gateway", "overloaded", "rate_limited", "refused", "ambiguous"})
 """Failures that another model would meet at the same place; the others are about the model or the request."""
@@ -155,13 +155,14 @@ class _Search:
         self._retried = False
 
     async def run(self, prepare: Prepare, why: str = "first", *, is_single: bool = False) -> UpstreamReply:
-        """Make attempts until one is good or nothing may follow. The first attempt of all is paid for already."""
+        """Make attempts until one is good or nothing may follow. One at the first candidate is paid for already."""
         before: _Result | None = None
         candidate, permit = self._first()
         while True:
             attempt = self._begin(candidate, permit, why)
             try:
-                if why != "first" and not await prepare(attempt):
+                is_paid = why == "first" and candidate is self._plan.candidates[0]
+                if not is_paid and not await prepare(attempt):
                     self._attempts.pop()
                     permit.release()
                     if before is None:

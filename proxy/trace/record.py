@@ -150,12 +150,18 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
 
 
 def interrupted(
-    intent_body: bytes, estimate: Estimate, outcome: Outcome = "interrupted", settled: Hold | None = None
+    intent_body: bytes,
+    estimate: Estimate,
+    outcome: Outcome = "interrupted",
+    settled: Hold | None = None,
+    *,
+    is_whole: bool = False,
 ) -> bytes:
     """Return the final record of an intent whose process died, or failed, before it wrote one.
 
     Nobody knows how far the provider got, so a billable request is charged what was reserved for it, or by `estimate`
     where nothing was; never with nothing. `settled`: its leases were charged already, so, together with `estimate`.
+    `is_whole`: that is of all its calls; else what the intent says of earlier ones comes to it.
     """
     document: dict[str, Any] = orjson.loads(intent_body)
     reserved, spent = document.pop("reserved"), document.pop("spent", None)
@@ -163,7 +169,7 @@ def interrupted(
         document["quota"] = quota_of(settled)
     elif reserved is not None:
         estimate = _as_reserved(*reserved)
-    elif spent is not None:
+    if spent is not None and not is_whole:
         estimate = _beside(estimate, *spent)
     billable = document.pop("billable")
     text_bytes = document.pop("input_text_bytes")

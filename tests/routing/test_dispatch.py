@@ -6,7 +6,7 @@ import pytest
 
 from proxy.config.routing import Breaker, Routing
 from proxy.config.schema import UpstreamEntry
-from proxy.errors import NoUpstreamAvailable, UpstreamFailed
+from proxy.errors import NoUpstreamAvailable, QuotaExceeded, UpstreamFailed
 from proxy.exchange import Candidate, RoutePlan
 from proxy.routing.dispatch import Dispatcher, dispatch
 from proxy.routing.health import Health
@@ -96,6 +96,7 @@ class World:
         self.dispatcher = Dispatcher(Routing(**settings), self.health)
         self.plan = RoutePlan(tuple(Candidate(name, f"m-{name}") for name in names), "test", is_managed=True)
         self.prepared = prepared
+        self.paid_for = []
         self.attempts = []
         self.steps = {}
         self.asked = []
@@ -117,6 +118,7 @@ class World:
 
     async def _prepare(self, attempt):
         assert self.attempts[-1] is attempt
+        self.paid_for.append(attempt.candidate.upstream)
         return self.prepared
 
     @property
@@ -125,6 +127,19 @@ class World:
 
     def under_way(self) -> int:
         return sum(one["inFlight"] for one in self.health.describe(0))
+
+
+async def test_first_attempt_when_it_cannot_go_to_the_first_candidate_then_it_is_paid_for_before_it_is_made():
+    world = World("a", "b")
+    await world.ask(a=[answer(200, b"{}")])
+    assert world.paid_for == []
+    world.health.take("a", (), time.monotonic(), "m-a").judge("refused", time.monotonic())
+    assert (await world.ask(b=[answer(200, b"{}")])).status == 200
+    assert (world.way, world.paid_for) == ([("b", "first", None)], ["b"])
+    world.prepared = False
+    with pytest.raises(QuotaExceeded):
+        await world.ask(b=[])
+    assert (world.attempts, world.asked[2:]) == ([], [])
 
 
 FALLS_BACK = {
