@@ -148,6 +148,37 @@ async def test_answer_when_it_fails_after_its_head_then_nobody_else_is_asked(
     assert (upstream, source) == ("first", "estimated")
 
 
+SAID = b'"choices":[{"index":0,"%b":{"content":"good"},"finish_reason":"stop"}]'
+WHOLE = b'{"object":"chat.completion",' + SAID % b"message" + b"%b}"
+CHUNK = b"data: {" + SAID % b"delta" + b"%b}\n\n"
+DONE = b"data: [DONE]\n\n"
+FIGURES = b',"usage":{"prompt_tokens":%b,"completion_tokens":5,"total_tokens":9}'
+ODD = {
+    "missing": b"",
+    **{name: FIGURES % name.encode() for name in ("1e18", "1000000000000000000", "-1", "NaN", '"9"')},
+}
+ODD_USAGE = {
+    **{f"plain, {name}": (CHAT, whole(WHOLE % usage)) for name, usage in ODD.items()},
+    **{f"stream, {name}": (STREAM, CHUNK % usage + DONE) for name, usage in ODD.items()},
+    "stream, after its end": (STREAM, CHUNK % b"" + DONE + b'data: {"choices":[]' + FIGURES % b"4" + b"}\n\n"),
+}
+
+
+@pytest.mark.parametrize(("body", "sent"), ODD_USAGE.values(), ids=ODD_USAGE)
+async def test_answer_when_its_usage_cannot_be_believed_then_it_passes_and_an_estimate_within_its_bound_is_charged(
+    provider: Provider, second: Provider, pair: Sidegate, case: str, body: bytes, sent: bytes
+) -> None:
+    provider.on(case, script(sent) if body is CHAT else script(sse_head(), chunk(sent), LAST_CHUNK))
+    reply = await exchange(pair.address, post("/v1/chat/completions", body, case=case))
+    assert (reply.status, reply.ending) == (200, "complete")
+    assert b'"content":"good"' in reply.body and reply.body.count(b"[DONE]") == (body is STREAM)
+    assert (len(provider.seen(case)), second.seen(case)) == (1, [])
+    trace = pair.trace(reply.trace_id)
+    assert (paid(trace), trace["outcome"]) == ([("first", None, "estimated")], "ok")
+    assert 0 < trace["totalCost"] < 0.001
+    assert 0 < trace["inputTokens"] < 500 and 0 < trace["outputTokens"] <= 50
+
+
 async def test_breaker_when_it_is_open_then_one_request_at_a_time_is_the_probe(
     provider: Provider, second: Provider, pair: Sidegate, case: str
 ) -> None:
