@@ -48,6 +48,9 @@ class ChannelScanner(Protocol):
         cutting the text.
         """
 
+    def take(self, delta: str) -> int | Sequence[Piece]:
+        """Do what `pieces` does, told shortly: how many characters leave as they came, where that is all there is."""
+
 
 class ScannedText(NamedTuple):
     """A text that came whole."""
@@ -77,6 +80,10 @@ class OutputScanner(Protocol):
     @property
     def hold_bytes(self) -> int:
         """How much of it may."""
+
+    @property
+    def max_channels(self) -> int:
+        """How many channels are followed at once; what is kept per answer besides is bounded by it as well."""
 
     def channel(self, kind: TextKind = "text") -> ChannelScanner:
         """Return what follows a new channel."""

@@ -56,7 +56,9 @@ class Policy(Section):
     )
     header: bool = Field(True, description="Tell in x-sidegate-policy what was found in the request, if anything was.")
     thread_bytes: Bytes = Field(
-        262_144, description="Requests with more text are scanned in a thread, so that no other request waits."
+        65_536,
+        description="Requests with more text are scanned in a thread, so that no other request waits; this much takes "
+        "some 20 ms where it is slowest.",
     )
     nested_bytes: Bytes = Field(
         1_048_576,
@@ -67,6 +69,11 @@ class Policy(Section):
         description="An event whose text may yet become a finding leaves without that when others waited this long.",
     )
     hold_bytes: Bytes = Field(262_144, description="The same when more than this waits behind it.")
+    max_channels: Count = Field(
+        1024,
+        description="Channels of one answer (choices, tool calls, parts) whose text is followed across events; further "
+        "ones are scanned event by event, and the trace says so. Each costs some 2 KB.",
+    )
     max_findings: Count = Field(100, description="Findings kept per trace; more are counted.")
     max_projects: Count = Field(
         1000, description="Projects with a policy of their own kept ready; the longest unused are made anew."

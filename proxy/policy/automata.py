@@ -54,8 +54,8 @@ class Automaton:
 class Gate:
     """Patterns that are looked for together, in one pass. Immutable once built, so any thread may use it."""
 
-    def __init__(self, patterns_in_order: Iterable[str]) -> None:
-        chosen = re2.Set.SearchSet(patterns.gate_options())
+    def __init__(self, patterns_in_order: Iterable[str], max_memory: int = _MAX_MEMORY) -> None:
+        chosen = re2.Set.SearchSet(patterns.gate_options(max_memory))
         for pattern in patterns_in_order:
             chosen.Add(pattern)
         chosen.Compile()

@@ -22,6 +22,7 @@ class GuardedOutput:
         self.unscannable: Literal["allow", "deny"] = scanner.unscannable
         self.hold_s = scanner.hold_s
         self.hold_bytes = scanner.hold_bytes
+        self.max_channels = scanner.max_channels
         self.hurried = scanner.hurried
         self.found = scanner.found
         self.missed = scanner.missed
@@ -63,7 +64,7 @@ class GuardedChannel:
 
     def pieces(self, delta: str, final: bool = False) -> Sequence[Piece]:
         """Take the next text and return what is decided now. Raises what `fault` raises."""
-        text = self._untaken + delta if self._untaken else delta
+        text = self._untaken + delta
         if not self._failed:
             try:
                 pieces = self._scanner.pieces(delta, final)
@@ -71,8 +72,23 @@ class GuardedChannel:
                 self._failed = True
                 self._fault(error)
             else:
-                taken = pieces[0].taken if len(pieces) == 1 else sum([piece.taken for piece in pieces])
-                self._untaken = text[taken:] if taken < len(text) else ""
+                self._untaken = text[sum([piece.taken for piece in pieces]) :]
                 return pieces
         self._untaken = ""
         return [stream_scan.Piece(text, len(text))] if text else []
+
+    def take(self, delta: str) -> int | Sequence[Piece]:
+        """Do what `pieces` does, told shortly: how many characters leave as they came, where that is all there is."""
+        text = self._untaken + delta if self._untaken else delta
+        if not self._failed:
+            try:
+                told = self._scanner.take(delta)
+            except Exception as error:
+                self._failed = True
+                self._fault(error)
+            else:
+                taken = told if isinstance(told, int) else sum([piece.taken for piece in told])
+                self._untaken = text[taken:] if taken < len(text) else ""
+                return told
+        self._untaken = ""
+        return len(text)

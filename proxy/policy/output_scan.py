@@ -5,6 +5,7 @@ same actions and masked by the same masks.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from proxy.config.policy import Policy as Settings
@@ -24,8 +25,11 @@ class OutputScan:
         self.unscannable = settings.unscannable
         self.hold_s = settings.hold_s
         self.hold_bytes = settings.hold_bytes
+        self.max_channels = settings.max_channels
         self.edits = bool(policy.output_plan.held.watches)
-        verdict.saw("output", 0)
+        self.saw = partial(verdict.saw, "output")
+        """Put on record how much text was looked at."""
+        self.saw(0)
 
     def channel(self, kind: TextKind = "text") -> ChannelScanner:
         """Return what follows a new channel."""
@@ -63,7 +67,3 @@ class OutputScan:
     def hurried(self, reason: Literal["time", "size"]) -> None:
         """Put on record that an event had to leave without its undecided end."""
         self._verdict.hurried[reason] += 1
-
-    def saw(self, characters: int) -> None:
-        """Put on record how much text was looked at."""
-        self._verdict.saw("output", characters)

@@ -24,7 +24,6 @@ _TOKEN: Final = re.compile(
 )
 _ALPHABET: Final = re.compile(r"\[(?!\^)(?:\\.|[^\]\\])+\]")
 _SQL_GAP: Final = r"(?:\s{1,20}|/\*[^*]{0,60}\*/|--[^\n]{0,60}\n){1,6}"
-_MAX_MEMORY: Final = 64 << 20
 
 
 def bounded(pattern: str) -> str:
@@ -72,10 +71,10 @@ def options() -> re2.Options:
     return chosen
 
 
-def gate_options() -> re2.Options:
-    """Return how the set is compiled: memory for all its states, as a state that is thrown out is built again."""
+def gate_options(max_memory: int) -> re2.Options:
+    """Return how a set is compiled: memory for all its states, as a state that is thrown out is built again."""
     chosen = options()
-    chosen.max_mem = _MAX_MEMORY
+    chosen.max_mem = max_memory
     return chosen
 
 

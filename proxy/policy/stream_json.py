@@ -79,6 +79,11 @@ class JsonScanner:
             self._scan("", None, True, 0)
         return _merged(self._pieces)
 
+    def take(self, delta: str) -> int | list[Piece]:
+        """Do what `pieces` does; tell how many characters leave as they came, where that is all there is."""
+        pieces = self.pieces(delta)
+        return pieces[0].taken if len(pieces) == 1 and not pieces[0].masked else pieces
+
     def _between(self, text: str, at: int, final: bool) -> int:
         """Read what stands between strings; return how far."""
         if structure := _STRUCTURE.match(text, at):

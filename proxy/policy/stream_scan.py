@@ -2,7 +2,7 @@
 
     StreamPlan(detector, action)    once per policy: rules grouped, closures compiled
       .scanner() -> StreamScanner   once per channel of an answer: choice x content, reasoning, tool arguments, ...
-        .feed(delta)                the text that may leave now
+        .feed(delta)                the text that may leave now; `pieces` and `take` tell it otherwise
         .flush()                    the rest; call it before the channel's end is told
 
     .......................|~~~~~~~~~~~~~~~~|
@@ -147,17 +147,48 @@ class StreamScanner:
         """
         if self.blocked is not None:
             return []
+        self._window.append(delta, written)
+        stop = None if final else self._glance()
+        return self._look_closely(final) if stop is None else self._up_to(stop)
+
+    def take(self, delta: str) -> int | list[Piece]:
+        """Do what `pieces` does; tell how many characters leave as they came, where that is all there is."""
+        if self.blocked is not None:
+            return 0
         window = self._window
-        window.append(delta, written)
-        if not final and self._look_at and self._waits_for_run(window):
-            return []
-        if not final and window.end < self._look_at:
-            # A glance: what it tells is what a closer look would.
-            stop = self._plan.held.open_from(window.data, self._settled, self._cover - window.base)
-            if stop is not None:
-                pieces: list[Piece] = []
-                self._let_out(pieces, window.base + stop)
-                return pieces
+        window.append(delta)
+        stop = self._glance()
+        if stop is None:
+            pieces = self._look_closely(False)
+            return pieces[0].taken if len(pieces) == 1 and not pieces[0].masked else pieces
+        out = self._out
+        if stop <= out:
+            return 0
+        self._out = stop
+        return window.characters(out, stop)
+
+    def _glance(self) -> int | None:
+        """Return up to where text may leave, `None` where only a closer look tells. It would tell the same."""
+        window, look_at = self._window, self._look_at
+        if not look_at:
+            return None
+        data, end = window.data, window.end
+        if b" " not in data[-base64_runs.SHORTEST :] and base64_runs.ends_in_run(data) and end < look_at + _PATIENCE:
+            return self._out
+        if end >= look_at:
+            return None
+        stop = self._plan.held.open_from(data, self._settled, self._cover - window.base)
+        return None if stop is None else window.base + stop
+
+    def _up_to(self, stop: int) -> list[Piece]:
+        """Let out the text before `stop`."""
+        pieces: list[Piece] = []
+        self._let_out(pieces, stop)
+        return pieces
+
+    def _look_closely(self, final: bool) -> list[Piece]:
+        """Let all rules look, and return what is decided."""
+        window = self._window
         self._advance(self._held, self._plan.held, final)
         if final or window.end - self._noted_at >= _BATCH:
             self._advance(self._noted, self._plan.noted, final)
@@ -166,10 +197,6 @@ class StreamScanner:
         self._shift()
         self._settle()
         return pieces
-
-    def _waits_for_run(self, window: Window) -> bool:
-        """Tell whether a run of base64 goes on and no closer look is due."""
-        return window.end < self._look_at + _PATIENCE and base64_runs.ends_in_run(window.data)
 
     def _settle(self) -> None:
         """Note from where a glance has to look, and when a closer look is due: at once where something is found."""

@@ -19,24 +19,23 @@ class Window:
         self.data = encode(context)
         self.base = 0
         """How many bytes went before."""
+        self.end = len(self.data)
+        """The place behind the last byte."""
         self._text = context
         self._characters = 0
         self._shift = position - len(context)
         """What to add to a count of characters to have a position, but for what was written as several."""
         self._written: list[tuple[int, str]] = []
 
-    @property
-    def end(self) -> int:
-        """Return the place behind the last byte."""
-        return self.base + len(self.data)
-
     def append(self, meant: str, written: list[tuple[int, str]] | None = None) -> None:
         """Add text. `written`: which of its characters were written as several, by index, and how."""
         if written:
             size = self._characters + len(self._text)
             self._written += [(size + index, how) for index, how in written]
+        data = meant.encode("utf-8", "replace")  # as `encode` does; a call saved, as each event comes by here
         self._text += meant
-        self.data += meant.encode("utf-8", "replace")  # as `encode` does; a call saved, as each event comes by here
+        self.data += data
+        self.end += len(data)
 
     def position(self, at: int) -> int:
         """Return how many characters of the channel stand before the place `at`."""
@@ -47,6 +46,10 @@ class Window:
                 break
             position += len(how) - 1
         return position
+
+    def characters(self, start: int, end: int) -> int:
+        """Return how many characters stand between two places of plain text."""
+        return end - start if len(self._text) == len(self.data) else self._count(end) - self._count(start)
 
     def meant(self, start: int, end: int) -> str:
         """Return what stands between two places."""

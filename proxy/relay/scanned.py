@@ -16,7 +16,7 @@ Blocked: what comes before the finding leaves, nothing behind it. Broken off: wh
 it may be the beginning of a secret.
 
 Rule of the file: no I/O, and no event is parsed here. Failure mode: an answer that needs more channels than
-`MOST_CHANNELS` is scanned event by event from there on, and that is put on record.
+`max_channels` is scanned event by event from there on, and that is put on record.
 """
 
 import time
@@ -27,13 +27,12 @@ from typing import Any, Final, Generic, TypeVar
 from proxy.errors import PolicyViolation, ProxyError
 from proxy.exchange import Dialect
 from proxy.findings import Finding
-from proxy.openai.channels import ALL, Key, Text, Whole, place_of, read_event, read_plain, read_usual
+from proxy.openai.channels import ALL, Key, Path, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
 from proxy.openai.documents import dump_exact
 from proxy.openai.masked_text import alone, with_texts
 from proxy.relay.waiting import Channel, Item
 from proxy.scanners import OutputScanner, Piece
 
-MOST_CHANNELS: Final = 1_024
 _CLEAN_CHARACTERS: Final = 64
 _MOST_CLEAN: Final = 256
 
@@ -56,8 +55,10 @@ class ScannedStream(Generic[Raw]):
         self._dialect = dialect
         self._scanner = scanner
         self._edits = scanner.edits
+        self._saw = scanner.saw
         self._hold_s = scanner.hold_s
         self._hold_bytes = scanner.hold_bytes
+        self._max_channels = scanner.max_channels
         self._write = write
         self._clock = clock
         self._channels: dict[Key, Channel[Raw]] = {}
@@ -76,9 +77,9 @@ class ScannedStream(Generic[Raw]):
 
         Cost for an ordinary event: see bench/policy_relay.py.
         """
-        text = read_usual(document)
-        if text is not None and (channel := self._channels.get(text.key)) is not None:
-            return self._take_usual(raw, data, document, text, channel)
+        usual = read_usual(document)
+        if usual is not None and (channel := self._channels.get(usual[0])) is not None:
+            return self._take_usual(raw, data, document, usual, channel)
         texts = read_plain(self._dialect, data) if document is None else read_event(self._dialect, name, document)
         item = Item(raw, data, document, len(data))
         characters = 0
@@ -89,7 +90,7 @@ class ScannedStream(Generic[Raw]):
             characters += len(whole.text)
             self._look_at(whole, item)
         if characters:
-            self._scanner.saw(characters)
+            self._saw(characters)
         for path in texts.missed:
             self.miss(place_of(path), "media")
             item.is_withheld = self.error is not None
@@ -103,21 +104,27 @@ class ScannedStream(Generic[Raw]):
             return left
         return left + self._queued(item)
 
-    def _take_usual(self, raw: Raw, data: bytes, document: Any, text: Text, channel: Channel[Raw]) -> list[Raw]:
+    def _take_usual(
+        self, raw: Raw, data: bytes, document: Any, usual: tuple[Key, str], channel: Channel[Raw]
+    ) -> list[Raw]:
         """Take an event that is one piece of a channel that is known."""
-        self._scanner.saw(len(text.text))
-        pieces = self._shown(channel, text)
-        self._note(channel)
-        is_decided = self._is_decided(channel, pieces)
-        if is_decided and self.error is None:
+        key, said = usual
+        size = len(said)
+        self._saw(size)
+        told = channel.take(said)
+        if type(told) is not int or len(channel.scanner.findings) > channel.noted:
+            self._note(channel)
+        if told == size and not self._queue:
+            channel.decided += size
+            return [raw]  # by far the most: no event waits, and this one need not
+        if self._is_decided(channel, told):
             left = self._release() if self._queue else []
             if not self._queue:
                 left.append(raw)
                 return left
             return left + self._queued(Item(raw, data, document, len(data)))
         item = Item(raw, data, document, len(data))
-        if not is_decided:
-            self._hold(channel, text, item, pieces)
+        self._hold(channel, usual_path(key), said, item, told)
         return self._cut(item) if self.error is not None else self._queued(item)
 
     def pass_by(self, raw: Raw, size: int) -> list[Raw]:
@@ -135,7 +142,7 @@ class ScannedStream(Generic[Raw]):
 
     def miss(self, place: str, reason: str) -> None:
         """Put on record that something cannot be scanned; sets `error` where that is not allowed."""
-        if place not in self._missed and len(self._missed) < MOST_CHANNELS:
+        if place not in self._missed and len(self._missed) < self._max_channels:
             self._missed.add(place)
             self._scanner.missed(place, reason)
         if self._scanner.unscannable == "deny" and self.error is None:
@@ -147,31 +154,29 @@ class ScannedStream(Generic[Raw]):
         if channel is None:
             self._look_at(Whole(text.path, text.text, text.kind), item)
             return
-        pieces = self._shown(channel, text)
-        if not self._is_decided(channel, pieces):
-            self._hold(channel, text, item, pieces)
+        told = channel.take(text.text)
+        if not self._is_decided(channel, told):
+            self._hold(channel, text.path, text.text, item, told)
         self._note(channel)
 
-    def _shown(self, channel: Channel[Raw], text: Text) -> Sequence[Piece]:
-        channel.fed += len(text.text)
-        return channel.scanner.pieces(text.text)
-
-    def _is_decided(self, channel: Channel[Raw], pieces: Sequence[Piece]) -> bool:
-        """Tell whether a text that was just shown may leave as it came, and all of its channel before it."""
+    def _is_decided(self, channel: Channel[Raw], told: int | Sequence[Piece]) -> bool:
+        """Let pass what leaves as it came; tell whether that is all that has come of the channel so far."""
         if not self._edits:
             return True
-        ready = channel.settle(pieces)
-        self._ready += ready or 0
-        return ready is not None
+        if not isinstance(told, int):
+            return False
+        self._ready += channel.let_pass(told)
+        return channel.decided == channel.fed
 
-    def _hold(self, channel: Channel[Raw], text: Text, item: Item[Raw], pieces: Sequence[Piece]) -> None:
-        """Let `item` wait for a text that was just shown, and hand out what is decided."""
-        channel.wait_for(text, item)
-        self._place(channel, pieces)
+    def _hold(self, channel: Channel[Raw], path: Path, text: str, item: Item[Raw], told: int | Sequence[Piece]) -> None:
+        """Let `item` wait for a text that was just shown, and hand out what is decided and has not passed."""
+        channel.wait_for(path, text, item)
+        if not isinstance(told, int):
+            self._place(channel, told)
 
     def _opened(self, text: Text) -> Channel[Raw] | None:
         key = text.key
-        if len(self._channels) >= MOST_CHANNELS:
+        if len(self._channels) >= self._max_channels:
             self.miss("channels", "too_large")
             return None
         if key in self._ended:
@@ -191,7 +196,7 @@ class ScannedStream(Generic[Raw]):
         if len(found) > channel.noted:
             new = found[channel.noted :]
             channel.noted = len(found)
-            if len(self._noted) < MOST_CHANNELS:
+            if len(self._noted) < self._max_channels:
                 self._noted.update((finding.rule_id, finding.start, finding.end) for finding in new)
             self._scanner.found(channel.name, new)
         if (blocked := channel.scanner.blocked) is not None and self.error is None:
@@ -223,7 +228,7 @@ class ScannedStream(Generic[Raw]):
         size = len(prefix)
         for key in [key for key in self._channels if key[:size] == prefix]:
             channel = self._channels.pop(key)
-            if prefix[:1] == ("choices",) and len(self._ended) < MOST_CHANNELS:
+            if prefix[:1] == ("choices",) and len(self._ended) < self._max_channels:
                 self._ended.add(key)
             if channel.rest:
                 item = self._of_its_own(channel)
@@ -255,7 +260,10 @@ class ScannedStream(Generic[Raw]):
 
     def _release(self) -> list[Raw]:
         """Return what may leave, in order."""
-        queue, out = self._queue, []
+        queue = self._queue
+        out: list[Raw] = []
+        if not self._ready and self._held_bytes <= self._hold_bytes:
+            return out
         while queue:
             first = queue[0]
             if first.open:
@@ -266,7 +274,8 @@ class ScannedStream(Generic[Raw]):
                 for waiting in first.still_open():
                     waiting.channel.pass_rest_on(waiting)
                 self._ready += 1
-            out.append(self._finished(self._unqueued()))
+            first = self._unqueued()
+            out.append(self._finished(first) if first.changed or first.edits else first.raw)
         return out
 
     def _unqueued(self) -> Item[Raw]:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from proxy.openai.channels import Path, Text
+from proxy.openai.channels import Path
 from proxy.scanners import ChannelScanner, Piece
 
 Raw = TypeVar("Raw")
@@ -147,23 +147,24 @@ class Channel(Generic[Raw]):
         """The event that `rest` came in, and where."""
         self._open: deque[Waiting[Raw]] = deque()
 
-    def wait_for(self, text: Text, item: Item[Raw]) -> None:
+    def take(self, text: str) -> int | Sequence[Piece]:
+        """Show the next text to the scanner; return what is decided: pieces, or how many characters just leave."""
+        self.fed += len(text)
+        return self.scanner.pieces(text) if self.rest else self.scanner.take(text)
+
+    def wait_for(self, path: Path, text: str, item: Item[Raw]) -> None:
         """Note the text that was just shown to the scanner, after whatever is left from before."""
-        self._adopt(item, text.path, self.rest + text.text)
+        self._adopt(item, path, self.rest + text)
 
     def adopt(self, item: Item[Raw]) -> None:
         """Give what is left to an event of its own."""
         self._adopt(item, self.last[1], self.rest)
 
-    def settle(self, pieces: Sequence[Piece]) -> int | None:
-        """Decide that all leaves as it came, where `pieces` say so; then there is nothing more to place.
-
-        Return how many events that wait are decided now; `None` where not all is decided, or something is changed.
-        """
-        if len(pieces) != 1 or pieces[0].masked or self.rest or self.decided + pieces[0].taken != self.fed:
-            return None
-        self.decided, ready = self.fed, 0
-        while self._open:
+    def let_pass(self, count: int) -> int:
+        """Decide that characters leave as they came; return how many events that wait are decided now."""
+        self.decided += count
+        ready = 0
+        while self._open and self._open[0].end <= self.decided:
             item = self._open.popleft().item
             item.open -= 1
             ready += item.is_queued and not item.open

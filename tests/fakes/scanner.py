@@ -60,6 +60,10 @@ class FakeChannel:
         self._at += end
         return pieces
 
+    def take(self, delta: str) -> int | list[Piece]:
+        pieces = self.pieces(delta)
+        return pieces[0].taken if len(pieces) == 1 and not pieces[0].masked else pieces
+
     def _plain(self, pieces: list[Piece], text: str) -> None:
         if text:
             pieces.append(Piece(text, len(text)))
@@ -71,6 +75,7 @@ class FakeScanner:
     unscannable: str = "allow"
     hold_s: float = 1.0
     hold_bytes: int = 4096
+    max_channels: int = 64
     hurries: list[str] = field(default_factory=list)
     seen: list[tuple[str, str]] = field(default_factory=list)
     """Place and rule of what was found."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.openai.channels import ALL, PLAIN, place_of, read_document, read_event, read_plain, read_usual
+from proxy.openai.channels import ALL, PLAIN, place_of, read_document, read_event, read_plain, read_usual, usual_path
 
 AT = {"item_id": "i", "output_index": 2, "content_index": 1}
 AUDIO = ("choices", 0, "message", "audio")
@@ -426,7 +426,7 @@ def test_usual_chunk_when_it_is_anything_then_it_is_read_as_any_event(document):
 def assert_same(document):
     if (usual := read_usual(document)) is not None:
         texts = read_event("chat", None, document)
-        assert texts.pieces == [usual]
+        assert texts.pieces == [(usual[0], usual_path(usual[0]), usual[1], "text")]
         assert not (texts.wholes or texts.ends or texts.missed or texts.failed)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.policy.base64_runs import ends_in_run, may_hold_run
+from proxy.policy.base64_runs import ends_in_run, is_mostly_runs, may_hold_run
 
 RUN = b"Ab9+/_-Z" * 5
 
@@ -29,3 +29,19 @@ def test_run_is_seen(data: bytes, holds: bool, ends: bool) -> None:
 @pytest.mark.parametrize("at", [0, 1, 39, 40])
 def test_run_across_two_pieces_of_a_large_text_is_seen(at: int) -> None:
     assert may_hold_run(b" " * ((1 << 18) - at) + RUN + b" ")
+
+
+@pytest.mark.parametrize(
+    ("data", "is_mostly"),
+    [
+        (RUN * 200, True),
+        ((RUN + b"\n") * 200, True),
+        (b"This is prose, as people write it. " * 200, False),
+        (b'{"id":"a1b2c3","n":[1,2,3],"ok":true},' * 200, False),
+        ("键盘和屏幕".encode() * 200, False),
+        (b"", False),
+    ],
+    ids=["run", "lines", "prose", "JSON", "other letters", "empty"],
+)
+def test_text_of_runs_is_told_from_others(data: bytes, is_mostly: bool) -> None:
+    assert is_mostly_runs(data) is is_mostly

@@ -1,11 +1,14 @@
 """What is found in a whole text, where it begins and where it ends."""
 
+import random
+import string
 from typing import Any
 
 import pytest
 
 from proxy.policy.detect import Detector, encode
-from proxy.policy.rules import RuleSet, read_rules
+from proxy.policy.examples import expand
+from proxy.policy.rules import RuleSet, load, read_rules
 
 
 def detector(*entries: dict[str, Any]) -> Detector:
@@ -65,6 +68,18 @@ def test_find_gives_the_findings_of_every_rule_by_place() -> None:
         ("r2", 2, 8),
         ("r0", 13, 21),
     ]
+
+
+def test_find_when_a_text_is_mostly_base64_then_every_rule_is_asked() -> None:
+    chance, letters = random.Random(3), string.ascii_letters + string.digits + "+/"
+    shipped = Detector(load())
+    for rule in shipped.rules.rules[::12]:
+        lines = ["".join(chance.choices(letters, k=76)) for _ in range(120)]
+        lines[60:60] = [expand(example, rule.id) for example in rule.match]
+        text = "\n".join(lines)
+        alone = [found.rule_id for matcher in shipped.matchers for found in matcher.matches(encode(text))]
+        assert sorted(found.rule_id for found in shipped.find(text)) == sorted(alone)
+        assert rule.id in alone
 
 
 def test_judge_sees_no_more_than_the_limit_of_the_rule() -> None:

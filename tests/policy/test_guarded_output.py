@@ -47,6 +47,8 @@ def test_scanner_when_it_fails_and_nothing_unscanned_may_pass_then_nothing_does(
         scanner.whole("fault")
     with pytest.raises(PolicyUnavailable):
         scanner.channel().pieces("fault")
+    with pytest.raises(PolicyUnavailable):
+        scanner.channel().take("fault")
 
 
 def test_scanner_when_it_fails_and_that_is_only_counted_then_the_text_goes_on():
@@ -58,3 +60,11 @@ def test_scanner_when_it_fails_and_that_is_only_counted_then_the_text_goes_on():
     out = "".join(piece.text for delta in deltas for piece in channel.pieces(delta))
     assert out == "".join(deltas)
     assert (list(channel.pieces("", final=True)), len(faults)) == ([], 2)
+    channel = scanner.channel()
+    assert [channel.take(delta) for delta in ("a KEY-1", "fault", "KEY-")] == [2, 10, 4]
+
+
+def test_channel_when_told_shortly_then_what_is_held_is_known():
+    channel = GuardedOutput(FaultyScanner(), refuse).channel()
+    assert [channel.take("a KEY-1"), channel.take("2 b")] == [2, 8]
+    assert [piece.text for piece in channel.take(SECRET)] == [MASK]

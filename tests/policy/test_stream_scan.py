@@ -71,6 +71,26 @@ def test_streamed_examples_equal_the_redacted_whole(size: int) -> None:
         assert findings == found
 
 
+@pytest.mark.parametrize("size", [2, 7])
+def test_take_tells_what_pieces_tells(size: int) -> None:
+    for text in (*samples(size)[::5], "键 ghp_ 键盘 " * 40, "a1B2" * 200):
+        short, long = PLAN.scanner(), PLAN.scanner()
+        for delta in pieces_of(text, size):
+            told, pieces = short.take(delta), long.pieces(delta)
+            if isinstance(told, int):
+                assert told == sum(piece.taken for piece in pieces)
+                assert not any(piece.masked for piece in pieces)
+            else:
+                assert told == pieces
+        assert short.pieces("", final=True) == long.pieces("", final=True)
+        assert short.findings == long.findings
+
+
+def test_take_when_blocked_then_nothing_follows() -> None:
+    scanner = plan({"pattern": "boom"}, action="block")[1].scanner()
+    assert [scanner.take("so "), scanner.take("boom "), scanner.take("and so on")] == [3, [], 0]
+
+
 def test_blocked_when_found_then_nothing_of_it_has_left() -> None:
     _, blocking = plan({"pattern": "drop\\s{1,9}table\\b"}, action="block")
     for size in (1, 3, 40):

@@ -40,6 +40,12 @@ def test_window_tells_what_is_meant_and_how_it_was_written(
     assert window.end == places[-1]
 
 
+def test_characters_are_counted_beyond_ascii() -> None:
+    window = Window()
+    window.append("abé键")
+    assert [window.characters(0, at) for at in (2, 4, 7)] == [2, 3, 4]
+
+
 def test_context_has_no_width() -> None:
     window = Window(7, "key: ")
     window.append("x")

@@ -10,7 +10,7 @@ from proxy.errors import UpstreamFailed
 from proxy.openai.sse import EventReader
 from proxy.openai.sse_frame import reframed
 from proxy.relay.bounded import relay_bounded
-from proxy.relay.scanned import MOST_CHANNELS, ScannedStream
+from proxy.relay.scanned import ScannedStream
 from tests.fakes.scanner import MASK, SECRET, FakeScanner, masked
 from tests.relay.peers import STREAM, Client, Reply, answer_to, cuts
 
@@ -188,9 +188,9 @@ def test_stream_when_every_event_says_that_it_is_the_last_then_that_is_not_belie
 
 
 def test_stream_when_it_opens_channels_without_end_then_it_is_scanned_event_by_event():
-    scanner = FakeScanner()
+    scanner = FakeScanner(max_channels=3)
     scan = ScannedStream("chat", scanner, reframed)
-    for index in range(MOST_CHANNELS):
+    for index in range(3):
         taken(scan, said("a", index))
     assert taken(scan, said(SECRET, -7)) == [said(MASK, -7)]
     assert scanner.unread == [("channels", "too_large")]
