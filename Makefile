@@ -6,6 +6,7 @@ bin := $(venv)/bin
 # Scripts and the editable install hold the path of the checkout: a moved one finds no stamp and is built anew.
 stamp := $(venv)/installed-for$(subst $() ,_,$(subst /,-,$(CURDIR)))
 wheels := $(venv)/wheels
+compiled := $(venv)/compiled-tests
 lock_tools := .venv-lock
 prices_tools := .venv-prices
 genai_prices := 0.2.3
@@ -44,8 +45,18 @@ $(wheels): requirements.lock $(stamp)
 		--dest $(wheels) --requirement requirements.lock
 	@touch $(wheels)
 
-test: check $(wheels)  ## Run every check and every test; args="-k name" narrows the tests
+# The first time, one core checks types while the other compiles the tests, which each of their processes would do.
+test: $(stamp)  ## Run every check and every test; args="-k name" narrows the tests
+	@$(MAKE) --no-print-directory -j2 check $(compiled) $(wheels)
 	@$(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(args)
+
+# What is wrong with them the tests themselves will tell.
+$(compiled): $(stamp)
+	@$(bin)/python -m pytest --collect-only -qq > /dev/null 2>&1 || true
+	@touch $(compiled)
+
+# They are worth keeping, also where the environment asks Python not to.
+test coverage: export PYTHONDONTWRITEBYTECODE :=
 
 check: $(stamp)  ## Check format, lint, types, imports, layout and locks
 	@$(bin)/ruff format --check --quiet .

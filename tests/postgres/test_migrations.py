@@ -133,18 +133,22 @@ async def rows_of(connection: asyncpg.Connection, without: str = "") -> list[dic
     return [{name: value for name, value in row.items() if name != without} for row in rows]
 
 
-async def test_up_and_down_when_conversations_exist_then_they_stay(foreign: str, empty: asyncpg.Connection) -> None:
+async def test_up_down_and_up_again_when_conversations_exist_then_they_stay_and_their_rules_hold(
+    foreign: str, empty: asyncpg.Connection
+) -> None:
     owned = foreign.startswith("project_id")
     before, rows = await snapshot(empty), await rows_of(empty, "project_id")
-    for _ in range(2):
+    for again in (False, True):
         await migrate.up(empty)
         assert await rows_of(empty, "project_id") == rows
         filled = await empty.fetch("SELECT project_id FROM conversations")
         expected = None if foreign == "project_id_uuid" else "default-project"
         assert [row["project_id"] for row in filled] == [expected] * 2
-        await migrate.down(empty, 0)
-        assert await snapshot(empty) == before
-        assert await rows_of(empty, "project_id" if owned else "") == rows
+        if not again:
+            await migrate.down(empty, 0)
+            assert await snapshot(empty) == before
+            assert await rows_of(empty, "project_id" if owned else "") == rows
+    await their_rules_hold(foreign, empty)
 
 
 async def test_up_when_conversations_exist_then_new_rows_need_no_project(empty: asyncpg.Connection) -> None:
@@ -448,10 +452,8 @@ EXPECTED = {  # kind of table: reference of a known row, its id, id of an unknow
 }
 
 
-async def test_conversation_when_table_is_the_applications_then_its_rules_hold(
-    foreign: str, empty: asyncpg.Connection
-) -> None:
-    await migrate.up(empty)
+async def their_rules_hold(foreign: str, empty: asyncpg.Connection) -> None:
+    """Find and make conversations in the table of an application, as far as its columns let us."""
     known, identity, made = EXPECTED[foreign]
     assert await conversation(empty, known) == identity
     unknown = str(made) if made is not None else "77" if foreign in ("bigserial", "identity") else "new"
