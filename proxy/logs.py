@@ -65,7 +65,7 @@ def log_request(x: Exchange, which: Literal["none", "errors", "all"]) -> None:
 
     Names of users, models and paths stay in the trace; the line leads there.
     """
-    if which == "none":
+    if which == "none" or (which == "errors" and x.outcome == "ok"):
         return
     failed = x.outcome in _FAULTS or (x.outcome == "upstream_error" and (x.delivery.status or 0) >= 500)
     if not failed and which == "errors":

@@ -245,6 +245,8 @@ class Metrics:
             self._cross_checks.values[judgement.cross_check, judgement.cross_because or ""] += 1
 
     def _observe_verdict(self, verdict: Verdict) -> None:
+        if not (verdict.counts or verdict.missed or verdict.hurried or verdict.faults):
+            return  # as nearly always
         for (direction, rule_id, action), count in verdict.counts.items():
             rule = "project" if _RULE_OF_PROJECT.fullmatch(rule_id) else rule_id
             self._findings.values[direction, rule, action] += count

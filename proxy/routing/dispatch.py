@@ -331,7 +331,7 @@ def _note_head(attempt: Attempt, reply: UpstreamReply) -> None:
     attempt.headers_at = time.monotonic()
     attempt.status = reply.status
     for name, value in reply.headers:
-        if name.lower() == b"x-request-id":
+        if len(name) == 12 and name.lower() == b"x-request-id":
             attempt.request_id = value.decode("latin-1")
             return
 

@@ -117,8 +117,11 @@ def tool_calls(x: Exchange) -> list[dict[str, Any]]:
 
 def busy_seconds(attempts: list[Attempt], ended: float) -> float:
     """Return the length of the union of the attempts' intervals: parallel attempts count once."""
+    if len(attempts) == 1:  # as nearly always
+        only = attempts[0]
+        return max((ended if only.ended is None else only.ended) - only.started, 0.0)
     total, reached = 0.0, float("-inf")
-    for attempt in sorted(attempts, key=lambda attempt: attempt.started) if len(attempts) > 1 else attempts:
+    for attempt in sorted(attempts, key=lambda attempt: attempt.started):
         stop = ended if attempt.ended is None else attempt.ended
         start = max(attempt.started, reached)
         if stop > start:

@@ -14,6 +14,7 @@ Source: RFC 9112.
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Final
 
 from proxy.config import schema
@@ -25,6 +26,7 @@ from proxy.upstream.lean_request import request_head, slices
 from proxy.upstream.origin import Origin, tls_context
 from proxy.upstream.stats import ClientStats
 
+_REMEMBERED_URLS: Final = 64
 _WITH_HEAD_BYTES: Final = 65_536
 """A body up to this size goes out in one write with its head; a larger one is sent in slices of this size."""
 
@@ -34,6 +36,8 @@ class LeanClient:
 
     def __init__(self, upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> None:
         self._origin = Origin.of(upstream.base_url)
+        self._target = lru_cache(_REMEMBERED_URLS)(self._origin.target)
+        """The target of a URL: most requests go to the same few."""
         self._tls = tls_context(client.ca_file) if self._origin.secure else None
         self._total_s = timeouts.total_s
         self._bounds = Bounds(
@@ -58,7 +62,7 @@ class LeanClient:
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
         """Send a request and return the reply as soon as its head is there."""
-        head = request_head(request, self._origin.target(request.url), self._origin.authority)
+        head = request_head(request, self._target(request.url), self._origin.authority)
         head, pieces, length = _body(request, head)
         total_at = asyncio.get_running_loop().time() + self._total_s
         connection = await self._pool.acquire(total_at)

@@ -135,11 +135,12 @@ class AnswerParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field of the head; count a field of the trailer, which is dropped."""
+        headers = self._headers
         if self.status:
             self._trailers += 1
         else:
-            self._headers.append((name, value.rstrip(b" \t")))
-        if len(self._headers) + self._trailers > self._lines:
+            headers.append((name, value.rstrip(b" \t")))
+        if len(headers) + self._trailers > self._lines:
             self._refuse("too many header lines")
 
     def on_headers_complete(self) -> None:
