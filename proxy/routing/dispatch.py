@@ -179,7 +179,11 @@ class _Search:
             if result.failure is None:
                 self._budget.earn()
                 return self._give_up(result) if result.reply is None else HeldReply(result.reply, permit)
-            following = None if is_single else await self._following(candidate, result)
+            try:
+                following = None if is_single else await self._following(candidate, result)
+            except BaseException:
+                result.discard()
+                raise
             if following is None:
                 return self._give_up(result)
             before, (candidate, permit, why) = result, following
@@ -277,7 +281,8 @@ class _Search:
         self._retried = True
         self._budget.spend()
         await asyncio.sleep(max(failure.wait_s or 0.0, _LEAST_WAIT_S))
-        return candidate, self._health.retake(permit.place, time.monotonic(), candidate.model), "retry"
+        same = self._health.retake(permit.place, time.monotonic(), candidate.model)
+        return None if same is None else (candidate, same, "retry")
 
     def _give_up(self, result: _Result) -> UpstreamReply:
         """Return the answer that says no, as the provider gave it, or raise what came instead of one."""

@@ -146,16 +146,17 @@ class Health:
         """Tell whether a provider has a credential that was not tried and can be used."""
         return any(one.place not in tried and one.is_eligible(model, now) for one in self._of[upstream])
 
-    def retake(self, place: Place, now: float, model: str | None = None) -> Permit:
-        """Begin another attempt at the same place, whatever its last answer says about it."""
-        return self._permit(self._of[place[0]][place[1]], model, now)
+    def retake(self, place: Place, now: float, model: str | None = None) -> Permit | None:
+        """Begin another attempt at the same place, whatever its answer asks for; `None` while the breaker is open."""
+        one = self._of[place[0]][place[1]]
+        return self._permit(one, model, now) if one.breaker.is_eligible(now) else None
 
     def take_refused(
         self, upstream: str, tried: Collection[Place], now: float, model: str | None = None
     ) -> Permit | None:
         """Begin an attempt with a credential that was refused before: the client shall see what the provider says."""
-        refused = (one for one in self._of[upstream] if one.place not in tried and one.state(now) == "refused")
-        one = next(refused, None)
+        left = (one for one in self._of[upstream] if one.place not in tried and one.breaker.is_eligible(now))
+        one = next((one for one in left if one.state(now) == "refused"), None)
         return None if one is None else self._permit(one, model, now)
 
     def take(self, upstream: str, tried: Collection[Place], now: float, model: str | None = None) -> Permit | None:

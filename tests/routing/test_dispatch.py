@@ -1,4 +1,5 @@
 import asyncio
+import random
 import time
 from dataclasses import dataclass, field
 
@@ -6,7 +7,7 @@ import pytest
 
 from proxy.config.routing import Breaker, Routing
 from proxy.config.schema import UpstreamEntry
-from proxy.errors import NoUpstreamAvailable, QuotaExceeded, UpstreamFailed
+from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
 from proxy.exchange import Candidate, RoutePlan
 from proxy.routing.dispatch import Dispatcher, dispatch
 from proxy.routing.health import Health
@@ -351,3 +352,98 @@ async def test_limit_of_a_model_when_told_then_another_model_answers_at_the_same
     ]
     assert (await world.ask(a=[answer(200, b"{}")])).status == 200
     assert world.attempts[0].candidate.model == "m2", "the first is left alone"
+
+
+async def test_client_when_it_leaves_while_a_retry_waits_then_nothing_is_held():
+    world, busy = World("a"), answer(503, headers=((b"retry-after", b"2"),))
+    task = asyncio.create_task(world.ask(a=[busy]))
+    async with asyncio.timeout(1):
+        while not world.way or world.way[0][2] is None:
+            await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (world.under_way(), busy.closed, len(world.attempts)) == (0, True, 1)
+
+
+async def test_retry_when_the_breaker_has_opened_then_it_is_not_made():
+    world = World("a")
+    for _ in range(4):
+        permit = world.health.take("a", (), 0)
+        permit.judge("failure", time.monotonic())
+        permit.release()
+    with pytest.raises(UpstreamFailed):
+        await world.ask(a=[REFUSED, answer()])
+    assert (world.way, world.under_way()) == ([("a", "first", "unsent")], 0)
+
+
+CHANCES = [
+    *[lambda: answer(200, b"{}")] * 4, lambda: stream(GOOD_EVENT, CUT), lambda: stream(ERROR_EVENT), lambda: REFUSED,
+    lambda: CUT, *[lambda status=status: answer(status) for status in (400, 401, 404, 429, 500, 502, 503)],
+    *[lambda status=status: answer(status, headers=((b"retry-after", b"0"),)) for status in (429, 503)],
+]  # fmt: skip
+
+
+class Crowd:
+    """Many requests at once at places that fail at random; every law is looked at while an attempt begins."""
+
+    def __init__(self, draw):
+        keys = [{"api_key": f"key-{n}"} for n in range(draw.choice([1, 1, 2]))]
+        self.names = "abc"[: draw.randrange(1, 4)]
+        breaker = Breaker(failures=draw.choice([1, 2, 5]), open_s=0.02, open_max_s=0.04, refused_s=0.1)
+        self.settings = Routing(max_attempts=draw.choice([1, 2, 3, 5]), retry_ambiguous=draw.random() < 0.3)
+        upstreams = [UpstreamEntry(name=name, credentials=keys) for name in self.names]
+        self.health = Health(upstreams, breaker, draw.random)
+        self.dispatcher = Dispatcher(self.settings, self.health)
+        self.probes = set()
+        self.draw = draw
+
+    async def ask(self):
+        draw, attempts, steps = self.draw, [], []
+        chosen = [Candidate(draw.choice(self.names), f"m{draw.randrange(3)}") for _ in range(draw.randrange(1, 5))]
+
+        async def send(attempt):
+            place = (attempt.candidate.upstream, attempt.credential)
+            breaker = self.health._of[place[0]][place[1]].breaker
+            is_probe = breaker._opened > 0
+            assert not is_probe or (place not in self.probes and time.monotonic() >= breaker._until), "one probe"
+            assert CUT not in steps or self.settings.retry_ambiguous, "nobody knows what became of the last one"
+            assert not any(getattr(step, "is_answer", False) for step in steps), "it had an answer"
+            if is_probe:
+                self.probes.add(place)
+            try:
+                await asyncio.sleep(draw.random() * 0.003)
+            finally:
+                self.probes -= {place} if is_probe else set()
+            steps.append(step := draw.choice(CHANCES)())
+            if isinstance(step, Exception):
+                attempt.sent = step.sent
+                raise step
+            step.is_answer = step.status in (200, 400) and step.headers[0] is JSON
+            return step
+
+        async def prepare(_attempt):
+            return draw.random() < 0.9
+
+        try:
+            async with asyncio.timeout(draw.choice([0.001, 0.005, 9, 9])):
+                plan = RoutePlan(tuple(chosen), "test", is_managed=True)
+                reply = await self.dispatcher.dispatch(plan, attempts, send, prepare, time.monotonic())
+                try:
+                    while await reply.read():
+                        await asyncio.sleep(0)
+                finally:
+                    reply.close()
+        except (ProxyError, TimeoutError):
+            pass
+        assert len(attempts) <= self.settings.max_attempts
+        assert sum(attempt.why == "retry" for attempt in attempts) <= 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_crowd_when_providers_fail_at_random_then_every_law_holds_and_nothing_is_held(seed):
+    crowd = Crowd(random.Random(seed))
+    for _ in range(8):
+        await asyncio.gather(*[crowd.ask() for _ in range(crowd.draw.randrange(1, 8))])
+    assert not any(one["inFlight"] for one in crowd.health.describe(time.monotonic()))
+    assert not any(one.breaker._probing for row in crowd.health._of.values() for one in row)

@@ -121,6 +121,15 @@ def test_credential_when_refused_then_it_is_a_last_resort_until_it_works():
     assert made.take("b", (), 1) is not None
 
 
+def test_credential_when_refused_and_its_breaker_is_open_then_it_is_no_last_resort():
+    made = health(1, failures=1)
+    late, refused = made.take("b", (), 0), made.take("b", (), 0)
+    refused.judge("refused", 0)
+    late.judge("failure", 0)
+    assert made.take_refused("b", (), 1) is None
+    assert made.retake(("b", 0), 1) is None
+
+
 def test_health_when_the_configuration_changed_then_it_belongs_to_the_key_at_its_address():
     def entry(name: str, *keys: str, url: str = "http://a/v1", weight: int = 1) -> UpstreamEntry:
         return UpstreamEntry(name=name, base_url=url, credentials=[{"api_key": key, "weight": weight} for key in keys])
