@@ -33,8 +33,9 @@ from proxy.errors import DatabaseUnavailable, RecordRejected
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+_READ_ONLY = "25006"
 _OUTAGE_CLASSES = ("08", "53")
-_OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "25006"})
+_OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", _READ_ONLY})
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42883", "42703"})
 """A table, function or column is missing: the migrations have not run yet, or belong to another version."""
 _BUSY_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
@@ -183,6 +184,9 @@ class Database:
         try:
             yield
         except asyncpg.PostgresError as error:
+            if error.sqlstate == _READ_ONLY and not _is_gone(connection):
+                # The primary no more, though it answers `SELECT 1` for ever: another connection finds the new one.
+                connection.terminate()
             ours = self._of_sqlstate(error)
             if ours is error:
                 raise

@@ -3,6 +3,7 @@ import random
 import socket
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 
 import asyncpg
@@ -154,6 +155,18 @@ async def test_backend_when_terminated_then_unavailable_and_next_works(database:
             await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
     assert not database.is_up
     assert await answers(database)
+    assert database.is_up
+
+
+async def test_server_when_it_became_read_only_then_another_connection_is_made(database: Database) -> None:
+    async with database.acquire() as connection:
+        await connection.execute("CREATE TABLE written(n int)")
+        # As on a primary that became a standby without losing its connections: it answers, and takes nothing.
+        await connection.execute("SET default_transaction_read_only = on")
+    for error in (pytest.raises(DatabaseUnavailable, match="25006"), nullcontext()):
+        with error:
+            async with database.transaction() as connection:
+                await connection.execute("INSERT INTO written VALUES (1)")
     assert database.is_up
 
 
