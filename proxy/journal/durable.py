@@ -41,6 +41,8 @@ class DurableLog:
         """Finals and contents in files that are not committed."""
         self.unread_bytes = 0
         """Size of everything behind the cursor, intents included."""
+        self.repeated = 0
+        """Records that were written again while they were on their way: committed twice, which changes nothing."""
         self.held: deque[tuple[Kind, bytes, bytes]] = deque()
         self.held_bytes = 0
         self._syncer = syncer
@@ -92,6 +94,8 @@ class DurableLog:
         """Note that everything before `end` is stored elsewhere for good; `records` of it were read in one batch."""
         self.cursor = max(self.cursor, end)
         segment = self.chain.get(end.segment)
+        if segment is None or end.offset > segment.size:  # it was cut since the batch was read
+            self.repeated += max(records - (0 if segment is None else segment.pending), 0)
         if segment is not None:
             # At the end nothing is pending, however many records a damaged disk has swallowed.
             at_end = end.offset >= segment.size

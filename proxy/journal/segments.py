@@ -53,7 +53,7 @@ class JournalStats:
     records: int
     """Finals and contents that are not committed, those held in memory included."""
     accepted: int
-    """Records that are to be committed: found at `open`, or taken since."""
+    """Records that are to be committed: found at `open`, taken since, or written again after they were read."""
     finals: int
     """Of these, what became of requests, taken since `open`."""
     bytes: int
@@ -207,7 +207,7 @@ class Journal:
         waiting = log.pending + len(log.held)
         return JournalStats(
             records=waiting,
-            accepted=self._accepted,
+            accepted=self._accepted + log.repeated,
             finals=self._finals,
             bytes=log.chain.disk_bytes,
             oldest_s=self._ages.oldest_s(log.cursor, time.monotonic()) if waiting else 0.0,

@@ -253,6 +253,27 @@ def test_sync_when_it_fails_behind_the_cursor_then_nothing_committed_comes_again
         assert journal.stats().open_intents == 1
 
 
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_sync_when_it_fails_while_a_batch_is_on_its_way_then_what_comes_again_is_accounted_for(
+    tmp_path: Path, disk: Disk, is_deleted: bool
+) -> None:
+    with opened(tmp_path, fsync="interval", fsync_interval_ms=50) as journal:
+        if not is_deleted:
+            journal.append_final(trace_id(9), b"final")
+            wait_until(lambda: all(segment.synced for segment in journal._log.chain))
+        disk.fails = 1
+        for number in range(4):
+            journal.append_final(trace_id(number), b"final")
+        batch = journal.read_batch(3, 1 << 20)
+        wait_until(lambda: not journal.stats().healthy)
+        journal.tend()
+
+        journal.commit(batch)
+        landed = len(batch.records)
+        assert journal.stats().accepted == landed + journal.stats().records
+        assert journal.stats().accepted == landed + len(drain(journal))
+
+
 def test_sync_when_it_fails_on_a_segment_that_is_committed_then_only_its_open_intents_move(
     tmp_path: Path, disk: Disk
 ) -> None:
