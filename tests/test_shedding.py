@@ -146,7 +146,7 @@ def test_limits_when_configured_anew_then_they_count_and_without_any_memory_is_n
 
 
 @pytest.mark.parametrize(
-    ("limit_bytes", "buffered_bytes", "expected"), [(GIB, GIB, GIB // 4), (GIB, 1000, 1000), (None, GIB, GIB)]
+    ("limit_bytes", "buffered_bytes", "expected"), [(GIB, GIB, GIB // 8), (GIB, 1000, 1000), (None, GIB, GIB)]
 )
 def test_bodies_when_memory_is_bounded_then_they_get_a_part_of_it(limit_bytes, buffered_bytes, expected) -> None:
     assert made(limit_bytes=limit_bytes).most_body_bytes(buffered_bytes) == expected

@@ -38,9 +38,9 @@ class Shedding(Section):
         0, description="Memory that this process may have. 0: the limit of its control group, if that has one."
     )
     bodies_memory: Share = Field(
-        0.25,
+        0.125,
         description="JSON request bodies held at the same time take at most so much of it, and limits.buffered_bytes. "
-        "While they are read and scanned they need twice their bytes, and that comes faster than memory is looked at.",
+        "Read, scanned and sent they need up to 3.4 times their bytes, and that comes faster than memory is looked at.",
     )
     content_memory: Share = Field(
         0.8, description="So much of it resident: as at content_lag_s. Above 1: never, as for the others."

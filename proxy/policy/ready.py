@@ -88,7 +88,9 @@ class Policies:
             except TimeoutError:
                 self._late.add(key)
         if former is None:
-            raise PolicyUnavailable("The policy of this project is not ready yet.")
+            raise PolicyUnavailable(
+                "The policy of this project is not ready yet; send the request again.", status=503, retry_after_s=1.0
+            )
         self.served_former += 1
         return former
 

@@ -78,8 +78,9 @@ async def test_policy_when_it_is_not_ready_in_time_then_it_is_unavailable_and_re
 
     monkeypatch.setattr(Policies, "_build", slow)
     security = own("slow")
-    with pytest.raises(PolicyUnavailable):
+    with pytest.raises(PolicyUnavailable) as caught:
         await policies.get(security)
+    assert (caught.value.http_status, caught.value.retry_after_s) == (503, 1.0)
     (task,) = policies._building.values()
     gate.set()
     assert await task is policies.get_now(security)
