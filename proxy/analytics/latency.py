@@ -54,7 +54,7 @@ GROUP BY measure, sidegate_bucket(us)
 """
 
 
-USER_REQUESTS: Final = 10_000
+USER_REQUESTS: Final = 5_000
 """So many of the latest requests of one user are measured: percentiles of more are hardly different, but slow."""
 
 
