@@ -230,10 +230,10 @@ def _images(asked: _Asked, model: str | None) -> Bound:
     if not document:
         output = _MOST_IMAGES * image_out_tokens(document)
         return _by_unit(asked, _IMAGE_MODELS, settings.unseen_input_tokens, output, Usage(images=_MOST_IMAGES))
-    asked_for, model = document.get("n"), model or _IMAGE_MODELS[0]
+    asked_for, name = document.get("n"), model or _IMAGE_MODELS[0]
     count = asked_for if type(asked_for) is int and asked_for > 0 else 1
-    output = 0 if base_name(model).startswith("dall-e") else count * image_out_tokens(document)
-    return _by_unit(asked, (model,), _input(asked, model)[0], output, Usage(images=count))
+    output = 0 if base_name(name).startswith("dall-e") else count * image_out_tokens(document)
+    return _by_unit(asked, (name,), _input(asked, model)[0], output, Usage(images=count))
 
 
 def _transcription(asked: _Asked, model: str | None, size: int) -> Bound:

@@ -342,3 +342,11 @@ def test_modest_answer_of_many_models_costs_no_less_than_that_of_any(members, op
         assert operation is COMPLETIONS or members["messages"] == messages([PICTURE])
     else:
         assert most >= max(least_nanos(made.at(model)) for model in models)
+
+
+def test_images_when_no_model_is_named_then_media_count_as_for_an_unknown_one(prices):
+    sound = {"type": "input_audio", "input_audio": {"data": "A" * 40_000}}
+    document = {"input": [sound], "prompt": "a cat"}
+    plain, named = bound_of(document, prices, IMAGES), bound_of({"model": "gpt-image-1", **document}, prices, IMAGES)
+    assert plain.input_tokens > named.input_tokens
+    assert plain.output_nanos_per_million == named.output_nanos_per_million
