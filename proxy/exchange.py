@@ -1,12 +1,12 @@
-"""The nouns of the project: what one request is made of. Verbs live in the packages.
+"""The nouns of the project: the data of one request. Verbs live in the packages.
 
-`Exchange` (RFC 9110 section 3.4: a request/response exchange) is the one object of a request's life: slots in groups,
-one per phase, `None` until that phase ran. Phases take values and return a value; only `pipeline` and `settling`
-assign. The exception is `attempts`: dispatch appends an `Attempt` before it sends, and the relay counts into the
-attempt's `Meter`, so that a task cancelled anywhere still settles what was spent.
+`Exchange` (RFC 9110 section 3.4: a request/response exchange) holds all state of one request: slots in groups, one per
+phase, `None` until that phase ran. Phases take values and return a value; only `pipeline` and `settling` assign to it.
+The exception is `attempts`: dispatch appends an `Attempt` before it sends, and the relay counts into the attempt's
+`Meter`, so that a task cancelled anywhere still settles what was spent.
 
-Facts made once per request (`Inbound`, `ParsedRequest`, `Charge` ...) are never changed after they were made. They are
-not declared frozen: a frozen dataclass sets each field through `object.__setattr__`, at five times the cost (timeit).
+Facts built once per request (`Inbound`, `ParsedRequest`, `Charge` ...) are never modified afterwards. They are not
+declared frozen: a frozen dataclass sets each field through `object.__setattr__`, at five times the cost (timeit).
 
 The small Protocols, here and in `peers`, are the seams between packages that may not import each other.
 """
@@ -34,11 +34,11 @@ T = TypeVar("T")
 
 BodyKind = Literal["none", "json", "multipart", "raw", "websocket"]
 Dialect = Literal["chat", "completions", "responses", "embeddings", "images", "audio", "realtime", "generic", "none"]
-"""How usage and text are laid out in answers and their stream events. `none`: usage in them was charged before."""
+"""How answers and their stream events represent usage and text. `none`: usage in them was already charged elsewhere."""
 CacheUse = Literal["hit", "miss", "bypass"]
-"""`hit`: answered by what was kept. `bypass`: the request, or its client, does not allow that."""
+"""`hit`: answered from the cache. `bypass`: the request or its client does not allow that."""
 UsageSource = Literal["provider", "estimated", "none"]
-"""`provider`: exact figures of the provider. `estimated`: ours, marked as such. `none`: nothing was billable."""
+"""`provider`: the provider's exact figures. `estimated`: our estimate, marked as such. `none`: nothing was billable."""
 Outcome = Literal[
     "ok",
     "rejected",
@@ -56,12 +56,12 @@ Outcome = Literal[
 ]
 """How an exchange ended.
 
-`rejected`: we said no before a provider was asked. `upstream_error`: the provider answered with status >= 400.
-`upstream_failed`, `timeout`: no complete answer came. `truncated`: a stream ended without its terminator.
-`quota_cut`: we ended a stream because the caller's quota was used up. `policy_cut`: because of what it says.
-`client_abort`: the client left first. `drain_abort`: cut at the end of the drain time. `overload_abort`: ended
-because the process was short of memory. `interrupted`: the process died in between (found in the journal at the next
-start).
+`rejected`: we refused it before a provider was called. `upstream_error`: the provider answered with status >= 400.
+`upstream_failed`, `timeout`: no complete answer arrived. `truncated`: a stream ended without its terminator.
+`quota_cut`: we ended a stream because the caller's quota was used up. `policy_cut`: because of its content.
+`client_abort`: the client disconnected first. `drain_abort`: aborted at the end of the drain time. `overload_abort`:
+ended because the process was short of memory. `interrupted`: the process died meanwhile (found in the journal at the
+next start).
 """
 
 
@@ -70,24 +70,24 @@ class Operation:
     """One row of the table of OpenAI endpoints (`openai.operations`)."""
 
     name: str
-    """For example `chat.completions.create`; `unknown` for the default row."""
+    """For example `chat.completions.create`; `unknown` for the fallback row."""
     request_type: str
-    """What analytics group by: chat, responses, completions, embeddings, images, audio, models, other ..."""
+    """The dimension of analytics: chat, responses, completions, embeddings, images, audio, models, other ..."""
     body: BodyKind
     dialect: Dialect
     billable: bool
-    """False where an answer without usage costs nothing (models, files): then nothing is estimated."""
+    """False if an answer without usage is free (models, files), so that nothing is estimated."""
     forces_stream_usage: bool = False
-    """True where `stream_options.include_usage` exists: chat completions and completions."""
+    """True if `stream_options.include_usage` is supported: chat completions and completions."""
     gen_ai_operation: str = ""
     """OpenTelemetry `gen_ai.operation.name`."""
     sent_to: str | None = None
-    """The path at providers, where clients have another name for it."""
+    """The provider's path, if it differs from the one that clients use."""
 
 
 @dataclass(slots=True)
 class Inbound:
-    """The request head, checked. `target`: for the provider, the raw path and query: never decoded, never rebuilt."""
+    """The validated request head. `target`: raw path and query, sent to the provider without decoding or rebuilding."""
 
     method: str
     target: str
@@ -98,15 +98,15 @@ class Inbound:
     operation: Operation
     peer: str | None
     content_length: int | None
-    """`None`: no body announced, or chunked."""
+    """`None`: no body, or a chunked one."""
     has_body: bool
     memory: dict[Any, Any] = field(default_factory=dict)
-    """What `said` has found out. A connection's requests with the same head share it, within one configuration."""
+    """Results of `said`. Requests with the same head on one connection share it, within one configuration."""
 
     def said(self, reader: Callable[..., T], *settings: object) -> T:
-        """Return what `reader(fields, *settings)` reads of the header fields; it is asked once for a head.
+        """Return `reader(fields, *settings)`, computed once per request head.
 
-        `settings`: the same for all requests that share this head. What the reader raises is not kept.
+        `settings`: must be the same for all requests that share this head. Exceptions are not cached.
         """
         found: T
         try:
@@ -123,48 +123,48 @@ class Principal:
     user_id: str
     project_id: str
     source: Literal["header", "body", "default", "key"]
-    """Where the user's name came from."""
+    """Where the user's name comes from."""
     key_id: str | None = None
-    """Of the API key, in mode `keys`."""
+    """The id of the API key, in mode `keys`."""
     models: frozenset[str] | None = None
     """The models that the key is limited to; `None`: all."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool call that the model asked for (`kind="call"`), or a tool result that the client sent back (`"result"`)."""
+    """A tool call by the model (`kind="call"`), or a tool result that the client sent back (`"result"`)."""
 
     kind: Literal["call", "result"]
     id: str
     name: str
     arguments_bytes: int
-    """Size of arguments or result in bytes; the text itself is content and stays out."""
+    """Size of the arguments or the result in bytes; the text itself is content and is not kept."""
 
 
 @dataclass(slots=True)
 class ParsedRequest:
-    """What the body says. `body` is what goes upstream: the client's own bytes unless an edit was needed."""
+    """The parsed body. `body` is what goes upstream: the client's own bytes unless an edit was needed."""
 
     body: bytes | None
     """`None` for streamed bodies (multipart, raw) and for requests without one."""
     document: Mapping[str, Any] | None
-    """The decoded JSON object; `None` for anything else. Not kept after the exchange."""
+    """The decoded JSON object; `None` for anything else. Dropped after the exchange."""
     model: str | None
     stream: bool
     strip_usage: bool
-    """We forced `include_usage`: the extra chunk and the `usage: null` members are taken out again."""
+    """We forced `include_usage`: the extra chunk and the `usage: null` members are removed from the answer."""
     input_text_bytes: Callable[[], int]
-    """Counts the UTF-8 bytes of all text that the model reads: on demand, because few requests need an estimate."""
+    """Counts the UTF-8 bytes of all text that the model reads. Lazy, because few requests need an estimate."""
     conversation: str | None
     user_hint: str | None
-    """`safety_identifier`, else `user`, of the body."""
+    """`safety_identifier` of the body, else its `user`."""
     tool_results: tuple[ToolCall, ...]
     request_bytes: int
 
 
 @dataclass(slots=True)
 class Usage:
-    """Token counts of one call, in the provider's own sense.
+    """Token counts of one call, with the provider's definitions.
 
     `input_tokens` includes cached, audio and image input; `output_tokens` includes reasoning and audio output.
     The detail fields are parts of the totals, never additions.
@@ -180,14 +180,14 @@ class Usage:
     image_input_tokens: int = 0
     image_output_tokens: int = 0
     audio_seconds: float = 0.0
-    """Billed duration where the provider counts seconds instead of tokens (transcription)."""
+    """Billed duration, if the provider counts seconds instead of tokens (transcription)."""
     images: int = 0
-    """Images produced, where the provider counts images instead of tokens."""
+    """Images produced, if the provider counts images instead of tokens."""
 
     @property
     def has_media(self) -> bool:
-        """True where not all of it is text."""
-        # Written out: a loop over the names takes four times as long, and few calls have any (timeit).
+        """True if some of it is not text."""
+        # Unrolled: a loop over the names takes four times as long, and few calls have any (timeit).
         return bool(
             self.audio_input_tokens
             or self.audio_output_tokens
@@ -200,32 +200,32 @@ class Usage:
 
 @dataclass(slots=True)
 class Meter:
-    """What one attempt has used so far. The relay writes it while bytes pass; settle reads it at any moment."""
+    """What one attempt has used so far. The relay updates it as bytes pass; settle reads it at any moment."""
 
     usage: Usage | None = None
-    """The provider's figures, the latest seen; `None` until they came."""
+    """The provider's latest figures; `None` until they arrive."""
     output_text_bytes: int = 0
     """UTF-8 bytes of generated text seen so far (content, reasoning, refusals, tool arguments, all choices)."""
     text_deltas: int = 0
-    """Stream events that held generated text: each is at least one output token."""
+    """Stream events with generated text: each is at least one output token."""
     sound_tokens: int = 0
-    """Upper bound of the tokens of generated sound seen so far, in streams and sessions of events."""
+    """Upper bound of the tokens of generated audio seen so far, in streams and sessions of events."""
     response_model: str | None = None
     response_id: str | None = None
     conversation: str | None = None
-    """The provider's own id of the conversation, where the answer names one."""
+    """The provider's own conversation id, if the answer names one."""
     finish_reasons: list[str] = field(default_factory=list)
     tool_calls: list[ToolCall] = field(default_factory=list)
-    """At most `MAX_TOOL_CALLS`; more are counted in `tool_calls_dropped`."""
+    """At most `MAX_TOOL_CALLS`; the rest is counted in `tool_calls_dropped`."""
     tool_calls_dropped: int = 0
     terminated: bool = False
-    """A stream's own terminator was seen (`[DONE]`, `response.completed` ...) or a whole document was read."""
+    """The stream's terminator was seen (`[DONE]`, `response.completed` ...) or a complete document was read."""
     stream_error: str | None = None
-    """Code or type of an error event that the provider put into the stream."""
+    """Code or type of an error event in the provider's stream."""
     cut: bool = False
-    """We ended the answer because the caller's quota was used up; the provider had more to say."""
+    """We ended the answer early because the caller's quota was used up."""
     withheld: bool = False
-    """We ended the answer because the policy forbids what it says, or cannot read it."""
+    """We ended the answer because the policy forbids its content or cannot read it."""
     response_bytes: int = 0
     """Body bytes read from the provider."""
     events: int = 0
@@ -242,21 +242,21 @@ class Attempt:
     candidate: Candidate
     started: float
     withdrawn: bool = False
-    """We broke the request off before its body was whole: no provider acts on that."""
+    """We aborted the request before its body was complete, so no provider acts on it."""
     credential: int = 0
-    """Which of the upstream's credentials was used."""
+    """Index of the upstream's credential in use."""
     why: str = "first"
-    """What made it: first, retry, fallback, escalate, review or arbitrate."""
+    """Reason for the attempt: first, retry, fallback, escalate, review or arbitrate."""
     failure: str | None = None
-    """Why its answer was not used, a word of `routing.retry` or `routing.checks`; `None` for the one that was."""
+    """Why its answer was not used, a word of `routing.retry` or `routing.checks`; `None` for the one that was used."""
     check: str | None = None
-    """What was found of its answer; of a review: its verdict. `None` where nobody looked."""
+    """Result of the check of its answer; of a review: its verdict. `None` if there was no check."""
     request: ParsedRequest | None = None
-    """What it sends in the place of the client's request: a review's question."""
+    """What it sends instead of the client's request: a review's question."""
     bound: Bound | None = None
-    """What was reserved for it, once a later attempt has a reservation of its own."""
+    """What was reserved for it, set once a later attempt has its own reservation."""
     sent: bool = False
-    """Some byte of the request may have reached the provider."""
+    """Some bytes of the request may have reached the provider."""
     headers_at: float | None = None
     first_byte_at: float | None = None
     ended: float | None = None
@@ -266,11 +266,11 @@ class Attempt:
     error: ProxyError | None = None
     meter: Meter = field(default_factory=Meter)
     collected: Meter | None = None
-    """What was counted while its answer was collected, before `meter` counted it anew on its way to the client."""
+    """Counts taken while its answer was collected, before `meter` counted it again on its way to the client."""
 
     @property
     def used(self) -> Meter:
-        """What is known of its usage: both meters read one answer from its beginning, and one of them got further."""
+        """Return its usage: both meters read the same answer from its beginning; the one that got further counts."""
         collected, meter = self.collected, self.meter
         if collected is None or meter.terminated or collected.response_bytes <= meter.response_bytes:
             return meter
@@ -285,15 +285,15 @@ class Charge:
     usage_source: UsageSource
     cost_nanos: int
     priced: bool
-    """False: the model has no price; the policy for unknown models decided `cost_nanos`."""
+    """False: the model has no price, and the policy for unknown models decided `cost_nanos`."""
 
 
 @dataclass(slots=True)
 class Delivery:
-    """What the client got so far. Written by the relay and the ingress."""
+    """What the client has received so far. Written by the relay and the ingress."""
 
     status: int | None = None
-    """Status line sent; `None` while nothing was sent."""
+    """The status sent; `None` while nothing was sent."""
     committed_at: float | None = None
     """Monotonic time of the first byte sent downstream: the commit point."""
     bytes: int = 0
@@ -301,7 +301,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class Capture:
-    """Bounded copies of request and answer, only when content capture is on."""
+    """Bounded copies of request and answer; used only if content capture is on."""
 
     limit_bytes: int
     request: bytes | None = None
@@ -329,28 +329,28 @@ class Exchange:
     """Monotonic seconds."""
     inbound: Inbound
     request_type: str | None = None
-    """What a header says that the request is for; `None`: what its operation says."""
+    """The purpose of the request that a header names; `None`: derived from its operation."""
     principal: Principal | None = None
     is_critical: bool = False
-    """Begins also where others are refused for want of time, memory or room."""
+    """Admitted even while others are refused for lack of CPU time, memory or capacity."""
     request: ParsedRequest | None = None
     verdict: Verdict | None = None
-    """What the policy has found so far; those who scan add to it while bytes pass. `None`: nothing is scanned."""
+    """What the policy has found so far; scanners add to it while bytes pass. `None`: nothing is scanned."""
     plan: RoutePlan | None = None
     attempts: list[Attempt] = field(default_factory=list)
     answered: Attempt | None = None
-    """Whose answer the client gets, once answers were compared."""
+    """The attempt whose answer the client gets, set once answers were compared."""
     judgement: Judgement | None = None
-    """What was found of the answers; `None` where nobody looked."""
+    """Results of the checks of the answers; `None` if there were none."""
     cache: CacheUse | None = None
-    """What the cache had to do with it; `None` where the project has none."""
+    """How the cache was used; `None` if it is off for the project."""
     replayed: Attempt | None = None
-    """Stands where a provider's answer would, for one that was kept: nobody was asked, so it is none of `attempts`."""
+    """Stands in for an attempt when the answer comes from the cache; it is not one of `attempts`."""
     delivery: Delivery = field(default_factory=Delivery)
     charges: tuple[Charge, ...] = ()
     """One per attempt, set by settle."""
     hold: Hold | None = None
-    """Set by reserve, then by settle; `None` where no quota applies."""
+    """Set by reserve, then by settle; `None` if no quota applies."""
     capture: Capture | None = None
     error: ProxyError | None = None
     outcome: Outcome | None = None
@@ -360,23 +360,23 @@ class Exchange:
 
     @property
     def answering(self) -> Attempt | None:
-        """Whose answer the client gets: the last one's, unless answers were compared or one was kept."""
+        """The attempt whose answer the client gets: the last one, unless answers were compared or one was cached."""
         if self.answered is not None:
             return self.answered
         return self.attempts[-1] if self.attempts else self.replayed
 
 
 class Allowance(Protocol):
-    """What a running answer may still generate; the relay asks before it passes text on."""
+    """How much a running answer may still generate; the relay asks before it sends text on."""
 
     error: ProxyError | None
-    """Why the last `extend` said no."""
+    """Why the last `extend` failed."""
 
     def covers(self, meter: Meter) -> bool:
-        """Tell whether what was generated so far stays within the reservation. Cheap, changes nothing."""
+        """Tell whether what was generated so far is within the reservation. Cheap, no side effects."""
 
     async def extend(self, meter: Meter) -> bool:
-        """Reserve more so that `covers` holds again; False: nothing is left, the answer must end here.
+        """Reserve more so that `covers` holds again; False: nothing is left and the answer must end here.
 
         Waits for PostgreSQL at most `quota.database_timeout_ms`. Sets `error`.
         """

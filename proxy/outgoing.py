@@ -1,12 +1,12 @@
-"""What each attempt of a request sends, and that it is paid for: between dispatch, quotas and the providers.
+"""What each attempt of a request sends, and its reservation: between dispatch, quotas and the providers.
 
-The first attempt is covered by what phase 5 reserves, if it goes to the first candidate. Any other is covered before it
-is made: by what earlier ones may still be charged, and by its own bound at its own price. So all attempts together
-never pass what is reserved. A maximum that was lowered, by the quota or by what a request may cost, is written into the
-body of the attempt.
+The reservation of phase 5 covers the first attempt if it goes to the first candidate. Every other attempt is covered
+before it is made, at the price of its own candidate and on top of what earlier attempts may still be charged. So all
+attempts together never exceed what is reserved. If the quota or the project's limit lowers the maximum output, the
+attempt's body carries the lower value.
 
-An attempt may have a request of its own, a review's: then that one is bounded, paid for and sent. What asks for another
-answer does not repeat the client's idempotency key: a provider would give the first one again, or refuse.
+An attempt may have a request of its own, such as a review's; then that one is bounded, reserved and sent. An attempt
+that asks for a different answer omits the client's idempotency key: a provider would repeat the first one, or refuse.
 """
 
 from collections.abc import AsyncIterator, Awaitable
@@ -29,7 +29,7 @@ _OF_ONE_ANSWER: Final = frozenset({b"idempotency-key", b"x-idempotency-key"})
 
 
 class Means(Protocol):
-    """What the way out is paved with; the pipeline has all of it."""
+    """What attempts are sent with; implemented by the pipeline."""
 
     @property
     def config(self) -> Config:
@@ -49,18 +49,18 @@ class Means(Protocol):
 
     @property
     def tracer(self) -> Tracer | None:
-        """Decides what providers see of a trace; `None`: what the client sent."""
+        """Decides which trace headers providers get; `None`: those that the client sent."""
 
 
 class Sender(Protocol):
-    """The providers, as far as an attempt needs them."""
+    """The part of the providers that an attempt needs."""
 
     def send(self, attempt: Attempt, inbound: Inbound, body: Body) -> Awaitable[UpstreamReply]:
-        """Send and return the head of the answer."""
+        """Send the request and return the reply once its head has arrived."""
 
 
 class Outgoing:
-    """The way out of one exchange. `body`: what phase 2 has left of the client's."""
+    """The outgoing side of one exchange. `body`: the client's body after phase 2."""
 
     __slots__ = ("_lowered_to", "_settling", "_with", "_x", "body")
 
@@ -72,7 +72,7 @@ class Outgoing:
         self._lowered_to: int | None = None
 
     async def reserve(self) -> None:
-        """Phase 5: hold what the first attempt may cost at most, or as much as is left and a useful answer needs."""
+        """Phase 5: reserve the most that the first attempt may cost, or what is left if that allows a useful answer."""
         x, settings, quotas = self._x, self._with.config.quota, self._with.quotas
         assert x.principal is not None
         assert x.plan is not None
@@ -90,7 +90,7 @@ class Outgoing:
         held.extended = self._settling.extended
 
     def send(self, attempt: Attempt) -> Awaitable[UpstreamReply]:
-        """Send what the attempt's candidate gets."""
+        """Send the attempt's request to its candidate."""
         inbound = self.head(attempt)
         if attempt.why in _ANEW:
             kept = [header for header in inbound.headers if header[0].lower() not in _OF_ONE_ANSWER]
@@ -98,22 +98,22 @@ class Outgoing:
         return self._with.provider.send(attempt, inbound, self._fitted(attempt))
 
     def head(self, attempt: Attempt) -> Inbound:
-        """Return the request's head with the trace headers that the attempt's provider may see."""
+        """Return the request head with the trace headers that the attempt's provider may see."""
         tracer = self._with.tracer
         return self._x.inbound if tracer is None else tracer.outbound(self._x, attempt)
 
     def cost_of(self, candidate: Candidate, request: ParsedRequest) -> int:
-        """Return the nano-dollars that a request costs at most at a candidate."""
+        """Return the most that a request may cost at a candidate, in nano-dollars."""
         bound = self._bound_of(candidate, request)
         return 0 if bound is None else bound.cost_nanos
 
     def spent(self) -> int:
-        """Return the nano-dollars that the attempts so far are charged, or may be."""
+        """Return what the attempts so far are charged or may still be charged, in nano-dollars."""
         settling = self._settling
         return sum(settling.charge_of(one, settling.bound).cost_nanos for one in self._x.attempts)
 
     async def prepare(self, attempt: Attempt) -> bool:
-        """Cover an attempt; False if nothing is left for it, or all together might cost more than they may."""
+        """Reserve for an attempt; False if the quota, or the project's limit for one request, does not allow it."""
         settling, most = self._settling, self._x.plan.max_cost_nanos if self._x.plan is not None else None
         held, bound = settling.reservation, settling.bound
         wanted = self._bound_of(attempt.candidate, attempt.request or self._x.request)
@@ -128,7 +128,7 @@ class Outgoing:
         nanos = sum(charge.cost_nanos for charge in charges)
         if most is not None and nanos + wanted.cost_nanos > most:
             return False
-        if bound is None:  # no quota: nothing to cover, but what was spent goes on record before more is
+        if bound is None:  # no quota, so nothing to reserve; earlier costs are recorded before more are incurred
             settling.write_intent()
             return True
         tokens = sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in charges)
@@ -145,7 +145,7 @@ class Outgoing:
         return bound_of(x.inbound.operation, request, x.inbound.content_length, self._with.prices, settings)
 
     def _fitted(self, attempt: Attempt) -> Body:
-        """Return the body with the maximum that was left of the request's own."""
+        """Return the body, with the maximum output that was granted in place of its own."""
         candidate, held = attempt.candidate, self._settling.reservation
         request = attempt.request or self._x.request
         if held is not None and held.is_lowered:

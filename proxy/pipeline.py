@@ -1,13 +1,13 @@
-"""The life of a request: its phases in order, nothing else. Only this file and `settling` assign to the Exchange.
+"""The life of a request: its phases, in order. Only this file and `settling` assign to the Exchange.
 
     identify -> parse -> scan_prompt -> plan_route -> kept? -> reserve -> intent -> dispatch -> [commit point] -> relay
     always: settle -> record
 
-Before the intent is journaled nothing has left the process. Up to the commit point (first byte sent downstream) every
-failure becomes an answer of OpenAI's shape; after it, an error event or a visible cut. `seal` settles and records
-exactly once and without an await: the relay calls it just before the last byte leaves, `finally` calls it whatever
-happened. So a client that has a whole answer can rely on its record, and a task cancelled anywhere still settles what
-it has spent.
+Nothing leaves the process before the intent is journaled. Until the commit point (the first byte sent downstream) a
+failure becomes an error response in OpenAI's format; after it, an error event or a visible truncation. `seal` settles
+and records exactly once, without an await: the relay calls it just before the last byte is sent, and `finally` calls it
+in every other case. So a client that has received a complete answer can rely on its record, and a task cancelled at any
+point still settles what it has spent.
 """
 
 import asyncio
@@ -75,18 +75,18 @@ _log = logging.getLogger("sidegate.pipeline")
 
 
 class ClientSocket(WebsocketPeer, Protocol):
-    """The client's websocket before and after its handshake."""
+    """The client's websocket, before and after its handshake."""
 
     async def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """Complete the handshake."""
 
     async def finish(self) -> None:
-        """Leave the connection in good order."""
+        """Close the connection cleanly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What every exchange is handled with."""
+    """The parts that all exchanges share."""
 
     config: Config
     provider: Upstreams
@@ -99,30 +99,30 @@ class Pipeline:
     journal: Journal
     metrics: Metrics
     recorded: Callable[[], None]
-    """Tells the journal's writer that there is something to write."""
+    """Wakes the journal's writer."""
     budget: ByteBudget
     shedding: Shedding
     cache: AnswerCache
     admission: Admission | None = None
-    """Asked who calls in mode `keys`; `None` in mode `trusted`."""
+    """Authenticates callers in mode `keys`; `None` in mode `trusted`."""
     tracer: Tracer | None = None
-    """Makes spans; `None` where OpenTelemetry is off."""
+    """Creates spans; `None` if OpenTelemetry is off."""
 
-    # Plain functions that return what is to be awaited: each wait of a request resumes every coroutine above it.
+    # Plain functions that return an awaitable: a wait resumes every coroutine on the stack, so fewer are cheaper.
 
     def handle(self, x: Exchange, body: RequestBody, downstream: Downstream) -> Awaitable[None]:
-        """Run one HTTP exchange to its end. Raises only the cancellation of a client that left."""
+        """Run one HTTP exchange to its end. Raises only CancelledError, when the client has disconnected."""
         run = _Run(self, x, downstream, Intake(x.inbound, body, self.config.limits, self.budget))
         return run.guarded(run.http())
 
     def handle_websocket(self, x: Exchange, client: ClientSocket, downstream: Downstream) -> Awaitable[None]:
-        """Run one websocket session to its end. `downstream` serves until the handshake is complete."""
+        """Run one websocket session to its end. `downstream` is used until the handshake is complete."""
         run = _Run(self, x, downstream, None)
         return run.guarded(run.websocket(client))
 
 
 class _Run:
-    """One exchange on its way through the phases."""
+    """One exchange in the course of its phases."""
 
     __slots__ = (
         "_answer", "_downstream", "_further", "_intake", "_outgoing", "_own", "_project", "_recall", "_request_id",
@@ -213,7 +213,7 @@ class _Run:
             reply.close()
 
     async def guarded(self, phases: Awaitable[None]) -> None:
-        """Run the phases; turn every failure into what the client can still be told; settle and record in any case."""
+        """Run the phases, report a failure to the client as far as possible, and settle and record in any case."""
         x = self._x
         try:
             await phases
@@ -235,11 +235,12 @@ class _Run:
             if self._shares_with is not None:
                 self._with.shedding.leave(self._shares_with, is_critical=self._x.is_critical)
             self._settling.seal()
-            # It reports its extensions there: the one cycle of a request, and collections are dear (`make bench`: 8 %).
+            # It reports its extensions there: the only reference cycle of a request. Collecting cycles costs 8 %
+            # (`make bench`).
             self._settling.reservation = None
 
     async def _fail(self, error: ProxyError) -> None:
-        """Tell the client as much as it can still be told."""
+        """Report a failure to the client in the way that is still possible."""
         x, answer, downstream = self._x, self._answer, self._downstream
         x.error = x.error or error
         if (
@@ -266,7 +267,7 @@ class _Run:
             downstream.cut()
 
     async def _identify(self) -> None:
-        """Phase 1: who calls and what for, and what the caller's project decides for itself."""
+        """Phase 1: identify the caller, the purpose of the request and the settings of the project."""
         x, projects = self._x, self._with.projects
         admission = self._with.admission
         if admission is None:
@@ -282,7 +283,7 @@ class _Run:
         x.request_type = x.inbound.said(request_type_hint, self._with.config.tracing.request_types)
 
     def _complete(self, request: ParsedRequest) -> None:
-        """Add what headers know better than the body, and refuse what may not be asked for."""
+        """Apply what headers say over what the body says, and refuse what may not be requested."""
         x, settings = self._x, self._with.config
         assert x.principal is not None
         x.principal = with_body_hint(x.principal, request.user_hint)
@@ -293,7 +294,7 @@ class _Run:
             x.capture = Capture(settings.tracing.content_bytes, request=None if request.body is None else request.body)
 
     async def _screen(self, request: ParsedRequest, intake: Intake | None) -> ParsedRequest:
-        """Phase 3: look at every text of the request; what passes as a stream is looked at while it passes."""
+        """Phase 3: scan all text of the request; a body that is streamed is scanned while it passes."""
         x, settings, policies = self._x, self._with.config, self._with.policies
         security = self._project.security
         assert x.principal is not None
@@ -308,7 +309,7 @@ class _Run:
         return await self._screening.request(request, x.inbound, x.capture)
 
     def _plan(self, request: ParsedRequest) -> RoutePlan:
-        """Phase 4: where the request may go."""
+        """Phase 4: decide where the request may go."""
         x = self._x
         assert x.principal is not None
         x.plan = plan = self._with.planner.plan(x.inbound, request, x.principal, self._project)
@@ -316,7 +317,7 @@ class _Run:
         return plan
 
     async def _recalled(self, plan: RoutePlan) -> UpstreamReply | None:
-        """Return an answer that is kept: it is paid for, so there is nothing to reserve or to put on record before."""
+        """Return a cached answer. It has been paid for, so it needs neither a reservation nor an intent."""
         x = self._x
         self._recall = recall = Recall(self._with.cache, x, self._project.features, self._with.budget)
         reply = await recall.find()
@@ -328,7 +329,7 @@ class _Run:
         return reply
 
     async def _reserve(self) -> None:
-        """Phase 5 and the intent: after it something may leave."""
+        """Phase 5 and the intent. After it, bytes may leave the process."""
         marks = self._x.marks
         await self._outgoing.reserve()
         if self._settling.reservation is not None and self._with.config.quota.enabled:
@@ -337,7 +338,7 @@ class _Run:
         marks["intent"] = time.monotonic()
 
     async def _assured(self, plan: RoutePlan, reply: UpstreamReply) -> UpstreamReply:
-        """Phase 6, continued: return the answer that is good enough, or the best one."""
+        """Phase 6, continued: return the first answer that is good enough, or else the best one."""
         x, features = self._x, self._project.features
         reviewed = is_reviewed(plan, x.inbound.said(read_hints).cross_check)
         assert self._screening is not None
@@ -348,7 +349,7 @@ class _Run:
         return reply
 
     def _allowance(self) -> Reservation | None:
-        """Return what bounds the answer while it runs; `None` where the provider bounds it, or it is here already."""
+        """Return what limits a running answer; `None` if the provider enforces the limit or the answer is complete."""
         held, answered = self._settling.reservation, self._x.answered
         if answered is not None and answered.collected is not None and answered.collected.terminated:
             return None
@@ -357,7 +358,7 @@ class _Run:
         return held
 
     def _told(self) -> Headers:
-        """Return what the client is told about its request's policy."""
+        """Return the response headers that report the policy's verdict on the request."""
         header = None if self._screening is None else self._screening.header()
         return () if header is None else (header,)
 
@@ -385,7 +386,7 @@ class _Run:
             allowance=self._allowance(),
             at_limit=self._with.config.quota.at_limit,
             asked_for_usage=x.request.stream and not x.request.strip_usage,
-            # What is kept was scanned by this very version of the policy, and nothing was found in it.
+            # A cached answer was scanned by this version of the policy before it was stored, without a finding.
             scanner=None if self._screening is None or x.replayed is not None else self._screening.output(),
             is_counted=x.replayed is not None,
         )

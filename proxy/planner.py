@@ -1,7 +1,7 @@
-"""Phase 4 put together: what the request says, what its project allows, what the caller has left, what models cost.
+"""Phase 4: gather the facts of a routing decision (request, project, quota, prices) and make the plan.
 
-The decision itself is pure and stands in `routing.plan`; here its facts are gathered, and only those that it needs: a
-request for a real model at the one provider that there is costs a dictionary look-up.
+The decision itself is a pure function in `routing.plan`. Only the facts that it needs are gathered: a request that
+names a model, with a single provider configured, costs one dictionary look-up.
 """
 
 import random
@@ -32,7 +32,7 @@ _MOST_RULES: Final = 10_000
 
 
 class Planner:
-    """Makes the plan of every request."""
+    """Plans every request."""
 
     def __init__(
         self, config: Config, *, catalogue: Catalogue, health: Health, prices: Prices, quotas: Reservations
@@ -52,7 +52,7 @@ class Planner:
         """Return where a request may go.
 
         Raises:
-            InvalidRequest, PermissionDenied: nowhere, and the error says why.
+            InvalidRequest, PermissionDenied: no candidate is left; the error says why.
         """
         catalogue, model = self._catalogue, request.model
         is_text = request.body is not None and inbound.operation.dialect in _OF_TEXT and inbound.operation.billable
@@ -72,7 +72,7 @@ class Planner:
     def explain(
         self, inbound: Inbound, request: ParsedRequest, principal: Principal, plan: RoutePlan
     ) -> dict[str, Any]:
-        """Return the plan, and what the request may use and cost at its first candidate, as the API shows them."""
+        """Return the plan as the API shows it, with what the request may use and cost at its first candidate."""
         first = plan.candidates[0]
         bounds = self._bounds(inbound, request)
         bound = first.bound or bounds.at(first.model or "")
@@ -105,17 +105,17 @@ class Planner:
         }
 
     def models(self, project: ProjectSettings) -> list[tuple[str, str]]:
-        """Return name and provider of every model that a project may name, `auto` and the layers first."""
+        """Return (name, provider) of every model that a project may request, `auto` and the layers first."""
         rules = self._rules_of(project, billable=True)
         named = [pair for pair in self._catalogue.named_models(rules.max_layer) if rules.allows(pair[0])]
         named = [pair for pair in named if rules.is_priced(pair[0])]
         return [*((name, "sidegate") for name in self._catalogue.virtual_names(rules.max_layer)), *named]
 
     def listing(self, inbound: Inbound, reply: UpstreamReply, project: ProjectSettings) -> UpstreamReply:
-        """Return the answer to a list of models with what is added to it; any other answer as it is.
+        """Return the answer to a list of models with our own names added; any other answer unchanged.
 
-        One provider with every model, and the shipped layers: the list is the provider's own, unless the project may
-        not use all of it.
+        With a single provider that serves every model and the default layers, the provider's own list is returned,
+        unless the project is limited to some of its models.
         """
         if inbound.operation.name != "models.list" or not can_be_extended(reply):
             return reply
@@ -173,7 +173,7 @@ class Planner:
         )
 
     def _finished(self, plan: RoutePlan, inbound: Inbound, request: ParsedRequest) -> RoutePlan:
-        """Add what the way of sending decides: only a body that is held can be sent again or changed."""
+        """Apply the limits of the transport: only a buffered body can be sent again or changed."""
         is_held = request.body is not None or not inbound.has_body
         if not is_held or inbound.operation.body == "websocket":
             unchanged = tuple(one for one in plan.candidates if one.sent_as is None) or plan.candidates

@@ -1,12 +1,12 @@
-"""The policy at work in one exchange: phase 3 for each kind of body, large texts in a thread, faults as configured.
+"""The policy in one exchange: phase 3 for each kind of body, large texts on a thread, faults handled as configured.
 
-    JSON            before anything else is done: refused, or sent as it came, or sent with what was found masked
-    forms, raw      while they pass (`policy.upload_scan`)
-    websocket       message by message: a blocked one is answered with an error and does not reach the provider
-    answers         by the relays, which get a scanner (`output`)
+    JSON            before anything else: refused, sent unchanged, or sent with the findings masked
+    forms, raw      as they pass (`policy.upload_scan`)
+    websocket       message by message: a blocked one is answered with an error and not sent to the provider
+    answers         by the relays, through the scanner that `output` returns
 
-Failure mode: a scan that fails refuses the request (`policy_unavailable`), or lets it pass and counts it (`on_fault`).
-The log names the kind of failure and where it happened, but no message: that could quote a text.
+Failure mode: if a scan fails, the request is refused (`policy_unavailable`) or passes and is counted (`on_fault`).
+The log has the kind of failure and its place in the code, but no message: that could quote a text.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ _MAX_NAMED: Final = 8
 
 
 class Screening:
-    """One exchange's policy. `verdict`: what is found is added to it."""
+    """The policy of one exchange. Findings are added to `verdict`."""
 
     def __init__(self, policy: Policy, settings: Settings, limits: Limits, verdict: Verdict) -> None:
         self.policy = policy
@@ -53,9 +53,9 @@ class Screening:
         self._limits = limits
 
     async def request(self, request: ParsedRequest, inbound: Inbound, capture: Capture | None) -> ParsedRequest:
-        """Return the request as it may be sent: the same one where nothing has to be masked.
+        """Return the request as it may be sent: the same object if nothing has to be masked.
 
-        `capture`: gets the body as it may be kept. Raises PolicyViolation, PolicyUnavailable.
+        `capture`: receives the body as it may be stored. Raises PolicyViolation, PolicyUnavailable.
         """
         if not self.policy.scan_prompts or request.body is None:
             return request
@@ -77,7 +77,7 @@ class Screening:
         return sent
 
     async def message(self, text: str) -> str:
-        """Return a websocket message of the client as it may be sent. Raises PolicyViolation, PolicyUnavailable."""
+        """Return a client's websocket message as it may be sent. Raises PolicyViolation, PolicyUnavailable."""
         if not self.policy.scan_prompts:
             return text
         try:
@@ -89,9 +89,9 @@ class Screening:
             return text
 
     async def may_quote(self, texts: Sequence[str]) -> bool:
-        """Tell whether texts of an answer may be sent to another provider: nothing in them is blocked or masked.
+        """Tell whether texts of an answer may be sent to another provider: none is blocked or masked.
 
-        Notes nothing: no client has said them. Raises PolicyUnavailable.
+        Not recorded in the verdict, as no client has sent them. Raises PolicyUnavailable.
         """
         if not self.policy.scan_prompts:
             return True
@@ -104,14 +104,14 @@ class Screening:
         return scanned.blocked is None and not scanned.sent
 
     def missed(self, place: str, reason: str) -> None:
-        """Note a part of the request that no text can be read from. Raises PolicyViolation where it may not pass."""
+        """Record a part of the request that cannot be scanned. Raises PolicyViolation if it may not pass."""
         if self.policy.scan_prompts:
             self.verdict.miss(Unscanned("prompt", place, reason))
             if self._settings.unscannable == "deny":
                 raise denied(place, reason)
 
     async def upload(self, observer: MultipartObserver | None) -> "Upload | None":
-        """Return what scans a body that passes as a stream; `None` where it passes as it comes."""
+        """Return the scanner of a streamed body; `None` if it passes unchanged."""
         if not self.policy.scan_prompts:
             return None
         if not self.policy.has_prepared_uploads:
@@ -122,13 +122,13 @@ class Screening:
         return Upload(UploadScan(self.policy, self.verdict, observer, denies_unscannable=denies), self._fault)
 
     def output(self) -> OutputScanner | None:
-        """Return what scans the answer; `None` where nobody does."""
+        """Return the scanner of the answer; `None` if answers are not scanned."""
         if not self.policy.scan_outputs:
             return None
         return GuardedOutput(OutputScan(self.policy, self.verdict, self._settings), self._fault)
 
     def header(self) -> Header | None:
-        """Return the header that tells what was found in the request; `None` where nothing was."""
+        """Return the response header that reports findings in the request; `None` without any."""
         found: dict[Action, list[str]] = {}
         for direction, rule_id, action in self.verdict.counts:
             if direction == "prompt":
@@ -142,7 +142,7 @@ class Screening:
     def _looked_at(
         self, request: ParsedRequest, inbound: Inbound, wants_kept: bool
     ) -> tuple[Scanned, bytes | None, ParsedRequest]:
-        """Return what a body holds, the body as it may be kept, and the request as it may be sent."""
+        """Scan a body. Returns the result, the body as it may be stored, and the request as it may be sent."""
         document, body = self._document(request, inbound)
         scanned = scan(self.policy, document, self._settings.nested_bytes)
         kept = _edited(body, document, scanned.kept) if wants_kept else None
@@ -157,7 +157,7 @@ class Screening:
         return scanned, kept, request
 
     def _document(self, request: ParsedRequest, inbound: Inbound) -> tuple[Any, bytes]:
-        """Return what is scanned and the bytes that say the same: JSON as its value, anything else as one text."""
+        """Return what is scanned and the equivalent bytes: the value of JSON, the text of anything else."""
         body = request.body or b""
         if request.document is not None:
             return request.document, body
@@ -182,14 +182,14 @@ class Screening:
         if type(document) is str and document == text:
             return scanned.sent.get((), text)
         if not scanned.sent:
-            # A key that stands twice has two readings: the provider gets the one that was scanned.
+            # A duplicate key can be read in two ways: the provider gets the one that was scanned.
             body = text.encode("utf-8", "surrogatepass")
             sure = unambiguous(body, document)
             return text if sure is body else sure.decode()
         return dump_exact(places.changed(load_exact(text.encode()), scanned.sent)).decode()
 
     def _judge(self, scanned: Scanned) -> None:
-        """Refuse what is blocked, and what was not scanned where that is not enough."""
+        """Refuse what is blocked, and what was not scanned if the policy requires a scan."""
         if (blocked := scanned.blocked) is not None:
             rules = (sighting.finding.rule_id for sighting in scanned.sightings if sighting.action == "block")
             raise violation(blocked, rules)
@@ -197,11 +197,11 @@ class Screening:
             raise denied(scanned.unscanned[0].place, scanned.unscanned[0].reason)
 
     async def _apart(self, size: int, work: Callable[[], T]) -> T:
-        """Do small work at once and large work in a thread."""
+        """Run small work inline and large work on a thread."""
         return work() if size <= self._settings.thread_bytes else await asyncio.to_thread(work)
 
     def _fault(self, error: Exception) -> None:
-        """Note a fault of ours. Raises PolicyUnavailable unless such requests pass."""
+        """Record an internal fault. Raises PolicyUnavailable unless the policy lets such requests pass."""
         self.verdict.faults += 1
         trace = error.__traceback__
         while trace is not None and trace.tb_next is not None:
@@ -213,18 +213,18 @@ class Screening:
 
 
 class Upload:
-    """A body that is scanned while it passes. A fault ends it, as part of it is in the scanner's hands."""
+    """A streamed body that is scanned as it passes. A fault ends it, as the scanner holds part of it back."""
 
     def __init__(self, upload: UploadScan, fault: Callable[[Exception], None]) -> None:
         self._scan = upload
         self._fault = fault
 
     def feed(self, piece: bytes) -> bytes:
-        """Return what may be sent once `piece` has come. Raises PolicyViolation, PolicyUnavailable."""
+        """Take a piece and return what may be sent. Raises PolicyViolation, PolicyUnavailable."""
         return self._try(partial(self._scan.feed, piece))
 
     def finish(self) -> bytes:
-        """Return the rest: the body ends here."""
+        """Return the rest at the end of the body."""
         return self._try(self._scan.finish)
 
     def _try(self, work: Callable[[], bytes]) -> bytes:
@@ -238,14 +238,14 @@ class Upload:
 
 
 class ScreenedClient:
-    """A websocket client whose messages are scanned before anybody gets them."""
+    """A websocket client whose messages are scanned before they are relayed."""
 
     def __init__(self, client: WebsocketPeer, screening: Screening) -> None:
         self._client = client
         self._screening = screening
 
     async def receive(self) -> Message:
-        """Return the next message that may pass; the client is told of those that may not."""
+        """Return the next message that may pass; the client gets an error for one that may not."""
         while True:
             message = await self._client.receive()
             try:
@@ -254,7 +254,7 @@ class ScreenedClient:
                 await self._client.send(Message("text", realtime_error(error)))
 
     async def send(self, message: Message) -> None:
-        """Pass a message on to the client."""
+        """Send a message to the client."""
         await self._client.send(message)
 
     async def _screened(self, message: Message) -> Message:
@@ -267,7 +267,7 @@ class ScreenedClient:
 
 
 def _edited(body: bytes, document: Any, changes: dict[places.Place, str]) -> bytes:
-    """Return `body` with `changes`, equal but for them: numbers of any size and members added to it stay."""
+    """Return `body` with `changes` applied; numbers of any size and members that were added keep their exact form."""
     if not changes:
         return body
     if type(document) is not str:

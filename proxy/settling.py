@@ -1,12 +1,12 @@
-"""Phases 8 and 9 of one exchange, settle and record: what was reserved, what was put on record, and the end of it.
+"""Phases 8 and 9 of one exchange, settle and record, and the intent that precedes them.
 
-    write_intent   before a provider is asked, and again whenever more is reserved
-    seal           once, whatever happened: settle, record, show. Never waits and never raises
+    write_intent   before a provider is called, and again whenever more is reserved
+    seal           once, in every case: settle, record, report. Never waits and never raises
 
 Only this file and `pipeline` assign to the Exchange.
 
-Failure mode: a record that cannot be made is replaced by one made of the intent; a figure or a log line that cannot be
-made is left out. Neither takes the client's answer away.
+Failure mode: a record that cannot be built is replaced by one built from the intent; a metric or log line that fails is
+left out. Neither affects the client's answer.
 """
 
 import logging
@@ -37,7 +37,7 @@ _log = logging.getLogger("sidegate.pipeline")
 
 
 class Books(Protocol):
-    """What exchanges are settled and recorded with; the pipeline is one."""
+    """What exchanges are settled and recorded with; implemented by the pipeline."""
 
     @property
     def config(self) -> Config:
@@ -45,37 +45,37 @@ class Books(Protocol):
 
     @property
     def provider(self) -> Upstreams:
-        """Whose keys must not reach a record."""
+        """The providers, whose keys must not appear in a record."""
 
     @property
     def prices(self) -> PriceTable:
-        """What usage costs."""
+        """The price table."""
 
     @property
     def journal(self) -> Journal:
-        """Where records go."""
+        """Where records are appended."""
 
     @property
     def metrics(self) -> Metrics:
-        """What counts finished exchanges."""
+        """Counts finished exchanges."""
 
     @property
     def tracer(self) -> Tracer | None:
-        """What makes spans; `None` where nobody wants any."""
+        """Creates spans; `None` if OpenTelemetry is off."""
 
     @property
     def recorded(self) -> Callable[[], None]:
-        """Tells the journal's writer that there is something to write."""
+        """Wakes the journal's writer."""
 
 
 class Settling:
-    """The books of one exchange."""
+    """The accounts of one exchange."""
 
     __slots__ = ("_head", "_intake", "_intent", "_key", "_sealed", "_with", "_x", "reservation")
 
     def __init__(self, x: Exchange, books: Books, intake: Intake | None) -> None:
         self.reservation: Reservation | None = None
-        """Set by phase 5; `None` where nothing is billed."""
+        """Set by phase 5; `None` if nothing is billed."""
         self._x = x
         self._with = books
         self._intake = intake
@@ -86,42 +86,42 @@ class Settling:
 
     @property
     def bound(self) -> Bound | None:
-        """What is reserved by now; `None` where nothing is, so that uncertain usage is estimated."""
+        """The current reservation of the last attempt; `None` without one, so that uncertain usage is estimated."""
         held = self.reservation
         return None if held is None or not self._with.config.quota.enabled else held.bound
 
     @property
     def total(self) -> Bound | None:
-        """The same for all attempts together."""
+        """The current reservation of all attempts together."""
         held = self.reservation
         return None if held is None or not self._with.config.quota.enabled else held.total
 
     def extended(self) -> None:
-        """Put on record what a running answer may cost now, before it goes on."""
+        """Record what a running answer may cost now, before it continues."""
         if self.reservation is not None:
             self._x.hold = self.reservation.held()
         self.write_intent()
 
     def write_intent(self) -> None:
-        """Put on record what is about to be sent. Raises JournalUnavailable."""
+        """Record what is about to be sent. Raises JournalUnavailable."""
         x = self._x
         self._head = record.begin(x, tracing=self._with.config.tracing.enabled)
         self._intent = self._without_credentials(record.intent(x, self._head, self.total, self._spent()))
         self._with.journal.append_intent(self._key, self._intent)
 
     def _spent(self) -> Charge | None:
-        """Return what the attempts before the last one cost, where no reservation holds it."""
+        """Return what the attempts before the last one cost; `None` if a reservation covers them."""
         if len(self._x.attempts) < 2 or self.total is not None:
             return None
         return _together([self.charge_of(one, None) for one in self._x.attempts[:-1]])
 
     def end_session(self, attempt: Attempt) -> None:
-        """Settle a websocket session that was closed in good order."""
+        """Settle a websocket session that was closed cleanly."""
         attempt.meter.terminated = True
         self.seal()
 
     def seal(self) -> None:
-        """Phases 8 and 9, once: settle, then record. No await, so that nothing can come in between. Never raises."""
+        """Phases 8 and 9, once. There is no await, so nothing can come in between. Never raises."""
         if self._sealed:
             return
         self._sealed = True
@@ -162,13 +162,13 @@ class Settling:
             x.hold = held.settle(tokens, nanos)
 
     def charge_of(self, attempt: Attempt, bound: Bound | None) -> Charge:
-        """Return what an attempt cost so far. `bound`: what is reserved by now, for the last attempt."""
+        """Return what an attempt cost so far. `bound`: the current reservation, for the last attempt."""
         x = self._x
         own = attempt.bound if attempt.bound is not None and bound is not None else bound
         return charge(attempt, x.inbound.operation, attempt.request or x.request, self._with.prices, own)
 
     def _learn(self, request: ParsedRequest) -> None:
-        """Add what an upload said while it passed: its model has the price, its user is the caller."""
+        """Add what was learned from an upload as it passed: its model sets the price, its user may name the caller."""
         x = self._x
         x.request, self._head = request, None
         if x.principal is not None:
@@ -178,7 +178,7 @@ class Settling:
                 attempt.candidate = replace(attempt.candidate, model=request.model)
 
     def _stopgap(self) -> bytes:
-        """Return a record made of the intent alone; without an intent nothing was sent, so nothing is owed."""
+        """Return a record built from the intent alone; without an intent nothing was sent, so nothing is owed."""
         x = self._x
         x.outcome = "internal_error"
         if self._intent is None:
@@ -190,7 +190,7 @@ class Settling:
         return record.interrupted(self._intent, self._owed, x.outcome, hold, is_whole=bool(x.charges))
 
     def _keep(self, held: Reservation) -> Hold | None:
-        """Charge a reservation as a whole, or nothing if nothing was begun."""
+        """Charge a reservation in full, or nothing if no attempt was made."""
         x, bound = self._x, self.total
         if not x.attempts or bound is None:
             return held.settle(0, 0)
@@ -199,11 +199,11 @@ class Settling:
         return held.settle(bound.tokens, bound.cost_nanos)
 
     def _without_credentials(self, body: bytes) -> bytes:
-        """Return a record without keys that stood where a name belongs: what was sent as model may be anything."""
+        """Return a record with our credentials removed: a client may have sent one in place of a model name."""
         return cover_shapes(cover(body, self._with.provider.secrets))
 
     def _owed(self, _model: str | None, text_bytes: int) -> Charge:
-        """Return what all attempts cost together; an estimate of the last one where that is not known."""
+        """Return the cost of all attempts, with the last one estimated if it is not known."""
         x = self._x
         if not x.attempts:
             return Charge(Usage(), "none", 0, priced=True)
@@ -212,7 +212,7 @@ class Settling:
         return x.charges[0] if len(x.charges) == 1 else _together(x.charges)
 
     def _show(self) -> None:
-        """What may fail without harm once the record is safe: captured content, metrics, the log line."""
+        """Do what may fail without harm once the record is safe: captured content, metrics, the log line."""
         x, config = self._x, self._with.config
         if config.tracing.content != "off" and (content := record.content(x, config.tracing.content)) is not None:
             self._with.journal.append_content(self._key, content)
@@ -224,7 +224,7 @@ class Settling:
 
 
 def _together(charges: Sequence[Charge]) -> Charge:
-    """Return several charges as one."""
+    """Return the sum of several charges."""
     usage = Usage(
         input_tokens=sum(one.usage.input_tokens for one in charges),
         output_tokens=sum(one.usage.output_tokens for one in charges),
