@@ -26,10 +26,9 @@ from proxy.app import App
 from proxy.config.layers import LayersError
 from proxy.config.load import Loaded
 from proxy.config.schema import Config, Listen, Upstream
-from proxy.db import migrate
 from proxy.db.embedded import EmbeddedPostgres
 from proxy.db.install import EmbeddedPostgresError
-from proxy.db.migrate import MigrationError
+from proxy.db.schema_watch import LOOK_S, SchemaWatch
 from proxy.errors import DatabaseUnavailable, JournalUnavailable
 from proxy.ingress.lean import LeanServer
 from proxy.lazy import function
@@ -193,11 +192,12 @@ class _Process:
         if not self._connected:
             await self._connect(app, data_dir)
             self._connected = True
-        if app.config.database.migrate_on_start:
-            await _migrate(app)
+        schema = SchemaWatch(app.database, migrates=app.config.database.migrate_on_start)
+        await schema.bring_up()
         if not self._writing:
             self._writing = True
             self._background.start("journal writer", app.writer.run)
+            self._background.start("schema", lambda: every(LOOK_S, lambda: _follow(schema, app)))
         await every(_MAINTENANCE_PERIOD_S, lambda: _maintain(app))
 
     async def _connect(self, app: App, data_dir: Path) -> None:
@@ -269,19 +269,10 @@ def _calm_garbage_collector() -> None:
     gc.enable()
 
 
-async def _migrate(app: App) -> None:
-    while True:
-        try:
-            async with app.database.acquire() as connection:
-                applied = await migrate.up(connection)
-            if applied:
-                _log.info("migrated", extra={"versions": [row.version for row in applied]})
-            return
-        except DatabaseUnavailable:
-            await asyncio.sleep(_RETRY_S)
-        except MigrationError as error:
-            _log.error("the schema cannot be migrated", extra={"reason": str(error)})
-            await asyncio.sleep(_RESTART_PAUSE_S)
+async def _follow(schema: SchemaWatch, app: App) -> None:
+    """After an older schema the database is an older copy, whose partitions may have ended long ago."""
+    if await schema.look():
+        await _maintain(app)
 
 
 async def _maintain(app: App) -> None:

@@ -166,6 +166,11 @@ async def status(connection: Connection, *, directory: Path = MIGRATIONS) -> lis
     return rows
 
 
+async def version(connection: Connection) -> int:
+    """Return the newest version that is applied, 0 for none. Reads no files and waits for nobody."""
+    return max((each.version for each in await _records(connection)), default=0)
+
+
 async def _apply_next(connection: Connection, migrations: Sequence[Migration], last: int) -> Applied | None:
     async with connection.transaction():
         count = await _lock_and_verify(connection, migrations)
