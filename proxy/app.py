@@ -1,15 +1,15 @@
-"""The composition root: a `Config` becomes a wired proxy. Every constructor call is here.
+"""The composition root: builds a wired proxy from a `Config`. Every constructor call is here.
 
     Journal --> Writer --> PostgreSQL            Provider --> upstream client
        ^                      ^                      ^
        |                TraceStore, Ledger <-- Api   |
     Pipeline -- Reservations -- Supply, Keeper    Pipeline <-- Ingress (data port)      Ops (ops port)
 
-What lasts as long as the process is made in `__init__`: what it holds must not be lost with a change of the
-configuration. The rest is made in `assembled`, once for each version of the configuration (`generation`).
+`__init__` builds what lasts as long as the process, whose state must survive a change of the configuration. `assembled`
+builds the rest, once for each version of the configuration (`generation`).
 
-Nothing here opens a connection or a file but `recover`, which takes the journal's lock, turns requests that an earlier
-process left open into `interrupted` traces, and then gives back the leases that it held.
+Nothing here opens a connection or a file except `recover`, which locks the journal, turns requests that an earlier
+process left unfinished into `interrupted` traces, and then returns the leases that it held.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ _log = logging.getLogger("sidegate")
 
 
 class App:
-    """One wired proxy: what `serve` starts, watches and stops."""
+    """One wired proxy; `serve` starts, watches and stops it."""
 
     def __init__(self, config: Config, admin_key: str) -> None:
         self.metrics = Metrics(config.metrics.max_models)
@@ -148,7 +148,7 @@ class App:
         self.metrics.at_scrape(self.kept.samples)
         self.draining = False
         self.interrupted = 0
-        """Requests that an earlier process left unfinished."""
+        """Number of requests that an earlier process left unfinished."""
 
     @property
     def config(self) -> Config:
@@ -163,7 +163,7 @@ class App:
         admin_key: str,
         before: Generation | None = None,
     ) -> Generation:
-        """Make what serves by this configuration, of what lasts and of what `before` hands on."""
+        """Build a generation from this configuration, from what lasts and from what `before` passes on."""
         providers = Upstreams(
             [Provider(own, line.client, line.websockets) for own, line in zip(config.providers, lines, strict=True)]
         )
@@ -240,7 +240,7 @@ class App:
         )
 
     async def switch(self, config: Config, compiled: Compiled, admin_key: str) -> None:
-        """Serve by another configuration: from one step of the event loop to the next, and only if all of it is there.
+        """Switch to another configuration, in one step of the event loop and only if all of it could be built.
 
         Raises:
             OSError: `client.ca_file` cannot be read.
@@ -267,7 +267,7 @@ class App:
             yield self.lines.take(settings, config, trust)
 
     def _follow(self, config: Config) -> None:
-        """Let what lasts know what changed."""
+        """Apply a changed configuration to the parts that last."""
         for part in (self.ledger, self.callers, self.keeper, self.supply, self.outage):
             part.follow(config.quota)
         self.keyring.follow(config.auth)
@@ -279,7 +279,7 @@ class App:
         self.metrics.follow(config.metrics, config.providers)
 
     async def _end(self, generation: Generation) -> None:
-        """Give up what a configuration needed, once the last request that began with it has ended."""
+        """Release a configuration's resources once the last request that began with it has ended."""
         await generation.serving.until_over()
         await self._give(generation.lines)
         del generation
@@ -305,7 +305,7 @@ class App:
                 leases.append((intent.trace_id, end))
             else:
                 self.journal.append_final(intent.trace_id, record.interrupted(intent.body, self._estimate))
-        for lease_id, end in leases:  # only now: what its requests have used is known
+        for lease_id, end in leases:  # only now is the usage of their requests known
             self.journal.append_lease(lease_id, end, ended=True)
         self.interrupted = len(recovery.orphans) - len(leases)
         if self.interrupted:
@@ -314,7 +314,7 @@ class App:
         return self.interrupted
 
     def state(self) -> dict[str, Any]:
-        """Return what `/readyz` shows."""
+        """Return the body of `/readyz`."""
         journal = self.journal.stats()
         return {
             "status": "draining" if self.draining else "ready",
@@ -324,11 +324,11 @@ class App:
         }
 
     def prepare_policy(self) -> None:
-        """Build the policy of the process, for which the first requests wait. Takes some tenths of a second."""
+        """Compile the policy of the process, which the first requests wait for. Takes some tenths of a second."""
         self.current.compiled.policies.prepare()
 
     async def tend_journal(self) -> None:
-        """Retry what a failing disk held back."""
+        """Retry writes that a failing disk has held back."""
         self.journal.tend()
 
     def _estimate(self, model: str | None, text_bytes: int) -> Charge:
@@ -342,5 +342,5 @@ def _poster(otel: Otel) -> Poster:
 
 
 def _holder() -> str:
-    """Name this process as no other: a container that starts again has the same host name and process id."""
+    """Return a unique name for this process: a restarted container has the same host name and process id."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

@@ -1,12 +1,12 @@
-"""Is the answer good enough? Between dispatch and relay, for requests that Sidegate routes and projects that want it.
+"""Answer quality, between dispatch and relay: for requests that Sidegate routes, in projects that enable it.
 
     first answer -> read -> check --weak--> escalate: a layer above, at most `max_escalations` times
                               `--passed--> cross_check --disputed--> escalate
                                                 `--else--> the one answer that the client gets
 
-The rules stand in `routing`: `checks`, `escalate`, `crosscheck`; what further calls cost, in `further`.
+`routing` has the rules (`checks`, `escalate`, `crosscheck`), `further` the accounting of further calls.
 
-Failure mode: nothing here takes an answer away. What cannot be checked, or asked again, is delivered, and says so.
+Failure mode: the client always gets an answer. One that cannot be checked, or replaced, is delivered and marked so.
 """
 
 import asyncio
@@ -33,20 +33,20 @@ _OPERATIONS: Final = frozenset({"chat.completions.create", "responses.create"})
 
 
 def is_assured(operation: Operation, plan: RoutePlan, features: FeatureSettings) -> bool:
-    """Tell whether the answer is looked at before it leaves: we chose the model, and the project wants it."""
+    """Tell whether the answer is checked before delivery: we chose the model, and the project enables checks."""
     is_wanted = features.enable_auto_escalate or features.enable_cross_check
     return is_wanted and plan.is_managed and plan.layer is not None and operation.name in _OPERATIONS
 
 
 def is_reviewed(plan: RoutePlan, asked: bool | None) -> bool:
-    """Tell whether a second opinion is wanted, where the project has them. `asked`: what a header says, if one does."""
+    """Tell whether a second opinion is wanted, where the project enables them. `asked`: value of a header, if given."""
     return plan.complexity == "high" if asked is None else asked
 
 
 def promised(
     inbound: Inbound, request: ParsedRequest, plan: RoutePlan, features: FeatureSettings
 ) -> Mapping[str, bool]:
-    """Return what would become of the answer before it leaves, as the API shows it."""
+    """Return which checks the answer would get before delivery, as the API shows them."""
     is_ours = is_assured(inbound.operation, plan, features)
     reviewed = features.enable_cross_check and is_reviewed(plan, inbound.said(read_hints).cross_check)
     return {
@@ -56,7 +56,7 @@ def promised(
 
 
 class Assurance:
-    """The answers of one exchange. Implements `escalate.Way`. `is_reviewed`: by a second model, if it passes."""
+    """The answers of one exchange. Implements `escalate.Way`. `is_reviewed`: get a second opinion if checks pass."""
 
     def __init__(self, further: Further, features: FeatureSettings, *, is_reviewed: bool) -> None:
         self.judgement = Judgement()
@@ -66,7 +66,7 @@ class Assurance:
         self._most = further.settings.escalation.max_escalations
 
     async def settle_on(self, reply: UpstreamReply) -> tuple[UpstreamReply, Attempt]:
-        """Return the one answer that the client gets and whose it is. `reply`: of the last attempt."""
+        """Return the answer that the client gets, and its attempt. `reply`: of the last attempt."""
         if reply.status != 200 or not (self._is_checked or self._is_reviewed):
             return reply, self._further.attempts[-1]
         best = await self.look(reply)
@@ -78,7 +78,7 @@ class Assurance:
         return best.pass_on(), best.attempt
 
     async def ask_above(self, layer: Layer | None) -> UpstreamReply | Obstacle:
-        """Ask for an answer of a layer above, for what may still be spent."""
+        """Request an answer from a higher layer, within what may still be spent."""
         further = self._further
         candidates = above(further.plan.candidates, layer, further.attempts)
         if not candidates:
@@ -108,7 +108,7 @@ class Assurance:
         return answer
 
     async def _weakness(self, answer: Collected) -> Weakness | None:
-        """Check an answer; by a schema on a thread, because that may take a while."""
+        """Check an answer; against a schema on a thread, because that may take a while."""
         settings = self._further.settings.escalation
         expected = expected_of(self._further.dialect, self._further.document())
         if not expected.needs_schemas:
@@ -122,7 +122,7 @@ class Assurance:
             judgement.because = answer.unchecked or judgement.because
 
     async def _reviewed(self, answer: Collected) -> Collected:
-        """Return the answer, or the one of a layer above that takes its place."""
+        """Return the answer after its review, or the one of a higher layer that replaces it."""
         judgement = self.judgement
         obstacle: str | None = answer.unchecked or answer.weakness
         if obstacle is None and not can_be_reviewed(self._further.document()):

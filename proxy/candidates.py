@@ -11,29 +11,29 @@ Complexity = Literal["low", "medium", "high"]
 
 @dataclass(slots=True)
 class Candidate:
-    """One place that could serve the request: an upstream's name and the model to ask it for."""
+    """One way to serve the request: an upstream's name and the model to request from it."""
 
     upstream: str
     model: str | None
-    """The name under which it is priced and allowed; `None` where the request names none."""
+    """The name that prices and permissions use; `None` if the request names none."""
     layer: Layer | None = None
     sent_as: str | None = None
-    """Name to write into the request; `None`: what the client wrote stays."""
+    """Model name to write into the request; `None`: the client's value stays."""
     replaces_model: bool = True
-    """The client's body has a model that `sent_as` takes the place of."""
+    """The client's body has a model that `sent_as` replaces."""
     forced_usage: bool = False
     """The body asks for usage that the client did not ask for."""
     is_lowered: bool = False
-    """Its maximum was lowered to what a request may cost: `bound.output_tokens` must be written into the body."""
+    """Its maximum output was lowered to the limit for one request: write `bound.output_tokens` into the body."""
     bound: Bound | None = None
-    """The most it may use and cost; `None` where the plan did not need to know."""
+    """The most it may use and cost; `None` if the plan did not need it."""
     capabilities: frozenset[str] = frozenset()
-    """What the layers say that the model can do; empty for a model that the client named."""
+    """Capabilities of the model according to the layers; empty for a model that the client named."""
 
 
 @dataclass(slots=True)
 class Rejection:
-    """A candidate that was considered and not taken. `why`: a word of `routing.plan`."""
+    """A candidate that was considered and rejected. `why`: a word of `routing.plan`."""
 
     upstream: str
     model: str | None
@@ -43,19 +43,19 @@ class Rejection:
 
 @dataclass(slots=True)
 class RoutePlan:
-    """Ordered candidates and why."""
+    """Candidates in order, and the reasons."""
 
     candidates: tuple[Candidate, ...]
     reason: str
     is_managed: bool = False
-    """We chose: what fails at one candidate may be tried at the next. Else the provider's answer passes as it is."""
+    """We chose the model, so a failure may fall back to the next candidate. Else the provider's answer passes as is."""
     layer: Layer | None = None
-    """Where the search began; `None` for a model that the client named."""
+    """The layer where the search began; `None` for a model that the client named."""
     complexity: Complexity | None = None
-    """`None` where nobody asked for it."""
+    """`None` if it was not needed."""
     rejected: tuple[Rejection, ...] = ()
     max_cost_nanos: int | None = None
-    """What all calls of the request may cost together, where its project says so."""
+    """The most that all calls of the request may cost together, if its project sets a limit."""
 
 
 @dataclass(slots=True)
@@ -69,14 +69,14 @@ class Escalated:
 
 @dataclass(slots=True)
 class Judgement:
-    """What was found of an answer before the client got any of it."""
+    """Results of the checks of an answer before its delivery."""
 
     check: str | None = None
-    """`passed`, `unchecked`, or the weakness of the answer that is delivered; `None` where answers are not checked."""
+    """`passed`, `unchecked`, or the weakness of the delivered answer; `None` if answers are not checked."""
     because: str | None = None
-    """Why it is unchecked, or why no answer of a higher layer took the place of a weak one."""
+    """Why it is unchecked, or why no answer of a higher layer replaced a weak one."""
     escalated: list[Escalated] = field(default_factory=list)
     cross_check: str | None = None
-    """`agreed`, `arbitrated`, `escalated`, `disputed` or `unchecked`; `None` where nobody asked for it."""
+    """`agreed`, `arbitrated`, `escalated`, `disputed` or `unchecked`; `None` without a second opinion."""
     cross_because: str | None = None
     """Why it is unchecked, or why a disputed answer was not replaced."""

@@ -1,11 +1,11 @@
-"""Finding credentials in what is kept or shown, and covering them.
+"""Finds and masks credentials in what is stored or shown.
 
-A credential is known by its value (the provider's key, the key of the client that asks) or by its shape (`sk-..`): what
-somebody put where a name belongs, such as a model, need not stand in a header to compare with. Records are searched by
-shape and for our own keys alone: a client could choose its "key" such that covering it would spoil the record.
+A credential is recognised by its value (the provider's key, the calling client's key) or by its shape (`sk-..`): a key
+that a client put in place of a name, such as a model, may be in no header to compare with. Records are searched by
+shape and for our own keys only: a client could choose a "key" such that masking it would corrupt the record.
 
-Rules of the file: a cover is as long as what it covers, so that lengths that were announced and the JSON around it stay
-right; what is too short to be a secret is a placeholder (`none`, `ollama`), a word that any text may hold. Pure.
+Rules of the file: a mask has the length of what it masks, so that announced lengths and the surrounding JSON stay
+valid; a value too short to be a secret is a placeholder (`none`, `ollama`) that any text may contain. Pure.
 
 Failure mode: a key of an unknown shape in the place of a name is not found.
 """
@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 MIN_SECRET_BYTES: Final = 12
-"""The value of a key that is shorter is a placeholder."""
+"""A shorter key is a placeholder."""
 _SHAPE: Final = re.compile(rb"(?<![A-Za-z0-9])(?:sk-|sg-|gsk_|xai-|AIza)[A-Za-z0-9_-]{16,}")
 _CLIENT_FIELDS: Final = (b"authorization", b"api-key", b"x-api-key")
 
 
 def secrets_in(values: Iterable[bytes]) -> tuple[bytes, ...]:
-    """Return the secrets in values of header fields (`Bearer <secret>`, or the secret alone), the longest first."""
+    """Return the secrets in values of header fields (`Bearer <secret>`, or the secret alone), longest first."""
     found: list[bytes] = []
     for value in values:
         words = value.split()
@@ -33,7 +33,7 @@ def secrets_in(values: Iterable[bytes]) -> tuple[bytes, ...]:
 
 
 def client_secrets(fields: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
-    """Return the secrets that a client sent where credentials belong. `fields`: by lower-case name."""
+    """Return the secrets in a client's credential headers. `fields`: by lower-case name."""
     return secrets_in([fields[name] for name in _CLIENT_FIELDS if name in fields])
 
 

@@ -1,8 +1,8 @@
-"""Further answers to a request that has one already: whom to ask, what it may cost, and how the answer is read.
+"""Further answers to a request that already has one: whom to ask, what it may cost, and how the answer is read.
 
-Every further call is bounded, kept within what the project lets a request cost, covered by the quota and on record
-before it is made, and is an attempt of its own: a client that leaves, or a process that dies, in the middle is charged
-what was spent by then. What is held in memory counts with the bodies of requests (`limits.buffered_bytes`).
+Before it is made, every further call is bounded, checked against the project's limit for one request, covered by the
+quota and recorded. Each is an attempt of its own, so if the client disconnects or the process dies in between, what was
+spent by then is charged. Memory for answers counts towards the budget of request bodies (`limits.buffered_bytes`).
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from proxy.routing.plan import within
 
 
 class Means(Protocol):
-    """What further answers are had with; the pipeline has all of it."""
+    """What further answers are obtained with; implemented by the pipeline."""
 
     @property
     def config(self) -> Config:
@@ -37,14 +37,14 @@ class Means(Protocol):
 
     @property
     def budget(self) -> ByteBudget:
-        """Bytes that may be held in memory."""
+        """The memory budget."""
 
 
 class Further:
-    """The answers of one exchange.
+    """The further answers of one exchange.
 
-    `allowance`: tells what the stream of the last attempt may still generate. `may_quote`: asked before texts of an
-    answer go to another provider, which the policy has only seen in one direction.
+    `allowance`: returns the limit of the last attempt's stream. `may_quote`: asked before texts of an answer are sent
+    to another provider, as the policy has scanned them only as output.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Further:
 
     @property
     def is_late(self) -> bool:
-        """True when no further call may be begun."""
+        """True if no further call may be started."""
         return time.monotonic() >= self._late_at
 
     def document(self) -> Mapping[str, Any]:
@@ -83,9 +83,9 @@ class Further:
     async def ask(
         self, candidates: Sequence[Candidate], why: str, prepare: Prepare, *, is_single: bool = False
     ) -> UpstreamReply | None:
-        """Return the head of a further answer; `None` for one that says no.
+        """Return the head of a further answer; `None` if it is an error.
 
-        The client has waited for an answer that is here already, so the deadline ends this wait, too. Raises as
+        Bounded by the deadline, as the client is waiting although there is an answer. Raises as
         `Dispatcher.ask`, and TimeoutError.
         """
         plan, late_at = replace(self.plan, candidates=tuple(candidates)), self._late_at
@@ -100,7 +100,7 @@ class Further:
         return None
 
     async def read(self, reply: UpstreamReply) -> Collected:
-        """Read the answer of the last attempt, within the bounds."""
+        """Read the answer of the last attempt, within the limits."""
         config, escalation = self._with.config, self.settings.escalation
         until = min(time.monotonic() + escalation.hold_s, self._late_at)
         bounds = Bounds(escalation.answer_bytes, config.limits.event_bytes, config.timeouts.after_end_s, until)
@@ -109,7 +109,7 @@ class Further:
         )
 
     def affordable(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Return those that fit into what the project lets a request cost, their maximum lowered where need be."""
+        """Return the candidates within the project's limit for one request, their maximum output lowered if needed."""
         most = self.plan.max_cost_nanos
         if most is None:
             return list(candidates)
@@ -121,12 +121,12 @@ class Further:
         return kept
 
     def can_pay(self, candidate: Candidate, request: ParsedRequest) -> bool:
-        """Tell whether a request of our own fits into what the project lets the client's cost."""
+        """Tell whether a request of our own is within the project's limit for one request."""
         most = self.plan.max_cost_nanos
         return most is None or self._outgoing.spent() + self._outgoing.cost_of(candidate, request) <= most
 
     def hold(self, size: int) -> bool:
-        """Take memory; False if there is none."""
+        """Reserve memory; False if there is not enough."""
         try:
             self._with.budget.take(size)
         except Overloaded:
@@ -135,6 +135,6 @@ class Further:
         return True
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._with.budget.give(self._held)
         self._held = 0

@@ -1,4 +1,4 @@
-"""What the ops port shows of the parts that keep their own figures: read when Prometheus asks, not counted twice."""
+"""Metrics of parts that keep their own counts: read when Prometheus scrapes the ops port, not counted twice."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -19,12 +19,12 @@ from proxy.quota.outage import Outage
 from proxy.quota.tally import QuotaTally
 
 _NO_DROPS: Final = {(kind, reason): 0 for kind in ("intent", "final", "content") for reason in ("space", "disk")}
-"""Shown from 0 on: Prometheus sees no increase in a series that begins with 1."""
+"""Exported from 0 on: Prometheus sees no increase in a series that starts at 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """The parts. `current`: the version of the configuration in force."""
+    """The observed parts. `current`: the version of the configuration in force."""
 
     database: Database
     journal: Journal
@@ -39,10 +39,10 @@ class Gauges:
     metrics: Metrics
     current: Callable[[], Generation]
     interrupted: Callable[[], int]
-    """Requests that an earlier process left unfinished, and that were recorded at the start."""
+    """Requests that an earlier process left unfinished, recorded at the start."""
 
     def samples(self) -> Iterable[Sample]:
-        """Return the present values."""
+        """Return the current values."""
         journal, writer = self.journal.stats(), self.writer.stats()
         yield from self.tally.samples()
         yield from self._quota_samples()
@@ -74,7 +74,7 @@ class Gauges:
         yield _gauge("sidegate_buffered_limit_bytes", "What they may take together.", self.budget.limit_bytes)
 
     def _accounting(self, journal: JournalStats, writer: WriterStats) -> Iterable[Sample]:
-        """Hold counts against each other that were made independently. A batch on its way may show for a moment."""
+        """Compare counts that were made independently. A batch in progress may show up briefly."""
         dropped = sum(count for (kind, _), count in journal.drops.items() if kind == "final")
         recorded = journal.finals - self.interrupted() + dropped
         landed = writer.records + writer.dead_letters + writer.lost

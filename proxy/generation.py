@@ -1,10 +1,10 @@
-"""One version of the configuration at work, and what of it can be made ready apart from the event loop.
+"""One version of the configuration in use, and the part of it that can be prepared outside the event loop.
 
     Config --compiled (in a thread)--> Compiled --App.assembled--> Generation --Ingress.use--> every request from now on
 
-Rule of the file: a generation is never changed. Another one takes its place at once and as a whole; requests that began
-with it end with it. What did not change is handed on from one generation to the next: compiled rules and tables, the
-connections to providers, what is known of their health.
+Rule of the file: a generation is never changed. It is replaced by the next one as a whole; requests keep the generation
+that they began with. What did not change is passed from one generation to the next: compiled rules and tables,
+connections to providers and the state of their health.
 """
 
 import hashlib
@@ -29,20 +29,20 @@ from proxy.upstream.upstreams import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What takes long to make of a configuration. Needs no event loop; immutable but for bounded memories."""
+    """The expensive results of a configuration. Needs no event loop; immutable except for bounded caches."""
 
     prices: PriceTable
     layers: Layers
     policies: Policies
     digests: Mapping[str, str]
-    """What the files say that keys of the configuration name, by the key; empty for a file that cannot be read."""
+    """Digests of the files that the configuration names, by key; empty for a file that cannot be read."""
     version: str
-    """Names settings and files; the same for replicas that have the same, whatever their secrets."""
+    """Identifies settings and files; equal for replicas with the same ones, whatever their secrets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generation:
-    """Everything that was made of one version of the configuration."""
+    """Everything that was built from one version of the configuration."""
 
     config: Config
     compiled: Compiled
@@ -55,12 +55,12 @@ class Generation:
 
     @property
     def version(self) -> str:
-        """The name of what is in force."""
+        """The identifier of this version."""
         return self.compiled.version
 
 
 def compiled(config: Config, before: Generation | None = None) -> Compiled:
-    """Read and compile what the configuration names; what is the same as before is taken from there.
+    """Read and compile what the configuration names, reusing what did not change since `before`.
 
     Raises:
         PriceTableError, LayersError, RuleError: a file cannot be used.

@@ -1,4 +1,4 @@
-"""The nouns of quotas: what a request may use at most, and which lease bears it.
+"""The nouns of quotas: the most that a request may use, and the leases that cover it.
 
 Tokens are input plus output, as quotas count them; money is integer nano-dollars.
 """
@@ -20,13 +20,13 @@ class Bound:
     output_nanos_per_million: int
     """Integer nano-dollars for a million output tokens."""
     modest_output_tokens: int
-    """What to be content with where `output_tokens` does not fit: at most `output_tokens`."""
+    """What to settle for if `output_tokens` does not fit: at most `output_tokens`."""
     is_capped: bool
-    """The provider keeps to `output_tokens` by itself: the request names it, or the operation has no open end."""
+    """The provider enforces `output_tokens`: the request names it, or the operation's output is bounded."""
     can_be_capped: bool
     """A lower maximum can be written into the request's body."""
     can_grow: bool = False
-    """A stream without a maximum of its own: it may begin with `modest_output_tokens` and be extended while it runs."""
+    """A stream without a maximum of its own: it may start with `modest_output_tokens` and be extended while it runs."""
 
     @property
     def tokens(self) -> int:
@@ -41,7 +41,7 @@ class Bound:
 
 @dataclass(slots=True)
 class Share:
-    """The part of a reservation, or of a charge, that one lease bears."""
+    """The part of a reservation, or of a charge, that one lease covers."""
 
     lease_id: str
     """UUID in its canonical form."""
@@ -51,10 +51,10 @@ class Share:
 
 @dataclass(slots=True)
 class Hold:
-    """What stands in the records about a request's quota: reserved in its intent, charged in its final."""
+    """The quota part of a request's records: reserved in its intent, charged in its final."""
 
     window: int | None
-    """Number of the quota window that admitted the request; `None` where no lease did."""
+    """Number of the quota window that admitted the request; `None` if no lease did."""
     shares: tuple[Share, ...]
     """Their sums are the reservation (intent) or the charge (final)."""
     unleased: Literal["cold", "capped", "open"] | None = None

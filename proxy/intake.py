@@ -1,11 +1,11 @@
-"""Phase 2: the request's body, from the client to facts and to what goes upstream.
+"""Phase 2: reads the client's body into a ParsedRequest, and yields the body that goes upstream.
 
-JSON is read whole, checked and understood before anything else happens; where it is large, in a thread. Uploads
-(multipart, raw) are never held: they stream through while an observer picks up the few form fields that a trace shows.
-What bodies of all requests together may hold in memory is one budget.
+JSON is read completely, validated and parsed before anything else; large bodies on a thread. Uploads (multipart, raw)
+are never buffered: they stream through while an observer reads the few form fields that a trace shows. One memory
+budget covers the bodies of all requests.
 
-Failure mode: `InvalidRequest` (400, 408, 413, 415) and `Overloaded` (503), all before a provider was asked; an upload
-that breaks these rules later ends the attempt that it belongs to.
+Failure mode: `InvalidRequest` (400, 408, 413, 415) and `Overloaded` (503), all before a provider is called; an upload
+that breaks these rules later ends its attempt.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _LARGE_BYTES = 65_536
 
 
 class RequestBody(Protocol):
-    """The client's body, read once."""
+    """The client's body; can be read once."""
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return all of it. Raises InvalidRequest (400, 408, 413)."""
@@ -34,21 +34,21 @@ class RequestBody(Protocol):
 
 
 class Screen(Protocol):
-    """Looks at a body while it passes. The bytes that come out are as many as went in.
+    """Scans a body while it passes. The total length does not change.
 
     Raises:
-        PolicyViolation, PolicyUnavailable: the body must not be sent any further.
+        PolicyViolation, PolicyUnavailable: the rest of the body must not be sent.
     """
 
     def feed(self, piece: bytes) -> bytes:
-        """Return what may be sent once `piece` has come."""
+        """Take a piece and return what may be sent."""
 
     def finish(self) -> bytes:
-        """Return the rest: the body ends here."""
+        """Return the rest at the end of the body."""
 
 
 class ByteBudget:
-    """Bytes that JSON bodies of all running requests may hold together."""
+    """Limits the bytes that the JSON bodies of all running requests hold together."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
@@ -81,11 +81,11 @@ class Intake:
         self.observer: MultipartObserver | None = None
         """Reads a form while it passes."""
         self.screen: Screen | None = None
-        """Set by phase 3: what looks at a streamed body, and may change or end it."""
+        """Set by phase 3: scans a streamed body, and may change or end it."""
         self.streamed_bytes = 0
 
     async def parse(self, *, force_usage: bool) -> ParsedRequest:
-        """Return what the body says, as far as it can be known before it is sent on."""
+        """Return the parsed request, as far as it is known before the body is sent on."""
         inbound = self._inbound
         if not inbound.has_body:
             return parse_empty()
@@ -111,7 +111,7 @@ class Intake:
         return parse_empty(inbound.content_length or 0)
 
     async def _read_json(self) -> bytes:
-        """Return the whole body. No byte is held that the budget did not grant."""
+        """Return the whole body. Every byte held was granted by the budget."""
         announced, limit_bytes = self._inbound.content_length, self._limits.json_body_bytes
         if announced is not None:
             self._hold(announced)
@@ -129,19 +129,19 @@ class Intake:
         return self._pass()
 
     def learned(self, request: ParsedRequest) -> ParsedRequest:
-        """Return `request` with what an upload has shown while it passed."""
+        """Return `request` with what an upload has revealed while it passed."""
         if self.observer is None:
             return replace(request, request_bytes=self.streamed_bytes)
         form = parse_multipart(self.observer.facts(), self.streamed_bytes)
         return replace(form, conversation=request.conversation)
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._budget.give(self._held)
         self._held = 0
 
     def _hold(self, size: int) -> None:
-        if self._held + size > self._budget.limit_bytes:  # alone, too: to come again would be in vain
+        if self._held + size > self._budget.limit_bytes:  # too large even alone, so a retry would not help
             raise too_large(self._budget.limit_bytes)
         self._budget.take(size)
         self._held += size
@@ -161,14 +161,14 @@ class Intake:
 
 
 def too_large(limit_bytes: int) -> InvalidRequest:
-    """Make the error for a body of more than `limit_bytes`."""
+    """Return the error for a body of more than `limit_bytes`."""
     return InvalidRequest(f"The request body is larger than {limit_bytes} bytes.", status=413, code="request_too_large")
 
 
 def slim(request: ParsedRequest) -> ParsedRequest:
-    """Forget a large decoded body: it takes up to 27 times the memory (`{},{},..`) of its bytes, which are budgeted.
+    """Drop a large decoded body: objects take up to 27 times the memory (`{},{},..`) of the bytes that are budgeted.
 
-    A provider may take minutes to answer. The text is counted now: the intent of a large request needs it anyway.
+    A provider may take minutes to answer. The text is counted first: the intent of a large request needs that anyway.
     """
     if request.request_bytes <= _LARGE_BYTES or request.document is None:
         return request
@@ -177,7 +177,7 @@ def slim(request: ParsedRequest) -> ParsedRequest:
 
 
 def _kind(inbound: Inbound, content_type: bytes) -> BodyKind:
-    """Decide how to read the body: the table says so for known operations, the media type for the rest."""
+    """Decide how to read the body: by the operations table for known operations, by media type for the rest."""
     media_type = content_type.partition(b";")[0].strip().lower()
     is_json = media_type == b"application/json" or media_type.endswith(b"+json")
     if inbound.operation.body == "json" and not is_json and media_type:

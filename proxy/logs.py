@@ -1,7 +1,7 @@
-"""JSON lines on standard error: one event per line, ASCII only, so that no log viewer can be steered by its input.
+"""JSON lines on standard error: one event per line, ASCII only, so that input cannot inject terminal sequences.
 
-Rule of the file: a record carries its message and the named extra fields, nothing else. Exceptions are reduced to type
-and place; their texts may quote a request. Library loggers that quote their input are switched off here.
+Rule of the file: a log record consists of its message and the named extra fields. Exceptions are reduced to type and
+location; their texts may quote a request. Library loggers that quote their input are disabled here.
 """
 
 import json
@@ -19,7 +19,7 @@ _FAULTS = frozenset({"upstream_failed", "timeout", "truncated", "internal_error"
 _requests = logging.getLogger("sidegate.requests")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _QUOTING_LOGGERS = ("aiohttp", "asyncio")
-"""Parents: `aiohttp.server` quotes headers, `aiohttp.websocket` the subprotocols, where browsers put their key."""
+"""Parents: `aiohttp.server` quotes headers, `aiohttp.websocket` the subprotocols, where browsers send their key."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -61,9 +61,9 @@ def configure(level: str) -> None:
 
 
 def log_request(x: Exchange, which: Literal["none", "errors", "all"]) -> None:
-    """Write one line about a finished exchange: none, those that failed on our or the provider's side, or all.
+    """Write one line about a finished exchange: never, for failures on our or the provider's side, or always.
 
-    Names of users, models and paths stay in the trace; the line leads there.
+    Names of users, models and paths are only in the trace, which the line identifies.
     """
     if which == "none" or (which == "errors" and x.outcome == "ok"):
         return

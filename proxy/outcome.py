@@ -1,4 +1,4 @@
-"""How an exchange ended, in one word: derived from what happened, never set along the way.
+"""How an exchange ended, in one word: derived at the end from what happened, never set along the way.
 
 Source of the words: `exchange.Outcome`.
 """
@@ -18,7 +18,7 @@ from proxy.exchange import Attempt, Exchange, Outcome
 
 
 def outcome_of(x: Exchange) -> Outcome:
-    """Return the outcome of an exchange at its end; errors of the exchange come before those of the answer."""
+    """Return the outcome of a finished exchange; its own errors take precedence over those of the answer."""
     attempt = x.answering
     if x.error is None and attempt is not None:
         return _of_answer(attempt)

@@ -1,7 +1,7 @@
-"""The two sides of an exchange, as the packages between them see them: what may be read from and written to each.
+"""The two sides of an exchange, as the packages between them see them.
 
-Protocols and the plain values that pass through them. The packages that speak HTTP and websockets fulfil them, so no
-other has to know a library. `proxy.exchange` offers the same names.
+Protocols and the plain values that they exchange. The packages that speak HTTP and websockets implement them, so the
+others do not depend on a library. `proxy.exchange` re-exports the same names.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,18 +11,18 @@ from typing import Literal, Protocol
 from proxy.errors import ProxyError
 
 Header = tuple[bytes, bytes]
-"""Name and value as they stood on the wire: order, case and bytes are kept."""
+"""Name and value exactly as received: order, case and bytes are preserved."""
 Headers = Sequence[Header]
 
 
 def first_values(headers: Headers) -> dict[bytes, bytes]:
-    """Return the first value of each header by its lower-case name: one pass instead of one per question."""
+    """Return the first value of each header by lower-case name: one pass instead of one per look-up."""
     # From the end, so that the first one stays: half the time of `setdefault` (timeit).
     return {name.lower(): value for name, value in reversed(headers)}
 
 
 class UpstreamReply(Protocol):
-    """An answer whose head has arrived. The body is read on demand: an unread body holds the provider back."""
+    """A reply whose head has arrived. The body is read on demand: an unread body exerts back-pressure."""
 
     status: int
     reason: str
@@ -32,21 +32,21 @@ class UpstreamReply(Protocol):
         """Return all bytes of the body that have arrived since the last call, `b""` at its end.
 
         Raises:
-            UpstreamFailed: the body was cut or is malformed.
-            UpstreamTimeout: nothing arrived within the gap, or the total time is over.
+            UpstreamFailed: the body was truncated or is malformed.
+            UpstreamTimeout: nothing arrived within the gap, or the total time is up.
         """
 
     @property
     def complete(self) -> bool:
-        """True when the whole body has arrived: what `read` has not returned yet, its next call does."""
+        """True if the whole body has arrived: the next `read` returns the rest at once."""
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, drop it otherwise. Idempotent; never waits."""
+        """Reuse the connection if the body was read to its end, drop it otherwise. Idempotent; never waits."""
 
 
 @dataclass(slots=True)
 class UpstreamRequest:
-    """What to send. `url`: absolute, already encoded, sent as it is. `headers`: complete but for framing."""
+    """What to send. `url`: absolute and already encoded, sent unchanged. `headers`: complete except for framing."""
 
     method: str
     url: str
@@ -59,20 +59,20 @@ class UpstreamRequest:
 
 
 class Downstream(Protocol):
-    """The client's side of one exchange. Every method may wait for a slow reader, never longer than the write stall.
+    """The client's side of one exchange. Every method may wait for a slow reader, at most for the write-stall time.
 
     Raises:
-        ClientDisconnected: the client is gone, or did not read within the write-stall time.
+        ClientDisconnected: the client has disconnected, or did not read within the write-stall time.
     """
 
     ended_by: ProxyError | None
-    """Why we end the exchange: a cancellation that comes now is ours. `None`: it means that the client has left."""
+    """Why we end the exchange, if we cancel it; `None`: a cancellation means that the client has disconnected."""
 
     async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
-        """Send a whole answer at once. Adds Content-Length."""
+        """Send a complete response. Adds Content-Length."""
 
     async def start(self, status: int, reason: str, headers: Headers, length: int | None) -> None:
-        """Send the head. `length`: of the body to come; `None`: chunked."""
+        """Send the head. `length`: of the following body; `None`: chunked."""
 
     async def write(self, data: bytes) -> None:
         """Send body bytes at once; no coalescing."""
@@ -81,7 +81,7 @@ class Downstream(Protocol):
         """End the body normally."""
 
     def cut(self) -> None:
-        """End the connection without ending the body, after what was written has left: a visible truncation."""
+        """Close the connection without ending the body, after flushing what was written: a visible truncation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,11 @@ class WebsocketPeer(Protocol):
     """One side of a relayed websocket."""
 
     async def receive(self) -> Message:
-        """Return the next message; after a message of kind `close` there is none."""
+        """Return the next message; there is none after one of kind `close`."""
 
     async def send(self, message: Message) -> None:
-        """Pass a message on; `close` ends the connection the way the other side ended it.
+        """Send a message; `close` closes the connection with the other side's code and reason.
 
         Raises:
-            ClientDisconnected, UpstreamFailed: this side is gone.
+            ClientDisconnected, UpstreamFailed: this side has disconnected.
         """

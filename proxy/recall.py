@@ -1,16 +1,16 @@
-"""The first question of phase 6, before a breaker or a provider is asked: is this answer kept already?
+"""The answer cache in one exchange: the first step of phase 6, before a breaker or a provider is consulted.
 
-    find      a kept answer leaves in the place of a provider's. It is not scanned again: the version of the policy is
-              part of its key, so the same rules and actions have found nothing in it already
-    record    else what the provider sends is copied on its way
-    keep      after the last byte has left, and only if the answer was a good one
+    find      look up a cached answer. It is not scanned again: the policy version is part of the key, so the same rules
+              and actions found nothing in it when it was stored
+    record    otherwise, copy the provider's answer as it passes
+    keep      store the copy after the last byte was sent, if the answer qualifies
 
-What is kept: complete answers of the first candidate, at the first attempt, that passed the checks and agreed with the
-second opinion where the project has them; status 200, terminator seen, ended by itself (not by length or a filter), not
-cut by quota, policy or client, and nothing found in it by the policy. So no secret that the policy knows is ever kept.
-Two equal requests at once both go to the provider: the later answer is kept, and nobody waits for somebody else's call.
+Stored are complete answers of the first candidate's first attempt that passed the checks, and the second opinion where
+the project has them: status 200, terminator seen, finished regularly (not by length or a content filter), not cut by
+quota, policy or client, and without findings of the policy. So no secret that the policy detects is ever stored.
+Identical requests at the same time all go to the provider: the later answer is stored, and none waits for another.
 
-A hit makes no attempt, so it reserves, charges and counts nothing; its trace says so.
+A hit makes no attempt, so it reserves and charges nothing; its trace says so.
 """
 
 from typing import Final
@@ -27,7 +27,7 @@ _GOOD_ENDS: Final = frozenset({"stop", "tool_calls", "function_call", "completed
 
 
 class Recall:
-    """What the cache does for one exchange that was planned."""
+    """The cache in one planned exchange."""
 
     __slots__ = ("_cache", "_found", "_keeps", "_key", "_reads", "_recorded", "_room", "_x", "use")
 
@@ -44,11 +44,11 @@ class Recall:
             terms = (x.verdict.version, features.enable_auto_escalate, features.enable_cross_check)
             self._key = key_of(x.inbound, x.request, x.plan.candidates[0], x.principal.project_id, terms)
         self.use: CacheUse = "bypass"
-        """What it was, and what the client is told."""
+        """The result, as it is reported to the client."""
         self._reads = reads
 
     async def find(self) -> KeptReply | None:
-        """Return a kept answer, in the place of a provider's. To be called once."""
+        """Return a cached answer in place of a provider's. Call once."""
         if self._reads and self._key is not None:
             self._found = await self._cache.find(self._key)
             self.use = "miss" if self._found is None else "hit"
@@ -57,19 +57,19 @@ class Recall:
 
     @property
     def headers(self) -> tuple[Header, ...]:
-        """What the client is told."""
+        """Return the response headers that report the use of the cache."""
         told = (b"x-sidegate-cache", self.use.encode())
         return (told,) if self._found is None else (told, (b"age", b"%d" % self._found.age_s))
 
     def record(self, reply: UpstreamReply) -> UpstreamReply:
-        """Return the provider's answer, to be copied as it passes if it may be kept."""
+        """Return the provider's answer, wrapped so that it is copied as it passes if it may be stored."""
         if self._key is None or not self._keeps or reply.status != 200:
             return reply
         self._recorded = RecordedReply(reply, self._cache.entry_bytes, self._room)
         return self._recorded
 
     def keep(self) -> None:
-        """Keep the answer that has been relayed, if it is one to keep."""
+        """Store the answer that has been relayed, if it qualifies."""
         x, recorded, key = self._x, self._recorded, self._key
         if recorded is None or key is None or x.error is not None or not _is_first_choice(x):
             return
@@ -85,7 +85,7 @@ class Recall:
 
 
 def _is_first_choice(x: Exchange) -> bool:
-    """Tell whether the first candidate answered at once, and nothing that was looked at speaks against it."""
+    """Tell whether the first candidate answered at the first attempt, and no check spoke against the answer."""
     judged, first = x.judgement, x.attempts[0]
     if x.plan is None or x.answering is not first or first.candidate is not x.plan.candidates[0]:
         return False
@@ -96,7 +96,7 @@ def _is_first_choice(x: Exchange) -> bool:
 
 
 def _is_good(attempt: Attempt, dialect: str) -> bool:
-    """Tell whether an answer is complete and ended by itself."""
+    """Tell whether an answer is complete and finished regularly."""
     meter = attempt.meter
     if not meter.terminated or meter.cut or meter.withheld or meter.stream_error is not None:
         return False
@@ -105,7 +105,7 @@ def _is_good(attempt: Attempt, dialect: str) -> bool:
 
 
 def _is_clean(verdict: Verdict | None) -> bool:
-    """Tell whether the policy found nothing in the answer, and could read all of it."""
+    """Tell whether the policy could read the whole answer and found nothing."""
     if verdict is None or verdict.faults:
         return False
     return not any(direction == "output" for direction, *_ in (*verdict.counts, *verdict.missed))

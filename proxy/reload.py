@@ -1,13 +1,13 @@
-"""Takes a changed configuration over while requests run.
+"""Applies a changed configuration while requests run.
 
     files changed, or SIGHUP --> load --> compile --> assemble --> switch
                                  '----- a thread ---'              one step of the event loop
 
-Configuration, policy, layers, prices and secrets are read anew together. Requests that run end with what they began
-with. Keys that nothing can change in a running process keep their value and are named in a warning.
+Configuration, policy, layers, prices and secrets are reloaded together. A running request keeps the version that it
+began with. Keys that cannot change in a running process keep their value and are named in a warning.
 
-Failure mode: whatever cannot be read, compiled or made leaves everything as it is, says so in log and metrics, and is
-tried again when a file changes, or on SIGHUP. The log names keys, never values.
+Failure mode: if anything cannot be read, compiled or built, the current version stays in force, log and metrics report
+it, and the next file change or SIGHUP tries again. The log names keys, never values.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ from proxy.watch import Watch, stamps
 
 Result = Literal["success", "unchanged", "failure"]
 _LOOK_AGAIN_S: Final = 2.0
-"""With `server.watch_s: 0`, how often it is asked whether that has changed."""
+"""With `server.watch_s: 0`, how often to check whether that has changed."""
 _log = logging.getLogger("sidegate.reload")
 
 
 class Reload:
-    """`load`: reads the configuration. `completed`: adds what only the process knows; returns it and the admin key."""
+    """`load`: reads the configuration. `completed`: adds process-specific values; returns it and the admin key."""
 
     def __init__(
         self,
@@ -62,17 +62,17 @@ class Reload:
         app.metrics.at_scrape(self.samples)
 
     def ask(self) -> None:
-        """Reload without waiting for a change."""
+        """Request a reload without a file change."""
         self._asked.set()
 
     async def run(self) -> None:
-        """Reload whenever there is a reason, until cancelled."""
+        """Reload on every file change or request, until cancelled."""
         while True:
             await self._until_there_is_a_reason()
             await self.once()
 
     async def once(self) -> Result:
-        """Read everything anew and take over what changed."""
+        """Reload everything and apply what changed."""
         before = await asyncio.to_thread(stamps, self._watch.files)
         files: Iterable[Path] = self._watch.files
         result: Result = "failure"
@@ -95,9 +95,9 @@ class Reload:
         return result
 
     def samples(self) -> Iterable[Sample]:
-        """Return what Prometheus is told."""
+        """Return the metrics."""
         for result, count in self._results.items():
-            text = "Times that the configuration was read anew."
+            text = "Configuration reloads."
             yield Sample("counter", "sidegate_config_reloads", text, {"result": result}, count)
         text = "1 unless the latest configuration was refused and an older one is in force."
         yield Sample("gauge", "sidegate_config_last_reload_successful", text, {}, self._is_good)

@@ -1,9 +1,9 @@
-"""Second opinions on an answer: the next model is asked, paid for and heard, within `routing.cross_check.review_s`.
+"""Second opinions on an answer: ask the next model, within `routing.cross_check.review_s`.
 
-The rules stand in `routing.crosscheck`, what is asked in `routing.review`. A review goes to the endpoint that the
-client used, with a request of its own (`Attempt.request`); it is one attempt, not repeated and not replaced.
+`routing.crosscheck` has the rules, `routing.review` the question. A review is sent to the endpoint that the client
+used, with a request of its own (`Attempt.request`); it is a single attempt, without retry or fallback.
 
-Failure mode: every failure is a word (`NoOpinion`); none is an error of the client's request.
+Failure mode: every failure is a `NoOpinion`; none is an error of the client's request.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ class Reviewing:
     def __init__(self, further: Further) -> None:
         self._further = further
         self._heard: set[str | None] = set()
-        """Models that had a part in it: the answer's own, and those that were asked."""
+        """Models already involved: the answer's own, and the reviewers so far."""
 
     async def ask(self, answer: Collected, objection: Verdict | None) -> Verdict | NoOpinion:
-        """Ask the next model for its opinion. Notes in the attempt what came of it."""
+        """Ask the next model for its opinion. Records the result in the attempt."""
         attempts = self._further.attempts
         begun = len(attempts)
         self._heard.add(answer.attempt.candidate.model)
@@ -90,5 +90,5 @@ class Reviewing:
 
 
 def _as_reviewer(candidate: Candidate) -> Candidate:
-    """Return a candidate for a question of our own: what the client's request costs there says nothing of it."""
+    """Return a candidate for a review: the costs computed for the client's request do not apply to it."""
     return replace(candidate, bound=None, is_lowered=False, forced_usage=False, replaces_model=True)

@@ -1,8 +1,8 @@
-"""The seam between relays and policy: who looks at an answer while it passes.
+"""The interface between relays and policy: scanners of an answer while it passes.
 
-A relay knows where generated text stands and how an event is written anew; the policy knows what to look for, what is
-done about it and what is put on record. Neither imports the other: `policy` implements the Protocols here, relays are
-handed an `OutputScanner`.
+A relay knows where generated text is and how to rewrite an event; the policy knows what to look for, which action to
+take and what to record. Neither imports the other: `policy` implements the Protocols here, and relays receive an
+`OutputScanner`.
 """
 
 from collections.abc import Sequence
@@ -15,90 +15,90 @@ TextKind = Literal["text", "json"]
 
 
 class Piece(Protocol):
-    """A part of the output: text as it came, or what stands for text that is hidden."""
+    """A part of the output: original text, or the replacement of hidden text."""
 
     @property
     def text(self) -> str:
-        """What may leave."""
+        """What may be sent."""
 
     @property
     def taken(self) -> int:
-        """How many characters of the channel it stands for."""
+        """How many characters of the channel it represents."""
 
     @property
     def masked(self) -> bool:
-        """False: `text` is those very characters."""
+        """False: `text` is the original characters."""
 
 
 class ChannelScanner(Protocol):
-    """Follows one channel of a stream: one choice's content, one tool call's arguments."""
+    """Scans one channel of a stream: one choice's content, one tool call's arguments."""
 
     @property
     def findings(self) -> Sequence[Finding]:
-        """What was found so far; the same list each time, which only ever grows."""
+        """The findings so far; always the same list, which only grows."""
 
     @property
     def blocked(self) -> Finding | None:
-        """What ends the answer: the pieces before it were given, none follow."""
+        """The finding that ends the answer: the pieces before it were returned, none follow."""
 
     def pieces(self, delta: str, final: bool = False) -> Sequence[Piece]:
         """Take the next text and return what is decided now, in order, without gaps.
 
-        `final`: the channel ends here, so everything is decided. All pieces put together are the same for every way of
-        cutting the text.
+        `final`: the channel ends here, so everything is decided. The concatenated pieces do not depend on how the text
+        was split.
         """
 
     def take(self, delta: str) -> int | Sequence[Piece]:
-        """Do what `pieces` does, told shortly: how many characters leave as they came, where that is all there is."""
+        """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
 
 
 class ScannedText(NamedTuple):
-    """A text that came whole."""
+    """The result of scanning a complete text."""
 
     text: str
-    """As it may leave; the same object where nothing was masked."""
+    """As it may be sent; the same object if nothing was masked."""
     findings: Sequence[Finding] = ()
     blocked: Finding | None = None
-    """What forbids the answer."""
+    """The finding that forbids the answer."""
 
 
 class OutputScanner(Protocol):
-    """What the policy says about one answer, and where it learns what became of it."""
+    """The policy for one answer; it also receives what was found and done."""
 
     @property
     def edits(self) -> bool:
-        """False: things are only noted, never masked or blocked, so nothing has to wait for a decision."""
+        """False: findings are only recorded, never masked or blocked, so nothing has to wait for a decision."""
 
     @property
     def unscannable(self) -> Literal["allow", "deny"]:
-        """What becomes of parts that no text can be read from."""
+        """What to do with parts that cannot be scanned."""
 
     @property
     def hold_s(self) -> float:
-        """How long what is decided may wait behind an event that is not."""
+        """How long decided text may wait behind an undecided event."""
 
     @property
     def hold_bytes(self) -> int:
-        """How much of it may."""
+        """How much of it may wait."""
 
     @property
     def max_channels(self) -> int:
-        """How many channels are followed at once; what is kept per answer besides is bounded by it as well."""
+        """How many channels are scanned at once; also bounds the other state of an answer."""
 
     def channel(self, kind: TextKind = "text") -> ChannelScanner:
-        """Return what follows a new channel."""
+        """Return the scanner of a new channel."""
 
     def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
-        """Scan a text that came whole: with the result that a channel has, however the text is cut."""
+        """Scan a complete text. The result is the one of a channel with the same text, however split."""
 
     def found(self, place: str, findings: Sequence[Finding]) -> None:
-        """Put findings on record. `place`: for example `choices[0].content`."""
+        """Record findings. `place`: for example `choices[0].content`."""
 
     def missed(self, place: str, reason: str) -> None:
-        """Put on record that no text could be read. `reason`: a word of the set in `findings.Unscanned`."""
+        """Record that a part could not be scanned. `reason`: a word of the set in `findings.Unscanned`."""
 
     def hurried(self, reason: Literal["time", "size"]) -> None:
-        """Put on record that an event had to leave without its undecided end."""
+        """Record that an event was sent without its undecided end."""
 
     def saw(self, characters: int) -> None:
-        """Put on record how much text was looked at. Called once per answer or event."""
+        """Record how much text was scanned. Called once per answer or event."""

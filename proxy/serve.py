@@ -1,10 +1,10 @@
-"""The life of the process: listen, bring up the database beside it, follow the configuration, drain, stop.
+"""The life of the process: listen, start the database, follow the configuration, drain, stop.
 
-Order of the start: journal (its lock, and what an earlier process left), listeners, then everything that may take long
-or fail: the private PostgreSQL, migrations, the writer. Requests are served from the first moment; their traces wait in
+Start order: journal (its lock, and recovery of what an earlier process left), listeners, then everything that may take
+long or fail: the private PostgreSQL, migrations, the writer. Requests are served from the start; their traces wait in
 the journal.
 
-Order of the end: stop accepting -> finish streams up to `drain_s` -> end the rest with an error event -> flush the
+Stop order: stop accepting -> finish streams up to `drain_s` -> end the rest with an error event -> flush the
 journal up to `flush_s` -> close pools. A second signal skips every wait; the journal keeps what was not flushed.
 
 Source: Kubernetes, "Pod termination"; asyncio, `loop.add_signal_handler`.
@@ -56,9 +56,9 @@ _TEND_PERIOD_S = 1.0
 
 
 def run(loaded: Loaded, load: Callable[[], Loaded], welcome: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code. `welcome` prints how to make a first call.
+    """Serve until SIGTERM or SIGINT; return the exit code. `welcome`: print how to make a first call.
 
-    `load`: reads the configuration anew, on SIGHUP and when a file has changed.
+    `load`: reloads the configuration, on SIGHUP and when a file has changed.
 
     0: ended by a signal. 1: cannot start (port taken, journal in use). 78: a file that the configuration names has
     mistakes.
@@ -84,7 +84,7 @@ def run(loaded: Loaded, load: Callable[[], Loaded], welcome: bool = False) -> in
 
 
 class _Process:
-    """One running proxy and what belongs to it."""
+    """One running proxy and its resources."""
 
     def __init__(self, loaded: Loaded, load: Callable[[], Loaded], welcome: bool) -> None:
         self._loaded = loaded
@@ -137,7 +137,7 @@ class _Process:
         self._stop.set()
 
     async def _completed(self, loaded: Loaded) -> tuple[Config, str]:
-        """Return the configuration with the demo upstream where no provider is configured, and the admin key."""
+        """Return the configuration, with the demo upstream if no provider is configured, and the admin key."""
         config = loaded.config
         if loaded.demo:
             if self._demo is None:
@@ -148,7 +148,7 @@ class _Process:
         return config, admin_key(config, Path(self._loaded.config.data_dir))
 
     def _in_force(self, config: Config) -> None:
-        """Let log and listeners follow a changed configuration."""
+        """Apply a changed configuration to log and listeners."""
         logs.configure(config.logging.level)
         for manager in self._managers:
             manager.follow(config.limits, config.server.keepalive_s)
@@ -188,7 +188,7 @@ class _Process:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def _keep_database(self, app: App, data_dir: Path) -> None:
-        """Start the private PostgreSQL if none is configured, migrate, then keep partitions for ever."""
+        """Start the private PostgreSQL if none is configured, migrate, then maintain partitions until cancelled."""
         if not self._connected:
             await self._connect(app, data_dir)
             self._connected = True
@@ -201,7 +201,7 @@ class _Process:
         await every(_MAINTENANCE_PERIOD_S, lambda: _maintain(app))
 
     async def _connect(self, app: App, data_dir: Path) -> None:
-        """Make the pool, once: this loop begins anew after a failure, and a pool left behind keeps its connections."""
+        """Create the pool, once: this loop restarts after a failure, and a lost pool would keep its connections."""
         if app.config.database.url is not None:
             await app.database.connect()
         else:
@@ -209,7 +209,7 @@ class _Process:
             try:
                 dsn = await embedded.start()
             except EmbeddedPostgresError as error:
-                _log.error("the private PostgreSQL does not start", extra={"reason": str(error)})
+                _log.error("the private PostgreSQL cannot start", extra={"reason": str(error)})
                 await asyncio.sleep(_RESTART_PAUSE_S)
                 raise
             self._embedded = embedded
@@ -229,7 +229,7 @@ class _Process:
         await self._or_hurry(app.writer.flush(app.config.server.flush_s))
         await self._or_hurry(app.outbox.flush())
         for manager in self._managers:
-            manager.pre_shutdown()  # ends idle connections, which would be waited for
+            manager.pre_shutdown()  # closes idle connections, which shutdown would wait for
             await manager.shutdown(_CUT_GRACE_S)
         await self._background.stop()
         app.journal.close()
@@ -242,7 +242,7 @@ class _Process:
         _log.info("stopped", extra={"unflushed": app.journal.stats().records})
 
     async def _or_hurry(self, work: Awaitable[object]) -> None:
-        """Wait for `work` unless a second signal says not to."""
+        """Wait for `work`, unless a second signal ends the wait."""
         tasks = {asyncio.ensure_future(work), asyncio.ensure_future(self._hurry.wait())}
         _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
@@ -251,7 +251,7 @@ class _Process:
 
 
 async def _complete(app: App) -> None:
-    """Make what the first requests wait for, but not those who ask whether the process is ready."""
+    """Prepare what the first requests would wait for, without delaying readiness probes."""
     try:
         await asyncio.to_thread(app.prepare_policy)
     finally:
@@ -259,11 +259,11 @@ async def _complete(app: App) -> None:
 
 
 def _calm_garbage_collector() -> None:
-    """Look for cycles seldom: requests leave none behind, and the default looks every ten requests (`make bench`: 5 %).
+    """Collect garbage rarely: requests leave no cycles, and the default runs every ten requests (`make bench`: 5 %).
 
-    What lives now lives to the end, so it is left out of every later look. Until now there was none (`cli.serve`).
+    Objects alive now live to the end, so later collections skip them. Until now collection was off (`cli.serve`).
     """
-    memory.tidy()  # 4 of some 85 MB that the start has left unused
+    memory.tidy()  # returns 4 of some 85 MB that the start has left unused
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
     gc.enable()

@@ -1,22 +1,22 @@
-"""Refuses new requests while the process is short of time or memory: what matters least first, and fairly.
+"""Load shedding: refuse new requests while the process is short of CPU time or memory, fairly and by priority.
 
     event loop late, memory full
-    --content_*--> nothing of prompts and answers is captured any more
-    --fair_*-----> a project with its even share of the running requests gets no more, unless they are critical
-    --full_*-----> only critical requests begin
-    --closed_*---> nobody begins anything
+    --content_*--> prompts and answers are no longer captured
+    --fair_*-----> a project that has its even share of the running requests gets no more, except critical ones
+    --full_*-----> only critical requests are admitted
+    --closed_*---> no request is admitted
     --reset_memory--> the request that holds most memory is ended, one after the other
 
-Why so many degrees: one project that floods a shared sidecar is the usual reason, and the others should not notice.
-Where that does not help, whoever runs shall at least come to an end. A running request is given up only where the
-system would end the whole process next. The management API and the ops port are never refused: an operator looks there.
+The usual cause is one project that floods a shared sidecar, which the others should not notice; hence the first steps.
+The next ones let running requests finish. A running request is ended only if the system would otherwise kill the whole
+process. The management API and the ops port are never refused: operators need them then.
 
-Which requests are critical, their projects say. As long as one may have such requests, `critical_share` of all that may
-run at once is kept for them.
+Projects decide which of their requests are critical. While any project allows critical requests, `critical_share` of
+all requests that may run at once is reserved for them.
 
-Lateness counts once it was seen three times in a row, so one long step (a reload, a large body) refuses nobody; the
-first look that is in time ends it. Memory is what is resident, not what the control group counts: that has the pages of
-the journal's files in it, which the kernel takes back when it wants.
+Lateness counts once it was measured three times in a row, so a single long step (a reload, a large body) has no effect;
+the first measurement in time resets it. Memory is the resident size, not the usage of the control group: that includes
+the page cache of the journal's files, which the kernel reclaims when needed.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _LOOK_S: Final = 0.1
 _LOOKS: Final = 3
 _TIDY_S: Final = 10.0
 _RESET_S: Final = 0.5
-"""Between one request that is ended and the next: its memory has to be free before another has to go."""
+"""Pause after a request was ended, so that its memory is free before another one is chosen."""
 _RETRY_AFTER_S: Final = 1.0
 _CALM, _CONTENT, _FAIR, _FULL, _CLOSED, _RESET = range(6)
 _REASONS: Final = {
@@ -42,13 +42,13 @@ _REASONS: Final = {
     "lag": ("Sidegate is too busy", "overloaded_lag"),
 }
 _LEVELS: Final = (
-    "5: the request that holds most memory is ended; 4: every new request is refused; 3: but critical ones; "
-    "2: those of projects beyond their even share; 1: nothing is captured; 0: all is well."
+    "5: the request that holds most memory is ended; 4: every new request is refused; 3: all but critical ones; "
+    "2: those of projects beyond their even share; 1: nothing is captured; 0: normal."
 )
 
 
 class Shedding:
-    """Watches the process and says what may begin. `limit_bytes`: of the control group."""
+    """Watches the process and decides which requests are admitted. `limit_bytes`: of the control group."""
 
     def __init__(
         self,
@@ -67,33 +67,33 @@ class Shedding:
         self._levels = {"memory": _CALM, "lag": _CALM}
         self._level = _CALM
         self._running: dict[str, int] = {}
-        """Requests by project; none with 0."""
+        """Running requests by project, without zeros."""
         self._total = self._critical = 0
         self._uncaptured = self._ended = 0
         self.follow(settings, concurrent_requests)
 
     @property
     def running(self) -> int:
-        """Requests of all projects."""
+        """Number of running requests of all projects."""
         return self._total
 
     def follow(self, settings: Settings, concurrent_requests: int) -> None:
-        """Take over a changed configuration."""
+        """Apply a changed configuration."""
         self._settings = settings
         self._most_normal = concurrent_requests - int(concurrent_requests * settings.critical_share)
 
     def most_body_bytes(self, buffered_bytes: int) -> int:
-        """Return how much request bodies may hold together: a burst of them is there before memory is looked at."""
+        """Return the limit for all request bodies together: a burst of them arrives before memory is measured again."""
         limit = self._limit_bytes
         return min(buffered_bytes, int(limit * self._settings.bodies_memory)) if limit else buffered_bytes
 
     def check(self) -> None:
-        """Let a request begin whose project is not known yet: to refuse it now costs least. Raises Overloaded."""
+        """Admit a request whose project is not known yet: refusing it early is cheapest. Raises Overloaded."""
         if self._level >= _CLOSED or (self._level == _FULL and not self._has_critical()):
             raise self._refusal("; send the request again.")
 
     def enter(self, project: str, *, is_critical: bool) -> None:
-        """Count a request whose project is known; `leave` takes it off again. Raises Overloaded: it was not counted."""
+        """Count a request whose project is known, until `leave`. Raises Overloaded, without counting it."""
         running = self._running.get(project, 0)
         if not is_critical:
             self._check_normal(running)
@@ -102,7 +102,7 @@ class Shedding:
         self._critical += is_critical
 
     def leave(self, project: str, *, is_critical: bool) -> None:
-        """Count a request no more."""
+        """Stop counting a request."""
         self._total -= 1
         self._critical -= is_critical
         running = self._running[project] - 1
@@ -112,14 +112,14 @@ class Shedding:
             del self._running[project]
 
     def may_capture(self) -> bool:
-        """Tell whether bodies of a request may be kept for its trace; where not, it is counted."""
+        """Tell whether bodies of a request may be captured for its trace; a refusal is counted."""
         if self._level == _CALM:
             return True
         self._uncaptured += 1
         return False
 
     def note(self, lag_s: float, resident_bytes: int) -> None:
-        """Judge the state of the process: how late its event loop was just now, and how much memory it has."""
+        """Evaluate the state of the process: the lateness of its event loop and its resident memory."""
         its = self._settings
         self._lags.append(lag_s)
         self._resident_bytes = resident_bytes
@@ -133,9 +133,9 @@ class Shedding:
         self._level = max(self._levels.values())
 
     async def watch(self, end_largest: Callable[[Overloaded], bool]) -> None:
-        """Look ten times in a second, until cancelled. Short of memory, give back to the system what is free.
+        """Measure ten times per second, until cancelled. Return free memory to the system when it is short.
 
-        `end_largest`: ends the running request that holds most memory; False where none holds much.
+        `end_largest`: ends the running request that holds most memory; False if none holds much.
         """
         loop = asyncio.get_running_loop()
         tidied_at, ended_at = -_TIDY_S, -_RESET_S
@@ -151,22 +151,22 @@ class Shedding:
             elif self._levels["memory"] == _RESET and now - ended_at >= _RESET_S:
                 if end_largest(self._refusal(" and ended what held most of it; send the request again.")):
                     self._ended += 1
-                    tidied_at = -_TIDY_S  # what it held is free, but not given back yet
+                    tidied_at = -_TIDY_S  # its memory is free now, but not returned to the system yet
                 ended_at = now
 
     def samples(self) -> Iterable[Sample]:
-        """Return what Prometheus is told."""
+        """Return the metrics."""
         for reason, level in self._levels.items():
             yield Sample("gauge", "sidegate_shedding", _LEVELS, {"reason": reason}, level)
-        text = "Requests of which nothing was captured, for want of time or memory."
+        text = "Requests whose content was not captured, for lack of time or memory."
         yield Sample("counter", "sidegate_shedding_uncaptured", text, {}, self._uncaptured)
-        text = "Running requests that were ended for want of memory."
+        text = "Running requests that were ended for lack of memory."
         yield Sample("counter", "sidegate_shedding_ended", text, {}, self._ended)
         text = "Critical requests being handled."
         yield Sample("gauge", "sidegate_critical_requests_in_flight", text, {}, self._critical)
-        text = "Memory of this process."
+        text = "Resident memory of this process."
         yield Sample("gauge", "sidegate_memory_resident_bytes", text, {}, self._resident_bytes)
-        text = "Memory that it may have; 0: no limit is known."
+        text = "Memory limit of this process; 0: none is known."
         yield Sample("gauge", "sidegate_memory_limit_bytes", text, {}, self._limit_bytes or 0)
 
     @property
@@ -174,7 +174,7 @@ class Shedding:
         return self._settings.memory_limit_bytes or self._group_limit_bytes
 
     def _check_normal(self, running: int) -> None:
-        """Let a request begin that is not critical, of a project that has so many. Raises Overloaded."""
+        """Admit a request that is not critical, given its project's running requests. Raises Overloaded."""
         if self._level >= _FAIR:
             if self._level >= _FULL:
                 raise self._refusal("; send the request again.")

@@ -1,7 +1,7 @@
-"""Background work: every loop has a name, starts in one place and stops in a known order.
+"""Background work: every loop has a name, starts in one place and stops in a defined order.
 
-A loop that ends by an exception is logged by type and started again after a pause, so that one bad moment does not
-silently switch off the journal writer or the partition keeper.
+A loop that raises is logged by exception type and restarted after a pause, so that one failure does not silently stop
+the journal writer or the partition keeper.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ class Background:
     async def stop(self) -> None:
         """Cancel all loops, last started first, and wait for each.
 
-        Again and again: `asyncio.wait_for` up to Python 3.11, in which libraries wait, loses a cancellation that comes
-        in the moment in which the thing waited for is done.
+        Cancels repeatedly: up to Python 3.11, `asyncio.wait_for`, which libraries use, loses a cancellation that
+        arrives just when the awaited result does.
         """
         while self._tasks:
             task = self._tasks.pop()

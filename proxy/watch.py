@@ -1,7 +1,7 @@
-"""Notices that files changed, by looking at them: works on every file system, and for every way in which files change.
+"""Detects changed files by polling: works on every file system and for every way to change a file.
 
-A file is followed to where links lead, so a change is also seen where a directory is exchanged by its link, as
-Kubernetes does it (`..data`). It counts once two looks in a row have seen the same: before, somebody may still write.
+Symbolic links are followed, so a directory that is swapped by its link, as Kubernetes does (`..data`), is a change too.
+A change counts once two polls in a row saw the same state: until then, a writer may not be done.
 """
 
 import os
@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 Stamp = tuple[int, int, int, int]
-"""Device, inode, size and time of change of a file."""
+"""Device, inode, size and modification time of a file."""
 
 
 def stamps(files: Iterable[Path]) -> dict[Path, Stamp | None]:
-    """Look at files; `None` for one that cannot be looked at. May block as long as the file system does."""
+    """Return the stamps of files; `None` for one that cannot be read. May block as long as the file system does."""
     found: dict[Path, Stamp | None] = {}
     for file in files:
         found[file] = None
@@ -25,24 +25,24 @@ def stamps(files: Iterable[Path]) -> dict[Path, Stamp | None]:
 
 
 class Watch:
-    """What was read, and what was seen since."""
+    """The state of files when they were read, and since."""
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._read = self._seen = stamps(files)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What is looked at."""
+        """The watched files."""
         return tuple(self._read)
 
     def has_changed(self) -> bool:
-        """Look; return whether there is something new, and no longer changing."""
+        """Poll; return whether there is a change that is complete."""
         before, self._seen = self._seen, stamps(self._read)
         return self._seen == before and self._seen != self._read
 
     def note_read(self, files: Iterable[Path], before: Mapping[Path, Stamp | None]) -> None:
-        """Follow `files` from now on. `before`: how they were before they were read.
+        """Watch `files` from now on. `before`: their stamps from before they were read.
 
-        One that was not looked at before counts as changed: nobody knows whether it still is as it was read.
+        A file that has no stamp there counts as changed, as it may have been changed since it was read.
         """
         self._read = {file: before.get(file) for file in files}

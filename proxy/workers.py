@@ -1,14 +1,14 @@
-"""Several processes on one data address, for a machine with several cores and no Kubernetes around it.
+"""Several processes on one data address, for a machine with several cores and without Kubernetes.
 
     sidegate serve --workers 2
         worker 0    data address, shared    ops address           DATA/worker-0
         worker 1    the same                its port, plus one    DATA/worker-1
 
-Each worker is a whole sidecar with a journal, an ops port and metrics of its own; the kernel spreads new connections
-over them (SO_REUSEPORT), PostgreSQL carries what they share. This process only starts them, passes signals on, and
-starts again one that died.
+Each worker is a complete sidecar with its own journal, ops port and metrics; the kernel distributes new connections
+among them (SO_REUSEPORT), and PostgreSQL holds what they share. This process only starts them, forwards signals and
+restarts a worker that died.
 
-Failure mode: a worker that cannot even start (a mistake in a file, a port taken) ends all, with its exit code.
+Failure mode: a worker that cannot start (a mistake in a file, a port in use) ends all of them, with its exit code.
 
 Source: socket(7), SO_REUSEPORT; prctl(2), PR_SET_PDEATHSIG.
 """
@@ -39,7 +39,7 @@ def commands(config: Config, count: int, config_file: Path | None) -> list[list[
     """Return the command of each worker.
 
     Raises:
-        ValueError: this configuration cannot be served by several; the message says what to change.
+        ValueError: several processes cannot serve this configuration; the message says what to change.
     """
     listen, ops = config.server.listen, config.server.ops_listen
     if config.database.url is None:
@@ -60,7 +60,7 @@ def commands(config: Config, count: int, config_file: Path | None) -> list[list[
 
 
 def data_dir(config: Config, number: int) -> Path:
-    """Return where a worker keeps its journal."""
+    """Return the data directory of a worker."""
     return Path(config.data_dir) / f"worker-{number}"
 
 
@@ -76,7 +76,7 @@ def run(config: Config, count: int, config_file: Path | None) -> int:
 
 
 class _Crew:
-    """The workers and what was asked of them."""
+    """The running workers, and the signals received."""
 
     def __init__(self, made: Sequence[Sequence[str]]) -> None:
         self._commands = made
@@ -93,7 +93,7 @@ class _Crew:
         return self._code
 
     def _end(self) -> None:
-        """Ask all to end; a second time, to hurry."""
+        """Ask all workers to end; a second call makes them hurry."""
         self._ending.set()
         self._pass_on(signal.SIGTERM)
 
@@ -105,7 +105,7 @@ class _Crew:
     async def _keep(self, number: int) -> None:
         while not self._ending.is_set():
             began = time.monotonic()
-            # A session of its own: Ctrl-C reaches this process, which asks once.
+            # Its own session: Ctrl-C reaches only this process, which then asks each worker once.
             process = await asyncio.create_subprocess_exec(
                 *self._commands[number], start_new_session=True, preexec_fn=partial(end_with_parent, os.getpid())
             )
@@ -132,9 +132,9 @@ class _Crew:
 
 
 def end_with_parent(parent: int) -> None:
-    """Ask the kernel to end this process with the one that started it, however that ends; end if that is over.
+    """Ask the kernel to end this process when its parent ends, in whatever way; end now if that has already happened.
 
-    `parent`: its process id, which may be 1: a container's first process has it.
+    `parent`: the parent's process id, which may be 1, the first process of a container.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DEATH, int(signal.SIGTERM), 0, 0, 0)
