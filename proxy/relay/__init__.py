@@ -1,1 +1,1 @@
-"""Answers on their way from the provider to the client."""
+"""Delivery of answers from the provider to the client."""

@@ -1,7 +1,7 @@
-"""What every relay works on: one provider's answer on its way to the client.
+"""The object that every relay works on: one provider's answer on its way to the client.
 
-Rule of the package: a relay moves bytes and counts; it decides nothing about policy, money or errors. Before the last
-byte leaves it calls `seal`, which settles and journals: what a client has received in full is always on record.
+Rule of the package: a relay moves bytes and counts; it decides nothing about policy, money or errors. Before it sends
+the last byte it calls `seal`, which settles and journals: an answer received in full is always recorded.
 """
 
 import time
@@ -15,21 +15,21 @@ from proxy.scanners import OutputScanner
 EVENT_STREAM = b"text/event-stream"
 NO_BODY_STATUSES = frozenset({204, 304})
 AtLimit = Literal["finish", "error"]
-"""How a stream ends that its allowance cuts: as at its maximum length, or with an error event."""
+"""How a stream is ended by its allowance: as at its maximum length, or with an error event."""
 
 
 def reason_of(allowance: Allowance) -> ProxyError:
-    """Return what the client is told when `allowance` says no."""
+    """Return the error for the client when `allowance` refuses more text."""
     return allowance.error or QuotaExceeded("Your quota is used up: the rest of this answer was not generated.")
 
 
 class Answer:
-    """An answer whose head has arrived and whose body is still with the provider.
+    """An answer whose head has arrived and whose body is still to be read.
 
-    `headers`: what the client gets; framing is added by the downstream side. `fields`: the provider's own, first values
-    by lower-case name. `allowance`: what a stream may still generate; `None`: there is no limit. `asked_for_usage`: the
-    client itself asked for usage in the stream. `scanner`: looks at what the answer says; `None`: nobody does.
-    `is_counted`: it is here as a whole, edited and counted: there is nothing left to read in it.
+    `headers`: for the client; the downstream side adds framing. `fields`: the provider's own, first values by
+    lower-case name. `allowance`: how much a stream may still generate; `None`: no limit. `asked_for_usage`: the client
+    itself requested usage in the stream. `scanner`: scans the generated text; `None`: it is not scanned.
+    `is_counted`: it is complete, edited and counted, so that nothing has to be read from it.
     """
 
     __slots__ = (
@@ -75,26 +75,26 @@ class Answer:
         self.length = int(length) if length.isdigit() else None
         self.content_type = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
         self.is_json = self.content_type == b"application/json" or self.content_type.endswith(b"+json")
-        # Some providers give their event streams another type; ours to edit is what we asked for, whatever its name.
+        # Some providers label event streams differently; one that we must edit is what we requested.
         self.is_events = self.content_type == EVENT_STREAM or (strip_usage and reply.status == 200 and not self.is_json)
         self.content_encoding = b"" if encoding == b"identity" else encoding
         self.mid_event = False
-        """A stream event has been sent in part: nothing well-formed can follow it."""
+        """A stream event has been sent in part: nothing well-formed can follow."""
 
     @property
     def can_end_with_error(self) -> bool:
-        """True where a well-formed error event can still follow what the client has: a stream between two events."""
+        """True if a well-formed error event can still follow: in a stream, between two events."""
         meter = self.attempt.meter
         return self.is_events and not self.mid_event and not meter.terminated and not meter.cut
 
     def count(self, piece: bytes) -> None:
-        """Note a piece of the body that passes unchanged."""
+        """Count a piece of the body that passes unchanged."""
         self.note_first_byte()
         self.attempt.meter.response_bytes += len(piece)
         if self.capture is not None:
             self.capture.add(piece)
 
     def note_first_byte(self) -> None:
-        """Note when the body began to arrive."""
+        """Record when the body began to arrive."""
         if self.attempt.first_byte_at is None:
             self.attempt.first_byte_at = time.monotonic()

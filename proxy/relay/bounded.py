@@ -1,20 +1,20 @@
-"""Relay of event streams that we may have to end: an allowance bounds them, or the policy reads what they say.
+"""Relay of event streams that we may have to end: limited by an allowance, or scanned by the policy.
 
-Events leave whole and in order. One that holds text waits until the allowance covers all text so far; everything else
-(comments, figures of usage, the terminator) passes without a question, because it costs nothing more. Where the
-allowance cannot be extended, what was covered has left already, the event in question is dropped, and the stream ends
-in its own dialect (`openai.stream_end`). The provider is dropped first: it must not go on while a slow client reads.
+Events are sent whole and in order. One with text waits until the allowance covers all text so far; everything else
+(comments, usage, the terminator) passes unchecked, because it costs nothing more. If the allowance cannot be extended,
+what was covered is sent, the event in question is dropped, and the stream ends in its own dialect
+(`openai.stream_end`). The provider's stream is closed first: it must not go on while a slow client reads.
 
     provider -> decode -> cut into events -> meter -> covered? --yes--> edit, scan -> client
                                                          `--no--> extend --no--> the end
 
-A scanner may hold events back, write them anew, or end the stream with an error (`scanned`).
+A scanner may hold events back, rewrite them, or end the stream with an error (`scanned`).
 
-What the client gets does not depend on how the stream came in pieces, and is the provider's bytes while the allowance
-covers them and nothing is found. An encoding is undone for good, since nothing of ours could follow inside it.
+The output does not depend on how the stream was split into pieces, and consists of the provider's bytes while the
+allowance covers them and nothing is found. A content encoding is removed, since nothing of ours could be added inside.
 
-Failure mode: an event of more than `event_bytes` is not read for text and passes, unless it must be edited. The record
-is made before the last byte leaves, as for any stream.
+Failure mode: an event of more than `event_bytes` is not parsed and passes, unless it must be edited. The record is made
+before the last byte is sent, as for any stream.
 """
 
 import time
@@ -31,23 +31,23 @@ from proxy.relay.sse import Rest, without_encoding
 
 
 def can_be_bounded(answer: Answer) -> bool:
-    """Tell whether the text of a stream can be seen: its dialect has some, and its encoding can be undone."""
+    """Tell whether the text of a stream can be read: its dialect has text, and its encoding can be removed."""
     return has_text(answer.dialect) and is_readable(answer)
 
 
 def is_readable(answer: Answer) -> bool:
-    """Tell whether the encoding of an answer, if it has one, can be undone."""
+    """Tell whether the encoding of an answer, if any, can be removed."""
     return not answer.content_encoding or supported(answer.content_encoding)
 
 
 async def relay_bounded(
     answer: Answer, allowance: Allowance | None, downstream: Downstream, *, event_bytes: int, after_end_s: float
 ) -> None:
-    """Pass on a stream of events as far as `allowance` goes, and as far as the policy lets it.
+    """Send a stream of events as far as `allowance` and the policy permit.
 
     Raises:
-        UpstreamFailed: the provider broke off, sent an event too large to be edited or a wrong encoding.
-        ClientDisconnected: the client left or stopped reading.
+        UpstreamFailed: the provider's stream was cut, is wrongly encoded, or has an event too large to be edited.
+        ClientDisconnected: the client disconnected or stopped reading.
     """
     reading = Reading(answer, event_bytes)
     gate = _Gate(answer, allowance, downstream, reading)
@@ -81,7 +81,7 @@ async def _pump(answer: Answer, reading: Reading, gate: "_Gate", rest: Rest) -> 
 
 
 class _Gate:
-    """The client's side of one stream. `allowance`: `None` where nothing bounds it."""
+    """The client's side of one stream. `allowance`: `None` for no limit."""
 
     def __init__(self, answer: Answer, allowance: Allowance | None, downstream: Downstream, reading: Reading) -> None:
         self._answer = answer
@@ -90,13 +90,13 @@ class _Gate:
         self._downstream = downstream
         self._reading = reading
         self._end = end_of(answer.dialect, asked_for_usage=answer.asked_for_usage)
-        # Where nothing can be cut there is no regular end to be made; an error event needs a number, in `responses`.
+        # Only a stream that may be cut needs the state for a regular end; in `responses`, error events are numbered.
         self._follows = allowance is not None or answer.dialect == "responses"
         self._asked_at = 0
         """`Meter.text_deltas` when the allowance covered them."""
 
     async def pass_on(self, events: Iterator[Read]) -> bool:
-        """Write events, as many as are covered in one write; False: the stream has been ended."""
+        """Write events, all that are covered in one write; False: the stream has been ended."""
         ready: list[bytes] = []
         reading, allowance = self._reading, self._allowance
         for read in events:
@@ -114,7 +114,7 @@ class _Gate:
         return True
 
     async def _is_covered(self, allowance: Allowance, before: list[bytes]) -> bool:
-        """Ask for the text that has come; what was covered `before` leaves, and does not wait for the answer."""
+        """Ask for cover of the latest text; what was covered `before` is sent without waiting for the answer."""
         if not allowance.covers(self._meter):
             await self.write(b"".join(before))
             before.clear()
@@ -124,9 +124,9 @@ class _Gate:
         return True
 
     async def _cut(self, allowance: Allowance, dropped: Read) -> None:
-        """End the stream in front of an event that is not covered."""
+        """End the stream before an event that is not covered."""
         answer = self._answer
-        answer.reply.close()  # what it generates while the client reads would be paid for
+        answer.reply.close()  # anything generated while the client reads would have to be paid for
         left = self._reading.decided()
         last = self._end.finish(dropped.document or {}) if answer.at_limit == "finish" else None
         self._meter.cut = True
@@ -137,7 +137,7 @@ class _Gate:
         await self.finish(left + (last or self._end.fail(reason_of(allowance))))
 
     async def withhold(self, before: bytes, error: ProxyError) -> None:
-        """End the stream with an error, after what came before the place that the policy forbids."""
+        """End the stream with an error, after the text before the place that the policy forbids."""
         self._answer.reply.close()
         self._meter.withheld = True
         self._answer.seal()
@@ -149,7 +149,7 @@ class _Gate:
         await self._downstream.finish()
 
     async def write(self, data: bytes) -> None:
-        """Write what may leave; the record is made first where it may be the end."""
+        """Write bytes; the record is made first if they may be the last."""
         answer = self._answer
         if not data:
             return

@@ -1,8 +1,8 @@
-"""Relay of JSON answers: held until complete so that they leave in one write, already settled and recorded.
+"""Relay of JSON answers: held until complete, so that they are settled and recorded before a single write.
 
-Holding is bounded twice. An answer larger than `inspect_bytes` is passed on as it comes, with only its two ends looked
-at. An answer that is still incomplete after `answer_hold_s` is passed on as well: some providers drip white space to
-keep long calls alive, and the client should see it.
+Holding is limited twice. An answer larger than `inspect_bytes` is streamed, with only its two ends inspected. An answer
+that is incomplete after `answer_hold_s` is streamed as well: some providers send white space to keep long calls alive,
+and the client should see it.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ from proxy.relay.inspector import BodyInspector
 
 
 async def relay_buffered(answer: Answer, downstream: Downstream, *, inspect_bytes: int, hold_s: float) -> None:
-    """Pass on one JSON document and read model, usage and tool calls from it.
+    """Send one JSON document and read model, usage and tool calls from it.
 
     Raises:
-        UpstreamFailed: the provider broke off.
-        ClientDisconnected: the client left.
+        UpstreamFailed: the provider's body was cut.
+        ClientDisconnected: the client disconnected.
     """
     reply = answer.reply
     first = await reply.read()
@@ -30,7 +30,7 @@ async def relay_buffered(answer: Answer, downstream: Downstream, *, inspect_byte
 
 
 def _note_whole(answer: Answer, body: bytes) -> None:
-    """Read and record an answer that came in one piece, as most do."""
+    """Read and record an answer that arrived in one piece, as most do."""
     answer.count(body)
     inspect(answer.dialect, body, answer.attempt.meter)
     answer.seal()
@@ -52,7 +52,7 @@ async def _send_slowly(answer: Answer, downstream: Downstream, first: bytes, ins
 async def send_on(
     answer: Answer, downstream: Downstream, inspector: BodyInspector, held: list[bytes], *, is_started: bool = False
 ) -> None:
-    """Pass on what was `held` and counted, and then the rest as it comes. `is_started`: the head has left."""
+    """Send what was `held` and counted, then the rest as it arrives. `is_started`: the head has been sent."""
     reply = answer.reply
     if not is_started:
         await downstream.start(reply.status, reply.reason, answer.headers, answer.length)
@@ -73,7 +73,7 @@ async def send_on(
 
 
 async def _hold(answer: Answer, first: bytes, limit_bytes: int, hold_s: float) -> tuple[list[bytes], bool]:
-    """Return what arrived within the bounds, and whether it is everything."""
+    """Return what arrived within the limits, and whether the answer is complete."""
     reply, held, size = answer.reply, [first], len(first)
     try:
         async with asyncio.timeout(hold_s):

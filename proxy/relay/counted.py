@@ -1,6 +1,6 @@
-"""Relay of answers that were read before: a stream leaves as one, in one write; any other with its length.
+"""Relay of answers that were read before: a stream as one chunked write, anything else with its length.
 
-The record is made before the body leaves, as everywhere. Rule of the file: nothing is read, counted or edited here.
+The record is made before the body is sent, as everywhere. Rule of the file: nothing is read, counted or edited here.
 """
 
 from proxy.exchange import Downstream
@@ -8,7 +8,7 @@ from proxy.relay.answer import Answer
 
 
 async def relay_counted(answer: Answer, downstream: Downstream) -> None:
-    """Pass on an answer that is here as a whole. Raises ClientDisconnected."""
+    """Send a complete answer. Raises ClientDisconnected."""
     reply = answer.reply
     body = await reply.read()
     answer.note_first_byte()

@@ -1,7 +1,7 @@
-"""Reading model and usage from a JSON answer while it passes: whole if it is small, at its two ends if it is large.
+"""Reads model and usage from a JSON answer as it passes: all of it if it is small, its two ends if it is large.
 
-Failure mode: an encoding that is not known, not true to its name or hides too much leaves the meter as it is; the
-answer passes anyway and its usage is estimated.
+Failure mode: an encoding that is unknown, invalid or expands too much leaves the meter unchanged; the answer passes and
+its usage is estimated.
 """
 
 from proxy.errors import UpstreamFailed
@@ -11,11 +11,11 @@ from proxy.openai.response import END_BYTES, inspect, inspect_ends
 
 _PIECE_BYTES = 262_144
 _MOST_DECODED_BYTES = 67_108_864
-"""Inflating is work for the event loop, and a few kilobytes may ask for gigabytes of it."""
+"""Decompression runs on the event loop, and a few kilobytes can expand to gigabytes."""
 
 
 class BodyInspector:
-    """Looks at one answer. `limit_bytes`: up to this size it is parsed as a whole, decoded."""
+    """Inspects one answer. `limit_bytes`: up to this decoded size it is parsed as a whole."""
 
     def __init__(self, dialect: Dialect, content_encoding: bytes, limit_bytes: int) -> None:
         self._dialect = dialect
@@ -27,7 +27,7 @@ class BodyInspector:
         self._tail = b""
 
     def feed(self, piece: bytes) -> None:
-        """Look at the next piece of the body."""
+        """Inspect the next piece of the body."""
         if not self._readable:
             return
         if self._decoder is None:
@@ -43,7 +43,7 @@ class BodyInspector:
             self._readable = False
 
     def finish(self, meter: Meter) -> None:
-        """Fill the meter from a body that is complete."""
+        """Fill the meter from a complete body."""
         meter.terminated = True
         if not self._readable:
             return

@@ -1,6 +1,6 @@
-"""Noting what a stream says that nobody may change: a scanner looks on while the meter is read.
+"""Observes a stream that is not to be changed: a scanner records findings while the meter is updated.
 
-Rule of the file: nothing is held, changed or ended here. Source: `scanned`, of which the answers are not used.
+Rule of the file: nothing is held, changed or ended here. Uses the scan of `scanned` and ignores its output.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from proxy.scanners import OutputScanner
 
 
 class NotingObserver(StreamObserver):
-    """Reads one stream into the meter, and shows each event to a scanner that only takes notes."""
+    """Reads one stream into the meter, and passes each event to a scanner that only records."""
 
     def __init__(self, answer: Answer, scanner: OutputScanner) -> None:
         super().__init__(answer.dialect, answer.attempt.meter)
@@ -28,7 +28,7 @@ class NotingObserver(StreamObserver):
         return document
 
     def end(self) -> None:
-        """Note what the ends of channels decide."""
+        """Record what is decided by the end of channels."""
         self._scan.end()
 
 

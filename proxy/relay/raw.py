@@ -1,4 +1,4 @@
-"""Relay of anything without events: binary downloads, newline-delimited JSON, pages. Flat memory, nothing delayed.
+"""Relay of anything without events: binary downloads, newline-delimited JSON, HTML. Constant memory, no delay.
 
 A piece is written when it arrives. The record is made before the end can be seen downstream: before the piece that
 fills Content-Length, or before the terminating chunk.
@@ -9,11 +9,11 @@ from proxy.relay.answer import Answer
 
 
 async def relay_raw(answer: Answer, downstream: Downstream) -> None:
-    """Pass the body on as it comes.
+    """Send the body as it arrives.
 
     Raises:
-        UpstreamFailed: the provider broke off; the head is sent already.
-        ClientDisconnected: the client left.
+        UpstreamFailed: the provider's body was cut; the head has been sent already.
+        ClientDisconnected: the client disconnected.
     """
     meter, sent = answer.attempt.meter, 0
     await downstream.start(answer.status, answer.reply.reason, answer.headers, answer.length)

@@ -1,6 +1,6 @@
-"""Whether an answer can be scanned at all: its media type holds text, and its encoding can be undone.
+"""Whether an answer can be scanned at all: its media type is textual, and its encoding can be removed.
 
-What cannot be read passes or not as the policy says (`unscannable`), and is put on record in any case.
+Whether an unreadable answer passes is up to the policy (`unscannable`); it is recorded in any case.
 Source: RFC 9110 sections 8.3 and 8.4; RFC 6838 section 4.2.8 (structured syntax suffixes).
 """
 
@@ -25,14 +25,14 @@ _TEXT_TYPES: Final = frozenset(
         b"application/yaml",
     }
 )
-"""Beside `text/*` and JSON. An answer without a type is looked at as text."""
+"""In addition to `text/*` and JSON. An answer without a type is scanned as text."""
 
 
 def scanner_of(answer: Answer) -> OutputScanner | None:
-    """Return who scans the answer; `None` if nobody does or can, which is put on record.
+    """Return the scanner of the answer; `None` if it is not or cannot be scanned, which is recorded.
 
     Raises:
-        PolicyViolation: it cannot be scanned, and that is not allowed.
+        PolicyViolation: it cannot be scanned, and the policy requires that.
     """
     scanner = answer.scanner
     if scanner is None:
@@ -49,7 +49,7 @@ def scanner_of(answer: Answer) -> OutputScanner | None:
 
 
 def fits(answer: Answer, limit: int) -> bool:
-    """Tell whether an answer says that it is small enough to be held whole."""
+    """Tell whether an answer announces a length that is small enough to be held whole."""
     return answer.length is not None and answer.length <= limit
 
 

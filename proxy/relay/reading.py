@@ -1,10 +1,10 @@
-"""One provider's stream on our side: decoded, cut into events, metered, scanned and edited, event by event. No I/O.
+"""One provider's stream: decoded, split into events, metered, scanned and edited, event by event. No I/O.
 
-    piece -> decode -> cut -> meter ----> admit: take the usage out that only we asked for, scan -> what may leave
+    piece -> decode -> cut -> meter ----> admit: remove usage that only we requested, scan -> what may be sent
                               `- the relay may stop between these two: a metered event is not admitted yet
 
-Failure mode: an event of more than `event_bytes` is not read. It passes in parts as they come, unless it must be edited
-or the policy wants everything read; all of it counts as text, so that an allowance bounds it too.
+Failure mode: an event of more than `event_bytes` is not parsed. It passes in parts as they arrive, unless it must be
+edited or the policy requires everything to be scanned; all of it counts as text, so that an allowance limits it too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,28 +24,28 @@ from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete
 
 
 class Read(NamedTuple):
-    """What was cut from the stream."""
+    """One item of the stream."""
 
     cut: bytes
     event: Event | None
-    """`None`: a comment, a blank line, a part of an event too large to be held."""
+    """`None`: a comment, a blank line, or a part of an event too large to be held."""
     document: dict[str, Any] | None
-    """The event's data as it was metered; `None` where it is no JSON object, or comes after the terminator."""
+    """The event's data as it was metered; `None` if it is not a JSON object, or comes after the terminator."""
     is_part: bool
 
 
 class Reading:
-    """Reads one stream. Everything that comes out of `events` or `rest` is admitted, in order, or the stream ends."""
+    """Reads one stream. Everything that `events` and `rest` yield must be admitted, in order, or the stream ends."""
 
     def __init__(self, answer: Answer, event_bytes: int) -> None:
         self._answer = answer
         self._event_bytes = event_bytes
         self._strips = answer.strip_usage
         self._swallows_lf = False
-        """The last event was taken out and ended with a CR, which a LF may belong to."""
+        """The last event was removed and ended with a CR, so a LF that follows belongs to it."""
         encoding = answer.content_encoding
         self._decoder = Decoder(encoding, DECODED_PIECE_BYTES) if encoding else None
-        # A CRLF counts once for the reader: what is too large to be held whole is too large to be read.
+        # The reader counts a CRLF as one: what is too large to be held whole is too large to be parsed.
         self._cutter = EventCutter(2 * event_bytes + 1024)
         self._observer = StreamObserver(answer.dialect, answer.attempt.meter)
         self._reader = EventReader(event_bytes)
@@ -54,12 +54,12 @@ class Reading:
 
     @property
     def all_finished(self) -> bool:
-        """True when everything that began has ended."""
+        """True if all choices or items that began have ended."""
         return self._observer.all_finished
 
     @property
     def mid_event(self) -> bool:
-        """True while an event has been given out in part."""
+        """True while an event has been returned in part."""
         return self._cutter.mid_event
 
     @property
@@ -68,13 +68,13 @@ class Reading:
         return None if self._scan is None else self._scan.error
 
     def decoded(self, piece: bytes) -> Iterable[bytes]:
-        """Return a piece of the body without its encoding."""
+        """Return a piece of the body with its encoding removed."""
         return (piece,) if self._decoder is None else self._decoder.feed(piece)
 
     def events(self, plain: bytes) -> Iterator[Read]:
-        """Yield what was cut, each metered only when it is asked for."""
+        """Yield the items of a piece, each metered only when it is requested."""
         if self._cutter.is_between and CR not in plain and len(plain) <= self._event_bytes:
-            # Nearly every piece is an event: neither the cutter nor the reader has to see it.
+            # Nearly every piece is exactly one event: neither the cutter nor the reader has to see it.
             if (event := single_event(plain)) is not None:
                 yield self._metered(plain, event, is_part=False)
                 return
@@ -87,7 +87,7 @@ class Reading:
             ends_part = False
 
     def rest(self) -> Iterator[Read]:
-        """Yield the event that the stream's end left unfinished."""
+        """Yield the unfinished event at the end of the stream."""
         if self._decoder is not None:
             check_complete(self._decoder, self._answer)
         cut = self._cutter.flush()
@@ -97,7 +97,7 @@ class Reading:
             yield self._metered(cut, event, is_part=self._cutter.mid_event)
 
     def admit(self, read: Read) -> bytes:
-        """Return what may leave now that an event may.
+        """Return what may be sent once an event may.
 
         Raises:
             UpstreamFailed: it must be edited and is too large for that.
@@ -126,11 +126,11 @@ class Reading:
         return b"".join(self._scan.take(cut, data, event.name, document))
 
     def held(self) -> bytes:
-        """Return what was held when the stream has come to its end."""
+        """Return what was held, at the end of the stream."""
         return b"" if self._scan is None else b"".join(self._scan.end())
 
     def decided(self) -> bytes:
-        """Return what may leave of what was held when the stream has broken off, or is cut by somebody else."""
+        """Return the decided part of what was held, when the stream was cut, by the provider or by us."""
         return b"" if self._scan is None else b"".join(self._scan.abandon())
 
     def _metered(self, cut: bytes, event: Event | None, *, is_part: bool) -> Read:

@@ -1,6 +1,6 @@
-"""Phase 7: bring the provider's answer to the client by the relay that fits its media type.
+"""Phase 7: deliver the provider's answer to the client with the relay for its media type.
 
-The choice looks at the answer, not at the request: a request for a stream may be answered by a JSON error.
+The answer decides, not the request: a request for a stream may be answered with a JSON error.
 """
 
 from collections.abc import Awaitable
@@ -21,16 +21,16 @@ from proxy.relay.sse import relay_events
 
 
 def relay(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[None]:
-    """Choose how head and body are delivered; return what delivers them when it is awaited.
+    """Choose how to deliver head and body; return an awaitable that does so.
 
     Raises:
-        PolicyViolation: the answer cannot be scanned, and that is not allowed.
-        UpstreamFailed: nobody could tell how long it is, and that must be known.
+        PolicyViolation: the answer cannot be scanned, and the policy requires that.
+        UpstreamFailed: the answer must be metered and cannot be read.
 
     Awaiting it raises:
-        UpstreamFailed: the provider broke off.
-        ClientDisconnected: the client left or stopped reading.
-        PolicyViolation: the policy forbids what the answer says.
+        UpstreamFailed: the provider's body was cut.
+        ClientDisconnected: the client disconnected or stopped reading.
+        PolicyViolation: the policy forbids the content of the answer.
     """
     if not answer.has_body or (answer.length == 0 and not answer.is_events):
         return _relay_empty(answer, downstream)
@@ -63,7 +63,7 @@ def _relay_stream(answer: Answer, downstream: Downstream, *, event_bytes: int, a
 
 
 async def _relay_empty(answer: Answer, downstream: Downstream) -> None:
-    """Send a head without a body; a HEAD answer keeps the length that it announces. The head is the end: seal first."""
+    """Send a head without a body; a HEAD response keeps its announced length. Seal first, as nothing follows."""
     answer.attempt.meter.terminated = True
     answer.seal()
     await downstream.start(answer.status, answer.reply.reason, answer.headers, answer.length)

@@ -1,22 +1,22 @@
-"""Text on its way through a scanner: which events may leave, and how those that hold a finding are written anew.
+"""Text on its way through a scanner: which events may be sent, and how events with a finding are rewritten.
 
-An event is held back whole until all its text is decided, and everything behind it waits, so that a stream in which
-nothing matches leaves byte for byte as it came. What a scanner does not decide at once is a few characters; an event
-waits for the next one of its channel, rarely for more.
+An event is held whole until all its text is decided, and everything behind it waits, so a stream without findings
+passes byte for byte. A scanner leaves only a few characters undecided at a time; an event usually waits for the next
+one of its channel, rarely longer.
 
-    events   ....|e3|e2|e1|   e1: text decided, nothing masked    -> leaves as it came
-                  |  |        e2: part of a finding               -> leaves with the mask, or without what it hid
-                  |  `------- e3: not decided yet                 -> waits, and so does what comes behind it
+    events   ....|e3|e2|e1|   e1: text decided, nothing masked    -> sent unchanged
+                  |  |        e2: part of a finding               -> sent with the mask, or without what it hides
+                  |  `------- e3: undecided                       -> waits, and so does everything behind it
 
-A channel that does not go on must not hold up the others: where something that could leave has waited `hold_s`, or
-where more than `hold_bytes` wait behind it, the event in front leaves with what is decided of its text. The rest goes
-on with the next event of its channel, or, where none comes, in an event of its own before the channel's end.
+A channel that does not continue must not hold up the others: once something that could be sent has waited for `hold_s`,
+or more than `hold_bytes` wait, the event in front is sent with the decided part of its text. The rest is sent with the
+next event of its channel or, if there is none, in an event of its own before the channel's end.
 
-Blocked: what comes before the finding leaves, nothing behind it. Broken off: what is not decided never leaves, because
+Blocked: text before the finding is sent, nothing behind it. Cut by the provider: undecided text is never sent, because
 it may be the beginning of a secret.
 
-Rule of the file: no I/O, and no event is parsed here. Failure mode: an answer that needs more channels than
-`max_channels` is scanned event by event from there on, and that is put on record.
+Rule of the file: no I/O, no parsing. Failure mode: if an answer needs more channels than `max_channels`, the further
+ones are scanned event by event, and that is recorded.
 """
 
 import time
@@ -37,11 +37,11 @@ _CLEAN_CHARACTERS: Final = 64
 _MOST_CLEAN: Final = 256
 
 Raw = TypeVar("Raw")
-"""An event as it came: bytes of a stream, or a message."""
+"""An event as received: bytes of a stream, or a message."""
 
 
 class ScannedStream(Generic[Raw]):
-    """One stream of events. `write`: puts other data into an event, framing intact."""
+    """One stream of events. `write`: replaces the data of an event, with its framing intact."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class ScannedStream(Generic[Raw]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.error: ProxyError | None = None
-        """Why the answer must end here; after that nothing is taken any more."""
+        """Why the answer must end here; nothing is accepted afterwards."""
         self._dialect = dialect
         self._scanner = scanner
         self._edits = scanner.edits
@@ -65,7 +65,7 @@ class ScannedStream(Generic[Raw]):
         self._queue: deque[Item[Raw]] = deque()
         self._held_bytes = 0
         self._ready = 0
-        """How many events wait though their text is decided."""
+        """Number of waiting events whose text is decided."""
         self._ended: set[Key] = set()
         self._trusts_ends = True
         self._missed: set[str] = set()
@@ -73,7 +73,7 @@ class ScannedStream(Generic[Raw]):
         self._noted: set[tuple[str, int, int]] = set()
 
     def take(self, raw: Raw, data: bytes, name: bytes | None, document: Any) -> list[Raw]:
-        """Take one event and return what may leave now. `document`: `data`, decoded; `None` if it is no JSON.
+        """Take one event and return what may be sent now. `document`: decoded `data`; `None` if it is not JSON.
 
         Cost for an ordinary event: see bench/policy_relay.py.
         """
@@ -107,7 +107,7 @@ class ScannedStream(Generic[Raw]):
     def _take_usual(
         self, raw: Raw, data: bytes, document: Any, usual: tuple[Key, str], channel: Channel[Raw]
     ) -> list[Raw]:
-        """Take an event that is one piece of a channel that is known."""
+        """Take an event that consists of one piece of a known channel."""
         key, said = usual
         size = len(said)
         self._saw(size)
@@ -116,7 +116,7 @@ class ScannedStream(Generic[Raw]):
             self._note(channel)
         if told == size and not self._queue:
             channel.decided += size
-            return [raw]  # by far the most: no event waits, and this one need not
+            return [raw]  # by far the most common case: nothing waits, and this event need not
         if self._is_decided(channel, told):
             left = self._release() if self._queue else []
             if not self._queue:
@@ -128,20 +128,20 @@ class ScannedStream(Generic[Raw]):
         return self._cut(item) if self.error is not None else self._queued(item)
 
     def pass_by(self, raw: Raw, size: int) -> list[Raw]:
-        """Take what has no text to look at: it keeps its place. `size`: in bytes."""
+        """Take something without text to scan, in order with the rest. `size`: in bytes."""
         return self._queued(Item(raw, b"", None, size)) if self._queue else [raw]
 
     def end(self) -> list[Raw]:
-        """Return what was held: the stream has come to its end."""
+        """Return what was held, at the end of the stream."""
         self._end(ALL)
         return self.abandon() if self.error is not None else self._release()
 
     def abandon(self) -> list[Raw]:
-        """Return what is decided of what was held, and forget the rest: the stream has broken off."""
+        """Return the decided part of what was held and drop the rest, when the stream was cut."""
         return self._left_of(len(self._queue))
 
     def miss(self, place: str, reason: str) -> None:
-        """Put on record that something cannot be scanned; sets `error` where that is not allowed."""
+        """Record that something cannot be scanned; sets `error` if the policy requires a scan."""
         if place not in self._missed and len(self._missed) < self._max_channels:
             self._missed.add(place)
             self._scanner.missed(place, reason)
@@ -149,7 +149,7 @@ class ScannedStream(Generic[Raw]):
             self.error = not_scannable()
 
     def _feed(self, text: Text, item: Item[Raw]) -> None:
-        """Show a piece to its channel; `item` waits for it unless it is decided at once, which it nearly always is."""
+        """Scan a piece in its channel; `item` waits unless the piece is decided at once, as it nearly always is."""
         channel = self._channels.get(text.key) or self._opened(text)
         if channel is None:
             self._look_at(Whole(text.path, text.text, text.kind), item)
@@ -160,7 +160,7 @@ class ScannedStream(Generic[Raw]):
         self._note(channel)
 
     def _is_decided(self, channel: Channel[Raw], told: int | Sequence[Piece]) -> bool:
-        """Let pass what leaves as it came; tell whether that is all that has come of the channel so far."""
+        """Release unchanged text; tell whether that is everything received in the channel so far."""
         if not self._edits:
             return True
         if not isinstance(told, int):
@@ -169,7 +169,7 @@ class ScannedStream(Generic[Raw]):
         return channel.decided == channel.fed
 
     def _hold(self, channel: Channel[Raw], path: Path, text: str, item: Item[Raw], told: int | Sequence[Piece]) -> None:
-        """Let `item` wait for a text that was just shown, and hand out what is decided and has not passed."""
+        """Let `item` wait for a text that was just scanned, and distribute the pieces decided so far."""
         channel.wait_for(path, text, item)
         if not isinstance(told, int):
             self._place(channel, told)
@@ -180,18 +180,18 @@ class ScannedStream(Generic[Raw]):
             self.miss("channels", "too_large")
             return None
         if key in self._ended:
-            self._trusts_ends = False  # this provider says of every piece that it is the last
+            self._trusts_ends = False  # this provider marks every piece as the last
         channel: Channel[Raw] = Channel(place_of(key), self._scanner.channel(text.kind))
         self._channels[key] = channel
         return channel
 
     def _place(self, channel: Channel[Raw], pieces: Iterable[Piece]) -> None:
-        """Hand out what was decided to the events that it came in."""
+        """Distribute decided pieces to the events that they came in."""
         for piece in pieces:
             self._ready += channel.place(piece)
 
     def _note(self, channel: Channel[Raw]) -> None:
-        """Put on record what a channel has found; end the answer if it was blocked."""
+        """Record a channel's new findings; end the answer if one blocks it."""
         found = channel.scanner.findings
         if len(found) > channel.noted:
             new = found[channel.noted :]
@@ -203,7 +203,7 @@ class ScannedStream(Generic[Raw]):
             self.error = forbidden(channel.name, blocked)
 
     def _look_at(self, whole: Whole, item: Item[Raw]) -> None:
-        """Scan a text that came whole. What repeats a channel is found there a second time and put on record once."""
+        """Scan a complete text. A copy of a channel's text is scanned again, but its findings are recorded once."""
         text = whole.text
         if text in self._clean:
             return
@@ -222,7 +222,7 @@ class ScannedStream(Generic[Raw]):
             item.edits = {**(item.edits or {}), whole.path: result.text}
 
     def _end(self, prefix: Key) -> None:
-        """Decide what is open in all channels whose names begin with `prefix`."""
+        """Decide what is open in all channels whose key starts with `prefix`."""
         if not self._trusts_ends and prefix:
             return
         size = len(prefix)
@@ -238,7 +238,7 @@ class ScannedStream(Generic[Raw]):
             self._note(channel)
 
     def _of_its_own(self, channel: Channel[Raw]) -> Item[Raw]:
-        """Return an event that holds nothing but what is left of a channel that ends."""
+        """Return a new event that contains only the rest of a channel that ends."""
         model, path = channel.last
         if model.document is None:
             return Item(model.raw, model.data, None, model.size)
@@ -259,7 +259,7 @@ class ScannedStream(Generic[Raw]):
         return self._release()
 
     def _release(self) -> list[Raw]:
-        """Return what may leave, in order."""
+        """Return what may be sent, in order."""
         queue = self._queue
         out: list[Raw] = []
         if not self._ready and self._held_bytes <= self._hold_bytes:
@@ -285,13 +285,13 @@ class ScannedStream(Generic[Raw]):
         return item
 
     def _cut(self, last: Item[Raw]) -> list[Raw]:
-        """Return what stands before the place where the answer is blocked."""
+        """Return what precedes the place where the answer is blocked."""
         self._append(last)
         place = next((at for at, item in enumerate(self._queue) if item.holds_blocked), len(self._queue) - 1)
         return self._left_of(place + 1)
 
     def _left_of(self, count: int) -> list[Raw]:
-        """Return what is decided of the first events that wait; forget all of them."""
+        """Return the decided part of the first waiting events; drop all of them."""
         out = []
         for _ in range(count):
             item = self._unqueued()
@@ -306,7 +306,7 @@ class ScannedStream(Generic[Raw]):
         return out
 
     def _finished(self, item: Item[Raw]) -> Raw:
-        """Return an event as it leaves."""
+        """Return an event as it is sent."""
         changed = item.changes()
         if not changed:
             return item.raw
@@ -316,7 +316,7 @@ class ScannedStream(Generic[Raw]):
 
 
 def forbidden(place: str, found: Finding) -> PolicyViolation:
-    """Return what a client is told whose answer was blocked."""
+    """Return the error for a client whose answer was blocked."""
     return PolicyViolation(
         f"The policy stops this answer: {place} holds what it does not allow ({found.rule_id}).",
         param=place,
@@ -325,10 +325,10 @@ def forbidden(place: str, found: Finding) -> PolicyViolation:
 
 
 def not_scannable() -> PolicyViolation:
-    """Return what a client is told whose answer could not be scanned, where that is not allowed."""
+    """Return the error for a client whose answer could not be scanned although the policy requires it."""
     error = PolicyViolation(
         "The policy stops this answer: a part of it cannot be scanned, and what is not scanned does not pass.",
         code="answer_not_scannable",
     )
-    error.http_status = 502  # nothing is wrong with the request
+    error.http_status = 502  # the request is not at fault
     return error

@@ -1,11 +1,11 @@
-"""Relay of answers that are scanned as a whole: JSON documents, and texts that are small enough.
+"""Relay of answers that are scanned as a whole: JSON documents, and small texts.
 
-They are held until complete, scanned, and leave as they came where nothing was masked; else only the masked strings are
-written anew. What the policy forbids becomes an error before anything was sent. White space that a provider drips to
-keep a long call alive passes while it is all there is.
+They are held until complete, scanned, and sent unchanged if nothing was masked; otherwise only the masked strings are
+rewritten. If the policy forbids the content, the client gets an error instead. White space that a provider sends to
+keep a long call alive is passed on while nothing else has arrived.
 
-Failure mode: an answer larger than `limits.event_bytes`, or not true to its encoding, cannot be scanned; it passes or
-not as the policy says. Large ones are scanned on a thread, so that other requests go on.
+Failure mode: an answer larger than `limits.event_bytes`, or with an invalid encoding, cannot be scanned; whether it
+passes is up to the policy. Large answers are scanned on a thread, so that other requests go on.
 """
 
 import asyncio
@@ -29,22 +29,22 @@ from proxy.scanners import OutputScanner, ScannedText
 
 _BLANK: Final = b" \t\r\n"
 _MUCH_TEXT: Final = 262_144
-"""Characters from which on a scan takes longer than the event loop may stand still."""
+"""Characters from which on a scan would block the event loop for too long."""
 _TIED_TO_BYTES: Final = frozenset(
     {b"content-encoding", b"etag", b"digest", b"content-digest", b"repr-digest", b"content-md5", b"accept-ranges"}
 )
-"""Headers that would be wrong for an answer that was changed."""
+"""Headers that do not apply to a changed answer."""
 
 
 async def relay_scanned_body(
     answer: Answer, scanner: OutputScanner, downstream: Downstream, limits: Limits, *, hold_s: float
 ) -> None:
-    """Hold one answer, scan it and pass it on.
+    """Hold one answer, scan it and send it.
 
     Raises:
-        PolicyViolation: it is forbidden, or cannot be scanned where it must be.
-        UpstreamFailed: the provider broke off.
-        ClientDisconnected: the client left.
+        PolicyViolation: it is forbidden, or cannot be scanned although the policy requires it.
+        UpstreamFailed: the provider's body was cut.
+        ClientDisconnected: the client disconnected.
     """
     held = _Held(answer, downstream, limits.event_bytes)
     body = await held.complete(hold_s)
@@ -71,18 +71,18 @@ async def relay_scanned_body(
 
 
 class _Held:
-    """What has come of one answer."""
+    """What has arrived of one answer."""
 
     def __init__(self, answer: Answer, downstream: Downstream, limit: int) -> None:
         self.pieces: list[bytes] = []
         self.is_started = False
-        """The head has left, and blanks after it."""
+        """The head has been sent, and possibly white space."""
         self._answer = answer
         self._downstream = downstream
         self._limit = limit
 
     async def complete(self, hold_s: float) -> bytes | None:
-        """Return the whole body, `None` if it is too large to be held."""
+        """Return the whole body; `None` if it is too large to be held."""
         size = 0
         async for piece in self._read(hold_s):
             if self.is_started and not self.pieces and not piece.strip(_BLANK):
@@ -95,7 +95,7 @@ class _Held:
         return b"".join(self.pieces)
 
     async def send(self, headers: Headers, body: bytes) -> None:
-        """Send the answer, or what has not left of it."""
+        """Send the answer, or the part that was not sent yet."""
         answer = self._answer
         self.capture(body)
         if self.is_started:
@@ -105,19 +105,19 @@ class _Held:
             await self._downstream.send(answer.status, answer.reply.reason, headers, body)
 
     def capture(self, piece: bytes) -> None:
-        """Keep a copy of what leaves, where that is wanted."""
+        """Capture a copy of what is sent, if that is on."""
         if self._answer.capture is not None:
             self._answer.capture.add(piece)
 
     async def _read(self, hold_s: float) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body; when `hold_s` is over, let blanks go that are all there is."""
+        """Yield the pieces of the body; once `hold_s` is over, pass leading white space on."""
         meter, reply = self._answer.attempt.meter, self._answer.reply
         give_up_at: float | None = asyncio.get_running_loop().time() + hold_s
         while True:
             try:
                 if reply.complete or give_up_at is None:
                     piece = await reply.read()
-                else:  # only where it has to be waited for: a timer is 2 % of a request
+                else:  # only when there is something to wait for: a timer costs 2 % of a request
                     async with asyncio.timeout_at(give_up_at):
                         piece = await reply.read()
             except TimeoutError:
@@ -146,7 +146,7 @@ class _Held:
 
 
 def _plain(answer: Answer, body: bytes, limit: int) -> bytes | None:
-    """Return the body without its encoding; `None` if that cannot be undone, or hides too much."""
+    """Return the body with its encoding removed; `None` if that is impossible or expands too much."""
     if not answer.content_encoding:
         return body
     decoder, pieces, size = Decoder(answer.content_encoding, DECODED_PIECE_BYTES), [], 0
@@ -162,7 +162,7 @@ def _plain(answer: Answer, body: bytes, limit: int) -> bytes | None:
 
 
 async def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any) -> bytes | None:
-    """Return the body with masks, `None` if it may leave as it is; put on record what was found.
+    """Return the body with masks, `None` if it may be sent unchanged; record the findings.
 
     Raises:
         PolicyViolation: it is forbidden.
@@ -196,7 +196,7 @@ async def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes, documen
 
 
 def _looked_at(scanner: OutputScanner, wholes: list[Whole]) -> list[tuple[Whole, ScannedText]]:
-    """Scan texts one by one; return those in which something was found."""
+    """Scan texts one by one; return those with findings."""
     found = []
     for whole in wholes:
         result = scanner.whole(whole.text, whole.kind)

@@ -1,9 +1,9 @@
-"""Relay of texts that are scanned while they pass: transcripts, subtitles, lines of JSON, pages.
+"""Relay of texts that are scanned as they pass: transcripts, subtitles, lines of JSON, HTML.
 
-A piece leaves when it arrives, but for the few characters that a scanner has not decided. What is forbidden ends the
-answer before its first byte, visibly: there is no way to say why in such a text.
+A piece is sent when it arrives, except for the few characters that the scanner has not decided. Forbidden text visibly
+truncates the answer before its first byte: such formats have no way to report an error.
 
-Failure mode: bytes that are no UTF-8 pass as they are. Flat memory. Source: Python's `surrogateescape`, PEP 383.
+Failure mode: bytes that are not UTF-8 pass unchanged. Constant memory. Source: Python's `surrogateescape`, PEP 383.
 """
 
 import codecs
@@ -21,12 +21,12 @@ _PLACE = "body"
 
 
 async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream: Downstream) -> None:
-    """Pass a text on as it comes.
+    """Send a text as it arrives.
 
     Raises:
         PolicyViolation: the policy forbids what comes next.
-        UpstreamFailed: the provider broke off; the head is sent already.
-        ClientDisconnected: the client left.
+        UpstreamFailed: the provider's body was cut; the head has been sent already.
+        ClientDisconnected: the client disconnected.
     """
     meter, text = answer.attempt.meter, _ScannedText(scanner)
     encoding = answer.content_encoding
@@ -60,7 +60,7 @@ async def _write(answer: Answer, downstream: Downstream, text: "_ScannedText", d
 
 
 class _ScannedText:
-    """One text, cut anywhere, also inside a character."""
+    """One text, split anywhere, even inside a character."""
 
     def __init__(self, scanner: OutputScanner) -> None:
         self._scanner = scanner
@@ -72,11 +72,11 @@ class _ScannedText:
 
     @property
     def blocked(self) -> Finding | None:
-        """Why nothing more may leave."""
+        """The finding that ends the answer."""
         return self._channel.blocked
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
-        """Return what may leave now."""
+        """Take bytes and return what may be sent now."""
         text = self._decoder.decode(data, final)
         self._scanner.saw(len(text))
         out = "".join(self._decided(text, final=False)) if text else ""

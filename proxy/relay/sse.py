@@ -1,19 +1,18 @@
-"""Relay of event streams: bytes leave as they arrived and when they arrived; the meter reads along.
+"""Relay of event streams: bytes are sent unchanged as they arrive, while the meter reads them.
 
 One question decides how: must the answer be edited?
-- no: every piece is written at once, also half an event, while `EventReader` looks at the events it completes;
-- yes (we asked for the usage that the client did not want): `EventEditor` holds a line until its end, takes the usage
-  out and passes everything else.
-A compressed stream passes as it is too, while a decoded copy is looked at; only to be edited is it decoded for good.
-One in a coding that cannot be undone passes unread.
+- no: every piece is written at once, even half an event, while `EventReader` reads the events that it completes;
+- yes (we requested usage that the client did not want): `EventEditor` holds each line until it is complete, removes the
+  usage and passes everything else.
+A compressed stream passes unchanged too, while a decoded copy is read; it is sent decoded only if it must be edited. A
+stream whose encoding cannot be removed passes unread.
 
-The record is made when the stream's terminator has been seen, before the bytes that complete it leave. After it the
-provider is read to the end of its message, so that the connection can serve again, but not for longer than
-`after_end_s`. A length that the provider announced is not passed on: the record precedes the end in any case, and an
-error event may have to follow what was sent.
+The record is made when the stream's terminator is seen, before the bytes that complete it are sent. After it, the
+provider is read to the end of its message so that the connection can be reused, but for `after_end_s` at most. A
+Content-Length from the provider is dropped: the record precedes the end in any case, and an error event may have to
+follow what was sent.
 
-A stream that may have to be ended before its provider ends it, or written anew because of what it says, has a relay of
-its own (`bounded`). Here a scanner only looks on.
+A stream that we may have to end early or rewrite has its own relay (`bounded`). Here a scanner only observes.
 
 Source: WHATWG HTML section 9.2 (server-sent events); OpenAI API reference, "Streaming".
 """
@@ -35,11 +34,11 @@ DECODED_PIECE_BYTES = 262_144
 
 
 async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: int, after_end_s: float) -> None:
-    """Pass on a stream of events.
+    """Send a stream of events.
 
     Raises:
-        UpstreamFailed: the provider broke off, or sent an event too large to be edited.
-        ClientDisconnected: the client left or stopped reading.
+        UpstreamFailed: the provider's stream was cut, or has an event too large to be edited.
+        ClientDisconnected: the client disconnected or stopped reading.
     """
     meter = answer.attempt.meter
     observer = (
@@ -77,17 +76,17 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
 
 
 class _Tap(Protocol):
-    """What stands between the provider's pieces and the client."""
+    """Transforms the provider's pieces into what the client gets."""
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
-        """Return what may leave now. To be used up before the next call."""
+        """Return what may be sent now. Must be consumed before the next call."""
 
     def end(self) -> bytes:
         """Return what was still held."""
 
 
 class _Passing:
-    """Everything leaves at once and unchanged."""
+    """Sends everything at once and unchanged."""
 
     def __init__(self, answer: Answer, observer: StreamObserver, event_bytes: int) -> None:
         self._answer = answer
@@ -95,21 +94,21 @@ class _Passing:
         self._reader = EventReader(event_bytes)
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
-        """Look at the events that `piece` completes; return `piece`."""
+        """Read the events that `piece` completes; return `piece`."""
         for event in self._reader.feed(piece):
             self._observer.observe(event)
         self._answer.mid_event = self._reader.mid_event
         return (piece,)
 
     def end(self) -> bytes:
-        """Look at what the stream left unfinished."""
+        """Read the unfinished event at the end of the stream."""
         if (event := self._reader.flush()) is not None:
             self._observer.observe(event)
         return b""
 
 
 class _Looking:
-    """Everything leaves at once and encoded as it came; a decoded copy is looked at."""
+    """Sends everything at once, still encoded; a decoded copy is read."""
 
     def __init__(self, answer: Answer, observer: StreamObserver, event_bytes: int, decoder: Decoder) -> None:
         self._answer = answer
@@ -118,25 +117,25 @@ class _Looking:
         self._broken = False
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
-        """Look at the events that `piece` completes; return `piece`."""
+        """Read the events that `piece` completes; return `piece`."""
         try:
             for plain in () if self._broken else self._decoder.feed(piece):
                 self._plain.feed(plain)
         except UpstreamFailed:
-            self._broken = True  # not what it says it is: the client will find out by itself
-        # Nothing of ours can follow inside an encoding.
+            self._broken = True  # not validly encoded: the client will notice by itself
+        # Nothing of ours can be added inside an encoding.
         self._answer.mid_event = True
         return (piece,)
 
     def end(self) -> bytes:
-        """Look at what the stream left unfinished."""
+        """Read the unfinished event at the end of the stream."""
         if not self._broken:
             check_complete(self._decoder, self._answer)
         return self._plain.end()
 
 
 class _Editing:
-    """The usage that only we asked for is taken out; an encoding has to be undone for that."""
+    """Removes usage that only we requested; the encoding has to be removed for that."""
 
     def __init__(self, answer: Answer, observer: StreamObserver, event_bytes: int, decoder: Decoder | None) -> None:
         self._answer = answer
@@ -144,7 +143,7 @@ class _Editing:
         self._decoder = decoder
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
-        """Return what may leave now."""
+        """Return what may be sent now."""
         for plain in (piece,) if self._decoder is None else self._decoder.feed(piece):
             ready = self._editor.feed(plain)
             self._answer.mid_event = self._editor.mid_event
@@ -158,7 +157,7 @@ class _Editing:
 
 
 class Rest:
-    """What the provider sends after the terminator: its end is not waited for longer than `after_end_s` in all."""
+    """What the provider sends after the terminator, read for `after_end_s` in total at most."""
 
     def __init__(self, reply: UpstreamReply, after_end_s: float) -> None:
         self._reply = reply
@@ -179,12 +178,12 @@ class Rest:
 
 
 def check_complete(decoder: Decoder, answer: Answer) -> None:
-    """Raise UpstreamFailed if a compressed stream ended before its own end and before the terminator in it."""
+    """Raise UpstreamFailed if a compressed stream ended early, and without the terminator of its events."""
     meter = answer.attempt.meter
     if meter.response_bytes and not decoder.complete and not meter.terminated:
         raise UpstreamFailed("The provider's stream ended in the middle of its encoding.", code="upstream_body_cut")
 
 
 def without_encoding(headers: Headers) -> Headers:
-    """Return the head of a stream whose encoding is undone."""
+    """Return the headers of a stream whose encoding is removed."""
     return tuple(header for header in headers if header[0].lower() != b"content-encoding")

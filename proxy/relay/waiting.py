@@ -1,11 +1,11 @@
-"""Which events hold the text that a channel's scanner has not decided, and what is decided of it.
+"""Which events contain the text that a channel's scanner has not decided, and how the decided part is sent.
 
     channel   0        6        11        17      characters of the channel
               |--------|---------|----~~~~|       texts in three events; ~ not decided
                                  ^ the third is open: its event waits
 
-Rule of the file: places and lengths only; when an event leaves is decided in `scanned`. All characters that a scanner
-takes are accounted for, each in the event it came in, until an event has to leave without its rest.
+Rule of the file: positions and lengths only; `scanned` decides when an event is sent. Every character that a scanner
+takes is attributed to the event it came in, until an event has to be sent without its rest.
 """
 
 from collections import deque
@@ -41,34 +41,34 @@ class Item(Generic[Raw]):
         self.data = data
         self.document = document
         self.waiting: list[Waiting[Raw]] = []
-        """Its texts that were not decided at once."""
+        """Those of its texts that were not decided at once."""
         self.open = 0
-        """How many of them are not decided yet."""
+        """How many of them are still undecided."""
         self.changed = False
-        """One of them leaves otherwise than it came."""
+        """One of them is sent in a changed form."""
         self.edits: dict[Path, str] | None = None
-        """Texts that came whole and hold a finding, as they may leave."""
+        """Complete texts with a finding, in the form in which they may be sent."""
         self.is_queued = False
         self.is_withheld = False
-        """It holds a text that came whole and is blocked."""
+        """It contains a complete text that is blocked."""
         self.since = 0.0
 
     @property
     def holds_blocked(self) -> bool:
-        """True where the finding that ends the answer begins in this event."""
+        """True if the finding that ends the answer begins in this event."""
         return self.is_withheld or any(waiting.channel.scanner.blocked is not None for waiting in self.still_open())
 
     @property
     def says_something(self) -> bool:
-        """True where the event, cut to what is decided, is more than an empty frame."""
+        """True if the event, cut to its decided text, is more than an empty frame."""
         return self.open < len(self.waiting) or any(waiting.says_something for waiting in self.waiting)
 
     def still_open(self) -> "list[Waiting[Raw]]":
-        """Return its texts that are not decided yet."""
+        """Return its texts that are still undecided."""
         return [waiting for waiting in self.waiting if waiting.is_open]
 
     def changes(self) -> dict[Path, str]:
-        """Return the texts that leave otherwise than they came."""
+        """Return the texts that are sent in a changed form."""
         if not self.changed:
             return self.edits or {}
         changed = {waiting.path: waiting.leaves() for waiting in self.waiting if waiting.changed}
@@ -76,7 +76,7 @@ class Item(Generic[Raw]):
 
 
 class Waiting(Generic[Raw]):
-    """A text in an event, from character `start` to `end` of its channel, and what is decided of it."""
+    """A text in an event, from character `start` to `end` of its channel, and what was decided about it."""
 
     __slots__ = ("_out", "_written", "changed", "channel", "end", "item", "path", "start", "text")
 
@@ -88,35 +88,35 @@ class Waiting(Generic[Raw]):
         self.start = end - len(text)
         self.end = end
         self.changed = False
-        """What leaves is not what came."""
+        """The text is sent in a changed form."""
         self._out = ""
-        """What leaves of the text up to its character `_written`; all behind that leaves as it came."""
+        """Output for the text up to its character `_written`; the rest is sent unchanged."""
         self._written = 0
         item.waiting.append(self)
         item.open += 1
 
     @property
     def is_open(self) -> bool:
-        """True while not all of it is decided."""
+        """True while some of it is undecided."""
         return self.end > self.channel.decided
 
     @property
     def says_something(self) -> bool:
-        """True where any of it leaves that is decided."""
+        """True if any decided part of it is sent."""
         return bool(self._out) or self.channel.decided - self.start > self._written
 
     def mask(self, at: int, mask: str) -> None:
-        """Put a mask at the place `at` of the channel."""
+        """Insert a mask at position `at` of the channel."""
         self._out += self.text[self._written : at - self.start] + mask
         self.leave_out(at)
 
     def leave_out(self, until: int) -> None:
-        """Let nothing leave up to the place `until` but what is noted already."""
+        """Omit the text up to position `until`, except for output that exists already."""
         self._written = until - self.start
         self.changed = self.item.changed = True
 
     def cut(self) -> str:
-        """End the text where it is not decided; return what is cut off."""
+        """End the text where it is undecided; return the rest."""
         at = self.channel.decided - self.start
         rest, self.text = self.text[at:], self.text[:at]
         self.end = self.channel.decided
@@ -125,12 +125,12 @@ class Waiting(Generic[Raw]):
         return rest
 
     def leaves(self) -> str:
-        """Return the text as it leaves."""
+        """Return the text as it is sent."""
         return self._out + self.text[self._written :]
 
 
 class Channel(Generic[Raw]):
-    """One channel: its scanner, and the texts it has not decided."""
+    """One channel: its scanner, and its undecided texts."""
 
     __slots__ = ("_open", "decided", "fed", "last", "name", "noted", "rest", "scanner")
 
@@ -140,28 +140,28 @@ class Channel(Generic[Raw]):
         self.fed = 0
         self.decided = 0
         self.noted = 0
-        """How many of its findings are on record."""
+        """Number of its findings that are recorded."""
         self.rest = ""
-        """What is not decided and whose event has left; it goes before the next text of the channel."""
+        """Undecided text whose event has been sent; it precedes the next text of the channel."""
         self.last: tuple[Item[Raw], Path]
-        """The event that `rest` came in, and where."""
+        """The event that `rest` came in, and its path there."""
         self._open: deque[Waiting[Raw]] = deque()
 
     def take(self, text: str) -> int | Sequence[Piece]:
-        """Show the next text to the scanner; return what is decided: pieces, or how many characters just leave."""
+        """Scan the next text; return what is decided: pieces, or how many characters may be sent unchanged."""
         self.fed += len(text)
         return self.scanner.pieces(text) if self.rest else self.scanner.take(text)
 
     def wait_for(self, path: Path, text: str, item: Item[Raw]) -> None:
-        """Note the text that was just shown to the scanner, after whatever is left from before."""
+        """Register the text that was just scanned, after any rest from before."""
         self._adopt(item, path, self.rest + text)
 
     def adopt(self, item: Item[Raw]) -> None:
-        """Give what is left to an event of its own."""
+        """Move the rest to an event of its own."""
         self._adopt(item, self.last[1], self.rest)
 
     def let_pass(self, count: int) -> int:
-        """Decide that characters leave as they came; return how many events that wait are decided now."""
+        """Release characters unchanged; return how many waiting events are decided now."""
         self.decided += count
         ready = 0
         while self._open and self._open[0].end <= self.decided:
@@ -171,9 +171,9 @@ class Channel(Generic[Raw]):
         return ready
 
     def place(self, piece: Piece) -> int:
-        """Hand out what was decided to the events it stands for; return how many that wait are decided now.
+        """Distribute a decided piece to the events that it represents; return how many waiting events are decided now.
 
-        A mask stands where the finding begins; what it hides further on leaves a gap.
+        A mask is placed where the finding begins; the rest of the hidden text is omitted.
         """
         waiting_texts, until, ready = self._open, self.decided + piece.taken, 0
         if piece.masked and waiting_texts:
@@ -191,7 +191,7 @@ class Channel(Generic[Raw]):
         return ready
 
     def pass_rest_on(self, waiting: Waiting[Raw]) -> None:
-        """Take what is not decided away from the first event that waits: it goes on with the next one."""
+        """Take the undecided rest from the first waiting event; it continues with the next one."""
         rest = waiting.cut()
         del self._open[0]
         if self._open:

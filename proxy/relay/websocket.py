@@ -1,13 +1,13 @@
-"""Relay of a websocket: two pumps, message by message, until one side closes or is lost.
+"""Relay of a websocket: two pumps, message by message, until one side closes or disconnects.
 
 Pings and pongs pass through, so that each side measures the other and not us. A close frame is passed on with its code
-and reason. Text from the provider is shown to the observer, which reads usage from it; text is never changed.
+and reason. Text from the provider goes to the observer, which reads usage from it; by default it is unchanged.
 
-A session may be bounded: after every text of the provider the allowance is asked. A text that is not covered does not
-leave; the client gets an error message of the realtime dialect, and both sides a close frame. It may be scanned: then
-texts of the provider may wait, leave changed (`scanned`), or end the session in the same way. Pings do not wait.
+A session may be limited: the allowance is asked after every text of the provider. A text that is not covered is not
+sent; the client gets an error message of the realtime dialect, and both sides a close frame. A session may be scanned:
+then texts of the provider may wait, be changed (`scanned`), or end the session in the same way. Pings do not wait.
 
-Failure mode: a side that vanished without a close frame is an error; the caller then drops the other, without one too.
+Failure mode: a side that disconnects without a close frame is an error; the caller then drops the other one likewise.
 Source: RFC 6455 sections 5.5 and 7.1.
 """
 
@@ -27,12 +27,12 @@ from proxy.scanners import OutputScanner
 
 _NORMAL, _POLICY = 1000, 1008
 _CLOSE_WAIT_S = 1.0
-"""A provider that does not read does not keep the client from being told."""
+"""A provider that does not read must not delay the message to the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLimit:
-    """What bounds a session. `seal` settles and records; it runs before the client is told."""
+    """The limit of a session. `seal` settles and records; it runs before the client is notified."""
 
     meter: Meter
     allowance: Allowance
@@ -41,7 +41,7 @@ class SessionLimit:
 
 @dataclass(frozen=True, slots=True)
 class SessionScan:
-    """Who looks at what the provider says in a session. `seal` as for a limit."""
+    """The scanner of the provider's texts in a session. `seal`: as for a limit."""
 
     meter: Meter
     scanner: OutputScanner
@@ -60,11 +60,11 @@ async def relay_websocket(
 ) -> None:
     """Pump both directions until one of them ends; cancels the other.
 
-    `observe` sees each text message of the provider before the client does; `closed` runs when a close frame has come,
+    `observe` gets each text message of the provider before the client does; `closed` runs when a close frame arrives,
     before it is passed on.
 
     Raises:
-        ClientDisconnected, UpstreamFailed: a side was lost instead of closed.
+        ClientDisconnected, UpstreamFailed: a side disconnected without closing.
     """
     if limit is not None:
         provider, observe = _BoundedProvider(provider, observe, limit), _ignore
@@ -105,7 +105,7 @@ async def _pump(
 
 
 class _BoundedProvider:
-    """The provider as far as the allowance goes: then it says why, closes, and hears nothing more."""
+    """The provider, up to the limit of the allowance; then an error and a close frame end the session."""
 
     def __init__(self, provider: WebsocketPeer, observe: Callable[[str], None], limit: SessionLimit) -> None:
         self._provider = provider
@@ -114,7 +114,7 @@ class _BoundedProvider:
         self._last: list[Message] = []
 
     async def receive(self) -> Message:
-        """Return the provider's next message, or ours where the session ends."""
+        """Return the provider's next message, or ours if the session ends."""
         if self._limit.meter.cut:
             return self._last.pop(0)
         message = await self._provider.receive()
@@ -123,7 +123,7 @@ class _BoundedProvider:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass a message of the client on, unless the session has ended."""
+        """Send a message of the client, unless the session has ended."""
         if not self._limit.meter.cut:
             await self._provider.send(message)
 
@@ -133,13 +133,13 @@ class _BoundedProvider:
         self._observe(text)
         if allowance.covers(meter) or await allowance.extend(meter):
             return True
-        # What holds no text, such as the figures of a response that has ended, costs nothing more.
+        # Messages without text, such as the usage of a finished response, cost nothing more.
         self._last = [Message("text", text)] if meter.text_deltas == texts else []
         await self._cut(reason_of(allowance))
         return False
 
     async def _cut(self, reason: ProxyError) -> None:
-        """End the session: on record first, then for the provider, who must stop, then for the client."""
+        """End the session: record it, then tell the provider, which must stop, then the client."""
         self._last += _farewell(reason)
         self._limit.meter.cut = True
         self._limit.seal()
@@ -147,7 +147,7 @@ class _BoundedProvider:
 
 
 class _ScannedProvider:
-    """The provider as far as the policy lets it speak: then it says why, closes, and hears nothing more."""
+    """The provider, as far as the policy permits; then an error and a close frame end the session."""
 
     def __init__(self, provider: WebsocketPeer, observe: Callable[[str], None], scan: SessionScan) -> None:
         self._provider = provider
@@ -158,7 +158,7 @@ class _ScannedProvider:
         self._ready: deque[Message] = deque()
 
     async def receive(self) -> Message:
-        """Return the provider's next message that may leave, or ours where the session ends."""
+        """Return the provider's next message that may be sent, or ours if the session ends."""
         while not self._ready:
             message = await self._provider.receive()
             if message.kind in ("ping", "pong"):
@@ -172,7 +172,7 @@ class _ScannedProvider:
         return self._ready.popleft()
 
     async def send(self, message: Message) -> None:
-        """Pass a message of the client on, unless the session has ended."""
+        """Send a message of the client, unless the session has ended."""
         if not self._meter.withheld:
             await self._provider.send(message)
 
@@ -189,12 +189,12 @@ class _ScannedProvider:
 
 
 def _farewell(reason: ProxyError) -> list[Message]:
-    """Return what a client is told whose session we end."""
+    """Return the messages for a client whose session we end."""
     return [Message("text", realtime_error(reason)), Message("close", reason.code or "", _POLICY)]
 
 
 async def _dismiss(provider: WebsocketPeer) -> None:
-    """Tell the provider to stop; one that does not read does not keep the client waiting."""
+    """Close the provider's side; one that does not read must not keep the client waiting."""
     with suppress(TimeoutError, UpstreamFailed):
         async with asyncio.timeout(_CLOSE_WAIT_S):
             await provider.send(Message("close", "", _NORMAL))
@@ -213,4 +213,4 @@ def _provider_lost() -> ProxyError:
 
 
 def _ignore(_text: str) -> None:
-    """Look at nothing: what the client sends is not metered here."""
+    """Ignore the client's messages, which are not metered here."""
