@@ -1,1 +1,1 @@
-"""Where a request goes, and the attempts to get it answered."""
+"""The choice of where a request goes, and the attempts to have it answered."""

@@ -1,11 +1,11 @@
-"""A circuit breaker: named states, fed with outcomes that somebody else has classified. It never sees HTTP.
+"""A circuit breaker: named states, driven by outcomes that the caller has classified. It knows nothing of HTTP.
 
-    closed --so many failures in a row, or their share in a window--> open
+    closed --consecutive failures, or their share in a window--> open
     open --its pause is over--> half_open --one probe--> closed
                                               `--failed--> open, for twice as long
 
-One probe at a time: whoever asks while it runs is told no. A probe that ends without an outcome (its client left) gives
-its place to the next. Pure: the time is passed in.
+One probe at a time: further attempts are refused while it runs. If a probe ends without an outcome (its client
+disconnected), the next attempt becomes the probe. Pure: the time is passed in.
 
 Source: linkerd2-proxy, consecutive failures; M. Nygard, "Release It!", "Circuit Breaker".
 """
@@ -22,16 +22,16 @@ _JITTER = 0.2
 
 
 class Breaker:
-    """State of one place. `draw`: a number in [0, 1), so that replicas do not probe in step."""
+    """State of one credential. `draw`: a number in [0, 1), so that replicas do not probe in step."""
 
     def __init__(self, settings: Settings, draw: Callable[[], float]) -> None:
         self.settings = settings
         self._draw = draw
         self._outcomes: deque[tuple[float, float]] = deque(maxlen=_MOST_OUTCOMES)
-        """Time and weight of failure (0: a success) of the latest outcomes."""
+        """Time and failure weight (0: a success) of the latest outcomes."""
         self._in_a_row = 0.0
         self._opened = 0
-        """Times it opened since it was last closed; 0: closed."""
+        """How often it opened since it was last closed; 0: closed."""
         self._until = 0.0
         self._probing = False
 
@@ -51,14 +51,14 @@ class Breaker:
         return self._until
 
     def begin(self, now: float) -> bool:
-        """Note an attempt that begins; return whether it is the probe."""
+        """Record the start of an attempt; return whether it is the probe."""
         if self._probing or self.state(now) != "half_open":
             return False
         self._probing = True
         return True
 
     def succeed(self, now: float, *, is_probe: bool = False) -> None:
-        """Note that the place works. While it is open only the probe tells; others began before it opened."""
+        """Record a success. While open, only the probe's outcome counts; the other attempts began before."""
         if self._opened and not is_probe:
             return
         self._opened, self._probing = 0, False
@@ -66,7 +66,7 @@ class Breaker:
         self._outcomes.append((now, 0.0))
 
     def fail(self, now: float, weight: float = 1.0, *, is_probe: bool = False) -> None:
-        """Note that it does not. `weight`: below 1 for a failure that shows less. `is_probe`: as in `succeed`."""
+        """Record a failure. `weight`: below 1 for one that proves less. `is_probe`: as in `succeed`."""
         if self._opened:
             if is_probe:
                 self._open(now)
@@ -77,7 +77,7 @@ class Breaker:
             self._open(now)
 
     def abandon(self) -> None:
-        """Note a probe that ended without telling anything."""
+        """Record a probe that ended without an outcome."""
         self._probing = False
 
     def _open(self, now: float) -> None:

@@ -1,7 +1,7 @@
-"""What there is to choose from: the models of the layers, and which providers have a model. Compiled once, then read.
+"""The models and providers to choose from, compiled once from the configuration.
 
-Rule of the file: facts of the configuration alone. Who may use what, what it costs and what works just now are asked
-elsewhere (`plan`, `health`).
+Rule of the file: facts of the configuration only. Permissions and prices are up to `plan`, current availability to
+`health`.
 """
 
 from collections.abc import Sequence
@@ -32,14 +32,14 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """The offers of one layer in order of preference. `weight`: of all that share the first place; 0: none does."""
+    """The offers of one layer in order of preference. `weight`: the sum of those in the first place; 0: none."""
 
     offers: tuple[Offer, ...]
     weight: int
 
 
 class Catalogue:
-    """Layers and providers as one table. Immutable but for its bounded memory of looked-up models."""
+    """Layers and providers as one table. Immutable except for a bounded cache of look-ups."""
 
     def __init__(self, upstreams: Sequence[UpstreamEntry], layers: Layers) -> None:
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
@@ -59,7 +59,7 @@ class Catalogue:
 
     @property
     def is_single(self) -> bool:
-        """True where one provider has every model: requests pass as they are."""
+        """True if one provider serves every model, so that requests pass unchanged."""
         return len(self._upstreams) == 1 and not next(iter(self._upstreams.values())).models
 
     def layer(self, layer: Layer) -> tuple[Offer, ...]:
@@ -67,25 +67,25 @@ class Catalogue:
         return self._layers[layer]
 
     def layered_models(self) -> Sequence[str]:
-        """Return the models that stand in layers."""
+        """Return the models that belong to layers."""
         return [*self._layers_of]
 
     def way(self, start: Layer, highest: Layer) -> tuple[Tier, ...]:
-        """Return all layers: from the start upwards to the highest, then downwards, then what lies above it."""
+        """Return all layers in search order: `start` up to `highest`, then downwards, then those above `highest`."""
         return self._ways[start, highest]
 
     def virtual(self, model: str | None) -> tuple[bool, Layer | None]:
-        """Tell whether a name leaves the choice to us, and the layer that it names."""
+        """Tell whether a model name leaves the choice to us, and which layer it names."""
         if model is None or model not in _VIRTUAL or any(model in host.models for host in self._upstreams.values()):
             return False, None
         return True, _VIRTUAL[model]
 
     def layers_of(self, model: str) -> Sequence[Layer]:
-        """Return the layers that have a model, the lowest first."""
+        """Return the layers that contain a model, lowest first."""
         return self._layers_of.get(model, ())
 
     def hosts(self, model: str) -> tuple[Offer, ...]:
-        """Return the providers that have a model: those that name it, else those that name none and have every one."""
+        """Return the providers of a model: those that list it, else those without a list, which serve every model."""
         found = self._hosts.get(model)
         if found is None:
             if len(self._hosts) >= _MOST_REMEMBERED:
@@ -98,12 +98,12 @@ class Catalogue:
         return found
 
     def virtual_names(self, highest: Layer) -> list[str]:
-        """Return the names that leave the choice to us, up to a layer, as far as there is something to choose from."""
+        """Return the model names that leave the choice to us, up to a layer, where there is a choice."""
         layers = [layer for layer in LAYERS if self._layers[layer] and LAYERS.index(layer) <= LAYERS.index(highest)]
         return [AUTO, *layers] if layers else []
 
     def named_models(self, highest: Layer) -> list[tuple[str, str]]:
-        """Return model and provider of what the configuration names, but for models of higher layers alone."""
+        """Return (model, provider) of the configured models, except those that are only in higher layers."""
         named = {model: name for name, host in self._upstreams.items() for model in host.models if ANY not in model}
         for offers in self._layers.values():
             for offer in offers:

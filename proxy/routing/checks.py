@@ -1,4 +1,4 @@
-"""Whether an answer is good enough to be the answer: pure, from what it says and what its request expects.
+"""Whether an answer is good enough to be delivered: a pure function of its content and its request.
 
 | weakness            | the answer                                                                        |
 |---------------------|-----------------------------------------------------------------------------------|
@@ -9,9 +9,9 @@
 | `invalid_tool_call` | calls a function that does not exist, or with arguments that its schema forbids   |
 | `invalid_json`      | is not the JSON that was asked for                                                |
 
-The first that applies to any choice is the answer's. Weak answers are ordered by what a client can still do with them.
+The first weakness that applies to any choice is the answer's. Weak answers are ranked by their use to a client.
 
-Failure mode: a schema that cannot be judged (`openai.json_schema`) says nothing against an answer.
+Failure mode: a schema that cannot be evaluated (`openai.json_schema`) never counts against an answer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,14 +27,14 @@ Weakness = Literal["broken", "empty", "refused", "invalid_tool_call", "invalid_j
 WORTH: Final[Mapping[str | None, int]] = {
     "broken": 0, "empty": 1, "refused": 2, "invalid_tool_call": 3, "invalid_json": 3, "cut": 4, "disputed": 5, None: 6,
 }  # fmt: skip
-"""What an answer is worth by its weakness. `disputed` is a cross-check's word."""
+"""Rank of an answer by its weakness. `disputed` is set by the cross-check."""
 
 _LONGEST_REFUSAL: Final = 600
-"""Characters; a longer text says more than no."""
+"""Characters; a longer text is more than a refusal."""
 
 
 def weakness_of(choices: Sequence[Said], expected: Expected, settings: Escalation) -> Weakness | None:
-    """Return what is wrong with an answer; `None` if nothing is."""
+    """Return the weakness of an answer; `None` if it has none."""
     if not choices:
         return "empty"
     for said in choices:
@@ -59,7 +59,7 @@ def _of_choice(said: Said, expected: Expected, settings: Escalation) -> Weakness
 
 
 def _refuses(text: str, phrases: Sequence[str]) -> bool:
-    """Tell whether a short text begins as a refusal does, however it is spelt."""
+    """Tell whether a short text begins like a refusal, in any spelling."""
     if len(text) > _LONGEST_REFUSAL:
         return False
     return _plain(text).startswith(tuple([_plain(phrase) for phrase in phrases]))

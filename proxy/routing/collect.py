@@ -1,13 +1,13 @@
-"""One answer read whole before anything of it is passed on, and the same answer passed on later, byte for byte.
+"""Reads an answer completely before any of it is delivered, and delivers it later, byte for byte.
 
-    collect -> whole: what it says is known, the provider's connection is free again
-            -> not whole: too large, too slow, not readable: it passes on as it comes, unchecked, from its beginning
+    collect -> complete: its content is known, and the provider's connection is free again
+            -> incomplete: too large, too slow, unreadable: it is delivered unchecked, from its beginning, as it arrives
 
-Everything is metered while it comes, so that whoever is cancelled in the middle settles what was used by then. An
-answer that is passed on is metered once more (`Attempt.collected`). A compressed one is read without its encoding and
-passed on with it: clients and providers agree on gzip by themselves. What it decodes to has the bounds of what came.
+The answer is metered while it arrives, so a task cancelled in between settles what was used by then. It is metered once
+more when it is delivered (`Attempt.collected`). A compressed answer is decoded for reading and delivered compressed:
+clients and providers negotiate gzip themselves. The limits apply to the decoded size as well.
 
-Failure mode: a provider that breaks off leaves a broken answer, which fails again where it failed when it is passed on.
+Failure mode: if the provider's body is cut, the answer is `broken`; on delivery it fails again at the same byte.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _DECODED_BYTES: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How much of an answer is held, and how long. `until`: monotonic seconds."""
+    """How much of an answer is held, and until when. `until`: monotonic seconds."""
 
     answer_bytes: int
     event_bytes: int
@@ -42,7 +42,7 @@ class Bounds:
 
 
 class CollectedReply:
-    """Implements `exchange.UpstreamReply`: what was read, then what is left, or the failure that came instead."""
+    """Implements `exchange.UpstreamReply`: what was read, then the rest, or the failure that came instead."""
 
     def __init__(
         self, reply: UpstreamReply, pieces: list[bytes], error: UpstreamFailed | None, *, is_whole: bool
@@ -67,29 +67,29 @@ class CollectedReply:
 
     @property
     def complete(self) -> bool:
-        """True when the whole body is here."""
+        """True if the whole body has arrived."""
         return self._error is None and (self._is_whole or (not self._pieces and self._reply.complete))
 
     def close(self) -> None:
-        """Let go of what is held, and of the reply."""
+        """Release what is held, and close the reply."""
         self._pieces.clear()
         self._reply.close()
 
 
 @dataclass(slots=True)
 class Collected:
-    """An answer that was looked at."""
+    """An answer that was read."""
 
     attempt: Attempt
     reply: CollectedReply
     said: tuple[Said, ...] = ()
     unchecked: Unchecked | None = None
-    """Why it is not here as a whole."""
+    """Why it was not read completely."""
     weakness: Weakness | None = None
-    """Set by whoever judges it; `broken` where it is."""
+    """Set by the check; `broken` by the reading itself."""
 
     def pass_on(self) -> CollectedReply:
-        """Return the answer as it is delivered: what passes is counted anew."""
+        """Return the answer for delivery; it is metered anew as it passes."""
         attempt = self.attempt
         attempt.collected, attempt.meter = attempt.meter, Meter()
         attempt.failure = None
@@ -105,9 +105,9 @@ async def collect(
     hold: Callable[[int], bool],
     allowance: Allowance | None = None,
 ) -> Collected:
-    """Read an answer. `hold`: asked for every piece, False where there is no memory for it. Closes what it has read.
+    """Read an answer. `hold`: asked for every piece, False if there is no memory for it. Closes a reply that was read.
 
-    `allowance`: what a stream may still generate. Cancelled, it leaves the reply closed.
+    `allowance`: how much a stream may still generate. On cancellation the reply is closed.
     """
     reading = _Reading(reply, attempt, dialect, bounds, hold=hold, allowance=allowance)
     error: UpstreamFailed | None = None
@@ -132,7 +132,7 @@ async def collect(
 
 
 class _Reading:
-    """One answer on its way in."""
+    """One answer while it is read."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class _Reading:
         self._observer = StreamObserver(dialect, attempt.meter)
 
     async def run(self) -> Unchecked | None:
-        """Read to the end; return why it was not reached. Raises UpstreamFailed."""
+        """Read to the end; return why that was impossible. Raises UpstreamFailed."""
         if not self._is_readable:
             return "unreadable"
         while piece := await self._reply.read():
@@ -188,7 +188,7 @@ class _Reading:
         return None
 
     def said(self) -> tuple[Said, ...]:
-        """Return what it says."""
+        """Return the content of its choices."""
         return self._said.said() if self._whole_said is None else self._whole_said
 
     def _take(self, piece: bytes) -> Unchecked | None:
@@ -230,7 +230,7 @@ class _Reading:
         return allowance is None or allowance.covers(self._meter) or await allowance.extend(self._meter)
 
     async def _rest(self) -> Unchecked | None:
-        """Read what follows the terminator, so that the connection can serve again; it is not waited for long."""
+        """Read what follows the terminator, for a short time, so that the connection can be reused."""
         try:
             async with asyncio.timeout(self._bounds.after_end_s):
                 while piece := await self._reply.read():

@@ -1,14 +1,14 @@
-"""Cross-check: a second model reviews an answer, a third arbitrates where the second objects.
+"""Cross-check: a second model reviews an answer; if it objects, a third arbitrates.
 
     review --accept--> agreed
        `--reject--> arbitrate --accept--> arbitrated: the answer stands, two to one
-                         `--reject, or nobody to ask--> disputed: a layer above is asked (`escalate`)
+                         `--reject, or no arbiter--> disputed: a higher layer is asked (`escalate`)
 
-Reviewers are other models of the answer's layer, then those of the layers above, then below: none is asked that has had
-a part already.
+Reviewers are other models of the answer's layer, then of the layers above, then below; a model that was involved before
+is not asked again.
 
-Failure mode: a reviewer that fails, is late or says nothing that can be read leaves the answer unchecked, and it is
-delivered all the same. An arbiter that fails settles nothing.
+Failure mode: if a reviewer fails, is late or cannot be understood, the answer is delivered unchecked. An arbiter's
+failure leaves the dispute open.
 """
 
 from collections.abc import Collection, Sequence
@@ -28,14 +28,14 @@ _ABOVE_ALL: Final = 100
 
 
 class Reviewers(Protocol):
-    """Those who can be asked; whoever has the money and the providers knows them."""
+    """Asks reviewers; implemented where budget and providers are known."""
 
     async def ask(self, answer: Collected, objection: Verdict | None) -> Verdict | NoOpinion:
-        """Ask the next one. `objection`: of the one before, who is arbitrated."""
+        """Ask the next reviewer. `objection`: the previous reviewer's, to be arbitrated."""
 
 
 async def cross_check(answer: Collected, reviewers: Reviewers) -> tuple[Result, NoOpinion | None]:
-    """Return what became of an answer, and why nobody knows."""
+    """Return the result for an answer, and why it is unknown."""
     review = await reviewers.ask(answer, None)
     if isinstance(review, str):
         return "unchecked", review
@@ -47,7 +47,7 @@ async def cross_check(answer: Collected, reviewers: Reviewers) -> tuple[Result, 
 
 
 def others(candidates: Sequence[Candidate], layer: Layer | None, heard: Collection[str | None]) -> list[Candidate]:
-    """Return the candidates that can give a further opinion, nearest layer first. `heard`: models with a part in it."""
+    """Return the candidates for a further opinion, nearest layer first. `heard`: models already involved."""
     rank = rank_of(layer)
     return sorted((one for one in candidates if one.model not in heard), key=lambda one: _distance(one, rank))
 

@@ -1,16 +1,16 @@
-"""Phase 6: ask providers until one answers. The one place that makes attempts.
+"""Phase 6: call providers until one answers. The only place that makes attempts.
 
     place --> attempt --> send, peek --good--> the answer
       ^                         `--failure--> again? --retry, fallback--> the next place
                                                 `--give_up--> the last answer, or the last error
 
 An `Attempt` is appended before anything is sent, so a request cancelled at any point still shows what was begun. A plan
-that is not managed has one attempt and nothing is looked at: what the provider says is the answer, whatever it is. What
-follows a failure is decided by `retry.again`; which place can be used is known to `health`. Nothing here runs after the
-first byte went to the client.
+that is not managed has one attempt, and its reply is not examined: whatever the provider says is the answer. After a
+failure, `retry.again` decides what follows; `health` knows which credential can be used. Nothing here runs after the
+first byte was sent to the client.
 
-Failure mode: nothing can be asked: 503 with the time when something can. Every other end is the provider's own answer,
-or the error of the last attempt.
+Failure mode: if nothing can be called, 503 with the time when something can. Otherwise the result is the provider's own
+answer, or the error of the last attempt.
 
 Source: RFC 9110 section 9.2.2 (idempotent methods and automatic retries); Caddy, `reverse_proxy` (retry loop).
 """
@@ -30,21 +30,21 @@ from proxy.routing.retry import OUTCOMES, Budget, Failure, Standing, again, cool
 
 Reply = TypeVar("Reply", bound=UpstreamReply)
 SendAttempt = Callable[[Attempt], Awaitable[Reply]]
-"""Send the exchange's request to `attempt.candidate`; sets `attempt.sent` when a byte may have left."""
+"""Send the exchange's request to `attempt.candidate`; sets `attempt.sent` once a byte may have been sent."""
 Prepare = Callable[[Attempt], Awaitable[bool]]
-"""Reserve what an attempt may cost and put it on record; False: it may not be made."""
+"""Reserve and record what an attempt may cost; False: it must not be made."""
 
 _OF_THE_PLACE: Final = frozenset({"unsent", "gateway", "overloaded", "rate_limited", "refused", "ambiguous"})
-"""Failures that another model would meet at the same place; the others are about the model or the request."""
+"""Failures that another model would meet at the same place; the others concern the model or the request."""
 _LEAST_WAIT_S: Final = 0.05
 
 
 async def dispatch(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[Reply]) -> Reply:
-    """Return the head of the provider's answer; the attempt it belongs to is the last of `attempts`. One attempt.
+    """Return the head of the provider's answer; its attempt is the last of `attempts`. Makes one attempt.
 
     Raises:
-        UpstreamFailed: no answer came.
-        NoUpstreamAvailable: nothing could be asked.
+        UpstreamFailed: there was no answer.
+        NoUpstreamAvailable: there is nothing to call.
     """
     attempt = Attempt(index=len(attempts), candidate=plan.candidates[0], started=time.monotonic())
     attempts.append(attempt)
@@ -58,7 +58,7 @@ async def dispatch(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[R
 
 
 class Dispatcher:
-    """What all requests share: the health of the places, and the stock of retries."""
+    """State shared by all requests: the health of the places, and the retry budget."""
 
     def __init__(self, settings: Routing, health: Health, budget: Budget | None = None) -> None:
         self._settings = settings
@@ -73,7 +73,7 @@ class Dispatcher:
         prepare: Prepare,
         started: float,
     ) -> Awaitable[UpstreamReply]:
-        """Return what waits for the head of an answer; the attempt that it belongs to is the last of `attempts`.
+        """Return an awaitable for the head of an answer; its attempt is the last of `attempts`.
 
         `started`: monotonic seconds, from which the deadline counts. Raises as `dispatch`.
         """
@@ -97,9 +97,9 @@ class Dispatcher:
         why: str,
         is_single: bool = False,
     ) -> UpstreamReply:
-        """Return the head of a further answer for a request that has one already. `why`: of its first attempt.
+        """Return the head of a further answer for a request that already has one. `why`: of its first attempt.
 
-        `late_at`: monotonic seconds. `is_single`: one attempt, whatever comes of it.
+        `late_at`: monotonic seconds. `is_single`: one attempt, whatever its result.
 
         Raises:
             QuotaExceeded: nothing is left for it.
@@ -113,7 +113,7 @@ class Dispatcher:
 
 @dataclass(slots=True)
 class _Result:
-    """How one attempt went: an answer, a failure, or both (an answer that says no)."""
+    """The result of one attempt: an answer, a failure, or both (an error response)."""
 
     permit: Permit
     reply: UpstreamReply | None = None
@@ -121,14 +121,14 @@ class _Result:
     failure: Failure | None = None
 
     def discard(self) -> None:
-        """Let go of what the attempt holds. Idempotent."""
+        """Release the attempt's resources. Idempotent."""
         if self.reply is not None:
             self.reply.close()
         self.permit.release()
 
 
 class _Search:
-    """One request's way through its candidates."""
+    """One request's search through its candidates."""
 
     def __init__(
         self,
@@ -150,12 +150,12 @@ class _Search:
         self._late_at = late_at
         self._made_before = len(attempts)
         self._failed: set[Place] = set()
-        """Places that no model is asked at any more."""
+        """Places that no further model is requested from."""
         self._tried: set[tuple[Place, str | None]] = set()
         self._retried = False
 
     async def run(self, prepare: Prepare, why: str = "first", *, is_single: bool = False) -> UpstreamReply:
-        """Make attempts until one is good or nothing may follow. One at the first candidate is paid for already."""
+        """Make attempts until one succeeds or none may follow. The first candidate's attempt is reserved already."""
         before: _Result | None = None
         candidate, permit = self._first()
         while True:
@@ -166,7 +166,7 @@ class _Search:
                     self._attempts.pop()
                     permit.release()
                     if before is None:
-                        raise QuotaExceeded("Your quota is used up: no further answer was asked for.")
+                        raise QuotaExceeded("Your quota is used up: no further answer was requested.")
                     return self._give_up(before)
                 if before is not None:
                     before.discard()
@@ -197,12 +197,12 @@ class _Search:
                 return candidate, permit
         wanted = {(candidate.upstream, candidate.model) for candidate in self._plan.candidates}
         raise NoUpstreamAvailable(
-            "No provider of this model can take the request just now.",
+            "No provider of this model can take the request at the moment.",
             retry_after_s=self._health.eligible_in_s(wanted, now),
         )
 
     def _other(self, now: float) -> tuple[Candidate, Permit] | None:
-        """Return the first candidate that can be asked and was not, and its place."""
+        """Return the first available candidate that was not tried, and a permit for it."""
         for candidate in self._plan.candidates:
             closed = self._closed_to(candidate)
             if (permit := self._health.take(candidate.upstream, closed, now, candidate.model)) is not None:
@@ -224,7 +224,7 @@ class _Search:
         return attempt
 
     async def _try(self, attempt: Attempt, permit: Permit) -> _Result:
-        """Send, wait for the head, look at the beginning of a stream; say what it means and tell the breaker."""
+        """Send, wait for the head, examine the start of a stream; classify the result and report it to the breaker."""
         result = _Result(permit)
         try:
             result.reply = reply = await self._send(attempt)
@@ -250,14 +250,14 @@ class _Search:
         now, failure = time.monotonic(), result.failure
         if failure is None:
             if result.permit.is_probe:
-                result.permit.judge("success", now)  # whoever waits for the breaker need not wait for a stream's end
+                result.permit.judge("success", now)  # a half-open breaker need not wait for the end of a stream
             return
         attempt.failure = failure.kind
         attempt.ended = attempt.ended or now
         result.permit.judge(OUTCOMES[failure.kind], now, cooling_s(failure), of_model=failure.of_model)
 
     async def _following(self, candidate: Candidate, result: _Result) -> tuple[Candidate, Permit, str] | None:
-        """Return the place of the next attempt and why it is made; `None` if none is."""
+        """Return the candidate and permit of the next attempt and its reason; `None` if none is made."""
         failure, permit, now = result.failure, result.permit, time.monotonic()
         assert failure is not None
         self._tried.add((permit.place, candidate.model))
@@ -285,7 +285,7 @@ class _Search:
         return None if same is None else (candidate, same, "retry")
 
     def _give_up(self, result: _Result) -> UpstreamReply:
-        """Return the answer that says no, as the provider gave it, or raise what came instead of one."""
+        """Return the error response as the provider sent it, or raise the error if there was no response."""
         if result.reply is not None:
             attempt = self._attempts[-1]
             attempt.failure, attempt.ended = None, None
@@ -296,7 +296,7 @@ class _Search:
 
 
 class HeldReply:
-    """An answer on its way to the client; its end, good or bad, is told to the breaker of its place."""
+    """An answer on its way to the client; reports its end, good or bad, to the breaker of its place."""
 
     def __init__(self, reply: UpstreamReply, permit: Permit, *, is_judged: bool = False) -> None:
         self._reply = reply
@@ -324,7 +324,7 @@ class HeldReply:
         return self._reply.complete
 
     def close(self) -> None:
-        """Give the connection and the place back. Idempotent."""
+        """Release the connection and the permit. Idempotent."""
         self._reply.close()
         if not self._is_judged:
             self._is_judged = True

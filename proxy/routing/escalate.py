@@ -1,11 +1,11 @@
-"""Escalation: an answer that is not good enough is asked for again, one layer up. The loop, and who is asked next.
+"""Escalation: a weak answer is requested again, one layer up. The loop, and which candidates come next.
 
-    answer --passed, unchecked--> it is the answer
-       `--weak--> a layer above, and may it be asked? --no--> the best one so far
-                        `--yes--> its answer, looked at as the first one was
+    answer --passed, unchecked--> it is delivered
+       `--weak--> a higher layer, if one may be asked --no--> the best answer so far
+                        `--yes--> its answer, checked like the first
 
-The best of several weak answers is the one that a client can do most with (`checks.WORTH`); of equals the later one,
-which comes from a higher layer. What stopped the search stands in the judgement:
+The best of several weak answers is the most useful one for a client (`checks.WORTH`); among equals the later one, which
+comes from a higher layer. The judgement says why the search ended:
 
     max_escalations   no_layer_above   max_layer   deadline   max_cost   quota   no_answer
 """
@@ -27,17 +27,17 @@ _BY_REJECTION: Final[Mapping[str, Obstacle]] = {
 
 
 class Way(Protocol):
-    """How further answers are had; whoever has the money and the providers is one."""
+    """Obtains further answers; implemented where budget and providers are known."""
 
     async def ask_above(self, layer: Layer | None) -> UpstreamReply | Obstacle:
-        """Ask for an answer of a layer above; return its head, status 200, or why there is none."""
+        """Request an answer from a higher layer; return its head, status 200, or why there is none."""
 
     async def look(self, reply: UpstreamReply) -> Collected:
-        """Read an answer, the one of the last attempt, and judge it."""
+        """Read and check the answer of the last attempt."""
 
 
 async def escalate(weak: Collected, way: Way, judgement: Judgement, max_escalations: int) -> Collected:
-    """Return the first answer of a higher layer that passes, else the best one. Notes the others' failure."""
+    """Return the first answer of a higher layer that passes, else the best one. Records the failure of the others."""
     answers = [weak]
     while (latest := answers[-1]).weakness is not None:
         if len(judgement.escalated) >= max_escalations:
@@ -62,7 +62,7 @@ async def escalate(weak: Collected, way: Way, judgement: Judgement, max_escalati
 
 
 def above(candidates: Sequence[Candidate], layer: Layer | None, attempts: Sequence[Attempt]) -> list[Candidate]:
-    """Return the candidates of the layers above, the next layer first, without the models that were asked already."""
+    """Return the candidates of higher layers, the next layer first, without models that were already asked."""
     asked = {(attempt.candidate.upstream, attempt.candidate.model) for attempt in attempts}
     rank = rank_of(layer)
     found = [one for one in candidates if rank_of(one.layer) > rank and (one.upstream, one.model) not in asked]
@@ -70,11 +70,11 @@ def above(candidates: Sequence[Candidate], layer: Layer | None, attempts: Sequen
 
 
 def none_above(rejected: Sequence[Rejection], layer: Layer | None) -> Obstacle:
-    """Return why no layer above is among the candidates: what was passed over there may say so."""
+    """Return why no candidate is above the layer, according to the rejections there."""
     found = [_BY_REJECTION.get(one.why) for one in rejected if rank_of(one.layer) > rank_of(layer)]
     return next((why for why in found if why is not None), "no_layer_above")
 
 
 def rank_of(layer: Layer | None) -> int:
-    """Return the place of a layer; of none: below all."""
+    """Return the rank of a layer; without a layer, below all."""
     return _BELOW_ALL if layer is None else LAYERS.index(layer)

@@ -1,15 +1,15 @@
-"""Which credential of which provider can be used now: a breaker for each, and what the provider said about it.
+"""Which credential of which provider can be used: a breaker for each, and what the provider said about it.
 
     closed, open, half_open    its breaker (`breaker`)
-    cooling                    answered 429: left alone for as long as it asked, as a whole or for one model, as the
-                               provider limits it
-    refused                    answered 401, 402 or 403: for `refused_s` used only where nothing else can be
+    cooling                    answered 429: not used for as long as it asked, as a whole or for one model, depending on
+                               the provider's limit
+    refused                    answered 401, 402 or 403: for `refused_s` used only if nothing else is available
 
-What is known of a credential outlives a change of the configuration: it belongs to the key at its address, so another
-key begins anew.
+The state of a credential survives a change of the configuration. It belongs to the key at its address, so another key
+starts afresh.
 
-Of those that can be used, the ones with the fewest requests under way for their weight come first, of equals each in
-turn by its weight. `Permit` is one attempt's hold on its credential: given back once, whatever happened.
+Among available credentials, those with the fewest running requests relative to their weight come first, and equals take
+turns by weight. A `Permit` is one attempt's hold on its credential, released exactly once.
 
 Source: nginx, smooth weighted round-robin.
 """
@@ -26,10 +26,10 @@ from proxy.routing.breaker import Breaker
 
 Outcome = Literal["success", "failure", "half_failure", "cooling", "refused", "nothing"]
 Place = tuple[str, int]
-"""An upstream's name and the number of its credential."""
+"""An upstream's name and the index of its credential."""
 _MOST_MODELS: Final = 64
 _Key = tuple[str, str, SecretStr | None]
-"""An upstream's name and address, and the key that is used there."""
+"""An upstream's name and address, and the key in use there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class _Credential:
     cooling_until: float = 0.0
     refused_until: float = 0.0
     models: dict[str | None, float] = field(default_factory=dict)
-    """Until when single models are left alone; at most `_MOST_MODELS`."""
+    """Until when single models are not used; at most `_MOST_MODELS`."""
     counts: dict[str, int] = field(default_factory=dict)
 
     def state(self, now: float) -> str:
@@ -60,7 +60,7 @@ class _Credential:
         return max(self.refused_until, self.cooling_until, self.breaker.eligible_at, self.models.get(model, 0.0))
 
     def cool(self, model: str | None, now: float, until: float) -> None:
-        """Leave one model alone. The memory of what is over is given back."""
+        """Do not use one model for a while. Expired entries are removed."""
         self.models = {name: at for name, at in self.models.items() if at > now}
         if model in self.models or len(self.models) < _MOST_MODELS:
             self.models[model] = max(until, self.models.get(model, 0.0))
@@ -69,7 +69,7 @@ class _Credential:
 
 
 class Permit:
-    """One attempt at one credential. `is_probe`: a half-open breaker waits for how it goes."""
+    """One attempt at one credential. `is_probe`: a half-open breaker waits for its outcome."""
 
     __slots__ = ("_credential", "_model", "_settings", "_waits", "is_probe", "place")
 
@@ -82,7 +82,7 @@ class Permit:
         self._waits = is_probe
 
     def judge(self, outcome: Outcome, now: float, wait_s: float = 0.0, *, of_model: bool = False) -> None:
-        """Note how the attempt went. `of_model`: what was said holds for its model alone."""
+        """Record the outcome of the attempt. `of_model`: it concerns only the attempt's model."""
         credential = self._credential
         if credential is None:
             return
@@ -116,7 +116,7 @@ class Permit:
 
 
 class Health:
-    """Every credential of every provider. `before`: what was known so far; its attempts go on and are counted here."""
+    """Every credential of every provider. `before`: the previous state; its attempts go on and are counted here."""
 
     def __init__(
         self,
@@ -139,28 +139,28 @@ class Health:
                 row.append(one)
 
     def credentials(self, upstream: str) -> int:
-        """Return how many credentials a provider has."""
+        """Return the number of a provider's credentials."""
         return len(self._of[upstream])
 
     def is_eligible(self, upstream: str, tried: Collection[Place], now: float, model: str | None = None) -> bool:
-        """Tell whether a provider has a credential that was not tried and can be used."""
+        """Tell whether a provider has a usable credential that was not tried."""
         return any(one.place not in tried and one.is_eligible(model, now) for one in self._of[upstream])
 
     def retake(self, place: Place, now: float, model: str | None = None) -> Permit | None:
-        """Begin another attempt at the same place, whatever its answer asks for; `None` while the breaker is open."""
+        """Begin another attempt at the same place, even while it is cooling; `None` while the breaker is open."""
         one = self._of[place[0]][place[1]]
         return self._permit(one, model, now) if one.breaker.is_eligible(now) else None
 
     def take_refused(
         self, upstream: str, tried: Collection[Place], now: float, model: str | None = None
     ) -> Permit | None:
-        """Begin an attempt with a credential that was refused before: the client shall see what the provider says."""
+        """Begin an attempt with a credential that was refused before: the client gets the provider's response."""
         left = (one for one in self._of[upstream] if one.place not in tried and one.breaker.is_eligible(now))
         one = next((one for one in left if one.state(now) == "refused"), None)
         return None if one is None else self._permit(one, model, now)
 
     def take(self, upstream: str, tried: Collection[Place], now: float, model: str | None = None) -> Permit | None:
-        """Begin an attempt at the credential whose turn it is; `None` if there is none. `model`: to be asked there."""
+        """Begin an attempt with the credential whose turn it is; `None` if there is none. `model`: to be requested."""
         usable = [one for one in self._of[upstream] if one.place not in tried and one.is_eligible(model, now)]
         if not usable:
             return None
@@ -177,11 +177,11 @@ class Health:
         return Permit(credential, model, self._settings, is_probe=credential.breaker.begin(now))
 
     def eligible_in_s(self, wanted: Collection[tuple[str, str | None]], now: float) -> float:
-        """Return the seconds until one of the wanted models can be asked again. `wanted`: upstreams and models."""
+        """Return the seconds until one of the wanted (upstream, model) pairs can be called again."""
         return max(min(one.eligible_at(model) for name, model in wanted for one in self._of[name]) - now, 0.0)
 
     def describe(self, now: float) -> Iterator[dict[str, Any]]:
-        """Yield what there is to know of each credential; never the credential itself."""
+        """Yield the state of each credential; never the credential itself."""
         for upstream, credentials in self._of.items():
             for one in credentials:
                 state = one.state(now)

@@ -1,7 +1,8 @@
-"""The list of models with what Sidegate adds to the default provider's own: names that leave the choice to it, and the
-models that the configuration names. Models that the caller's project may not use are left out.
+"""The list of models: the default provider's own, plus the virtual model names and the models that the configuration
+names, minus the models that the caller's project may not use.
 
-Failure mode: an answer that is no list of models (an error, another media type, compressed, too large) passes as it is.
+Failure mode: an answer that is not a list of models (an error, another media type, compressed, too large) passes
+unchanged.
 
 Source: OpenAI API reference, "List models".
 """
@@ -22,14 +23,14 @@ Named = Sequence[tuple[str, str]]
 
 
 def can_be_extended(reply: UpstreamReply) -> bool:
-    """Tell whether an answer is a plain JSON document that can be read."""
+    """Tell whether an answer is an uncompressed JSON document."""
     fields = first_values(reply.headers)
     is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
     return reply.status == 200 and is_plain and b"json" in fields.get(b"content-type", b"").lower()
 
 
 def extended(body: bytes, named: Named, allows: Callable[[str], bool]) -> bytes:
-    """Return the list in `body` with the `named` models that it lacks, and without those that are not allowed."""
+    """Return the list in `body` with the missing `named` models added and disallowed ones removed."""
     document = load_object(body)
     if document is None or type(document.get("data")) is not list:
         return body
@@ -54,7 +55,7 @@ class ListedReply:
         self.headers: Headers = [field for field in reply.headers if field[0].lower() not in _OF_THE_BODY]
 
     async def read(self) -> bytes:
-        """Return the whole list at once, then what is left of one that is too large."""
+        """Return the whole list at once, then the rest of one that is too large."""
         if self._is_whole:
             return await self._reply.read()
         self._is_whole = True
@@ -67,11 +68,11 @@ class ListedReply:
 
     @property
     def complete(self) -> bool:
-        """True when the list was handed out."""
+        """True if the list was returned."""
         return self._is_whole and self._reply.complete
 
     def close(self) -> None:
-        """Close the reply within."""
+        """Close the wrapped reply."""
         self._reply.close()
 
 

@@ -1,13 +1,13 @@
-"""What a request asks of the choice of a model: hints in headers, capabilities that it needs, how complex it is.
+"""What a request requires of a model: hints in headers, capabilities that it needs, how complex it is.
 
-    x-sidegate-layer        L0 | L1 | L2 | L3: begin there
+    x-sidegate-layer        L0 | L1 | L2 | L3: start there
     x-sidegate-quality      low | normal | high | critical
-    x-sidegate-cross-check  on | off: a second opinion on the answer, where the project has them
-    x-sidegate-needs        capabilities, such as `vision, reasoning`, beside those that the body shows
+    x-sidegate-cross-check  on | off: a second opinion on the answer, where the project enables them
+    x-sidegate-needs        capabilities, such as `vision, reasoning`, in addition to those that the body implies
 
-Rules of the file: pure; a hint with an unknown value is refused, because a request would silently go elsewhere. What
-the body needs is found by its members. Complexity is a sum of points, found in the last message alone: a bounded part
-of its text, so that a decision costs microseconds whatever is sent.
+Rules of the file: pure; a hint with an unknown value is refused, because the request would silently be routed
+differently. Needs are derived from the members of the body. Complexity is a sum of points, from a bounded part of the
+last message only, so that a decision takes microseconds whatever the size of the request.
 
 Source: OpenAI API reference: chat completions, responses.
 """
@@ -29,7 +29,7 @@ _QUALITIES: Final[tuple[Quality, ...]] = get_args(Quality)
 _SWITCH: Final = ("on", "off")
 _HALF_WINDOW: Final = 2000
 _TOKEN_BYTES: Final = 3
-"""UTF-8 bytes that make a token at least, in all but artificial text: an input is assumed to have no more tokens."""
+"""Lower bound of UTF-8 bytes per token, for all but artificial text; gives an upper bound of the input's tokens."""
 _CODE: Final = (
     r"```|\bdef \w+\(|\bclass \w+[:({]|\bfunction\b[^.\n]{0,40}\(|#include\b|\bSELECT\b.{1,80}\bFROM\b|=> ?[{(]|"
     r"Traceback \(most|\bimport \w+|\bpublic (?:static|class)\b|</\w+>|;\n|\bstack ?trace\b|\bregex\b"
@@ -43,18 +43,18 @@ _IMAGE_PARTS: Final = frozenset({"image_url", "input_image"})
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What the headers say."""
+    """The hints in the headers."""
 
     layer: Layer | None = None
     quality: Quality = "normal"
     needs: frozenset[str] = frozenset()
     cross_check: bool | None = None
-    """Wanted or not wanted, whatever the complexity; `None`: nothing is said."""
+    """Wanted or not wanted, whatever the complexity; `None`: not specified."""
 
 
 @dataclass(slots=True)
 class Needs:
-    """What the body says. `tokens`: of its input, at most, and of the answer that it asks for."""
+    """The needs of the body. `tokens`: upper bound of its input, plus the requested output."""
 
     capabilities: frozenset[str]
     tokens: int
@@ -65,7 +65,7 @@ _NO_HINTS: Final = Hints()
 
 
 def _signs() -> tuple[re2.Set, int, int]:
-    """Return the set that finds code and reasoning in one pass over a text, and the numbers of the two in it."""
+    """Return the set that finds code and reasoning in one pass over a text, and the index of each in it."""
     made = re2.Set.SearchSet()
     code, reasoning = made.Add(_CODE), made.Add(_REASONING)
     made.Compile()
@@ -76,10 +76,10 @@ _SIGNS, _IS_CODE, _IS_REASONING = _signs()
 
 
 def read_hints(fields: Mapping[bytes, bytes]) -> Hints:
-    """Return the hints in headers. `fields`: by lower-case name.
+    """Return the hints in the headers. `fields`: by lower-case name.
 
     Raises:
-        InvalidRequest: a hint has a value that is not known.
+        InvalidRequest: a hint has an unknown value.
     """
     layer, quality = fields.get(b"x-sidegate-layer"), fields.get(b"x-sidegate-quality")
     needs, cross_check = fields.get(b"x-sidegate-needs"), fields.get(b"x-sidegate-cross-check")
@@ -101,7 +101,7 @@ def read_hints(fields: Mapping[bytes, bytes]) -> Hints:
 
 
 def read_needs(request: ParsedRequest, settings: Complexity) -> Needs:
-    """Return what the body of a request for text needs. Cost: some 10 us."""
+    """Return the needs of a text request's body. Takes some 10 us."""
     document = request.document
     if document is None:
         return _unread(request, settings)
@@ -121,7 +121,7 @@ def read_needs(request: ParsedRequest, settings: Complexity) -> Needs:
 
 
 def _unread(request: ParsedRequest, settings: Complexity) -> Needs:
-    """Judge a body that is too large to be kept decoded by what its bytes may hold: too much rather than too little."""
+    """Judge a body that is too large to be kept decoded by what its bytes may contain; overestimates."""
     body = request.body or b""
     capabilities = {"tools"} if b'"tools"' in body or b'"functions"' in body else set()
     if b"json_schema" in body:
@@ -164,7 +164,7 @@ def _has_image(message: Any) -> bool:
 
 
 def _last_text(messages: Any) -> str:
-    """Return the beginning and the end of the last text that the client sent."""
+    """Return the beginning and the end of the client's last text."""
     if type(messages) is list:
         last = messages[-1] if messages else None
         messages = last.get("content") if type(last) is dict else last

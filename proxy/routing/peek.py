@@ -1,7 +1,7 @@
-"""The first event of a stream, looked at before its head is sent: a stream that fails at once can still be replaced.
+"""Reads the first event of a stream before its head is sent: a stream that fails at once can still be replaced.
 
-What was read is handed out again, byte for byte. A stream whose first event takes longer than the time for it is let go
-as it is, and so is one that is compressed or begins with too much that is no event.
+What was read is returned again, byte for byte. A stream passes unexamined if its first event takes too long, if it is
+compressed, or if it begins with too much data that is no event.
 
 Source: OpenAI API reference, "Streaming": errors inside a stream; WHATWG HTML section 9.2.
 """
@@ -35,7 +35,7 @@ class PeekedReply:
             ahead, self._ahead = b"".join(self._ahead), []
             return ahead
         if (pending := self._pending) is not None:
-            await asyncio.wait({pending})  # who reads may give up waiting: what is read meanwhile stays
+            await asyncio.wait({pending})  # a cancelled reader must not lose what arrives meanwhile
             self._pending = None
             return pending.result()
         return b"" if self._ended else await self._reply.read()
@@ -46,7 +46,7 @@ class PeekedReply:
         return self._pending is None and self._reply.complete
 
     def close(self) -> None:
-        """Close the reply within."""
+        """Close the wrapped reply."""
         if self._pending is not None:
             self._pending.cancel()
         self._reply.close()
@@ -55,7 +55,7 @@ class PeekedReply:
         """Wait for the first event; False if it is an error, or if the stream ended without one.
 
         Raises:
-            UpstreamFailed: the provider broke off before the first event.
+            UpstreamFailed: the provider's body was cut before the first event.
         """
         reader, size = EventReader(_MOST_BYTES), 0
         deadline = asyncio.get_running_loop().time() + wait_s
@@ -74,7 +74,7 @@ class PeekedReply:
         return True
 
     async def _read_until(self, deadline: float) -> bytes | None:
-        """Return the next piece, `None` if it is late; the read goes on, so that nothing is lost."""
+        """Return the next piece, `None` if it is late; the read continues, so that nothing is lost."""
         pending = asyncio.ensure_future(self._reply.read())
         self._pending = pending
         await asyncio.wait({pending}, timeout=max(deadline - asyncio.get_running_loop().time(), 0))
@@ -85,7 +85,7 @@ class PeekedReply:
 
 
 def can_be_peeked(reply: UpstreamReply) -> bool:
-    """Tell whether an answer is a stream of events that can be read."""
+    """Tell whether an answer is a readable stream of events."""
     fields = first_values(reply.headers)
     is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
     kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -93,7 +93,7 @@ def can_be_peeked(reply: UpstreamReply) -> bool:
 
 
 def is_error(event: Event) -> bool:
-    """Tell whether an event says that the call failed."""
+    """Tell whether an event reports that the call failed."""
     document: dict[str, Any] = load_object(event.data) or {}
     kind = document.get("type")
     return event.name == b"error" or bool(document.get("error")) or (type(kind) is str and kind in _FAILED_TYPES)

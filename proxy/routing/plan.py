@@ -1,30 +1,30 @@
 """Phase 4: where a request may go. A pure decision: the same facts give the same plan.
 
-A real model goes to the providers that have it. For `auto`, `L0` .. `L3` and requests with a layer in their headers,
-the layer where the search begins is decided by the first line that applies:
+A request for a real model goes to the providers of that model. For `auto`, `L0` .. `L3` and requests with a layer in
+their headers, the first row that applies decides the layer where the search begins:
 
 | rule                                     | begins at                  | reason               |
 |------------------------------------------|----------------------------|----------------------|
 | a layer is named (header, then model)    | that layer                 | `explicit_layer`     |
-| the money of the day is gone             | L0, free models only       | `budget_gone`        |
+| the daily budget is used up              | L0, free models only       | `budget_gone`        |
 | quality `critical`                       | `critical_layer` (L2)      | `quality_critical`   |
 | quality `high`, complexity high          | `high_layer` (L1)          | `quality_high`       |
 | quality `low`                            | L0                         | `quality_low`        |
 | complexity high                          | `complex_layer` (L1)       | `complexity_high`    |
 | else                                     | the default layer          | `default_layer`      |
 
-A hint or complexity never begins below the default layer; quality `low` does. `maxLayer` bounds every line, and says so
-in the reason. From there the search goes up to `maxLayer`, then down: an answer of a lower layer is better than none.
-Each model on the way is taken unless one of these holds, and then it is recorded with the word:
+A hint or complexity never begins below the default layer; quality `low` does. `maxLayer` limits every row, and the
+reason says so. From there the search goes up to `maxLayer`, then down: an answer of a lower layer is better than none.
+Each model on the way becomes a candidate, unless it is rejected for one of these reasons:
 
     not_allowed   above_max_layer   lacks_<capability>   context_too_small   unpriced   too_expensive   beyond_budget
 
-A model whose whole bound exceeds `maxCostPerRequest` still fits if a useful answer does: its maximum is lowered to what
-the money buys, and written into the request. Where money is short but nothing is free, the plan is made as if there
-were enough: the reservation then says in figures what is missing.
+If a model's full bound exceeds `maxCostPerRequest` but a useful answer does not, its maximum output is lowered to the
+affordable value, which is written into the request. If the budget is too small for any model and none is free, the plan
+ignores it: the reservation then fails with exact figures.
 
-Failure mode: nothing fits, and the error names what stood in the way: 400 with the figure for money, 403 for what is
-not allowed, 404 for a model that no provider has.
+Failure mode: without a candidate, the error names the obstacle: 400 with the amount for cost, 403 for missing
+permission, 404 for a model that no provider has.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,13 +40,13 @@ from proxy.routing.catalogue import Catalogue, Offer, Tier
 from proxy.routing.needs import Hints
 
 MOST_CANDIDATES: Final = 8
-"""Beyond them only the first of each layer that has none yet: an escalation may go there."""
+"""Beyond it, only the first candidate of each layer without one: an escalation may go there."""
 _MILLION: Final = 1_000_000
 _NANOS: Final = Decimal(1_000_000_000)
 _QUALITY_LOW: Final = "quality_low"
 
 BoundOf = Callable[[str], Bound | None]
-"""Return the most that the request may use and cost at a model; `None` where nothing is billed."""
+"""Return the most that the request may use and cost at a model; `None` if nothing is billed."""
 
 
 def _unknown() -> None:
@@ -55,7 +55,7 @@ def _unknown() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a caller's project allows. Made once per version of its settings."""
+    """What a caller's project allows. Built once per version of its settings."""
 
     default_layer: Layer
     max_layer: Layer
@@ -65,7 +65,7 @@ class Rules:
     """Models without a price are refused; always true unless the price policy is `deny`."""
 
 
-# Made for every request, so not frozen: that triples the time to make one (bench/decision.py).
+# Created for every request, so not frozen: that triples the time to create one (bench/decision.py).
 @dataclass(slots=True)
 class Asked:
     """What one request asks for."""
@@ -76,26 +76,26 @@ class Asked:
     tokens: int
     complexity: Complexity
     left_nanos: int | None
-    """Money that the caller has left; `None` if that is not known, or not limited."""
+    """The caller's remaining budget; `None` if it is unknown or unlimited."""
     draw: float
-    """In [0, 1): which of the weighted offers comes first."""
+    """In [0, 1): selects which of the weighted offers comes first."""
 
 
 @dataclass(slots=True)
 class Market:
-    """What there is, who may use it, and what it costs."""
+    """The offers, who may use them, and what they cost."""
 
     catalogue: Catalogue
     rules: Rules
     bound_of: BoundOf
     settings: Routing
     modest_nanos: Callable[[], int | None] = _unknown
-    """Return what a modest answer costs at most at any model of the layers; `None` if only their bounds can tell."""
+    """Return the most that a modest answer costs at any layered model; `None` if only exact bounds can tell."""
 
 
 @dataclass(slots=True)
 class _Wish:
-    """What an offer must have. `left_nanos`: money that it may cost; `None`: any."""
+    """Requirements for an offer. `left_nanos`: the most that it may cost; `None`: anything."""
 
     capabilities: frozenset[str] = frozenset()
     tokens: int = 0
@@ -103,10 +103,10 @@ class _Wish:
 
 
 def plan_layers(asked: Asked, named: Layer | None, market: Market) -> RoutePlan:
-    """Return the candidates for a request that leaves the model to us. `named`: the layer that its model names.
+    """Return the candidates for a request that leaves the model to us. `named`: the layer that its model name gives.
 
     Raises:
-        InvalidRequest, PermissionDenied: nothing fits.
+        InvalidRequest, PermissionDenied: there is no candidate.
     """
     rules = market.rules
     layer, reason = _begin(asked, named, rules, market.settings)
@@ -150,12 +150,12 @@ def plan_model(model: str, market: Market) -> RoutePlan:
 
 
 def only(upstream: str, model: str | None) -> RoutePlan:
-    """Return the plan of a request that goes to one provider as it is."""
+    """Return the plan of a request that goes to one provider unchanged."""
     return RoutePlan((Candidate(upstream, model),), "only_upstream")
 
 
 def _begin(asked: Asked, named: Layer | None, rules: Rules, settings: Routing) -> tuple[Layer, str]:
-    """Return the layer where the search begins, and why: the first rule of the table that applies."""
+    """Return the layer where the search begins, and why: the first row of the table that applies."""
     explicit = asked.hints.layer or named
     if explicit is not None:
         return explicit, "explicit_layer"
@@ -174,7 +174,7 @@ def _begin(asked: Asked, named: Layer | None, rules: Rules, settings: Routing) -
 
 
 def _scarce(left_nanos: int | None, market: Market) -> int | None:
-    """Return the money that is left, or `None` if it buys a modest answer of any model: then nobody need ask."""
+    """Return the remaining budget, or `None` if it covers a modest answer of any model and need not be checked."""
     if left_nanos is None:
         return None
     most = market.rules.max_cost_nanos
@@ -187,7 +187,7 @@ def _in_order(way: Sequence[Tier], draw: float) -> Sequence[Offer]:
 
 
 def _weighted(tier: Tier, draw: float) -> Sequence[Offer]:
-    """Put one of the weighted offers first, by its share; the others keep their order."""
+    """Put one of the weighted offers first, according to its share; the others keep their order."""
     offers, point = tier.offers, draw * tier.weight
     for place, offer in enumerate(offers):
         point -= offer.weight or 0
@@ -199,7 +199,7 @@ def _weighted(tier: Tier, draw: float) -> Sequence[Offer]:
 def _select(
     offers: Sequence[Offer], wish: _Wish, market: Market, asked_model: str | None
 ) -> tuple[list[Candidate], list[Rejection]]:
-    """Return the candidates and what was passed over. A layer is never without one because others have many."""
+    """Return candidates and rejections. Every layer keeps a candidate, even if others have many."""
     rules, most, left = market.rules, market.rules.max_cost_nanos, wish.left_nanos
     has_price = most is not None or left is not None
     taken: list[Candidate] = []
@@ -226,10 +226,10 @@ def _select(
 
 
 def _unfit(offer: Offer, wish: _Wish, rules: Rules) -> str | None:
-    """Return why a request may not go to an offer, money aside; the cheapest question comes first."""
+    """Return why a request may not go to an offer, cost aside; cheapest tests first."""
     if not rules.allows(offer.model):
         return "not_allowed"
-    if offer.layer is not None and offer.layer > rules.max_layer:  # their names are in their order
+    if offer.layer is not None and offer.layer > rules.max_layer:  # layer names sort by rank
         return "above_max_layer"
     if lacking := wish.capabilities - offer.capabilities:
         return f"lacks_{min(lacking)}"
@@ -239,7 +239,7 @@ def _unfit(offer: Offer, wish: _Wish, rules: Rules) -> str | None:
 
 
 def _afford(whole: Bound | None, most: int | None, left: int | None) -> tuple[str | None, Bound | None, bool]:
-    """Return why a request costs too much, else its bound and whether that is lowered. `whole`: without any limit."""
+    """Return why a request is too expensive, or else its bound and whether that is lowered. `whole`: without limits."""
     if whole is None:
         return None, None, False
     bound = whole if most is None else within(whole, most)
@@ -251,7 +251,7 @@ def _afford(whole: Bound | None, most: int | None, left: int | None) -> tuple[st
 
 
 def within(bound: Bound, nanos: int) -> Bound | None:
-    """Return `bound`, its maximum lowered if need be, at no more than `nanos`; `None` if no useful answer fits."""
+    """Return `bound`, with its maximum lowered if needed, for at most `nanos`; `None` if nothing useful fits."""
     if bound.cost_nanos <= nanos:
         return bound
     price = bound.output_nanos_per_million
@@ -272,12 +272,12 @@ def within(bound: Bound, nanos: int) -> Bound | None:
 
 
 def least_nanos(bound: Bound) -> int:
-    """Return what a request costs at most if it is content with a modest answer."""
+    """Return the most that a request costs if it settles for a modest answer."""
     return bound.input_nanos - (-bound.modest_output_tokens * bound.output_nanos_per_million // _MILLION)
 
 
 def _nothing_fits(rejected: Sequence[Rejection], rules: Rules) -> ProxyError:
-    """Return the error that names what stood in the way; of several things, the one that came closest to an answer."""
+    """Return the error that names the obstacle; of several, the one closest to an answer."""
     reasons = {one.why for one in rejected}
     if "too_expensive" in reasons and rules.max_cost_nanos is not None:
         dollars = Decimal(rules.max_cost_nanos) / _NANOS

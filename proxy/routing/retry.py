@@ -1,8 +1,8 @@
-"""What a failure means, and whether to try again: two pure functions over tables.
+"""What a failure means, and whether to try again: two pure functions on tables.
 
 | failure        | what happened                                          | may be paid | elsewhere | same place      |
 |----------------|--------------------------------------------------------|-------------|-----------|-----------------|
-| `unsent`       | no byte was written: no connection, none free          | no          | yes       | once            |
+| `unsent`       | no byte was written: no connection, or none free       | no          | yes       | once            |
 | `rate_limited` | 429                                                    | no          | yes       | if asked, soon  |
 | `overloaded`   | 503, 529                                               | no          | yes       | if asked, soon  |
 | `gateway`      | 502, 504, 408                                          | no          | yes       | no              |
@@ -10,12 +10,12 @@
 | `refused`      | 401, 402, 403: the credential                          | no          | yes       | no              |
 | `not_found`    | 404: the model is not there                            | no          | yes       | no              |
 | `stream_error` | the first event of a stream was an error, or none came | no          | yes       | no              |
-| `ambiguous`    | sent, and no head came: nobody knows                   | yes         | if set    | if set          |
+| `ambiguous`    | sent, but no head came: the outcome is unknown         | yes         | if set    | if set          |
 
-"If set": only with `routing.retry_ambiguous`. "If asked, soon": the provider names a wait, and it is not longer than
+"If set": only with `routing.retry_ambiguous`. "If asked, soon": the provider names a wait of at most
 `retry_after_max_s`.
-Somewhere else comes first, the same place last. A retry at the same place is taken from a budget, so that a provider in
-trouble gets a tenth more requests at most; a fallback is not, because it goes to another one.
+Other places are preferred to the same one. A retry at the same place is taken from a budget, so that a provider in
+trouble gets at most a tenth more requests; a fallback is not, because it goes elsewhere.
 
 Source: RFC 9110 sections 9.2.2 and 10.2.3 (Retry-After); gRPC retry throttling (proposal A6) for the budget.
 """
@@ -44,11 +44,11 @@ OUTCOMES: Final[Mapping[Kind, Outcome]] = {
     "server_error": "nothing", "refused": "refused", "not_found": "nothing", "stream_error": "half_failure",
     "ambiguous": "failure",
 }  # fmt: skip
-"""What a failure tells the breaker. A plain 500 is about the request as often as about the provider."""
+"""What a failure means to the breaker. A plain 500 concerns the request as often as the provider."""
 _DEFAULT_COOLING_S: Final = 5.0
 _MOST_COOLING_S: Final = 86_400.0
 _OF_A_MODEL: Final = b"x-ratelimit-"
-"""Headers that tell a limit, which providers have for each model; money that is gone comes without them."""
+"""Headers of a rate limit, which providers apply per model; exhausted credit comes without them."""
 _RESETS: Final = ((b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
                   (b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"))  # fmt: skip
 _NUMBER: Final = re.compile(rb"\d{1,9}(?:\.\d{1,9})?")
@@ -62,26 +62,26 @@ class Failure:
     kind: Kind
     wait_s: float | None = None
     of_model: bool = False
-    """It is about the model: another one may be asked at the same place."""
+    """It concerns the model: another one may be requested at the same place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a request stands after a failure."""
+    """The state of a request after a failure."""
 
     attempts: int
-    """Made for the answer so far."""
+    """Number of attempts for the answer so far."""
     is_late: bool
-    """The deadline is over."""
+    """The deadline has passed."""
     has_other: bool
-    """Another credential or candidate can be used now."""
+    """Another credential or candidate is available now."""
     retried: bool
-    """The same place was tried a second time already."""
+    """A retry at the same place was made already."""
     has_budget: bool
 
 
 def of_error(error: ProxyError, *, sent: bool) -> Failure | None:
-    """Classify a failure without an answer; `None` for one that is not the provider's."""
+    """Classify a failure without a response; `None` if it is not the provider's."""
     if isinstance(error, NoUpstreamAvailable):
         return Failure("unsent")
     if isinstance(error, UpstreamFailed):
@@ -90,7 +90,7 @@ def of_error(error: ProxyError, *, sent: bool) -> Failure | None:
 
 
 def of_status(status: int, fields: Mapping[bytes, bytes]) -> Failure | None:
-    """Classify the head of an answer; `None` for one that the client gets. `fields`: by lower-case name."""
+    """Classify the head of a response; `None` if the client gets it. `fields`: by lower-case name."""
     kind = _BY_STATUS.get(status, "server_error" if status >= 500 else None)
     if kind is None:
         return None
@@ -115,19 +115,19 @@ def again(failure: Failure, standing: Standing, settings: Routing) -> Step:
 
 
 def cooling_s(failure: Failure) -> float:
-    """Return how long a credential is left alone after 429."""
+    """Return how long a credential is not used after a 429."""
     return _DEFAULT_COOLING_S if failure.wait_s is None else min(failure.wait_s, _MOST_COOLING_S)
 
 
 class Budget:
-    """Retries in stock. A request that succeeds gives back a tenth; below half of the stock there is none."""
+    """The retry budget. A success returns a tenth of a retry; below half of the budget no retry is made."""
 
     def __init__(self, size: int) -> None:
         self._size = self._left = float(size)
 
     @property
     def has_some(self) -> bool:
-        """True when a retry may be made."""
+        """True if a retry may be made."""
         return self._left > self._size / 2
 
     def spend(self) -> None:
@@ -135,12 +135,12 @@ class Budget:
         self._left = max(self._left - 1, 0.0)
 
     def earn(self) -> None:
-        """Note a success."""
+        """Record a success."""
         self._left = min(self._left + 0.1, self._size)
 
 
 def _wait_s(fields: Mapping[bytes, bytes]) -> float | None:
-    """Return the wait that an answer asks for, the most exact header first."""
+    """Return the wait that a response asks for, from the most precise header."""
     if (milliseconds := _number(fields.get(b"retry-after-ms"))) is not None:
         return milliseconds / 1000
     if (seconds := _number(fields.get(b"retry-after"))) is not None:
@@ -158,7 +158,7 @@ def _number(value: bytes | None) -> float | None:
 
 
 def _duration(value: bytes | None) -> float | None:
-    """Return the seconds of a duration in Go's style (`6m0s`, `17ms`), or of a plain number."""
+    """Return the seconds of a duration in Go's format (`6m0s`, `17ms`), or of a plain number."""
     if value is None or not (value := value.strip()):
         return None
     if (seconds := _number(value)) is not None:

@@ -1,11 +1,11 @@
-"""What a reviewer is asked, and how its verdict is read. The only prompts of Sidegate's own stand here.
+"""What a reviewer is asked, and how its verdict is read. Contains all prompts of Sidegate's own.
 
-A review is a request like the client's: its messages as they are, so that images and tool results stay what they are,
-and after them the answer in question. It asks for JSON by a strict schema where the model knows schemas, and is read
-tolerantly all the same: a fence, a word around it, another spelling.
+A review is a request like the client's: its unchanged messages, so that images and tool results are preserved, followed
+by the answer in question. It requests JSON, with a strict schema if the model supports that, and is parsed leniently in
+any case: with a code fence, surrounding words, or another spelling.
 
-Rule of the file: pure. What is sent was the client's and passed phase 3; what was answered is quoted as JSON, as
-material, once the policy has judged it as it does a prompt (`quoted`). Requests whose messages are kept by the provider
+Rule of the file: pure. The client's messages passed phase 3; the answer is quoted as JSON, as material, after the
+policy has judged it like a prompt (`quoted`). Requests whose messages are stored at the provider
 (`previous_response_id` ...) cannot be reviewed.
 
 Source: OpenAI API reference: structured outputs of chat completions and responses.
@@ -52,7 +52,7 @@ _MOST_REASON: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a reviewer thinks. `reason`: bounded; shown to an arbiter only."""
+    """A reviewer's opinion. `reason`: bounded; shown to an arbiter only."""
 
     opinion: Opinion
     reason: str = ""
@@ -60,7 +60,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is to be reviewed. `document`: the client's request; `objection`: what an arbiter is told."""
+    """What is to be reviewed. `document`: the client's request; `objection`: shown to an arbiter."""
 
     dialect: Dialect
     document: Mapping[str, Any]
@@ -69,7 +69,7 @@ class Question:
 
 
 def can_be_reviewed(document: Mapping[str, Any]) -> bool:
-    """Tell whether a request holds all that its answer is about."""
+    """Tell whether a request contains everything that its answer refers to."""
     return not any(document.get(name) is not None for name in _KEPT_ELSEWHERE)
 
 
@@ -108,19 +108,19 @@ def review_of(question: Question, model: str | None, *, knows_schemas: bool, out
 
 
 def quoted(question: Question) -> list[str]:
-    """Return the texts of a review that its client has not sent, so that phase 3 has not seen them."""
+    """Return the texts of a review that do not come from the client, so that phase 3 has not scanned them."""
     texts = [text for said in question.said for text in (said.text, *_of_calls(said))]
     return texts if question.objection is None else [*texts, question.objection.reason]
 
 
 def verdict_of(choices: Sequence[Said]) -> Verdict | None:
-    """Return the verdict in an answer; `None` if it has none that can be read."""
+    """Return the verdict in an answer; `None` if it has none that is readable."""
     text = choices[0].text if choices else ""
     document = load_object(text[text.find("{") : text.rfind("}") + 1].encode("utf-8", "replace")) or {}
     spoken, reason = document.get("verdict"), document.get("reason")
     spoken = spoken if type(spoken) is str else text
     words = {word.lower() for word in _WORD.findall(spoken)}
-    if len(words) != 1 or _BEGINS.match(spoken) is None:  # "I would not accept it" is no verdict that we can read
+    if len(words) != 1 or _BEGINS.match(spoken) is None:  # "I would not accept it" is not a readable verdict
         return None
     opinion: Opinion = "accept" if "accept" in words else "reject"
     return Verdict(opinion, reason[:_MOST_REASON] if type(reason) is str else "")
@@ -137,7 +137,7 @@ def _asked(question: Question) -> str:
 def _json(material: Mapping[str, Any]) -> str:
     try:
         return orjson.dumps(material).decode()
-    except TypeError:  # half a surrogate pair
+    except TypeError:  # a lone surrogate
         return dump_exact(material).decode()
 
 

@@ -1,11 +1,11 @@
-"""What the client is told about the way of a request that we routed, in headers of the answer.
+"""Response headers that describe how a request was routed.
 
-x-sidegate-attempts   calls that were made for it
+x-sidegate-attempts   number of attempts
 x-sidegate-upstream   the provider that answered
-x-sidegate-layer      the layer of the model that answered, where one was chosen
-x-sidegate-model      the model that was asked, by the name that clients use
+x-sidegate-layer      the layer of the model that answered, if one was chosen
+x-sidegate-model      the model that answered, by the name that clients use
 
-Where answers are judged before they leave:
+If answers are checked before delivery:
 
 x-sidegate-check        passed | unchecked | a weakness; because=..
 x-sidegate-escalated    L0>L1; because=empty, L1>L2; because=cut
@@ -18,7 +18,7 @@ from proxy.exchange import Attempt, Header, Headers, Judgement
 
 
 def told(attempt: Attempt, attempts: Sequence[Attempt]) -> Headers:
-    """Return the headers for an answer that `attempt` brought."""
+    """Return the headers for the answer of `attempt`."""
     candidate = attempt.candidate
     headers: list[Header] = [
         (b"x-sidegate-attempts", b"%d" % len(attempts)),
@@ -32,7 +32,7 @@ def told(attempt: Attempt, attempts: Sequence[Attempt]) -> Headers:
 
 
 def judged(judgement: Judgement) -> Headers:
-    """Return the headers for an answer that was judged."""
+    """Return the headers for an answer that was checked."""
     headers: list[Header] = []
     if judgement.check is not None:
         headers.append((b"x-sidegate-check", _because(judgement.check, judgement.because)))
