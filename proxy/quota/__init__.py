@@ -1,1 +1,1 @@
-"""What requests cost."""
+"""Quotas: what requests may use, what they hold, and what they are charged."""

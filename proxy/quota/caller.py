@@ -1,6 +1,6 @@
-"""One caller, a (user, project), as this replica sees it: what is held, what was last heard, who waits.
+"""One caller, a (user, project), as this replica sees it: what is held, what PostgreSQL last reported, who waits.
 
-Rule of the file: state and questions about it; nothing here waits, asks PostgreSQL or writes a record.
+Rule of the file: state and pure questions about it; nothing here waits, queries PostgreSQL or writes a record.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from proxy.quota.reservation import Unleased
 from proxy.quota.windows import ShortWindows
 
 _SCARCE = 20
-"""With less than one part in so many of a limit left, nothing is held in advance."""
+"""If less than this fraction (one in so many) of a limit is left, nothing is held in advance."""
 
 
 @dataclass(slots=True)
 class Admission:
-    """What a request got: parts of leases, or leave to go without."""
+    """What a request was granted: parts of leases, or permission to run without one."""
 
     bound: Bound
     parts: list[Part]
@@ -29,15 +29,15 @@ class Admission:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A request that what is held cannot serve."""
+    """A request that the units held here cannot serve."""
 
     wanted: Bound
     level: Bound
-    """What it would be content with by now: `wanted`, or the same with a lower output maximum."""
+    """What it would accept by now: `wanted`, or the same with a lower output maximum."""
     until: float
-    """Monotonic seconds: how long it waits for others to settle."""
+    """Monotonic seconds until which it waits for other requests to settle."""
     is_growth: bool
-    """The extension of a running request, which waits for nobody."""
+    """The extension of a running request, which does not wait for others."""
     admitted: asyncio.Future[Admission]
 
 
@@ -49,19 +49,19 @@ class Caller:
     policy: ProjectQuota
     used_at: float
     balance: Balance | None = None
-    """As PostgreSQL last said; `None` before its first answer."""
+    """As PostgreSQL last reported; `None` before its first answer."""
     heard_at: float = 0.0
     windows: ShortWindows | None = None
     """Short windows, if the project has any."""
     waiters: deque[Waiter] = field(default_factory=deque)
     supply: asyncio.Task[None] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Something was given back here."""
+    """Set when something was returned here."""
     peak: int = 0
-    """Most tokens reserved at once since the last renewal."""
+    """The most tokens reserved at once since the last renewal."""
     unleased_tokens: int = 0
     unleased_nanos: int = 0
-    """Admitted without a lease since PostgreSQL went away."""
+    """Admitted without a lease since PostgreSQL became unavailable."""
     warned: tuple[int, int] = (0, 0)
     """Window, and percent of the limit, of the latest warning."""
 
@@ -72,16 +72,16 @@ class Caller:
 
     @property
     def is_quiet(self) -> bool:
-        """Nobody runs, waits or asks for this caller."""
+        """True if nobody runs, waits or asks for this caller."""
         return self.supply is None and not self.waiters and not any(lease.requests for lease in self.account.leases)
 
     def has_idle_windows(self, now: float) -> bool:
-        """No short window has anything to remember."""
+        """True if no short window has any usage to remember."""
         return self.windows is None or self.windows.is_idle(now)
 
     @property
     def is_scarce(self) -> bool:
-        """So little is left, or others want it, that nothing should lie idle here."""
+        """True if so little is left, or others want it, that nothing should stay unused here."""
         balance = self.balance
         return balance is not None and (
             balance.starved
@@ -90,16 +90,16 @@ class Caller:
         )
 
     def reach(self, now: float) -> tuple[int, int]:
-        """Tokens and nano-dollars that a request could have at once: spare here, or free in PostgreSQL."""
+        """Tokens and nano-dollars available to a request at once: spare here, or free in PostgreSQL."""
         tokens, nanos = self.account.spare(now)
         if self.balance is None:
             return tokens, nanos
         return tokens + max(self.balance.available_tokens, 0), nanos + max(self.balance.available_nanos, 0)
 
     def hope(self, now: float) -> tuple[int, int]:
-        """What a request could have if all that is held came back unused: beyond this, waiting is in vain.
+        """Tokens and nano-dollars available if everything held came back unused: beyond that, waiting is pointless.
 
-        Held is what runs here or elsewhere, lies idle there, or is on its way back in some journal.
+        Held is what runs here or elsewhere, is unused elsewhere, or is on its way back in a journal.
         """
         balance = self.balance
         if balance is None:
@@ -113,7 +113,7 @@ class Caller:
 
 
 def fits(bound: Bound, room: tuple[int, int]) -> bool:
-    """Tell whether `bound` fits into so many tokens and nano-dollars."""
+    """Tell whether `bound` fits into `room`, in tokens and nano-dollars."""
     return bound.tokens <= room[0] and bound.cost_nanos <= room[1]
 
 
@@ -128,7 +128,7 @@ def lowered(bound: Bound, output_tokens: int) -> Bound:
 
 
 def lowered_to(bound: Bound, room: tuple[int, int]) -> Bound | None:
-    """Return `bound` with the highest output maximum that fits into `room`; `None` if no useful answer fits."""
+    """Return `bound` with the highest output maximum that fits into `room`; `None` if a useful answer does not fit."""
     output = min(room[0] - bound.input_tokens, bound.output_tokens)
     price = bound.output_nanos_per_million
     if price:
@@ -141,6 +141,6 @@ def lowered_to(bound: Bound, room: tuple[int, int]) -> Bound | None:
 
 
 USEFUL_TOKENS = 256
-"""An answer without a maximum is not cut shorter than this while others may give something back."""
+"""An answer without a maximum gets at least this much while others may return something."""
 LEAST_OUTPUT_TOKENS = 16
-"""A shorter answer helps nobody; it is also the least maximum that the Responses API takes."""
+"""A shorter answer is useless; it is also the minimum that the Responses API accepts."""

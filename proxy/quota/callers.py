@@ -1,7 +1,7 @@
-"""All callers of this replica, at most `max_callers`: the longest unused give way, never one with running requests.
+"""All callers of this replica, at most `max_callers`: the least recently used without running requests is evicted.
 
-A caller that is new here follows its project's rules as they were last known, so that they count while PostgreSQL is
-away too; what PostgreSQL says with its first answer then replaces them (`keeper`).
+A new caller starts with the last known rules of its project, so that they apply even while PostgreSQL is unavailable;
+PostgreSQL's first answer then replaces them (`keeper`).
 """
 
 from collections import OrderedDict
@@ -15,17 +15,17 @@ from proxy.quota.windows import ShortWindows
 
 
 class Callers:
-    """Finds the state of a caller; least recently used first. `rules`: what is known of a project's rules, as JSON."""
+    """Finds callers, least recently used first. `rules`: returns the known rules of a project, as JSON."""
 
     def __init__(self, settings: Quota, rules: Callable[[str], str | None] | None = None) -> None:
         self._settings = settings
         self._rules = rules or _know_nothing
         self._by_key: OrderedDict[tuple[str, str], Caller] = OrderedDict()
         self.forget: Callable[[Caller], None] = _keep_nothing
-        """Called with each caller that gives way."""
+        """Called with each caller that is evicted."""
 
     def follow(self, settings: Quota) -> None:
-        """Take over a changed configuration. Who is known keeps what PostgreSQL has said."""
+        """Apply a changed configuration. Known callers keep what PostgreSQL has reported."""
         is_other_rule = settings.on_database_outage != self._settings.on_database_outage
         self._settings = settings
         for caller in self if is_other_rule else ():
@@ -39,7 +39,7 @@ class Callers:
         return iter(tuple(self._by_key.values()))
 
     def get(self, user_id: str, project_id: str, now: float) -> Caller:
-        """Return the caller's state, made when it is first seen. About half a microsecond when it is known."""
+        """Return the caller's state, created on first use. Half a microsecond for a known one."""
         key = (user_id, project_id)
         caller = self._by_key.get(key)
         if caller is None:
@@ -55,7 +55,7 @@ class Callers:
         return self._by_key.get((user_id, project_id))
 
     def drop(self, caller: Caller) -> None:
-        """Forget a caller of whom nothing is held."""
+        """Remove a caller of which nothing is held."""
         self._by_key.pop(caller.key, None)
 
     def _make(self, user_id: str, project_id: str, now: float) -> Caller:
@@ -77,8 +77,8 @@ class Callers:
 
 
 def _know_nothing(_: str) -> None:
-    """Know no project."""
+    """Default for `rules`: no project is known."""
 
 
 def _keep_nothing(_: Caller) -> None:
-    """Stand in until the keeper is connected."""
+    """Placeholder until the keeper is connected."""

@@ -1,17 +1,17 @@
-"""Phase 8: what each attempt cost. Pure; called once per exchange, whatever happened to it.
+"""Phase 8: what each attempt cost. Pure; called once per exchange, in every case.
 
 | the attempt                                | is charged                                                             |
 |--------------------------------------------|------------------------------------------------------------------------|
-| brought the provider's own figures         | those, whatever they are                                               |
-| left nothing, or was answered status >= 400| nothing                                                                |
-| was replaced, its stream began with an error| nothing                                                               |
-| ended, its text was seen, without figures  | the bound of its input; as many output tokens as its text has bytes    |
-| a stream without a maximum, aborted        | its input; its text in bytes, and what may have been on its way        |
-| else aborted, cut, failed, or unreadable   | all that is reserved for it: nobody knows how far the provider got     |
+| reported the provider's own figures        | those, whatever they are                                               |
+| sent nothing, or was answered status >= 400| nothing                                                                |
+| was replaced: its stream began with an error| nothing                                                               |
+| ended, text was seen, without figures      | the bound of its input; as many output tokens as its text has bytes    |
+| a stream without a maximum, aborted        | its input; its text in bytes, and what may have been in transit        |
+| else aborted, cut, failed, or unreadable   | all that is reserved for it: how far the provider got is unknown       |
 
-The last three are upper bounds within the reservation, so that the leases that bear it cover them, and are marked
-`estimated`. An answer that is known to be longer than its reservation is charged for the length that is known. Where
-nothing was reserved, usage is estimated from the text that passed: never zero, never silently guessed.
+The last three are upper bounds within the reservation, so the leases behind it cover them, and are marked `estimated`.
+An answer that is known to exceed its reservation is charged for the known length. If nothing was reserved, usage is
+estimated from the text that passed: never zero.
 """
 
 from dataclasses import replace
@@ -25,7 +25,7 @@ _NOTHING = Charge(usage=Usage(), usage_source="none", cost_nanos=0, priced=True)
 
 
 class Prices(Protocol):
-    """The price table, as far as bounds and charges need it."""
+    """The part of the price table that bounds and charges need."""
 
     def knows(self, model: str | None) -> bool:
         """Tell whether the model has a price of its own."""
@@ -44,7 +44,7 @@ def charge(
     prices: Prices,
     bound: Bound | None = None,
 ) -> Charge:
-    """Return what `attempt` used and cost so far. `bound`: what is reserved for it by now; `None`: nothing is."""
+    """Return what `attempt` used and cost so far. `bound`: its current reservation, if it has one."""
     meter, model = attempt.used, billed_model(attempt, prices)
     if meter.usage is not None:
         cost_nanos, priced = prices.price(model, meter.usage)
@@ -63,7 +63,7 @@ def charge(
 
 
 def billed_model(attempt: Attempt, prices: Prices) -> str | None:
-    """Return the name in the answer, usually the dated one, unless only the name asked for has a price."""
+    """Return the model name in the answer, usually a dated one, unless only the requested name has a price."""
     answered, asked = attempt.used.response_model, attempt.candidate.model
     if answered is None or (asked is not None and not prices.knows(answered) and prices.knows(asked)):
         return asked
@@ -71,18 +71,18 @@ def billed_model(attempt: Attempt, prices: Prices) -> str | None:
 
 
 def _is_idle(operation: Operation, meter: Meter) -> bool:
-    """Tell whether a session ended in good order without an answer: input is billed with the answer to it."""
+    """Tell whether a session was closed cleanly without an answer: input is billed with its answer."""
     return operation.body == "websocket" and meter.terminated and not (meter.output_text_bytes or meter.sound_tokens)
 
 
 def _output_tokens(meter: Meter, bound: Bound) -> int:
-    """Return an upper bound of the output; text seen in the answer of a maximum counts an event as one token."""
+    """Return an upper bound of the output; with an enforced maximum, each event with text counts one token."""
     seen = meter.output_text_bytes + meter.sound_tokens
     if meter.cut:
         return bound.output_tokens
     if meter.terminated and seen:
         return max(min(seen, bound.output_tokens), meter.text_deltas)
     if bound.can_grow:
-        # Of a stream it is known how far it got, but for what was on its way.
+        # The length of a stream is known, except for what was in transit.
         return max(min(seen + bound.modest_output_tokens, bound.output_tokens), meter.text_deltas)
     return max(bound.output_tokens, meter.text_deltas if bound.is_capped else seen)

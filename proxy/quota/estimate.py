@@ -1,17 +1,17 @@
-"""The most that a request can use and cost, known before it is sent: what is reserved for it. Pure.
+"""The most that a request can use and cost, known before it is sent: the amount to reserve. Pure.
 
-    text in      its JSON in UTF-8: byte-level vocabularies have no token of less than a byte, and the punctuation of
-                 a message, item or tool is longer than the marks that a chat template puts there
-    media in     by table, in place of their base64 (`openai.media_bounds`)
+    text in      its JSON in UTF-8: byte-level vocabularies have no token below one byte, and the punctuation of a
+                 message, item or tool is longer than the markers that a chat template adds there
+    media in     by table, instead of their base64 (`openai.media_bounds`)
     unseen in    `quota.unseen_input_tokens`, once: stored conversations and files, whatever hosted tools read
     text out     the maximum that the request names or its model has, for every choice; near a limit, a stream without
-                 a maximum of its own begins with `quota.stream_output_tokens` and grows
-    uploads      pass by unread: the dearest model that the endpoint takes, and the most that its form may ask for
+                 a maximum of its own starts with `quota.stream_output_tokens` and grows
+    uploads      are streamed: the most expensive model of the endpoint, and the most that its form may request
 
-Everything is priced at the dearest class that the request may use, so the charge of no usage within a bound is higher
-than the bound. What can still exceed it: vocabularies that are not byte-level, a provider that goes beyond the maximum
-it was given, unseen input above its setting, sound below 16 kbit/s, a model named in the answer that costs more than
-the one asked for. Such calls are charged what they used.
+Everything is priced at the most expensive class that the request may use, so no usage within a bound costs more than
+the bound. It can be exceeded by vocabularies that are not byte-level, a provider that ignores the maximum, unseen input
+above its setting, audio below 16 kbit/s, or a model in the answer that costs more than the requested one. Such calls
+are charged what they used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,20 +41,20 @@ from proxy.quota.charge import Prices
 
 _MILLION: Final = 1_000_000
 _BASE_TOKENS: Final = 32
-"""What surrounds the whole input."""
+"""Tokens around the whole input."""
 _TOOL_PREAMBLE_TOKENS: Final = 640
-"""Instructions about tools that Anthropic's models get in addition."""
+"""Additional instructions about tools that Anthropic's models get."""
 _SETTINGS: Final = frozenset(
     {"model", "user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"}
     | {"stream_options", "stop", "logit_bias", "include", "truncation", "encoding_format"}
 )
-"""Members of a request that the model does not read."""
+"""Members of a request that are not model input."""
 _READABLE: Final = frozenset({str, list, dict})
 _WITH_MAXIMUM: Final = frozenset({"chat.completions.create", "completions.create", "responses.create"})
 _UPLOAD_BYTES: Final = 25 * 1024 * 1024
-"""The largest recording that OpenAI takes, for an upload that does not tell its size."""
+"""The largest recording that OpenAI accepts, for an upload that does not announce its size."""
 _PROMPT_TOKENS: Final = 256
-"""Above the 224 tokens that transcription reads of its prompt."""
+"""Above the 224 tokens of its prompt that transcription reads."""
 _TRANSCRIBERS: Final = (
     "whisper-1",
     "gpt-4o-transcribe",
@@ -68,7 +68,7 @@ _MOST_IMAGES: Final = 10
 
 @dataclass(slots=True)
 class _Asked:
-    """One request, as far as its bounds need it."""
+    """The parts of one request that its bounds need."""
 
     make: "Callable[[_Asked, str | None], Bound]"
     operation: Operation
@@ -76,28 +76,28 @@ class _Asked:
     prices: Prices
     settings: Quota
     document: Mapping[str, Any]
-    """Empty where the body is not JSON or not read."""
+    """Empty if the body is not JSON or not parsed."""
     tokens: int
-    """Of its input, with media in it as if they were text."""
+    """Of its input, with media counted as if they were text."""
     may_hold_media: bool
     is_more_than_text: bool
-    """It asks for sound, or for what only the provider knows."""
+    """It requests audio, or refers to content that only the provider knows."""
     has_tools: bool
     choices: int
     maximum: int | None
-    """Of one choice, as the request names it."""
+    """Of one choice, if the request names one."""
     at_first: int
-    """What to be content with where it names none."""
+    """What to settle for if it names none."""
     can_be_capped: bool
     predicted: int
-    """Tokens of a predicted output: those that were rejected are charged beside the answer."""
+    """Tokens of a predicted output: rejected ones are charged in addition to the answer."""
 
 
 class Bounds:
-    """What bounds one request at any model. Its body is read once, when a bound is first asked for.
+    """The bounds of one request at any model. Its body is parsed once, when a bound is first needed.
 
-    `content_length`: of the body, `None` if it was not announced. Cost: a few us for a small body; one that was too
-    large to be kept decoded is decoded once more.
+    `content_length`: of the body, `None` if it was not announced. Takes a few us for a small body; one that was too
+    large to be kept decoded is decoded again.
     """
 
     __slots__ = ("_asked", "_content_length", "_operation", "_prices", "_request", "_settings")
@@ -113,14 +113,14 @@ class Bounds:
         self._asked: _Asked | None = None
 
     def at(self, model: str | None) -> Bound | None:
-        """Return the most that the request may use and cost at a model; `None` where nothing is billable."""
+        """Return the most that the request may use and cost at a model; `None` if nothing is billable."""
         if not self._operation.billable:
             return None
         asked = self._asked or self._read()
         return asked.make(asked, model)
 
     def modest_nanos(self, dearest: "Dearest") -> int | None:
-        """Return what a modest answer costs at most at any of many models; `None` if only their bounds can tell."""
+        """Return the most that a modest answer costs at any of many models; `None` if only exact bounds can tell."""
         if not self._operation.billable:
             return None
         asked = self._asked or self._read()
@@ -138,7 +138,7 @@ class Bounds:
 
 
 Dearest = tuple[tuple[int, int], tuple[int, int]]
-"""The highest prices of many models, as `Prices.dearest` has them: for text alone, and for media too."""
+"""The highest prices of many models, as from `Prices.dearest`: for text alone, and including media."""
 
 
 def dearest(models: Sequence[str], prices: Prices) -> Dearest:
@@ -154,7 +154,7 @@ def bound(
     prices: Prices,
     settings: Quota,
 ) -> Bound | None:
-    """Return the most that a request may use at the model that it names; `None` where nothing is billable."""
+    """Return the most that a request may use at the model that it names; `None` if nothing is billable."""
     return Bounds(operation, request, content_length, prices, settings).at(request.model)
 
 
@@ -163,7 +163,7 @@ def _highest(prices: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _kind(operation: Operation, size: int) -> "Callable[[_Asked, str | None], Bound]":
-    """Return what makes the bounds of an operation. `size`: of the body."""
+    """Return the function that computes the bounds of an operation. `size`: of the body."""
     if operation.body == "websocket":
         return _session
     if operation.dialect == "images":
@@ -176,7 +176,7 @@ def _kind(operation: Operation, size: int) -> "Callable[[_Asked, str | None], Bo
 
 
 def _text(asked: _Asked, model: str | None) -> Bound:
-    """Bound an answer of text, and embeddings, which have no output. Routing asks it for every candidate."""
+    """Bound a text answer, or embeddings, which have no output. Routing calls this for every candidate."""
     tokens, has_media = _input(asked, model)
     sent_price, price = asked.prices.dearest(model, media=has_media)
     if asked.operation.dialect == "embeddings":
@@ -200,7 +200,7 @@ def _text(asked: _Asked, model: str | None) -> Bound:
 
 
 def _maximum(asked: _Asked, model: str | None) -> tuple[int, bool]:
-    """Return the most output tokens of one choice where no member names them, and whether the endpoint implies them."""
+    """Return the most output tokens of one choice if no member limits them, and whether the endpoint implies that."""
     if asked.operation.dialect == "completions":
         implied = requested(asked.document, "completions", model)
         if implied is not None:
@@ -219,13 +219,13 @@ def _session(asked: _Asked, model: str | None) -> Bound:
 
 
 def _speech(asked: _Asked, model: str | None) -> Bound:
-    """Bound a text read aloud."""
+    """Bound synthesized speech."""
     sent_price, price = asked.prices.dearest(model, media=True)
     return _made(_input(asked, model)[0], sent_price, speech_tokens(asked.document), price)
 
 
 def _images(asked: _Asked, model: str | None) -> Bound:
-    """Bound generated images: counted in tokens or one by one, as the model does."""
+    """Bound generated images, counted in tokens or one by one, depending on the model."""
     document, settings = asked.document, asked.settings
     if not document:
         output = _MOST_IMAGES * image_out_tokens(document)
@@ -237,7 +237,7 @@ def _images(asked: _Asked, model: str | None) -> Bound:
 
 
 def _transcription(asked: _Asked, model: str | None, size: int) -> Bound:
-    """Bound a recording: counted in tokens or in seconds, as the model does."""
+    """Bound a transcription, counted in tokens or seconds, depending on the model."""
     seconds = size // BYTES_PER_SECOND + 1
     heard = seconds * TOKENS_PER_SECOND
     models = _TRANSCRIBERS if model is None else (model,)
@@ -245,7 +245,7 @@ def _transcription(asked: _Asked, model: str | None, size: int) -> Bound:
 
 
 def _by_unit(asked: _Asked, models: Sequence[str], sent: int, output: int, units: Usage) -> Bound:
-    """Bound what the dearest of `models` may count in tokens, in `units` or in both."""
+    """Bound the usage of the most expensive of `models`, in tokens, in `units` or in both."""
     prices = asked.prices
     known = [model for model in models if prices.knows(model)] or models
     each = [(*prices.dearest(model, media=True), prices.price(model, units)[0]) for model in known]
@@ -255,12 +255,12 @@ def _by_unit(asked: _Asked, models: Sequence[str], sent: int, output: int, units
 
 
 def _made(sent: int, sent_price: int, output: int, price: int) -> Bound:
-    """Make the bound of an operation without open end. Prices: nano-dollars per million tokens."""
+    """Return the bound of an operation with limited output. Prices: nano-dollars per million tokens."""
     return Bound(sent, _nanos(sent, sent_price), output, price, output, is_capped=True, can_be_capped=False)
 
 
 def _read(operation: Operation, request: ParsedRequest, prices: Prices, settings: Quota, size: int) -> _Asked:
-    """Read the body, once for all models. `size`: of the body."""
+    """Parse the body, once for all models. `size`: of the body."""
     document = _document(request)
     members: dict[str, Any] = {}
     tokens = _BASE_TOKENS
@@ -295,7 +295,7 @@ def _read(operation: Operation, request: ParsedRequest, prices: Prices, settings
 
 
 def _input(asked: _Asked, model: str | None) -> tuple[int, bool]:
-    """Return the tokens of the input, and whether anything but text may be in it or in the answer."""
+    """Return the tokens of the input, and whether input or answer may contain anything but text."""
     tokens, is_more = asked.tokens, asked.is_more_than_text
     if asked.may_hold_media:
         media = find_media(asked.document, model)
@@ -316,10 +316,10 @@ def _token_ids(value: Any) -> int | None:
 
 
 def _written(members: Mapping[str, Any]) -> bytes:
-    """Return compact JSON, in which no text is shorter than in UTF-8."""
+    """Return compact JSON, in which every text has at least its UTF-8 length."""
     try:
         return orjson.dumps(members)
-    except TypeError:  # half a surrogate pair, or a number beyond 64 bits
+    except TypeError:  # a lone surrogate, or a number beyond 64 bits
         return dump_exact(members)
 
 

@@ -1,12 +1,12 @@
-"""How a caller stands with its limits, as `x-ratelimit-*` headers in the style of OpenAI.
+"""A caller's limits as `x-ratelimit-*` response headers in OpenAI's format.
 
     x-ratelimit-limit-<dimension>       requests | tokens | cost (dollars)
     x-ratelimit-remaining-<dimension>
     x-ratelimit-reset-<dimension>       6m0s, 1h2m3s, 17ms
 
-Rule of the file: the three fields of a dimension always come from the same limit, the one of which least is left: of
-the day, of the minute, or of the provider. A client that read a limit of one and a rest of another would compute
-nonsense. What of the provider's fields is not replaced keeps its order, case and bytes. Pure.
+Rule of the file: the three fields of a dimension always describe the same limit, the one with the least left: of the
+day, of the minute, or of the provider. A client that combined fields of different limits would compute nonsense.
+Provider fields that are not replaced keep their order, case and bytes. Pure.
 
 Source: OpenAI API reference, "Rate limits in headers"; Go, `time.Duration.String`.
 """
@@ -26,14 +26,14 @@ _Triple = tuple[bytes, bytes, bytes]
 
 
 def _names(dimension: str) -> _Triple:
-    """Return the names of a dimension's limit, rest and reset."""
+    """Return the header names of a dimension: limit, remaining and reset."""
     limit, remaining, reset = (f"x-ratelimit-{part}-{dimension}".encode() for part in ("limit", "remaining", "reset"))
     return limit, remaining, reset
 
 
 _REQUESTS, _TOKENS, _COST = _names("requests"), _names("tokens"), _names("cost")
 _SHARED: Final = (_REQUESTS, _TOKENS)
-"""The dimensions of which a provider speaks too."""
+"""The dimensions that providers report too."""
 _SHARED_NAMES: Final = frozenset(name for names in _SHARED for name in names)
 _REMEMBERED: Final = 256
 _COUNT: Final = re.compile(rb"[0-9]{1,18}")
@@ -41,7 +41,7 @@ _COUNT: Final = re.compile(rb"[0-9]{1,18}")
 
 @dataclass(slots=True)
 class Standing:
-    """One limit: requests, tokens or nano-dollars. `reset_s`: seconds until all of it is there again."""
+    """The state of one limit: requests, tokens or nano-dollars. `reset_s`: seconds until it is full again."""
 
     limit: int
     remaining: int
@@ -49,7 +49,7 @@ class Standing:
 
 
 def tightest(*standings: Standing | None) -> Standing | None:
-    """Return the one of which least is left, of equals the one that lasts longer; `None` if there is none."""
+    """Return the one with the least left, of equals the one that resets later; `None` if there is none."""
     there = [standing for standing in standings if standing is not None]
     return min(there, key=lambda standing: (standing.remaining, -standing.reset_s)) if there else None
 
@@ -77,7 +77,7 @@ def _counted(names: _Triple, standing: Standing) -> tuple[Header, Header, Header
 
 
 def _reset(seconds: float) -> bytes:
-    """Return `duration` in bytes. Of a day the same second is told to many answers, so it is written once."""
+    """Return `duration` in bytes. Whole seconds are cached, as many answers report the same one."""
     return _whole_seconds(math.ceil(seconds)) if seconds >= 1 else duration(seconds).encode()
 
 
@@ -92,11 +92,10 @@ def _limit_in_dollars(nanos: int) -> bytes:
 
 
 def merge(provider_headers: Headers, ours: Headers) -> Headers:
-    """Return the provider's headers and ours, with one triple per dimension: the one of which less is left.
+    """Return the provider's headers and ours, with one triple per dimension: the one with less left.
 
-    `ours`: as `render` made it. The provider's triple gives way where it does not say in digits how much is left, and
-    stays where it says as much as ours. Nothing is copied where nothing changes. About 1 us for 20 fields, 6 us where
-    the provider sends limits (timeit).
+    `ours`: from `render`. The provider's triple is dropped if its remaining value is not a number, and wins a tie. The
+    headers are copied only if something changes. About 1 us for 20 fields, 6 us if the provider sends limits (timeit).
     """
     if not ours:
         return provider_headers
@@ -104,7 +103,7 @@ def merge(provider_headers: Headers, ours: Headers) -> Headers:
     for name, value in provider_headers:
         lowered = name.lower()
         if lowered in _SHARED_NAMES:
-            theirs[lowered] = b"" if lowered in theirs else value  # said twice: not readable
+            theirs[lowered] = b"" if lowered in theirs else value  # ambiguous if repeated
     return _merged(provider_headers, theirs, ours) if theirs else (*provider_headers, *ours)
 
 
@@ -123,7 +122,7 @@ def _merged(provider_headers: Headers, theirs: Mapping[bytes, bytes], ours: Head
 
 
 def _readable_rest(names: _Triple, fields: Mapping[bytes, bytes]) -> int | None:
-    """Return how much a provider says is left; `None` if it does not, or says the limit in a way nobody can read."""
+    """Return how much is left according to the provider; `None` if it does not say or its limit is not readable."""
     limit, remaining = fields.get(names[0], b"0"), fields.get(names[1], b"")
     return int(remaining) if _COUNT.fullmatch(remaining) and _COUNT.fullmatch(limit) else None
 
@@ -135,7 +134,7 @@ def dollars(nanos: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return milliseconds below a second, else whole seconds; rounded up, so that nobody comes too early."""
+    """Return milliseconds below a second, else whole seconds; rounded up, so that nobody retries too early."""
     millis = max(math.ceil(seconds * 1000), 0)
     if 0 < millis < 1000:
         return f"{millis}ms"

@@ -1,11 +1,11 @@
-"""Keeps leases alive and does not keep more than is needed: one statement per `renew_s` for all callers together.
+"""Renews leases and returns unused ones: one statement per `renew_s` for all callers together.
 
-What PostgreSQL says of a caller (its limits, what is left, who else holds some, its project's rules) is taken over
-here, whether it came with a grant or with a renewal. What then lies idle while others want it, or the limit was
-lowered, is given back at once; what lies idle for `idle_s`, then; the rest at the end of window and process.
+What PostgreSQL reports about a caller (limits, remainder, other holders, the project's rules) is applied here, whether
+it came with a grant or with a renewal. Unused units are returned at once if others want them or the limit was lowered,
+after `idle_s` otherwise, and at the end of the window or the process.
 
-Failure mode: a lease that PostgreSQL has lost is not used any more. Where it does not answer, leases stay usable until
-their window ends (PostgreSQL counts them as burned), and what was to be given back is in the journal.
+Failure mode: a lease that PostgreSQL has lost is not used any more. While PostgreSQL does not answer, leases stay
+usable until their window ends (PostgreSQL counts them as burned), and returned units are in the journal.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ from proxy.quota.windows import ShortWindows
 
 _FIRST_TRIES_S = 0.1
 _LOOK_S = 15.0
-"""How often it is asked whether PostgreSQL still knows all leases."""
+"""How often to check whether PostgreSQL still knows all leases."""
 _WARN_PERCENT = (100, 80)
 _log = logging.getLogger("sidegate.quota")
 
 
 class RenewalSource(Protocol):
-    """The ledger, as far as leases are renewed."""
+    """The part of the ledger that renews leases."""
 
     async def renew(self, lease_ids: Sequence[UUID]) -> Mapping[tuple[str, str], Balance]:
-        """Extend the leases; return how their callers stand. Raises DatabaseUnavailable."""
+        """Extend the leases; return their callers' balances. Raises DatabaseUnavailable."""
 
     async def missing(self, lease_ids: Sequence[UUID]) -> Collection[UUID]:
-        """Return those that PostgreSQL does not know. Raises DatabaseUnavailable."""
+        """Return the ones that PostgreSQL does not know. Raises DatabaseUnavailable."""
 
 
 class Keeper:
-    """The housekeeping of all callers."""
+    """Maintains the leases of all callers."""
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class Keeper:
         callers.forget = self._give_all_back
 
     def follow(self, settings: Quota) -> None:
-        """Take over a changed configuration."""
+        """Apply a changed configuration."""
         self._settings = settings
 
     async def run(self) -> None:
-        """Renew until cancelled. Until the first contact try often; later come back one by one, not all at once."""
+        """Renew until cancelled. Until the first contact try often; later replicas return spread over time."""
         while True:
             await self.renew()
             if self._outage.was_reached:
@@ -83,7 +83,7 @@ class Keeper:
                 await asyncio.sleep(_FIRST_TRIES_S)
 
     async def renew(self) -> None:
-        """Ask once for all leases; then give back what is not needed."""
+        """Renew all leases at once; then return what is not needed."""
         ids = [UUID(lease.id) for caller in self._callers for lease in caller.account.leases]
         try:
             async with asyncio.timeout(self._settings.database_timeout_ms / 1000):
@@ -100,7 +100,7 @@ class Keeper:
         self.tidy()
 
     def _is_time_to_look(self) -> bool:
-        """Tell whether to ask which leases are missing: seldom, and after every silence."""
+        """Tell whether to check for missing leases: rarely, and after every outage."""
         now = self._clock()
         if self._outage.is_away or now >= self._look_at:
             self._look_at = now + _LOOK_S
@@ -108,10 +108,10 @@ class Keeper:
         return False
 
     def _stop_using(self, lease_ids: Collection[UUID]) -> None:
-        """Give out nothing more of leases that PostgreSQL has lost: it may give their units to others.
+        """Stop granting from leases that PostgreSQL has lost: it may grant their units to others.
 
-        That happens where an older copy of the database took over, or a quota was deleted. What runs on them goes on
-        and is charged to the window of its time.
+        That happens after a failover to an older copy of the database, or if a quota was deleted. Running requests go
+        on and are charged to the window of their time.
         """
         if lease_ids:
             _log.warning("leases are unknown to PostgreSQL", extra={"count": len(lease_ids)})
@@ -121,11 +121,11 @@ class Keeper:
                         lease.usable_until = 0.0
 
     def heard(self, caller: Caller, grant: Grant) -> None:
-        """Take over what came with an answer to the wish for a lease."""
+        """Apply the balance that came with a grant."""
         self._take_over(caller, grant.balance)
 
     def tidy(self) -> None:
-        """Give back what is not needed; forget callers of whom nothing is left."""
+        """Return what is not needed; remove callers of which nothing is left."""
         now = self._clock()
         for caller in self._callers:
             for lease in tuple(caller.account.leases):
@@ -136,7 +136,7 @@ class Keeper:
                 self._callers.drop(caller)
 
     def give_all_back(self) -> None:
-        """Give back everything on which nothing runs; at the end of the process nothing does."""
+        """Return everything that no request uses; at the end of the process, that is all."""
         for caller in self._callers:
             self._give_all_back(caller)
 
@@ -173,7 +173,7 @@ class Keeper:
         self._warn(caller, balance)
 
     def _warn(self, caller: Caller, balance: Balance) -> None:
-        """Say once per window that 80 % and that all of a limit is used."""
+        """Report once per window that 80 % and that 100 % of a limit are used."""
         used = max(
             _percent(balance.settled_tokens, balance.max_tokens), _percent(balance.settled_nanos, balance.max_nanos)
         )

@@ -1,16 +1,15 @@
-"""What one replica holds of a caller's quota, and how requests share it. Pure: no clock, no I/O.
+"""The part of a caller's quota that one replica holds, and how requests share it. Pure: no clock, no I/O.
 
     PostgreSQL --grant--> Lease: spare --take--> reserved --give--> spent (in the journal, then in PostgreSQL)
         ^                   |  ^                    |
         '---- shrink -------'  '--- what was not used
 
-Every unit is in exactly one of these places. Rule of the file: spare never grows but by a grant or by what a request
-gives back, so what is spent here can never pass what PostgreSQL has subtracted before, whatever clocks do. A lease
-that PostgreSQL counts as expired stays usable until its window ends: what it holds is burned there, so nobody else can
-get it.
+Every unit is in exactly one of these places. Rule of the file: spare grows only by a grant or by what a request
+returns, so spending here never exceeds what PostgreSQL has subtracted before, whatever the clocks do. A lease that PostgreSQL
+counts as expired stays usable until its window ends: its units are burned there, so nobody else can get them.
 
-A request may be borne by several leases; each charge is booked on the leases that were reserved from. What was used
-beyond the reservation (an estimate that was no upper bound) is taken from spare units first.
+A request may be covered by several leases; each charge is booked on the leases that were reserved from. Usage beyond
+the reservation (an estimate that was too low) is taken from spare units first.
 """
 
 from collections.abc import Iterable
@@ -31,12 +30,12 @@ class Lease:
     reserved_tokens: int = 0
     reserved_nanos: int = 0
     requests: int = 0
-    """Requests that run on it."""
+    """Number of requests that use it."""
 
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """What one request has reserved of one lease."""
+    """What one request has reserved from one lease."""
 
     lease: Lease
     tokens: int
@@ -45,7 +44,7 @@ class Part:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One caller on this replica."""
+    """The leases of one caller on this replica."""
 
     user_id: str
     project_id: str
@@ -54,12 +53,12 @@ class Account:
     @property
     def reserved(self) -> tuple[int, int]:
         """Tokens and nano-dollars that running requests hold."""
-        if len(self.leases) == 1:  # nearly always: a sum over a generator costs five times as much (timeit)
+        if len(self.leases) == 1:  # nearly always; summing over a generator costs five times as much (timeit)
             return self.leases[0].reserved_tokens, self.leases[0].reserved_nanos
         return sum(x.reserved_tokens for x in self.leases), sum(x.reserved_nanos for x in self.leases)
 
     def spare(self, now: float) -> tuple[int, int]:
-        """Tokens and nano-dollars that a new request could have."""
+        """Tokens and nano-dollars available to a new request."""
         if len(self.leases) == 1:
             only = self.leases[0]
             return (only.spare_tokens, only.spare_nanos) if now < only.usable_until else (0, 0)
@@ -67,7 +66,7 @@ class Account:
         return sum(x.spare_tokens for x in usable), sum(x.spare_nanos for x in usable)
 
     def take(self, tokens: int, nanos: int, now: float) -> list[Part] | None:
-        """Reserve from one lease, else from several; `None` if all of them together have too little."""
+        """Reserve from one lease, else from several; `None` if all of them together do not have enough."""
         for lease in self.leases:
             if lease.spare_tokens >= tokens and lease.spare_nanos >= nanos and now < lease.usable_until:
                 return [_reserve(lease, tokens, nanos)]
@@ -83,7 +82,7 @@ class Account:
         return parts
 
     def give(self, parts: Iterable[Part], tokens: int, nanos: int) -> tuple[Share, ...]:
-        """End a request: book what it used on its leases, return the rest to them; return who bears what."""
+        """End a request: book its usage on its leases and return the rest to them. Returns each lease's share."""
         shares = []
         part = None
         for part in parts:
@@ -103,12 +102,12 @@ class Account:
         return tuple(shares)
 
     def drop(self, lease: Lease) -> None:
-        """Forget a lease on which nothing runs."""
+        """Remove a lease that no request uses."""
         self.leases.remove(lease)
 
 
 def shrink(lease: Lease) -> tuple[int, int]:
-    """Give up what is spare; return the tokens and nano-dollars that running requests still hold."""
+    """Give up spare units; return the tokens and nano-dollars that running requests still hold."""
     lease.spare_tokens = lease.spare_nanos = 0
     return lease.reserved_tokens, lease.reserved_nanos
 

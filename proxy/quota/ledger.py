@@ -1,12 +1,12 @@
 """Quotas in PostgreSQL: all SQL of `user_quotas`, `quota_leases` and `quota_windows`.
 
-What must be atomic is a function of the schema (migrations/002): it locks the row of the quota, so that the order of
-callers is the order of the database and no clock but its own counts. Here it is called and its answer given a name.
+Everything that must be atomic is a function of the schema (migrations/002): it locks the quota's row, so the database
+alone orders callers and keeps the time. This module calls these functions and gives names to their results.
 
-As an applier of the journal's writer the ledger charges the finals whose traces were new, in the transaction that
-stored them, and then lets go what leases gave back: a record of a lease was journaled after the charges it relies on.
+As an applier of the journal's writer, the ledger charges the finals whose traces were new, in the transaction that
+stored them, and then releases what leases returned: a lease record is journaled after the charges it relies on.
 
-Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; whoever asks decides.
+Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; the caller decides.
 """
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -59,7 +59,7 @@ WHERE user_id = $1 AND project_id = $2
 
 _RESET = "SELECT sidegate_start_window($1, $2, clock_timestamp())"
 
-# What a window that is over shows is the empty one that the next write begins.
+# A window that has ended is shown as the empty one that the next write begins.
 _TOP = """
 SELECT q.user_id, q.project_id, q.max_tokens_daily, q.current_tokens_today, q.held_tokens, q.burned_tokens,
     q.max_cost_daily, q.current_cost_today, q.held_nanos * 0.000000001, q.burned_nanos * 0.000000001,
@@ -76,24 +76,24 @@ LIMIT $2
 _RECONCILE = "SELECT sidegate_reconcile_quotas($1)"
 _FORGET = "SELECT sidegate_forget_leases($1)"
 _KEPT_DAYS = 7
-"""A closed lease is remembered so long, for journals that come back late."""
+"""How long a closed lease is remembered, for journals that are replayed late."""
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How a caller stands, as PostgreSQL said. Amounts of tokens and of nano-dollars."""
+    """A caller's quota as reported by PostgreSQL. Amounts of tokens and of nano-dollars."""
 
     window: int
     """Number of the current window."""
     reset_at: datetime
     window_s: float
-    """Seconds to `reset_at` when the answer was made."""
+    """Seconds to `reset_at`, as of the answer."""
     max_tokens: int
     max_nanos: int
     settled_tokens: int
     settled_nanos: int
     available_tokens: int
-    """Neither settled nor held nor burned; negative after a limit was lowered."""
+    """Neither settled, held nor burned; negative after a limit was lowered."""
     available_nanos: int
     elsewhere_tokens: int
     """Held by other replicas."""
@@ -101,14 +101,14 @@ class Balance:
     holders: int
     """Replicas that hold a lease now."""
     starved: bool
-    """Some replica was refused lately what others hold."""
+    """Some replica was recently refused units that others hold."""
     project_quota: str | None
     """The project's own rules, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The answer to the wish for a lease; nothing was granted where both amounts are 0."""
+    """The answer to a request for a lease; nothing was granted if both amounts are 0."""
 
     tokens: int
     nanos: int
@@ -127,7 +127,7 @@ class QuotaRow:
     held_tokens: int
     burned_tokens: int
     max_cost: Decimal
-    """Dollars, as all costs here."""
+    """Dollars, like all costs here."""
     cost: Decimal
     held_cost: Decimal
     burned_cost: Decimal
@@ -140,7 +140,7 @@ class QuotaRow:
 
 
 class Ledger:
-    """The quotas of all callers. `holder`: the name of this process, like no other's."""
+    """The quotas of all callers. `holder`: the unique name of this process."""
 
     def __init__(self, database: Database, settings: Quota, holder: str) -> None:
         self._database = database
@@ -152,19 +152,19 @@ class Ledger:
         self.unknown = 0
         """Charges whose lease PostgreSQL did not know."""
         self.changes = 0
-        """Times that a quota may have been changed from here, other than by the writer's transactions."""
+        """How often a quota may have been changed from here, except by the writer's transactions."""
 
     def follow(self, settings: Quota) -> None:
-        """Take over a changed configuration."""
+        """Apply a changed configuration."""
         self._defaults = settings.default_tokens_daily, settings.default_cost_daily
         self._ttl = timedelta(seconds=settings.lease_ttl_s)
 
     async def acquire(
         self, user_id: str, project_id: str, lease_id: UUID, need: tuple[int, int], want: tuple[int, int]
     ) -> Grant:
-        """Ask for a lease of at least `need`, at best `want` (tokens, nano-dollars). Raises DatabaseUnavailable.
+        """Request a lease of at least `need`, at best `want` (tokens, nano-dollars). Raises DatabaseUnavailable.
 
-        The same `lease_id` may be asked for again: it gets the same grant.
+        Idempotent: the same `lease_id` gets the same grant.
         """
         asked = (*need, *want, self._ttl, *self._defaults)
         async with self._changing(self._database.acquire()) as connection:
@@ -174,18 +174,18 @@ class Ledger:
         return Grant(tokens, nanos, ttl_ms / 1000, _balance(balance))
 
     async def missing(self, lease_ids: Sequence[UUID]) -> Collection[UUID]:
-        """Return the leases that PostgreSQL does not know (any more). Raises DatabaseUnavailable."""
+        """Return the leases that PostgreSQL does not (or no longer) know. Raises DatabaseUnavailable."""
         async with self._database.acquire() as connection:
             return {row["id"] for row in await connection.fetch(_MISSING, lease_ids)}
 
     async def renew(self, lease_ids: Sequence[UUID]) -> Mapping[tuple[str, str], Balance]:
-        """Keep leases alive; return how their callers stand. Raises DatabaseUnavailable."""
+        """Extend leases; return their callers' balances. Raises DatabaseUnavailable."""
         async with self._changing(self._database.acquire()) as connection:
             rows = await connection.fetch(_RENEW, lease_ids, self._ttl)
         return {(row["user_id"], row["project_id"]): _balance(list(row.values())[2:]) for row in rows}
 
     async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
-        """Charge finals, then let go what leases gave back. `connection`: in the writer's transaction."""
+        """Charge finals, then release what leases returned. `connection`: in the writer's transaction."""
         finals = _joined(record.body for record in records if record.kind is Kind.FINAL)
         if finals is not None:
             over_tokens, over_nanos, unknown = (await connection.fetchrow(_SETTLE, finals, *self._defaults)).values()
@@ -198,7 +198,7 @@ class Ledger:
         return records
 
     async def status(self, user_id: str, project_id: str) -> QuotaRow:
-        """Return how a caller stands today. Raises DatabaseUnavailable."""
+        """Return a caller's quota of today. Raises DatabaseUnavailable."""
         async with self._database.transaction() as connection:
             exists = await connection.fetchval(_LOCK, user_id, project_id)
             if exists:
@@ -206,7 +206,7 @@ class Ledger:
         return await self._unseen(user_id, project_id)
 
     async def update(self, user_id: str, project_id: str, max_tokens: int | None, max_cost: Decimal | None) -> QuotaRow:
-        """Set limits, of a caller never seen too; `None` leaves one as it is. Raises DatabaseUnavailable."""
+        """Set limits, even of a caller never seen; `None` leaves one unchanged. Raises DatabaseUnavailable."""
         async with self._changing(self._database.transaction()) as connection:
             await connection.execute(_MAKE, user_id, project_id, *self._defaults)
             await connection.execute(_LOCK, user_id, project_id)
@@ -214,7 +214,7 @@ class Ledger:
             return _row(await connection.fetchrow(_STATUS, user_id, project_id))
 
     async def reset(self, user_id: str, project_id: str) -> QuotaRow | None:
-        """Begin a new window now; `None` for a caller never seen. Raises DatabaseUnavailable."""
+        """Start a new window now; `None` for a caller never seen. Raises DatabaseUnavailable."""
         async with self._changing(self._database.transaction()) as connection:
             if not await connection.fetchval(_LOCK, user_id, project_id):
                 return None
@@ -222,7 +222,7 @@ class Ledger:
             return _row(await connection.fetchrow(_STATUS, user_id, project_id))
 
     async def top(self, project_id: str | None, limit: int) -> Sequence[QuotaRow]:
-        """Return who has used most of a limit, highest first. Raises DatabaseUnavailable."""
+        """Return the callers with the highest share of a limit used, highest first. Raises DatabaseUnavailable."""
         async with self._database.acquire() as connection:
             return [_row(row) for row in await connection.fetch(_TOP, project_id, limit)]
 
@@ -232,13 +232,13 @@ class Ledger:
             return int(await connection.fetchval(_RECONCILE, timedelta(seconds=grace_s)))
 
     async def maintain(self) -> None:
-        """Forget closed leases that no journal can mention any more."""
+        """Delete closed leases that no journal can refer to any more."""
         async with self._database.transaction() as connection:
             await connection.execute(_FORGET, _KEPT_DAYS)
 
     @asynccontextmanager
     async def _changing(self, connected: AbstractAsyncContextManager[Connection]) -> AsyncIterator[Connection]:
-        """Count a change once it is over; one that failed too, as PostgreSQL may have made it all the same."""
+        """Count a change when it is over, even one that failed, as PostgreSQL may have made it."""
         try:
             async with connected as connection:
                 yield connection
@@ -246,7 +246,7 @@ class Ledger:
             self.changes += 1
 
     async def _unseen(self, user_id: str, project_id: str) -> QuotaRow:
-        """Make the quota, look at it, and leave no trace of it."""
+        """Create the quota, read it, and roll back."""
         try:
             async with self._database.transaction() as connection:
                 await connection.execute(_MAKE, user_id, project_id, *self._defaults)
@@ -273,6 +273,6 @@ def _row(row: Any) -> QuotaRow:
 
 
 def _joined(bodies: Any) -> bytes | None:
-    """Return JSON documents as one array, `None` if there are none."""
+    """Return JSON documents as one array, `None` without any."""
     joined = b",".join(bodies)
     return b"[" + joined + b"]" if joined else None

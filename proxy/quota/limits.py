@@ -1,11 +1,11 @@
-"""What a project rules about quotas, in `projects.config->'quota'`, over the defaults of the configuration.
+"""A project's quota rules, in `projects.config->'quota'`, over the defaults of the configuration.
 
     {"onDatabaseOutage": "capped:5.00", "requestsPerMinute": 60, "tokensPerMinute": 90000, "concurrentRequests": 8,
      "maxTokensDaily": 1000000, "maxCostDaily": 10.0}
 
-Rule of the file: anybody who may write SQL may write this document, so it is read member by member. What is wrong keeps
-its default and is named as a problem; a value is never quoted. The daily limits apply to callers seen for the first
-time and are read by PostgreSQL itself; here they are only judged. Pure, never raises.
+Rule of the file: anybody with SQL access may write this document, so it is validated member by member. An invalid one
+keeps its default and is reported as a problem; values are never quoted. The daily limits apply to callers seen for the
+first time and are read by PostgreSQL itself; here they are only validated. Pure, never raises.
 """
 
 import json
@@ -33,21 +33,21 @@ class ProjectQuota:
 
     outage: OutagePolicy
     cap_nanos: int = 0
-    """What each replica serves to each caller while PostgreSQL is away; counts under `capped` alone."""
+    """What each replica serves to each caller while PostgreSQL is unavailable; used under `capped` only."""
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrent_requests: int | None = None
 
     @property
     def has_short_windows(self) -> bool:
-        """Some limit is shorter than a day."""
+        """True if there is a limit for less than a day."""
         return not (self.requests_per_minute is self.tokens_per_minute is self.concurrent_requests is None)
 
 
 def parse(text: str | None, settings: Quota) -> tuple[ProjectQuota, tuple[str, ...]]:
-    """Return the rules that count, and what is wrong with `text`: the JSON of the member, `None` if there is none."""
+    """Return the effective rules and the problems of `text`: the JSON of the member, `None` if there is none."""
     try:
-        # Exact decimals; an exponent beyond all measure is an ArithmeticError.
+        # Decimals are exact; an absurd exponent is an ArithmeticError.
         document = None if text is None else json.loads(text, parse_float=Decimal)
     except (ValueError, ArithmeticError, RecursionError):
         return _rules({}, settings), ("quota is not a JSON document that can be read",)
@@ -57,7 +57,7 @@ def parse(text: str | None, settings: Quota) -> tuple[ProjectQuota, tuple[str, .
 
 
 def validate(document: object) -> tuple[str, ...]:
-    """Return what is wrong with a decoded document, one line each. `None`: there is none, and nothing is wrong."""
+    """Return the problems of a decoded document, one line each. `None` (no document) has none."""
     if document is None:
         return ()
     if not isinstance(document, Mapping):
@@ -67,7 +67,7 @@ def validate(document: object) -> tuple[str, ...]:
 
 
 def _rules(members: Mapping[str, Any], settings: Quota) -> ProjectQuota:
-    """Build the rules from members that were found right."""
+    """Build the rules from valid members."""
     policy, _, cap = members.get("onDatabaseOutage", settings.on_database_outage).partition(":")
     return ProjectQuota(
         outage=cast(OutagePolicy, policy),
@@ -86,7 +86,7 @@ def _problem(name: str, value: object) -> str | None:
 
 
 def _is_outage_policy(value: object) -> bool:
-    """Ask the section of the configuration, whose key follows the same rule."""
+    """Validate like the configuration's key, which has the same format."""
     try:
         Quota.model_validate({"on_database_outage": value})
     except ValidationError:

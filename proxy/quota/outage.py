@@ -1,13 +1,13 @@
-"""What becomes of requests that need PostgreSQL while it is away.
+"""What happens to requests that need PostgreSQL while it is unavailable.
 
     never reached so far   wait for the first contact until `cold_start_wait_s` after the start, then as below
-    closed                 refused, also what is held (`Reservations`)
-    lease                  served from what is held; before any contact from a share of the default limits
-    capped:<dollars>       so much more per caller on this replica
+    closed                 refused, even if units are held (`Reservations`)
+    lease                  served from units held; before any contact from a share of the default limits
+    capped:<dollars>       that much more per caller on this replica
     open                   served
 
-What is admitted here has no lease; PostgreSQL books its charge once it is back, also past the limit. The most that can
-be spent too much stands in docs/quotas.md.
+A request admitted here has no lease; PostgreSQL books its charge once it is back, even past the limit. docs/quotas.md
+says how much can be overspent.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from proxy.quota.tally import QuotaTally
 
 _ANY: Final = 1 << 62
 _CROWD: Final = 4
-"""An answer without a maximum gets no more than one part in so many of what is left: nobody can say when more comes."""
+"""An answer without a maximum gets at most one part in so many of what is left: nobody knows when more comes."""
 
 
 class Outage:
-    """Knows whether PostgreSQL answers, and decides while it does not. Away until the first answer."""
+    """Tracks whether PostgreSQL answers, and decides while it does not. Unavailable until the first answer."""
 
     def __init__(self, settings: Quota, tally: QuotaTally, clock: Callable[[], float]) -> None:
         self._settings = settings
@@ -39,7 +39,7 @@ class Outage:
         self.is_away = True
 
     def follow(self, settings: Quota) -> None:
-        """Take over a changed configuration."""
+        """Apply a changed configuration."""
         self._settings = settings
 
     @property
@@ -57,7 +57,7 @@ class Outage:
         self.is_away = True
 
     async def first_contact(self) -> None:
-        """Return once PostgreSQL has answered for the first time.
+        """Wait until PostgreSQL has answered for the first time.
 
         Raises:
             DatabaseUnavailable: it has answered before, or the time for a start is over.
@@ -70,10 +70,10 @@ class Outage:
             except TimeoutError:
                 pass
         if self.is_away:
-            raise DatabaseUnavailable("PostgreSQL is away.")
+            raise DatabaseUnavailable("PostgreSQL is unavailable.")
 
     def decide(self, caller: Caller, now: float) -> None:
-        """Admit or refuse all who wait."""
+        """Admit or refuse all waiting requests."""
         while caller.waiters:
             waiter = caller.waiters.popleft()
             if waiter.admitted.done():
@@ -86,7 +86,7 @@ class Outage:
                 waiter.admitted.set_exception(refusals.unavailable())
 
     def _from_spare(self, caller: Caller, waiter: Waiter, now: float) -> Admission | None:
-        """Serve from what is held, with a lower maximum where the whole does not fit."""
+        """Serve from units held, with a lower maximum if the whole does not fit."""
         if caller.policy.outage not in ("lease", "capped"):
             return None
         level = _fitting(waiter.wanted, caller.account.spare(now))
@@ -94,7 +94,7 @@ class Outage:
         return None if level is None or parts is None else Admission(level, parts)
 
     def _without_lease(self, caller: Caller, wanted: Bound) -> Admission | None:
-        """Serve from what the rule allows beyond it."""
+        """Serve what the rule allows beyond units held."""
         unleased, room = self._leave(caller)
         bound = _fitting(wanted, room)
         if unleased is None or bound is None:
@@ -105,7 +105,7 @@ class Outage:
         return Admission(bound, [], unleased)
 
     def _leave(self, caller: Caller) -> tuple[Unleased | None, tuple[int, int]]:
-        """Return by which rule requests may go without a lease, and how many tokens and nano-dollars more."""
+        """Return the rule that admits requests without a lease, and how many more tokens and nano-dollars it allows."""
         policy, settings = caller.policy, self._settings
         if policy.outage == "open":
             return "open", (_ANY, _ANY)
@@ -119,9 +119,9 @@ class Outage:
 
 
 def _fitting(wanted: Bound, room: tuple[int, int]) -> Bound | None:
-    """Return `wanted` if it fits, else with a lower maximum that leaves something for others; `None`: not even that.
+    """Return `wanted` if it fits, else with a lower maximum that leaves something for others; `None`: impossible.
 
-    A stream gets a maximum too, and does not grow: nobody could let it have more.
+    A stream gets a maximum too and does not grow, as nothing could be granted to it later.
     """
     if fits(wanted, room):
         return wanted

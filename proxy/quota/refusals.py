@@ -1,14 +1,14 @@
-"""What a caller is told whom a limit keeps out: which one, how much is left of it, and when there will be more.
+"""The errors for a caller that a limit refuses: which limit, how much of it is left, and when there will be more.
 
-    daily         429 insufficient_quota     the day's tokens or money: waiting is for tomorrow, no SDK tries again
-    short         429 rate_limit_exceeded    a minute's requests or tokens, requests at once: SDKs wait and try again
-    held          429 rate_limit_exceeded    the day has room, but running requests hold it: SDKs wait and try again
+    daily         429 insufficient_quota     the day's tokens or money are used up; SDKs do not retry
+    short         429 rate_limit_exceeded    a minute's requests or tokens, or concurrent requests: SDKs wait and retry
+    held          429 rate_limit_exceeded    the day has room, but running requests hold it: SDKs wait and retry
     crowded       429 rate_limit_exceeded    too many requests of the caller wait for their quota already
-    unavailable   503 quota_unavailable      PostgreSQL is away, and the project's rule does not serve this then
+    unavailable   503 quota_unavailable      PostgreSQL is unavailable, and the project's rule refuses this then
 
-Rule of the file: figures are the caller's own, never another's; `insufficient_quota` makes agents give up for good, so
-only the daily limits say it. Costs are dollars: in messages exact decimals, in `details` JSON numbers, of which fifteen
-digits are exact. Pure; times are passed in.
+Rule of the file: figures are the caller's own; `insufficient_quota` makes agents give up for good, so only the daily
+limits use it. Costs are dollars: exact decimals in messages, JSON numbers in `details`, where fifteen digits are exact.
+Pure; times are passed in.
 """
 
 import math
@@ -22,14 +22,14 @@ from proxy.quota.headers import NANOS, dollars, duration
 from proxy.quota.lease import Account
 from proxy.quota.windows import Dimension, Refusal
 
-if TYPE_CHECKING:  # its module speaks to PostgreSQL, this one to nobody
+if TYPE_CHECKING:  # its module has SQL, this one is pure
     from proxy.quota.ledger import Balance
 
 _NOT_SENT: Final = " The request was not sent to the provider, and nothing was charged for it."
 _CUT: Final = " The answer was ended here; what was generated before is charged."
 _CROWDED_RETRY_S: Final = 1.0
 _HELD_RETRY_S: Final = 5.0
-"""Nobody knows when running requests will end."""
+"""An arbitrary wait: nobody knows when running requests will end."""
 _OUTAGE_RETRY_S: Final = 2.0
 _SHORT_LIMITS: Final[dict[Dimension, str]] = {
     "requests": "requests per minute",
@@ -39,9 +39,9 @@ _SHORT_LIMITS: Final[dict[Dimension, str]] = {
 
 
 def daily(wanted: Bound, balance: "Balance | None", account: Account, now: float) -> QuotaExceeded:
-    """Refuse what a caller's day does not leave room for.
+    """Refuse what the caller's day has no room for.
 
-    `balance`: as PostgreSQL last said it; `None`: it never did. `account`, `now` (monotonic): what of it is held here.
+    `balance`: PostgreSQL's last report, if any. `account`, `now` (monotonic): what is held of it here.
     """
     if balance is None:
         return QuotaExceeded("The daily limit leaves no room for this request." + _NOT_SENT)
@@ -57,7 +57,7 @@ def daily(wanted: Bound, balance: "Balance | None", account: Account, now: float
 
 
 def held(wanted: Bound, balance: "Balance", account: Account, now: float) -> RateLimited:
-    """Refuse what fits into the day, but not beside what running requests may still use. Arguments as of `daily`."""
+    """Refuse what fits into the day, but not beside what running requests may still use. Arguments as in `daily`."""
     tokens, cost = _days(wanted, balance, account, now)
     day = tokens if tokens.is_short or not cost.is_short else cost
     return RateLimited(
@@ -68,7 +68,7 @@ def held(wanted: Bound, balance: "Balance", account: Account, now: float) -> Rat
 
 
 def cut(refusal: QuotaExceeded) -> QuotaExceeded:
-    """Return what a running answer ends with that could not have more: the same figures, but it was sent."""
+    """Return the error that ends a running answer: the same figures, but the request was sent."""
     return type(refusal)(
         refusal.message.removesuffix(_NOT_SENT) + _CUT,
         details=refusal.details,
@@ -78,7 +78,7 @@ def cut(refusal: QuotaExceeded) -> QuotaExceeded:
 
 
 def short(refusal: Refusal, now: datetime) -> RateLimited:
-    """Refuse what a short window has no room for. `now`: wall clock with its zone, for the time of the reset."""
+    """Refuse what a short window has no room for. `now`: wall clock with time zone, for the time of the reset."""
     limit = f"{refusal.limit:,} {_SHORT_LIMITS[refusal.dimension]} for this user and project"
     if refusal.share != refusal.limit:
         limit += f" ({refusal.share:,} of them on this replica)"
@@ -107,26 +107,26 @@ def short(refusal: Refusal, now: datetime) -> RateLimited:
 
 
 def crowded() -> RateLimited:
-    """Refuse one more request where too many of all callers wait for others to settle."""
+    """Refuse another request when too many of all callers wait for others to settle."""
     return RateLimited(
-        "Too many requests wait for their quota just now. Try again in a moment." + _NOT_SENT,
+        "Too many requests are waiting for their quota. Try again in a moment." + _NOT_SENT,
         details={"reason": "waiting"},
         retry_after_s=_CROWDED_RETRY_S,
     )
 
 
 def unavailable() -> QuotaUnavailable:
-    """Refuse what cannot be decided while PostgreSQL is away."""
+    """Refuse what cannot be decided while PostgreSQL is unavailable."""
     return QuotaUnavailable(
-        "The quota of this user and project cannot be checked just now, and the project's rule for that case does not "
-        "let this request pass. Try again in a moment.",
+        "The quota of this user and project cannot be checked at the moment, and the project's rule for that case does "
+        "not let this request pass. Try again in a moment.",
         retry_after_s=_OUTAGE_RETRY_S,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """One dimension of a caller's day, in units of its own."""
+    """One dimension of a caller's day, in its own unit."""
 
     reason: str
     limit: int
@@ -179,7 +179,7 @@ def _days(wanted: Bound, balance: "Balance", account: Account, now: float) -> tu
 
 
 def _day(reason: str, limit: int, settled: int, *, reserved: int, remaining: int, requested: int) -> _Day:
-    """Count as used what is neither left nor reserved: also charges that PostgreSQL has not booked yet."""
+    """Count as used what is neither left nor reserved, so also charges that PostgreSQL has not booked yet."""
     used = max(limit - reserved - remaining, settled)
     return _Day(reason, limit, used, reserved, remaining, requested)
 

@@ -1,6 +1,6 @@
-"""What one request holds: the part of the leases it may use, until it is settled. Implements `exchange.Allowance`.
+"""What one request holds: its part of the leases, until it is settled. Implements `exchange.Allowance`.
 
-    reserved --settle(used)--> charge on the same leases, the rest returned      exactly once, whatever happened
+    reserved --settle(used)--> charged on the same leases, the rest returned     exactly once, in every case
 
 A reservation without parts was admitted without a lease; PostgreSQL books its charge on the window of its time.
 """
@@ -17,7 +17,7 @@ from proxy.quota.lease import Part
 Unleased = Literal["cold", "capped", "open"]
 
 _MARGIN_BYTES = 64
-"""More is asked for when so much is left, so that a stream seldom has to wait for it."""
+"""More is requested when this much is left, so that a stream rarely has to wait for it."""
 
 
 class Reservation:
@@ -48,7 +48,7 @@ class Reservation:
         """Why the answer was ended; set by a failed `extend`."""
         self.settled = False
         self.extended: Callable[[], None] = _unheard
-        """Called after every extension; set by whoever keeps the record."""
+        """Called after every extension; set by the exchange's `Settling`."""
         self._extend = extend
         self._settle = settle
         self._take = take
@@ -70,9 +70,9 @@ class Reservation:
         return replace(bound, input_tokens=bound.input_tokens + tokens, input_nanos=bound.input_nanos + nanos)
 
     async def cover(self, bound: Bound, spent_tokens: int, spent_nanos: int) -> bool:
-        """Reserve for a further attempt of at most `bound`, beside what earlier ones may be charged.
+        """Reserve for a further attempt of at most `bound`, on top of what earlier ones may be charged.
 
-        False: nothing is left for it, and nothing has changed. Never waits for others to settle.
+        False: not enough is left, and nothing has changed. Never waits for others to settle.
         """
         if self.parts:
             tokens = spent_tokens + bound.tokens - sum(part.tokens for part in self.parts)
@@ -88,39 +88,39 @@ class Reservation:
         return True
 
     def held(self) -> Hold:
-        """Return what is reserved, for the intent."""
+        """Return the current reservation, for the intent."""
         shares = tuple([Share(part.lease.id, part.tokens, part.nanos) for part in self.parts])
         return Hold(self.window, shares, self.unleased)
 
     def settle(self, tokens: int, nanos: int) -> Hold:
-        """End the reservation: charge what was used, return the rest. To be called once; never waits."""
+        """End the reservation: charge what was used, return the rest. Call once; never waits."""
         window = self.window
         self.settled = True
         return Hold(window, self._settle(self, tokens, nanos), self.unleased)
 
     def cancel(self) -> None:
-        """Return everything: nothing was used."""
+        """Return everything unused."""
         if not self.settled:
             self.settle(0, 0)
 
     def covers(self, meter: Meter) -> bool:
-        """Tell whether what was generated stays within the reservation.
+        """Tell whether what was generated is within the reservation.
 
-        Without a maximum that binds the provider, text counts by its bytes, of which no token has less than one, and
-        figures that came on the way count where they are higher: of the responses of a session, their input included.
-        With one, only what is beyond doubt counts: every event with text is at least one token.
+        Without a maximum that binds the provider, text counts by its bytes, as no token has less than one; figures that
+        arrived on the way (of a session's responses, including their input) count if they are higher. With a maximum,
+        only certain usage counts: every event with text is at least one token.
         """
         return self._used(meter) <= self.bound.output_tokens
 
     async def extend(self, meter: Meter) -> bool:
-        """Reserve more; False when nothing is left."""
+        """Reserve more; False if nothing is left."""
         self.error = await self._extend(self, self._used(meter) - self.bound.output_tokens)
         if self.error is None:
             self.extended()
         return self.error is None
 
     def _used(self, meter: Meter) -> int:
-        """Return the output tokens to be covered. Input beyond its bound counts as output, the dearer of the two."""
+        """Return the output tokens to be covered. Input beyond its bound counts as output, which costs more."""
         if self.bound.is_capped:
             return meter.text_deltas
         usage = meter.usage
@@ -129,4 +129,4 @@ class Reservation:
 
 
 def _unheard() -> None:
-    """Nobody keeps a record."""
+    """Default for `extended`: no record is kept."""

@@ -1,13 +1,13 @@
 """Phase 5: reserve before a request is sent, from the leases of this replica, in memory.
 
     reserve_now --> spare units? --> Reservation                         microseconds, no await
-    reserve     --> Supply asks PostgreSQL; waits for others to settle --> Reservation, or QuotaExceeded
+    reserve     --> Supply asks PostgreSQL, waits for others to settle --> Reservation, or QuotaExceeded
 
-Short windows come first: what they refuse has touched no lease. A request that has no price and no tokens, or comes
-while quotas are switched off, is admitted and its charge still recorded.
+Short windows come first, so that their refusal touches no lease. A request without price and tokens, and any request
+while quotas are disabled, is admitted, and its charge still recorded.
 
-Failure mode: what PostgreSQL cannot answer is decided by the project's policy (`quota.limits`); nothing waits longer
-than `database_timeout_ms` for it.
+Failure mode: if PostgreSQL does not answer, the project's policy decides (`quota.limits`); nothing waits longer than
+`database_timeout_ms` for it.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ _NOTHING = Bound(0, 0, 0, 0, 0, is_capped=True, can_be_capped=False)
 
 
 class Reservations:
-    """The quota of every request of this replica."""
+    """The quotas of all requests on this replica."""
 
     def __init__(
         self,
@@ -52,11 +52,11 @@ class Reservations:
         self._clock = clock
 
     def reserve_now(self, principal: Principal, bound: Bound) -> Reservation | None:
-        """Reserve from what is held here; `None`: only `reserve` can tell.
+        """Reserve from units held here; `None`: `reserve` has to decide.
 
         Raises:
             RateLimited: a short window is full.
-            QuotaUnavailable: PostgreSQL is away and the project's policy is `closed`.
+            QuotaUnavailable: PostgreSQL is unavailable and the project's policy is `closed`.
         """
         now = self._clock()
         caller = self._callers.get(principal.user_id, principal.project_id, now)
@@ -72,16 +72,16 @@ class Reservations:
             raise
 
     def without_limit(self, principal: Principal) -> Reservation:
-        """Admit a request while quotas are switched off: its charge is booked all the same."""
+        """Admit a request while quotas are disabled: its charge is booked all the same."""
         caller = self._callers.get(principal.user_id, principal.project_id, self._clock())
         return self._make(caller, _NOTHING, [], "open", admitted=0)
 
     async def reserve(self, principal: Principal, bound: Bound) -> Reservation:
-        """Reserve after `reserve_now` could not. Cancelled, it leaves nothing reserved.
+        """Reserve when `reserve_now` could not. If cancelled, it leaves nothing reserved.
 
         Raises:
             QuotaExceeded: not enough is left of the day's tokens or money.
-            QuotaUnavailable: PostgreSQL is away and the project's policy does not serve the request.
+            QuotaUnavailable: PostgreSQL is unavailable and the project's policy refuses the request.
         """
         caller = self._callers.get(principal.user_id, principal.project_id, self._clock())
         try:
@@ -93,14 +93,14 @@ class Reservations:
         return self._make(caller, got.bound, got.parts, got.unleased, admitted=bound.tokens, is_lowered=is_lowered)
 
     def left_nanos(self, principal: Principal) -> int | None:
-        """Return the money that the caller could spend at once; `None` before PostgreSQL has told its limits."""
+        """Return the money that the caller could spend now; `None` before PostgreSQL has reported its limits."""
         caller = self._callers.known(principal.user_id, principal.project_id)
         if caller is None or caller.balance is None or not self._settings.enabled:
             return None
         return caller.reach(self._clock())[1]
 
     def headers(self, principal: Principal) -> Headers:
-        """Return the rate-limit headers of the caller's next request; none before PostgreSQL has told its limits."""
+        """Return the rate-limit headers for the caller; none before PostgreSQL has reported its limits."""
         caller = self._callers.known(principal.user_id, principal.project_id)
         if caller is None or caller.balance is None:
             return ()
@@ -118,7 +118,7 @@ class Reservations:
         if self._outage.is_away and self._outage.was_reached and caller.policy.outage == "closed":
             raise refusals.unavailable()
         if caller.waiters:
-            return None  # whoever waits comes first
+            return None  # waiting requests come first
         parts = caller.account.take(bound.tokens, bound.cost_nanos, now)
         if parts is None:
             return None
@@ -135,7 +135,7 @@ class Reservations:
         admitted: int,
         is_lowered: bool = False,
     ) -> Reservation:
-        """Make the reservation. `admitted`: the tokens for which the short windows let it pass."""
+        """Create the reservation. `admitted`: tokens that the short windows have counted."""
         caller.peak = max(caller.peak, caller.account.reserved[0])
 
         async def extend(reservation: Reservation, least: int) -> ProxyError | None:
@@ -158,7 +158,7 @@ class Reservations:
         )
 
     async def _extend(self, caller: Caller, reservation: Reservation, least: int) -> ProxyError | None:
-        """Reserve `least` more output tokens or, better, a whole step; return why there is nothing."""
+        """Reserve `least` more output tokens or, better, a whole step; return the error if that is impossible."""
         bound = reservation.bound
         if reservation.unleased is None:
             error: ProxyError | None = None

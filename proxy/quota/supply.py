@@ -1,15 +1,15 @@
-"""Units for requests that what is held cannot serve: one task per caller asks PostgreSQL while anybody waits.
+"""Units for requests that the leases held here cannot serve: one task per caller asks PostgreSQL while any waits.
 
-    wait --> queue --> ask for a lease --> serve whoever fits, first come first served
+    wait --> queue --> request a lease --> serve in order of arrival
                           ^     |
                           |     | too little
                           |     v
-                          |  lower the output maximum? --> what is left serves it: ask for that
-                          |  others hold or run on it?  --> wait until something is settled or given back, some seconds
-                          '--  neither                  --> QuotaExceeded; after that time and in vain, RateLimited
+                          |  lower the output maximum? --> what is left is enough: request that
+                          |  others hold or use it?     --> wait some seconds for them to settle or return it
+                          '--  neither                  --> QuotaExceeded; after waiting in vain, RateLimited
 
-A lease's id is journaled before PostgreSQL is asked, so that a grant whose answer got lost, or whose asker died, is
-given back by the journal. Failure mode: PostgreSQL does not answer in time: `outage` decides for everyone who waits.
+A lease's id is journaled before PostgreSQL is asked, so if the answer is lost or the process dies, the journal returns
+the grant. Failure mode: if PostgreSQL does not answer in time, `outage` decides for everyone who waits.
 """
 
 import asyncio
@@ -30,36 +30,36 @@ from proxy.quota.outage import Outage
 from proxy.quota.tally import QuotaTally
 
 _PAUSE_S = 0.1
-"""Others give back what they do not need within about this time."""
+"""Others return what they do not need within about this time."""
 _RETRY_S = 0.05
 _FRESH_S = 1.0
-"""A flood of hopeless requests asks PostgreSQL once in this time; it is also how late a raised limit may be noticed."""
+"""A flood of hopeless requests asks PostgreSQL once in this time; a raised limit may be noticed that late."""
 _CLOCK_SKEW = 1 - 5e-4
 _EDGE_S = 0.05
-"""A lease is not used in the last moments of its window, and clocks may differ by the skew."""
+"""A lease is not used in the last moments of its window, as clocks may differ."""
 
 
 class GrantSource(Protocol):
-    """The ledger, as far as leases are asked for."""
+    """The part of the ledger that grants leases."""
 
     async def acquire(
         self, user_id: str, project_id: str, lease_id: UUID, need: tuple[int, int], want: tuple[int, int]
     ) -> Grant:
-        """Ask for at least `need`, at best `want` (tokens, nano-dollars). Raises DatabaseUnavailable."""
+        """Request at least `need`, at best `want` (tokens, nano-dollars). Raises DatabaseUnavailable."""
 
 
 class LeaseBook(Protocol):
     """Where leases are journaled."""
 
     def begin(self, lease_id: UUID, caller: tuple[str, str]) -> None:
-        """Note that a lease is about to be asked for. Raises JournalUnavailable."""
+        """Record that a lease will be requested. Raises JournalUnavailable."""
 
     def end(self, lease_id: UUID, caller: tuple[str, str]) -> None:
-        """Note that nothing runs on it, and never will."""
+        """Record that no request uses it, or ever will."""
 
 
 class Supply:
-    """Feeds the callers of this replica."""
+    """Acquires units for the callers of this replica."""
 
     def __init__(
         self,
@@ -82,11 +82,11 @@ class Supply:
         self._waiting = 0
 
     def follow(self, settings: Quota) -> None:
-        """Take over a changed configuration."""
+        """Apply a changed configuration."""
         self._settings = settings
 
     def wait(self, caller: Caller, bound: Bound) -> Awaitable[Admission]:
-        """Return an admission for `bound`, or for it with a lower output maximum.
+        """Return an awaitable admission for `bound`, or for it with a lower output maximum.
 
         Awaiting it raises:
             QuotaExceeded, QuotaUnavailable, JournalUnavailable.
@@ -94,12 +94,12 @@ class Supply:
         return self._wait(caller, bound, self._clock() + self._settings.max_wait_ms / 1000, is_growth=False)
 
     async def more(self, caller: Caller, bound: Bound) -> list[Part]:
-        """Return parts for the extension of a running request; never waits for others. Raises as `wait`."""
+        """Return parts for the extension of a running request; does not wait for others. Raises as `wait`."""
         parts = caller.account.take(bound.tokens, bound.cost_nanos, self._clock())
         return parts if parts is not None else (await self._wait(caller, bound, self._clock(), is_growth=True)).parts
 
     def look_ahead(self, caller: Caller, now: float) -> None:
-        """Ask for more before it is needed, while plenty is left."""
+        """Acquire more before it is needed, while plenty is left."""
         balance = caller.balance
         if caller.supply is not None or balance is None or self._outage.is_away or caller.is_scarce:
             return
@@ -109,7 +109,7 @@ class Supply:
             self._start(caller)
 
     def after_settle(self, caller: Caller) -> None:
-        """Serve whoever waits with what was given back; to be called after every settlement."""
+        """Serve waiting requests with what was returned; call after every settlement."""
         if caller.waiters:
             self._serve(caller)
             caller.changed.set()
@@ -134,7 +134,7 @@ class Supply:
             self._waiting -= 1
 
     def _is_hopeless(self, caller: Caller, bound: Bound, now: float) -> bool:
-        """Tell whether PostgreSQL has said a moment ago that there is nothing for a request like this."""
+        """Tell whether PostgreSQL has just reported that nothing is left for such a request."""
         if caller.balance is None or caller.waiters or now >= caller.heard_at + min(_FRESH_S, caller.balance.window_s):
             return False
         return not _is_possible(bound, caller.hope(now))
@@ -144,7 +144,7 @@ class Supply:
             caller.supply = asyncio.create_task(self._run(caller), name="quota supply")
 
     async def _run(self, caller: Caller) -> None:
-        """Ask and serve until nobody waits; with nobody waiting, ask once ahead of need."""
+        """Ask and serve until nobody waits; if nobody does, ask once ahead of need."""
         try:
             await self._ask(caller)
             while caller.waiters:
@@ -157,11 +157,11 @@ class Supply:
             self._fail(caller, error)
         finally:
             caller.supply = None
-            if caller.waiters:  # came while the last ones were refused
+            if caller.waiters:  # arrived while the last ones were refused
                 self._start(caller)
 
     async def _ask(self, caller: Caller) -> None:
-        """Ask for a lease once and serve from it. If PostgreSQL is away, decide for all who wait."""
+        """Request a lease once and serve from it. If PostgreSQL is unavailable, decide for all who wait."""
         try:
             await self._acquire(caller)
         except DatabaseUnavailable:
@@ -195,7 +195,7 @@ class Supply:
     async def _persist(
         self, caller: Caller, lease_id: UUID, need: tuple[int, int], want: tuple[int, int]
     ) -> tuple[Grant, float]:
-        """Ask, again with the same id after a failure, as long as a request may wait for PostgreSQL."""
+        """Retry with the same id after a failure, for as long as a request may wait for PostgreSQL."""
         try:
             async with asyncio.timeout(self._settings.database_timeout_ms / 1000):
                 while True:
@@ -215,7 +215,7 @@ class Supply:
             raise DatabaseUnavailable("PostgreSQL did not answer in time.") from None
 
     def _want(self, caller: Caller, now: float) -> tuple[int, int]:
-        """Return what would be good to have: enough for all who wait and, where plenty is left, for some time."""
+        """Return the best amount to hold: enough for all who wait and, while plenty is left, for some time ahead."""
         tokens = sum(waiter.level.tokens for waiter in caller.waiters)
         nanos = sum(waiter.level.cost_nanos for waiter in caller.waiters)
         if caller.is_scarce:
@@ -230,7 +230,7 @@ class Supply:
         return max(tokens, 2 * caller.peak - spare_tokens, int(limits[0] * share)), max(nanos, int(limits[1] * share))
 
     def _serve(self, caller: Caller) -> None:
-        """Admit those who fit, in their order; nobody overtakes but past one who needs more than is there."""
+        """Admit waiting requests in order; one that needs too much may be overtaken."""
         now = self._clock()
         for waiter in tuple(caller.waiters):
             parts = caller.account.take(waiter.level.tokens, waiter.level.cost_nanos, now)
@@ -239,7 +239,7 @@ class Supply:
                 _admit(caller, waiter, Admission(waiter.level, parts))
 
     def _decide(self, caller: Caller) -> bool:
-        """Lower, keep or refuse each who still waits; True if asking again at once will serve somebody."""
+        """Lower, keep or refuse each waiting request; True if asking again at once will serve one."""
         now = self._clock()
         reach, hope = caller.reach(now), caller.hope(now)
         again = False
@@ -265,7 +265,7 @@ class Supply:
             waiter.admitted.set_exception(self._refusal(caller, waiter.wanted, is_held=is_held))
 
     def _refusal(self, caller: Caller, wanted: Bound, *, is_held: bool = False) -> ProxyError:
-        """Say that the day is used up, or, `is_held`, that others have the last of it just now."""
+        """Return the error: the day is used up or, if `is_held`, others hold the rest of it at the moment."""
         if is_held and caller.balance is not None:
             error: QuotaExceeded = refusals.held(wanted, caller.balance, caller.account, self._clock())
         else:
@@ -280,14 +280,14 @@ class Supply:
                 waiter.admitted.set_exception(error)
 
     def _pool(self, caller: Caller) -> None:
-        """Give back what serves nobody here while nothing runs: several replicas could wait for each other's rests."""
+        """Return units that serve nobody here while nothing runs: replicas could wait for each other's remainders."""
         if caller.account.reserved == (0, 0):
             for lease in tuple(caller.account.leases):
                 caller.account.drop(lease)
                 self._book.end(UUID(lease.id), caller.key)
 
     async def _pause(self, caller: Caller) -> None:
-        """Wait until something was given back here, or long enough that it may have been elsewhere."""
+        """Wait until something was returned here, or long enough that it may have been elsewhere."""
         caller.changed.clear()
         try:
             async with asyncio.timeout(_PAUSE_S * random.uniform(0.5, 1.5)):
@@ -297,7 +297,7 @@ class Supply:
 
 
 def _modest(bound: Bound, room: tuple[int, int], crowd: int) -> Bound:
-    """Return what `bound` can be content with if its request names no maximum: a fair part of `room`, but enough."""
+    """Return what `bound` can settle for if its request names no maximum: a fair part of `room`, but a useful one."""
     if not bound.can_grow and (not bound.can_be_capped or bound.modest_output_tokens >= bound.output_tokens):
         return bound
     if not bound.can_be_capped:
@@ -309,19 +309,19 @@ def _modest(bound: Bound, room: tuple[int, int], crowd: int) -> Bound:
 
 
 def _is_possible(bound: Bound, hope: tuple[int, int]) -> bool:
-    """Tell whether a request could be served if all that is held came back."""
+    """Tell whether a request could be served if everything held came back."""
     return fits(_modest(bound, hope, 1), hope) or lowered_to(bound, hope) is not None
 
 
 def _admit(caller: Caller, waiter: Waiter, admission: Admission) -> None:
-    if waiter.admitted.done():  # its request has gone away
+    if waiter.admitted.done():  # its request was cancelled
         caller.account.give(admission.parts, 0, 0)
     else:
         waiter.admitted.set_result(admission)
 
 
 def _give_up(caller: Caller, waiter: Waiter) -> None:
-    """Leave nothing reserved for a request that was cancelled while it waited, or just when it was admitted."""
+    """Release everything for a request that was cancelled while it waited, or just as it was admitted."""
     if waiter in caller.waiters:
         caller.waiters.remove(waiter)
     elif waiter.admitted.done() and not waiter.admitted.cancelled() and waiter.admitted.exception() is None:

@@ -1,6 +1,6 @@
-"""Counters of quotas for `/metrics`, and the warnings of callers that come near their limit.
+"""Counters of quotas for `/metrics`, and warnings about callers near their limit.
 
-Labels are words of ours alone: never a user, a project or a model.
+Label values come from a fixed set: never a user, a project or a model.
 """
 
 import logging
@@ -17,18 +17,18 @@ class QuotaTally:
     """Totals since the start."""
 
     def __init__(self) -> None:
-        # From 0 on: Prometheus sees no increase in a series that begins with 1.
+        # From 0 on: Prometheus sees no increase in a series that starts at 1.
         self._denials: Counter[str] = Counter(dict.fromkeys(_DENIALS, 0))
         self._acquisitions: Counter[str] = Counter(dict.fromkeys(("granted", "refused"), 0))
         self._unleased: Counter[str] = Counter(dict.fromkeys(("open", "capped", "cold"), 0))
         self._warnings: Counter[int] = Counter(dict.fromkeys((80, 100), 0))
 
     def deny(self, reason: str) -> None:
-        """Count a request refused: the dimension that was short, or why it could not be decided."""
+        """Count a refused request by the exhausted dimension, or by why it could not be decided."""
         self._denials[reason] += 1
 
     def acquired(self, *, is_granted: bool) -> None:
-        """Count an answer of PostgreSQL to the wish for a lease."""
+        """Count an answer of PostgreSQL to the request for a lease."""
         self._acquisitions["granted" if is_granted else "refused"] += 1
 
     def admit_without_lease(self, why: str) -> None:
@@ -36,7 +36,7 @@ class QuotaTally:
         self._unleased[why] += 1
 
     def warn(self, user_id: str, project_id: str, percent: int) -> None:
-        """Say once that a caller has used so much of a daily limit."""
+        """Log that a caller has used this much of a daily limit."""
         self._warnings[percent] += 1
         extra = {"user": user_id, "project": project_id, "percent": percent}
         _log.warning(

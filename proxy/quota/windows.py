@@ -1,17 +1,17 @@
-"""Limits shorter than a day, of one caller on one replica: requests and tokens per minute, requests at the same time.
+"""Limits for less than a day, of one caller on one replica: requests and tokens per minute, concurrent requests.
 
-A limit per minute is a bucket that refills all the time (GCRA), so waits are short and known to the millisecond. Its
-whole state is the instant at which it will be full again:
+A limit per minute is a bucket that refills continuously (GCRA), so waits are short and known to the millisecond. Its
+only state is the time at which it will be full again:
 
          now                 full_at              admit: full_at moves on by 60 s / limit for every unit
     ------+---- used --------+------------ rest   settle: and back for what was not used
           '-------- 60 s, the whole limit ------'
 
-After a pause the whole limit can be used at once, and goes on refilling meanwhile. Each replica gets an even share of
-the project's limit, at least one. A request of more tokens than a share holds, but not than the project's limit, is
-admitted by a full bucket and leaves it overdrawn: what one replica would serve, several do not refuse.
+After a pause the whole limit can be used at once, and refills meanwhile. Each replica gets an even share of the
+project's limit, at least one unit. A request for more tokens than a share, but not than the project's limit, is
+admitted by a full bucket and overdraws it: what one replica would serve, several do not refuse.
 
-Rule of the file: constant cost, no history. Times are monotonic seconds and passed in. Nothing is taken by a refusal.
+Rule of the file: constant cost, no history. Times are monotonic seconds and passed in. A refusal consumes nothing.
 Source: ATM Forum TM 4.0, "Generic Cell Rate Algorithm", virtual scheduling.
 """
 
@@ -27,9 +27,9 @@ Dimension = Literal["requests", "tokens", "concurrent"]
 
 _WINDOW_S: Final = 60.0
 _ROUNDING_S: Final = 1e-6
-"""Sums of floats are trusted no further than this."""
+"""Tolerance for sums of floats."""
 _CONCURRENT_RETRY_S: Final = 1.0
-"""Nobody knows when a running request will end."""
+"""An arbitrary wait: nobody knows when a running request will end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Refusal:
 
     dimension: Dimension
     limit: int
-    """Of the project."""
+    """The project's limit."""
     share: int
-    """Of it, this replica's."""
+    """This replica's part of it."""
     remaining: int
     requested: int
     retry_after_s: float | None
-    """`None`: the request is larger than the limit, so no wait would help."""
+    """`None`: the request exceeds the whole limit, so waiting does not help."""
 
 
 class Bucket:
@@ -57,43 +57,43 @@ class Bucket:
         self.configure(1, 1)
 
     def configure(self, limit: int, share: int) -> None:
-        """Set the limit of the project and what of it is this replica's. The part that is used stays the same."""
+        """Set the project's limit and this replica's share. The used fraction stays the same."""
         self._limit = limit
         self._share = share
         self._unit_s = _WINDOW_S / share
 
     def remaining(self, now: float) -> int:
-        """Return the whole units that are there."""
+        """Return the available whole units."""
         room_s = _WINDOW_S - self._used_s(now) + self._rounding_s
         return min(max(math.floor(room_s / self._unit_s), 0), self._share)
 
     def wait_s(self, units: int, now: float) -> float:
-        """Return how long until `units` are there: 0 if they are, infinity if they never will be."""
+        """Return the time until `units` are available: 0 if they are, infinity if they never will be."""
         if units > self._limit:
             return math.inf
         wait_s = self._used_s(now) + min(units, self._share) * self._unit_s - _WINDOW_S
         return wait_s if wait_s > self._rounding_s else 0.0
 
     def take(self, units: int, now: float) -> None:
-        """Use so many units, there or not; a negative number gives them back, but never makes it more than full."""
+        """Use units, available or not; a negative number returns them, up to the limit."""
         self._full_at = max(self._full_at, now) + units * self._unit_s
 
     def standing(self, now: float) -> Standing:
-        """Return how it stands."""
+        """Return the state of the limit."""
         return Standing(self._share, self.remaining(now), self._used_s(now))
 
     def refusal(self, dimension: Dimension, requested: int, wait_s: float, now: float) -> Refusal:
-        """Say why `requested` units cannot be had."""
+        """Return the refusal of `requested` units."""
         retry_after_s = wait_s if math.isfinite(wait_s) else None
         return Refusal(dimension, self._limit, self._share, self.remaining(now), requested, retry_after_s)
 
     def is_full(self, now: float) -> bool:
-        """Nothing of it is used."""
+        """True if nothing of it is used."""
         return self._full_at <= now
 
     @property
     def _rounding_s(self) -> float:
-        """Never as much as a unit."""
+        """Tolerance in seconds, always less than one unit."""
         return min(_ROUNDING_S, self._unit_s / 2)
 
     def _used_s(self, now: float) -> float:
@@ -101,7 +101,7 @@ class Bucket:
 
 
 class ShortWindows:
-    """The short windows of one caller. Without a limit until configured."""
+    """The short windows of one caller. Unlimited until configured."""
 
     def __init__(self) -> None:
         self._buckets: dict[Dimension, Bucket] = {}
@@ -110,14 +110,14 @@ class ShortWindows:
         self._running = 0
 
     def configure(self, policy: ProjectQuota, holders: int) -> None:
-        """Take over a project's limits, shared evenly by `holders` replicas; what is used stays used."""
+        """Apply a project's limits, shared evenly by `holders` replicas; usage is kept."""
         self._set("requests", policy.requests_per_minute, holders)
         self._set("tokens", policy.tokens_per_minute, holders)
         self._concurrent = policy.concurrent_requests
         self._concurrent_share = _share(policy.concurrent_requests or 0, holders)
 
     def admit(self, tokens: int, now: float) -> Refusal | None:
-        """Take a request's place in every window, or return the window that keeps it waiting longest."""
+        """Count a request in every window, or return the refusal with the longest wait."""
         asked: Mapping[Dimension, int] = {"requests": 1, "tokens": tokens}
         refusal = self._longest_wait(asked, now)
         if refusal is not None:
@@ -128,20 +128,20 @@ class ShortWindows:
         return None
 
     def settle(self, tokens_reserved: int, tokens_used: int, now: float) -> None:
-        """End a request that was admitted: free its place, and correct its tokens to what it used.
+        """End an admitted request: free its place, and correct its tokens to its usage.
 
-        Requests that began before there were limits may end here too; the count never falls below zero.
+        Requests that began before there were limits may end here too; counts never fall below zero.
         """
         self._running = max(self._running - 1, 0)
         if (bucket := self._buckets.get("tokens")) is not None:
             bucket.take(tokens_used - tokens_reserved, now)
 
     def state(self, now: float) -> Mapping[Dimension, Standing]:
-        """Return how each limit per minute stands on this replica; those that are off are missing."""
+        """Return the state of each limit per minute on this replica; disabled ones are missing."""
         return {dimension: bucket.standing(now) for dimension, bucket in self._buckets.items()}
 
     def is_idle(self, now: float) -> bool:
-        """Tell whether these could be forgotten and made anew without anybody gaining by it."""
+        """Tell whether these windows could be dropped and recreated without any advantage to the caller."""
         return self._running == 0 and all(bucket.is_full(now) for bucket in self._buckets.values())
 
     def _set(self, dimension: Dimension, limit: int | None, holders: int) -> None:
