@@ -5,8 +5,9 @@
         '---- shrink -------'  '--- what was not used
 
 Every unit is in exactly one of these places. Rule of the file: spare grows only by a grant or by what a request
-returns, so spending here never exceeds what PostgreSQL has subtracted before, whatever the clocks do. A lease that PostgreSQL
-counts as expired stays usable until its window ends: its units are burned there, so nobody else can get them.
+returns, so spending here never exceeds what PostgreSQL has subtracted before, whatever the clocks do. A lease that
+PostgreSQL counts as expired stays usable until its window ends: its units are burned there, so nobody else can get
+them.
 
 A request may be covered by several leases; each charge is booked on the leases that were reserved from. Usage beyond
 the reservation (an estimate that was too low) is taken from spare units first.
