@@ -72,6 +72,7 @@ def other_value(key: Key) -> str:
         "routing.complexity.tools_points": "3",
         "routing.complexity.reasoning_points": "3",
         "routing.breaker.failure_share": "0.2",
+        "shedding.critical_share": "0.3",
         "otel.endpoint": "http://h:4318",
         "otel.traces_endpoint": "http://h:4318/v1/traces",
         "otel.headers": "{api-key: b}",
