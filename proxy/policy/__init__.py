@@ -1,1 +1,1 @@
-"""What may not leave: rules as data, and what finds and masks their matches in whole texts and in streams."""
+"""The content policy: rules as data, and what finds and masks their matches in complete texts and in streams."""

@@ -1,14 +1,13 @@
-"""What is done about a finding: allow, flag, redact or block, by its rule, its category and its severity.
+"""The action for a finding: allow, flag, redact or block, by its rule, its category and its severity.
 
-    layers    the project's  >  the configuration's  >  the defaults     the first that says anything wins
-    selectors `github-token`  >  `secret.high`  >  `secret`              within a layer the narrowest wins
+    layers    the project's  >  the configuration's  >  the defaults     the first with an entry wins
+    selectors `github-token`  >  `secret.high`  >  `secret`              within a layer the most specific wins
 
-So a project that says `secret: flag` flags every secret, whatever finer thing the layers below it say. Where masking is
-switched off, what would be redacted is only flagged; what is blocked stays blocked.
+So a project that sets `secret: flag` flags every secret, even if a layer below has a more specific entry. With masking
+disabled, findings to be redacted are only flagged; blocked ones stay blocked.
 
-The defaults: a prompt with a secret or personal data of high severity is stopped before it leaves, a probable secret is
-masked. An answer cannot be taken back, so it is masked rather than cut. Keywords and commands are talk until somebody
-runs them: they are flagged.
+Defaults: a prompt with a secret or personal data of high severity is blocked, a probable secret is masked. Answers are
+masked rather than blocked. Keywords and commands are harmless until somebody runs them, so they are flagged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +21,11 @@ DEFAULTS: Final[Mapping[Direction, Table]] = {
     "prompt": {"secret.high": "block", "pii.high": "block", "secret.medium": "redact"},
     "output": {"secret.high": "redact", "pii.high": "redact", "secret.medium": "redact"},
 }
-"""What nobody says anything about is flagged."""
+"""Anything without an entry is flagged."""
 
 
 class Actions:
-    """The decision of one direction. Immutable once built, so any thread may use it."""
+    """The actions for one direction. Immutable, so any thread may use it."""
 
     def __init__(self, layers: Sequence[Table], *, redacts: bool) -> None:
         self._layers = tuple(dict(layer) for layer in layers if layer)
@@ -34,7 +33,7 @@ class Actions:
         self._known: dict[tuple[str, str, str], Action] = {}
 
     def __call__(self, finding: Finding) -> Action:
-        """Return what is done. Only rule, category and severity decide."""
+        """Return the action. Depends only on rule, category and severity."""
         key = (finding.rule_id, finding.category, finding.severity)
         action = self._known.get(key)
         if action is None:

@@ -1,8 +1,8 @@
-"""Runs of base64 in a text, whatever they stand for: 40 characters or more of its alphabets, URL-safe ones included.
+"""Long runs of base64 in a text: 40 or more characters of its alphabets, including the URL-safe one.
 
-They are what random letters look like, in which automata meet ever new states, so whoever scans asks first.
+They look like random letters, for which automata keep building new states, so scanners check for them first.
 
-Rule of the file: at the cost of a table look-up, no pattern is run.
+Rule of the file: no patterns, only table look-ups.
 """
 
 from typing import Final
@@ -14,13 +14,13 @@ _RUN: Final = b"\1" * SHORTEST
 _PIECE_BYTES: Final = 1 << 18
 _ALPHABET: Final = bytes(sorted(_CHARACTERS))
 _SAMPLED: Final = 61
-"""Every how many bytes one is looked at; no usual length of a line is a multiple of it."""
+"""Distance of the sampled bytes; not a multiple of any common line length."""
 
 
 def may_hold_run(data: bytes) -> bool:
-    """Tell whether a run is in `data`; half the cost of looking for it.
+    """Tell whether `data` contains a run, at half the cost of a pattern search.
 
-    Piece by piece, as the interpreter does nothing else meanwhile.
+    Works in pieces, as it holds the interpreter lock.
     """
     for at in range(0, len(data), _PIECE_BYTES):
         if _RUN in data[at : at + _PIECE_BYTES + SHORTEST].translate(_MARKED):
@@ -29,15 +29,15 @@ def may_hold_run(data: bytes) -> bool:
 
 
 def is_mostly_runs(data: bytes) -> bool:
-    """Tell by a sample whether `data` has so little else in it that about half of it or more may be runs.
+    """Tell by a sample whether about half or more of `data` may be runs.
 
-    In prose, code and JSON, without their spaces too, a fifth of all characters and more are of no such alphabet.
+    In prose, code and JSON, even without spaces, at least a fifth of all characters are outside these alphabets.
     """
     sample = data[::_SAMPLED]
     return len(sample.translate(None, _ALPHABET)) * 8 < len(sample)
 
 
 def ends_in_run(data: bytes) -> bool:
-    """Tell whether `data` ends in a run. Nearly every text has a space among its last 40 characters."""
+    """Tell whether `data` ends in a run. Nearly every text has a space in its last 40 characters."""
     tail = data[-SHORTEST:]
     return b" " not in tail and tail.translate(_MARKED) == _RUN

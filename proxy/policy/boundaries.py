@@ -1,10 +1,10 @@
-"""Where a match may begin: what stands right before it.
+"""Where a match may begin, depending on what precedes it.
 
-A token begins where no letter, digit or underscore stands before it. An escape stands for one character, whatever its
-last letter is: in `\\nghp_...`, `%3Dghp_...` and `\\u0022ghp_...` the token begins after the escape. Letters of other
-scripts are no part of a token and end nothing: `键ghp_...` is a token.
+A token begins where no letter, digit or underscore precedes it. An escape represents one character, whatever its last
+letter is: in `\\nghp_...`, `%3Dghp_...` and `\\u0022ghp_...` the token begins after the escape. Letters of other
+scripts are not part of a token and do not prevent one: `键ghp_...` is a token.
 
-Rule of the file: at most `REACH` bytes to the left are looked at, so a stream has to remember no more than these.
+Rule of the file: at most `REACH` preceding bytes are read, so a stream has to keep no more than these.
 """
 
 import re
@@ -21,62 +21,62 @@ _OTHER_WORDS: Final = (
     " over tres publickey sync delta resume cursor scroll"
 ).split()
 _OTHER_INSIDE: Final = [word for word in _OTHER_WORDS if len(word) > 2]
-"""Those that also count inside a longer name; the last letter of `ADMIN_` is no word."""
+"""Those that also count inside a longer name; the last letter of `ADMIN_` is not a word."""
 _OTHER: Final = re.compile(
     rf"(?:(?<![A-Za-z\\])(?i:{'|'.join(_OTHER_WORDS)})|(?:{'|'.join(map(str.title, _OTHER_INSIDE))}))[_.-]?\Z".encode()
 )
-"""What before `key`, `token` or `pass` says that it is none of a secret."""
+"""Words before `key`, `token` or `pass` that make it the name of something else than a secret."""
 ESCAPES: Final = (
     r"(?:\\[nrtbfv0]|\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|%(?:25)?[0-9a-fA-F]{2}|%5[Cc](?:[nrtbfv0]|u[0-9a-fA-F]{4})"
     r"|\[[0-9;]{0,4}m|%5[Bb][0-9;]{0,4}m)"
 )
-"""What stands for one character in JSON or a URL, or for a colour of a terminal. RE2 and `re` read it alike."""
+"""Escapes for one character in JSON or a URL, and colour codes of terminals. RE2 and `re` read it alike."""
 _MARK: Final = re.compile(rb"[\\%\[]")
-"""With these begin escapes."""
+"""First characters of escapes."""
 _RUN: Final = re.compile(rb"[A-Za-z0-9_]*")
 _ESCAPE: Final = re.compile(ESCAPES.encode() + rb"\Z")
 
 
 def anywhere(data: bytes, at: int) -> bool:
-    """Accept every place; the pattern itself says where it begins."""
+    """Accept every position; the pattern itself restricts where it begins."""
     return True
 
 
 def word(data: bytes, at: int) -> bool:
-    """Tell whether a word begins at `at`. One underscore before it may be the mark of italics."""
+    """Tell whether a word begins at `at`. A single underscore before it may be Markdown emphasis."""
     if at == 0 or data[at - 1] not in _WORD or _after_escape(data, at):
         return True
     return data[at - 1] == _UNDERSCORE and (at == 1 or data[at - 2] not in _WORD or _after_escape(data, at - 1))
 
 
 def alone(data: bytes, at: int) -> bool:
-    """Tell whether a word begins at `at` that is no later part of a longer name (`cache-key-...`) or host name."""
+    """Tell whether a word begins at `at` that is not a later part of a longer name (`cache-key-...`) or host name."""
     return word(data, at) and (at == 0 or data[at - 1] not in b"-.")
 
 
 def named(data: bytes, at: int) -> bool:
-    """Tell whether the name of a secret begins at `at`, inside a longer one too if that means nothing else."""
+    """Tell whether the name of a secret begins at `at`, even inside a longer name that does not mean something else."""
     return _OTHER.search(data, max(0, at - REACH), at) is None
 
 
 def base64(data: bytes, at: int) -> bool:
-    """Tell whether a run of base64 begins at `at`. One plus or slash before it may be that of a diff or a path."""
+    """Tell whether a run of base64 begins at `at`. A single plus or slash before it may belong to a diff or a path."""
     if at == 0 or data[at - 1] not in b"+/":
         return word(data, at)
     return word(data, at - 1) and (at == 1 or data[at - 2] not in b"+/")
 
 
 def number(data: bytes, at: int) -> bool:
-    """Tell whether a number begins at `at`: no digit before it, nor a digit with one mark between, nor a word."""
+    """Tell whether a number begins at `at`: not preceded by a digit, a digit and one mark, or a word."""
     if not word(data, at):
         return False
     return at < 2 or data[at - 1] not in b"-./,:#_+" or data[at - 2] not in _DIGITS
 
 
 def next_place(data: bytes, at: int) -> int:
-    """Return the first place behind `at` where a word could begin: none is passed over, whatever stands there.
+    """Return the first position after `at` where a word could begin; never skips one.
 
-    Inside a word only an escape makes one, and all of these begin with one of three marks.
+    Inside a word only an escape allows that, and all escapes begin with one of three characters.
     """
     run = _RUN.match(data, at)
     end = run.end() if run else at
@@ -93,9 +93,9 @@ BOUNDARIES: Final[Mapping[str, Callable[[bytes, int], bool]]] = {
     "number": number,
     "word": word,
 }
-"""By the names that rules use."""
+"""By the names used in rules."""
 INSIDE_WORDS: Final = frozenset({"anywhere", "named"})
-"""Those that accept places where no word begins; all others are narrower than `word`."""
+"""Those that accept positions inside words; all others are stricter than `word`."""
 
 
 def _after_escape(data: bytes, at: int) -> bool:

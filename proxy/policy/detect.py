@@ -1,20 +1,20 @@
-"""Find everything the rules describe in a whole text.
+"""Finds everything the rules describe in a complete text.
 
     text -> UTF-8 -> gate (one pass for all rules) -> exact patterns of the rules it named -> judge
 
-Clean text costs the gate alone. What makes a finding is decided from the place itself: the characters right before a
-match, and at most a known number behind its beginning. So the streaming scanner, which sees a text in pieces, comes to
+Clean text costs the gate alone. Whether a match is a finding depends on its surroundings only: the characters right
+before it, and a bounded number after its beginning. So the streaming scanner, which sees a text in pieces, arrives at
 the same findings with the same functions:
 
-    `Matcher.search`  the leftmost match of one rule whose boundary holds. One that is refused hides none that begins
-                      later inside it: `after` says from where to go on
-    `Matcher.judge`   what it is. Reads no more than `max_length` characters of it, so a refusal costs no more either
-    `Matcher.follow`  where the run of a token's alphabet ends. Inside an accepted finding no other of its rule begins
+    `Matcher.search`  the leftmost match of one rule whose boundary holds. A rejected one does not hide those that begin
+                      inside it: `after` returns where to continue
+    `Matcher.judge`   whether it is a finding. Reads at most `max_length` characters, so rejections are cheap too
+    `Matcher.follow`  where the run of a token's alphabet ends. Inside a finding, no other of its rule begins
 
-Every rule is asked on its own, so two rules may find the same secret, and findings may overlap: what is done about one
-never depends on another, and whatever some rule wants hidden is hidden.
+Rules are independent: two rules may find the same secret, and findings may overlap. The action for one finding never
+depends on another, and whatever any rule wants hidden is hidden.
 
-Rule of the file: offsets inside are bytes; only `Detector.find` turns them into characters of the text.
+Rule of the file: offsets are in bytes internally; only `Detector.find` converts them to characters of the text.
 """
 
 import re
@@ -29,25 +29,25 @@ from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
 
 _OPAQUE: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\[^Az]")
 _ANCHOR: Final = re.compile(r"[$^]|\\[Az]")
-"""What a pattern says of the ends of its text, classes and other escapes taken out."""
+"""The anchors that remain in a pattern without its classes and other escapes."""
 
 
 _LARGE: Final = 4096
 _PARTS: Final = 8
-"""In how many parts the rules are asked about base64; see bench/policy_stream.py."""
+"""Number of groups in which rules scan base64; see bench/policy_stream.py."""
 
 
 class Candidate(NamedTuple):
-    """What a pattern matched, before it is judged. Offsets in bytes."""
+    """A match of a pattern, before it is judged. Offsets in bytes."""
 
     begin: int
     """Where the match begins, context included."""
     start: int
     """Where the secret begins."""
     end: int
-    """Where the pattern, or its group `secret`, ended; the run may go on."""
+    """Where the pattern, or its group `secret`, ended; the run may continue."""
     name: bytes = b""
-    """What stands in the group `name`: what the secret is called."""
+    """The text of the group `name`: what the secret is called."""
 
 
 class Matcher:
@@ -70,14 +70,14 @@ class Matcher:
         self._allow = tuple(map(Automaton, rule.allow))
         self._not_named = tuple(map(Automaton, rule.not_named))
         self._refused = ""
-        """What was refused last: a text that repeats itself is refused over and over."""
+        """The text rejected last, as repetitive texts contain the same one over and over."""
 
     def may_match(self, data: bytes) -> bool:
-        """Tell whether there is anything to judge in `data`, or in a part of it between two line ends."""
+        """Tell whether there is anything to judge in `data`, or in one of its lines."""
         return self._is_anchored or self._pattern.search(data, 0) is not None
 
     def matches(self, data: bytes, at: int = 0) -> Iterator[Finding]:
-        """Yield the findings in `data` that begin at `at` or later, in order, without overlap. Offsets in bytes."""
+        """Yield the findings in `data` that begin at or after `at`, in order, without overlap. Offsets in bytes."""
         while (candidate := self.search(data, at)) is not None:
             finding = self.judge(data, candidate)
             if finding is None:
@@ -87,7 +87,7 @@ class Matcher:
                 at = finding.end
 
     def search(self, data: bytes, at: int) -> Candidate | None:
-        """Return the leftmost match that begins at `at` or later, where one may begin."""
+        """Return the leftmost match that begins at or after `at`, with its boundary satisfied."""
         while (found := self._pattern.search(data, at)) is not None:
             begin = found[0][0]
             if self._begins(data, begin):
@@ -98,11 +98,11 @@ class Matcher:
         return None
 
     def after(self, data: bytes, candidate: Candidate) -> int:
-        """Return from where to search once `candidate` is refused."""
+        """Return where to search after `candidate` is rejected."""
         return self._next_place(data, candidate.begin)
 
     def judge(self, data: bytes, candidate: Candidate) -> Finding | None:
-        """Return what `candidate` is, or nothing. Cost O(max_length), and O(run) where it is accepted."""
+        """Return the finding, `None` if it is rejected. Cost O(max_length), and O(run) if accepted."""
         if self._not_named and any(name.search(candidate.name, 0) for name in self._not_named):
             return None
         rule = self.rule
@@ -118,7 +118,7 @@ class Matcher:
         return Finding(rule.id, rule.category, severity, candidate.start, self._end(data, candidate.end, len(data)))
 
     def follow(self, data: bytes, at: int, final: bool) -> tuple[int | None, int]:
-        """Return where the run that goes on at `at` ends, `None` if more text may tell; and from where to ask again."""
+        """Return where the run that continues at `at` ends, `None` if it may go on; and where to continue later."""
         end = self._run_end(data, at, len(data))
         if final or end < len(data) or self._run is None:
             return self._end(data, at, end), end
@@ -129,7 +129,7 @@ class Matcher:
         return (last[0][1] if last and last[0][0] < open_from else None), open_from
 
     def severity(self, secret: str) -> Severity | None:
-        """Return how severe `secret` is once the pattern matched, or nothing where it is none after all."""
+        """Return the severity of `secret` once the pattern matched, `None` if it is not a secret after all."""
         if not all(accepts(secret) for accepts in self._validators):
             return None
         if any(allowed.accepts(encode(secret)) for allowed in self._allow):
@@ -142,7 +142,7 @@ class Matcher:
         return "medium" if self._checksum and not valid and self.rule.severity == "high" else self.rule.severity
 
     def _end(self, data: bytes, at: int, stop: int) -> int:
-        """Return where the finding ends that goes on at `at`, `until` included; nothing from `stop` on is read."""
+        """Return where the finding that continues at `at` ends, including `until`; reads nothing from `stop` on."""
         if self._run is None or self.rule.exact:
             return at
         end = self._run_end(data, at, stop)
@@ -155,7 +155,7 @@ class Matcher:
 
 
 class Detector:
-    """All rules of a set. Immutable once built, so any thread may use it."""
+    """All rules of a set. Immutable, so any thread may use it."""
 
     def __init__(self, rules: RuleSet) -> None:
         self.rules = rules
@@ -164,15 +164,15 @@ class Detector:
         self._parts = [openings.gate_part(rules.rules[part::_PARTS]).hits for part in range(_PARTS)]
 
     def may_find(self, data: bytes) -> bool:
-        """Tell whether a rule could match anywhere in UTF-8 text, or in a part of it between two line ends.
+        """Tell whether a rule could match anywhere in UTF-8 text, or in one of its lines.
 
-        False is certain. Cost: one pass, and one more for each rule that the gate suspects.
+        False is certain. Cost: one pass, and another for each rule that the gate reports.
         """
         hits = self._hits(data)
         return bool(hits) and any(self.matchers[index].may_match(data) for index in hits)
 
     def find(self, text: str) -> list[Finding]:
-        """Return what is in `text`, by place. Findings of several rules may overlap. Offsets in characters.
+        """Return the findings in `text`, by position. Those of several rules may overlap. Offsets in characters.
 
         Cost: O(len(text)); 2.5 microseconds per KB of clean text.
         """
@@ -186,8 +186,8 @@ class Detector:
     def _hits(self, data: bytes) -> list[int]:
         """Return the indexes of the rules that may match, in no particular order.
 
-        Random letters bring one automaton of all rules into ever new states. Those of fewer rules have fewer, so there
-        each part of the rules gets a pass of its own: many times as fast, though it is slower for all other texts.
+        On random letters, an automaton of all rules keeps building new states. Automata of fewer rules have fewer, so
+        there each group of rules gets its own pass: many times as fast, though slower for all other texts.
         """
         if len(data) < _LARGE or not base64_runs.is_mostly_runs(data):
             return self._gate(data)
@@ -195,12 +195,12 @@ class Detector:
 
 
 def encode(text: str) -> bytes:
-    """Return UTF-8 with a `?` for every lone surrogate: one character for one, and always valid."""
+    """Return UTF-8 with a `?` for every lone surrogate: always valid, and one character stays one."""
     return text.encode("utf-8", "replace")
 
 
 def place(finding: Finding) -> tuple[int, int, str]:
-    """Return the key that puts findings in order."""
+    """Return the sort key of findings."""
     return finding.start, -finding.end, finding.rule_id
 
 
@@ -209,7 +209,7 @@ def _next_byte(_data: bytes, at: int) -> int:
 
 
 def _in_characters(data: bytes, findings: list[Finding]) -> list[Finding]:
-    """Turn offsets in bytes into offsets in characters; every byte is counted once."""
+    """Convert offsets in bytes to offsets in characters, in one pass."""
     places = sorted({offset for finding in findings for offset in (finding.start, finding.end)})
     characters: dict[int, int] = {}
     at = count = 0

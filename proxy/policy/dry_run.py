@@ -1,4 +1,4 @@
-"""What the policy would do, without a provider: for a project's owner who tries a rule or an action.
+"""The result of the policy without calling a provider, for project owners who test a rule or an action.
 
 Failure mode: as for `scan`. Nothing is recorded or counted.
 """
@@ -14,19 +14,19 @@ from proxy.policy.scan import scan
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What would happen."""
+    """The result of a dry run."""
 
     version: str
     action: str
-    """The strongest action on anything found: block, redact, flag; `allow` where nothing was."""
+    """The strongest action on any finding: block, redact or flag; `allow` without one."""
     sightings: list[Sighting]
     unscanned: list[Unscanned]
     result: Any
-    """The text or body as it would leave; `None` where it is blocked."""
+    """The text or body as it would be sent; `None` if it is blocked."""
 
 
 def dry_run(policy: Policy, document: Any, direction: Direction, nested_bytes: int) -> DryRun:
-    """Scan a text or a request's body as `direction` would be. A text of an answer is scanned as one whole text."""
+    """Scan a text or a request's body like one of `direction`. A text of an answer is scanned as one complete text."""
     if direction == "prompt":
         scanned = scan(policy, document, nested_bytes)
         sightings, unscanned = scanned.sightings, scanned.unscanned

@@ -1,11 +1,11 @@
-"""The examples of a rule: texts that must match and texts that must not, and whether they do.
+"""The examples of a rule, texts that must match and texts that must not, and their verification.
 
-Keys are not written out, so that no scanner takes the file of rules for a leak: `{A36}` stands for 36 characters.
+Keys are abbreviated, so that no scanner reports the rules file as a leak: `{A36}` stands for 36 characters.
 
     A letters and digits   U the same with `_-`   B base64   H hexadecimal   C capitals and 2-7   L small letters
     K capital letters and digits   N digits   {crc} six check characters over the 30 random ones before them
 
-Rule of the file: the same rule always gets the same characters, so a failing example fails again.
+Rule of the file: a rule always gets the same characters, so a failing example fails again.
 """
 
 import random
@@ -33,7 +33,7 @@ _BASE62: Final = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
 def expand(example: str, seed: str) -> str:
-    """Return `example` with characters in place of its `{A36}`; the same for the same seed."""
+    """Return `example` with `{A36}` etc. replaced by characters, which depend on the seed only."""
     chance = random.Random(seed)
     out = ""
     at = 0
@@ -45,7 +45,7 @@ def expand(example: str, seed: str) -> str:
 
 
 def failures(rules: RuleSet) -> Iterator[str]:
-    """Yield what is wrong: a rule without examples, or one whose examples say otherwise. Never quotes a text."""
+    """Yield problems: a rule without examples, or whose examples fail. Never quotes a text."""
     for rule in rules.rules:
         matcher = Matcher(rule)
         if not rule.match:

@@ -1,7 +1,7 @@
-"""A scanner of answers whose faults are handled: what cannot be scanned because of us does not pass, or passes counted.
+"""A scanner of answers that handles internal faults: what cannot be scanned is refused, or passes and is counted.
 
-`fault` notes what went wrong and raises where such answers may not pass; where it returns, the text goes on unscanned,
-also what was held of it before.
+`fault` records the error and raises if such answers may not pass; if it returns, the text passes unscanned, including
+what the scanner has held back before.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,11 +31,11 @@ class GuardedOutput:
         self._fault = fault
 
     def channel(self, kind: TextKind = "text") -> "GuardedChannel":
-        """Return what follows a new channel."""
+        """Return the scanner of a new channel."""
         return GuardedChannel(self._scanner.channel(kind), self._fault)
 
     def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
-        """Scan a text that came whole. Raises what `fault` raises."""
+        """Scan a complete text. Raises what `fault` raises."""
         try:
             return self._scanner.whole(text, kind)
         except Exception as error:
@@ -50,16 +50,16 @@ class GuardedChannel:
 
     def __init__(self, scanner: ChannelScanner, fault: Fault) -> None:
         self.findings: Sequence[Finding] = scanner.findings
-        """What was found so far."""
+        """The findings so far."""
         self._scanner = scanner
         self._fault = fault
         self._failed = False
         self._untaken = ""
-        """What the scanner has been given and has not decided."""
+        """Text that the scanner was given and has not decided."""
 
     @property
     def blocked(self) -> Finding | None:
-        """What ends the answer."""
+        """The finding that ends the answer."""
         return self._scanner.blocked
 
     def pieces(self, delta: str, final: bool = False) -> Sequence[Piece]:
@@ -78,7 +78,7 @@ class GuardedChannel:
         return [stream_scan.Piece(text, len(text))] if text else []
 
     def take(self, delta: str) -> int | Sequence[Piece]:
-        """Do what `pieces` does, told shortly: how many characters leave as they came, where that is all there is."""
+        """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
         text = self._untaken + delta if self._untaken else delta
         if not self._failed:
             try:

@@ -1,7 +1,7 @@
-"""How a secret looks once it is hidden: its first characters, at most four and at most a quarter, then stars.
+"""The mask of a secret: its first characters, at most four and at most a quarter of it, then stars.
 
-The number of stars is fixed, so the length stays unknown; the same secret always looks the same. What is kept is ASCII
-letters, digits and `-_+` only: a mask can stand inside JSON, a URL or a shell line without breaking it.
+The number of stars is fixed, so the length is not revealed; equal secrets have equal masks. Only ASCII letters, digits
+and `-_+` are kept, so a mask can be part of JSON, a URL or a shell command without breaking it.
 """
 
 import re
@@ -16,18 +16,18 @@ _SAFE: Final = re.compile(r"[A-Za-z0-9_+-]*")
 
 
 def mask(secret: str) -> str:
-    """Return what stands in place of `secret`. Only its length and its first four characters decide."""
+    """Return the mask of `secret`. Depends only on its length and its first four characters."""
     return kept(secret, len(secret)) + STARS
 
 
 def kept(head: str, length: int) -> str:
-    """Return what is kept of a secret of which only the length (any from 16 on) and the first characters are known."""
+    """Return the kept part of a secret, from its length (any from 16 on is equivalent) and its first characters."""
     safe = _SAFE.match(head[: min(KEPT, length // 4)])
     return safe[0] if safe else ""
 
 
 def redact(text: str, findings: Iterable[Finding]) -> str:
-    """Return `text` with every finding masked; findings that overlap are masked as one."""
+    """Return `text` with every finding masked; overlapping findings get one mask."""
     pieces: list[str] = []
     at = 0
     for start, end in _joined(findings):

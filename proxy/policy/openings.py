@@ -1,18 +1,18 @@
-"""Where a text that goes on is still undecided: the first place from which some rule could still find something.
+"""Where a text that continues is still undecided: the first position from which some rule could still find something.
 
     text so far    please use ghp_R4nd0mB
-                              ^ open: whatever begins before is known, with the same result as in the whole text
+                              ^ open: everything that begins before is decided, with the result of the complete text
 
-A group of rules is asked at once, in one pattern made of their prefix closures. Long repeats are loosened (see
-`proxy.policy.prefixes`), so a place may be called open a little longer than need be, never too short. Where the open
-part grows long, `settled` looks once more: no match takes more bytes than its pattern is wide, so only the last ones of
-these can belong to one that is not decided.
+The rules of a group are searched together, in one pattern of their prefix closures. Long repeats are loosened (see
+`proxy.policy.prefixes`), so a position may count as open longer than necessary, never too short. If the open part grows
+long, `settled` looks closer: no match takes more bytes than its pattern is wide, so only matches in that many last
+bytes can be undecided.
 
-A rule with the group `secret` in one place hides nothing but the secret, so what leads to it need not wait: `secret`
-tells where a secret may begin that is not decided. For each rule it asks for a lead that ends somewhere before the end,
-then for the longest ending that could be its secret: a little too much, never too little.
+A rule with a group `secret` hides only the secret, so the context before it need not wait: `secret` returns where an
+undecided secret may begin. For each rule it searches for a context that ends before the end, then for the longest
+suffix that could be its secret: possibly too much, never too little.
 
-Cost: `start` and `secret` 1 to 2 microseconds, whatever the length of the text before the open part.
+Cost: `start` and `secret` take 1 to 2 microseconds, whatever the length of the text before the open part.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,7 @@ _LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 
 
 class Openings:
-    """The closures of a group of rules. Immutable once built, so any thread may use it."""
+    """The closures of a group of rules. Immutable, so any thread may use it."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         trees = [prefixes.parse(rule.pattern) for rule in rules]
@@ -37,32 +37,32 @@ class Openings:
             _left(rule, tree) + prefixes.begun(prefixes.loosened(tree)) for rule, tree in zip(rules, trees, strict=True)
         ]
         self.begun = f"(?:{'|'.join(begun)})\\z"
-        """Matches where `opening` finds anything, for a `Gate`."""
+        """Matches if `opening` finds anything, for a `Gate`."""
         self.opening = Ending(openings)
-        """What a match that goes on may begin with, what stands before it included."""
+        """The possible beginnings of an unfinished match, with their left context."""
         self._by_reach = _by_reach(trees, openings)
         splits = [split for tree in trees if (split := prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP))]
         self.led = f"(?:{'|'.join(lead + prefixes.begun(rest) for lead, rest in splits)})\\z"
-        """Matches where some of a secret has come behind what leads to it, for a `Gate`."""
+        """Matches if part of a secret follows its context, for a `Gate`."""
         closures = [(lead, prefixes.closure(rest)) for lead, rest in splits]
         self._lead = Ending([lead + closure for lead, closure in closures])
         self._secrets = [(Ending([lead + closure]), Ending([closure])) for lead, closure in closures]
 
     def start(self, data: bytes, at: int) -> int:
-        """Return the first place from `at` on where a match may begin that `data` does not decide."""
+        """Return the first position from `at` on where a match may begin that `data` does not decide."""
         return max(at, self.opening.start(data, max(0, at - boundaries.REACH)))
 
     def settled(self, data: bytes, at: int) -> int:
-        """Return the same where the open part is long."""
+        """Return the same for a long open part."""
         first = size = len(data)
         for reach, opening in self._by_reach:
             first = min(first, opening.start(data, max(0, at - boundaries.REACH, size - reach)))
         return max(at, first)
 
     def secret(self, data: bytes, at: int) -> int:
-        """Return where the first secret may begin that `data` does not decide, of matches that begin at `at` or later.
+        """Return where the first undecided secret may begin, of matches that begin at or after `at`.
 
-        Only for rules that have a lead.
+        Only for rules with a context.
         """
         size = len(data)
         if self._lead.start(data, at) == size:
@@ -73,27 +73,27 @@ class Openings:
 
 
 def gate(rules: Iterable[Rule], others: Iterable[str] = ()) -> Gate:
-    """Return what tells in one pass which rules can match in a text. `others`: patterns that are looked for as well.
+    """Return the gate that tells in one pass which rules can match in a text. `others`: further patterns to search for.
 
-    Where a rule begins with a word, so does its gate: base64 has few words, so its states stay few (20 x the speed).
+    If a rule begins with a word, its gate does too: base64 has few words, so few states are built (20 x the speed).
     """
     return Gate([*map(_gate, rules), *others])
 
 
 def gate_part(rules: Iterable[Rule]) -> Gate:
-    """Return the same for some rules of many, with its share of the memory."""
+    """Return a gate for some of many rules, with its share of the memory."""
     return Gate(map(_gate, rules), _PART_MEMORY)
 
 
 def has_lead(rule: Rule) -> bool:
-    """Tell whether the secret of `rule` always has context before it, which need not be held back."""
+    """Tell whether the secret of `rule` is always preceded by context that need not be held back."""
     tree = prefixes.parse(rule.pattern)
     split = prefixes.split_at(tree, SECRET_GROUP)
     return split is not None and prefixes.width(tree)[0] > prefixes.width(split[1])[0]
 
 
 def least_secret(rule: Rule) -> int:
-    """Return the least number of characters that are hidden when `rule` finds something; 0 where it is not known."""
+    """Return the least number of characters hidden by a finding of `rule`; 0 if unknown."""
     tree = prefixes.parse(rule.pattern)
     split = prefixes.split_at(tree, SECRET_GROUP)
     if split is None:
@@ -111,12 +111,12 @@ def _opening(rule: Rule, tree: Group) -> str:
 
 
 def _left(rule: Rule, tree: Group) -> str:
-    """Return what has to stand before a match of `tree`, in the words of a pattern."""
+    """Return the left context of a match of `tree`, as pattern text."""
     return _LEFT if rule.boundary not in boundaries.INSIDE_WORDS and prefixes.begins_with_word(tree) else ""
 
 
 def _by_reach(trees: list[Group], openings: list[str]) -> list[tuple[int, Ending]]:
-    """Return closures and how many bytes their matches take at most, with what stands before them; few of them."""
+    """Return a few combined closures, each with the maximum byte width of its matches, including left context."""
     classes: dict[int, tuple[int, list[str]]] = {}
     for tree, opening in zip(trees, openings, strict=True):
         widest = prefixes.width(tree)[1]

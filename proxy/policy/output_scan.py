@@ -1,7 +1,7 @@
-"""Phase 7, scanOutput: what the policy says about one answer. Relays drive it, through `proxy.scanners.OutputScanner`.
+"""Phase 7, scanOutput: the policy for one answer. Relays drive it through `proxy.scanners.OutputScanner`.
 
-A text that came whole and one that came in pieces get the same result: both are found by the same rules, decided by the
-same actions and masked by the same masks.
+A complete text and one that arrived in pieces get the same result: the same rules find, the same actions decide and
+the same masks are applied.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from proxy.scanners import ChannelScanner, ScannedText, TextKind
 
 
 class OutputScan:
-    """One answer. What is found is added to `verdict`."""
+    """One answer. Findings are added to `verdict`."""
 
     def __init__(self, policy: Policy, verdict: Verdict, settings: Settings) -> None:
         self._policy = policy
@@ -28,16 +28,16 @@ class OutputScan:
         self.max_channels = settings.max_channels
         self.edits = bool(policy.output_plan.held.watches)
         self.saw = partial(verdict.saw, "output")
-        """Put on record how much text was looked at."""
+        """Record how much text was scanned."""
         self.saw(0)
 
     def channel(self, kind: TextKind = "text") -> ChannelScanner:
-        """Return what follows a new channel."""
+        """Return the scanner of a new channel."""
         plan = self._policy.output_plan
         return JsonScanner(plan) if kind == "json" else plan.scanner()
 
     def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
-        """Scan a text that came whole."""
+        """Scan a complete text."""
         if kind == "json":
             return self._whole_json(text)
         found = self._policy.detector.find(text)
@@ -56,14 +56,14 @@ class OutputScan:
         return ScannedText(sent, scanner.findings, scanner.blocked)
 
     def found(self, place: str, findings: Sequence[Finding]) -> None:
-        """Put findings on record."""
+        """Record findings."""
         for finding in findings:
             self._verdict.add(Sighting(finding, self._policy.output(finding), "output", place))
 
     def missed(self, place: str, reason: str) -> None:
-        """Put on record that no text could be read."""
+        """Record that a part could not be scanned."""
         self._verdict.miss(Unscanned("output", place, reason))
 
     def hurried(self, reason: Literal["time", "size"]) -> None:
-        """Put on record that an event had to leave without its undecided end."""
+        """Record that an event was sent without its undecided end."""
         self._verdict.hurried[reason] += 1

@@ -1,10 +1,10 @@
-"""The text of patterns: what RE2 accepts, and the two forms a pattern takes.
+"""Pattern text: what RE2 accepts, and the two forms in which patterns are compiled.
 
     bounded   repeats without an upper bound get one, so that a match is decided within a known number of characters
-    opened    upper bounds are dropped. A superset of the pattern, and the form in which a set of many patterns runs
-              over random text (base64) at full speed: every counted repeat is a hundred states of the automaton
+    opened    upper bounds are dropped. A superset of the pattern, which lets a set of many patterns scan random text
+              (base64) at full speed: every counted repeat adds up to hundreds of states to the automaton
 
-Rule of the file: patterns are rewritten token by token, classes and escapes untouched.
+Rule of the file: patterns are rewritten token by token; classes and escapes stay unchanged.
 
 Source: https://github.com/google/re2/wiki/Syntax
 """
@@ -15,7 +15,7 @@ from typing import Final
 import re2
 
 OPEN_REPEAT: Final = 256
-"""How often something repeats at most beyond its minimum, where a pattern says no bound."""
+"""The most repetitions beyond the minimum, if a pattern has no upper bound."""
 _MAX_REPEAT: Final = 1000
 
 _TOKEN: Final = re.compile(
@@ -37,7 +37,7 @@ def opened(pattern: str) -> str:
 
 
 def keyword(words: str) -> str:
-    """Return a pattern for `words` as people write them: any case, any white space or SQL comment between words."""
+    """Return a pattern for `words` in any case, with any white space or SQL comment between words."""
     body = _SQL_GAP.join(re.escape(word) for word in words.split())
     left = r"\b" if words[:1].isalnum() else ""
     right = r"\b" if words[-1:].isalnum() else ""
@@ -45,7 +45,7 @@ def keyword(words: str) -> str:
 
 
 def wrong_pattern(pattern: str) -> str | None:
-    """Return why RE2 does not take `pattern`, or nothing. What Python's `re` knows beyond RE2 is named."""
+    """Return why RE2 rejects `pattern`, or `None`. Features of Python's `re` that RE2 lacks are named."""
     if re.search(r"\(\?(?:[=!]|<[=!])", pattern):
         return "uses a look-around assertion, which no linear-time engine has"
     if re.search(r"(?<!\\)\\[1-9]", pattern):
@@ -58,21 +58,21 @@ def wrong_pattern(pattern: str) -> str | None:
 
 
 def wrong_alphabet(alphabet: str) -> str | None:
-    """Return why `alphabet` is not a class of ASCII characters, or nothing."""
+    """Return why `alphabet` is not a class of ASCII characters, or `None`."""
     if not alphabet.isascii() or not _ALPHABET.fullmatch(alphabet):
         return "must be a class of ASCII characters, such as [A-Za-z0-9_-]"
     return None
 
 
 def options() -> re2.Options:
-    """Return how exact patterns are compiled."""
+    """Return the options for exact patterns."""
     chosen = re2.Options()
     chosen.log_errors = False
     return chosen
 
 
 def gate_options(max_memory: int) -> re2.Options:
-    """Return how a set is compiled: memory for all its states, as a state that is thrown out is built again."""
+    """Return the options for a set: with memory for all its states, as evicted states have to be rebuilt."""
     chosen = options()
     chosen.max_mem = max_memory
     return chosen

@@ -1,9 +1,9 @@
-"""Values that stand where a secret would: samples of documentation, templates, references.
+"""Values in place of a secret: documentation samples, templates, references.
 
-Only the value itself is looked at, never the text around it: "for example sk-..." may hold a real key.
+Only the value itself is examined, never the text around it: "for example sk-..." may contain a real key.
 
-Rule of the file: every test is nearly impossible to pass by chance for a random value; a real key is never called a
-sample because of four letters in the middle of a long text, so words are looked for in the first 64 characters.
+Rule of the file: a random value almost never passes a test by chance; a real key must not count as a sample because of
+four letters in the middle of a long text, so words are searched for in the first 64 characters only.
 """
 
 import re
@@ -26,7 +26,7 @@ PUBLISHED: Final = frozenset(
         "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==",
     }
 )
-"""Keys that vendors print in their manuals."""
+"""Keys published in vendors' manuals."""
 _PUBLISHED_PARTS: Final = (".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l",)
 _HEAD: Final = 64
 _SAMPLE_WORDS: Final = (
@@ -35,7 +35,7 @@ _SAMPLE_WORDS: Final = (
 )
 _WORDS: Final = re.compile(_SAMPLE_WORDS, re.IGNORECASE)
 _ASCII_WORDS: Final = Automaton(f"(?i){_SAMPLE_WORDS}")
-"""The same, 20 times as fast. Beyond ASCII the two do not agree on what small letters are."""
+"""The same, 20 times as fast. Outside ASCII the two disagree about letter case."""
 _TEMPLATE: Final = re.compile(r"\$\{|\{\{|\}\}|<[^<>]*>|\*{3}|\.\.\.|…|%\(\w+\)s|\$\(")
 _REFERENCE: Final = re.compile(
     r"\$[A-Za-z_{(]|%[A-Za-z_]+%$|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?://|file:|env[.:]"
@@ -46,12 +46,12 @@ _SEQUENCE: Final = 9
 
 
 def is_published(secret: str) -> bool:
-    """Tell whether `secret` is one of the exact examples in manuals."""
+    """Tell whether `secret` is one of the exact examples from manuals."""
     return secret in PUBLISHED or any(part in secret for part in _PUBLISHED_PARTS)
 
 
 def is_placeholder(secret: str) -> bool:
-    """Tell whether `secret` is a sample: a telling word, a template, hardly any different characters, a sequence."""
+    """Tell whether `secret` is a sample: a typical word, a template, few different characters, a sequence."""
     tail = secret[-16:]
     if len(secret) >= 12 and (len(set(tail)) < 5 or (len(tail) == 16 and tail[:8] == tail[8:])):
         return True
@@ -69,5 +69,5 @@ def _has_word(head: str) -> bool:
 
 
 def is_reference(secret: str) -> bool:
-    """Tell whether `secret` names a place where the value is kept: a variable, a path, a vault."""
+    """Tell whether `secret` refers to where the value is stored: a variable, a path, a vault."""
     return _REFERENCE.match(secret) is not None

@@ -1,16 +1,16 @@
-"""Where text stands in a JSON document, and how it is changed there.
+"""Where text occurs in a JSON document, and how it is replaced there.
 
-Every decoded string is text, whatever the member is called and however deep it lies: tool definitions, results,
-arguments, metadata, keys of objects. So an endpoint that nobody has heard of is scanned like any other.
+Every decoded string is text, whatever its member's name or depth: tool definitions, results, arguments, metadata, keys
+of objects. So an unknown endpoint is scanned like any other.
 
-A place is a tuple of keys and indexes; `OfKey` at its end means the key itself. `name` writes it as errors do:
-`messages[2].content`. What a member is called is context: `{"password": "..."}` reads `password": "...`, as it would in
-a file; only names that every request has are left out, as they say nothing.
+A place is a tuple of keys and indexes, with `OfKey` at the end for a key itself. `name` writes it as errors do:
+`messages[2].content`. A member's name is context: `{"password": "..."}` is scanned as `password": "...`, like in a
+file; names that every request has are omitted, as they mean nothing.
 
-Left out are data URLs of media: base64 has no text, and a quarter of a gigabyte of it would be scanned for nothing.
-They are named instead (`media`).
+Data URLs of media are skipped: base64 contains no text, and a quarter of a gigabyte of it would be scanned in vain.
+They are reported instead (`media`).
 
-Cost: O(strings), about 0.1 microseconds each; places are only made where something was found.
+Cost: O(strings), about 0.1 microseconds each; places are built only for findings.
 """
 
 import re
@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 
 class OfKey(NamedTuple):
-    """The last step to a key itself."""
+    """Last step of a place: the key itself."""
 
     key: str
 
@@ -33,27 +33,27 @@ PLAIN: Final = frozenset(
     "output_text parameters prompt properties reasoning refusal required response_format role schema status stop "
     "stream strict summary text tool_call_id tool_calls tool_choice tools type url user voice".split()
 )
-"""Names of members that carry no meaning for what stands in them."""
+"""Member names that say nothing about their text."""
 _TEXTUAL: Final = re.compile(r"data:(?:text/|application/(?:json|xml|x-yaml|yaml|javascript))")
 _SHOWN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 _MARKS: Final = frozenset("d{[")
-"""With these begin data URLs and JSON."""
+"""First characters of data URLs and JSON."""
 
 
 @dataclass(slots=True)
 class Gathered:
-    """All text of a document, in no particular order."""
+    """All text of a document, unordered."""
 
     texts: list[str] = field(default_factory=list)
     nested: list[str] = field(default_factory=list)
-    """Those of the strings that may be JSON of which the escapes hide something."""
+    """Strings that may be JSON and contain escapes, which could hide something."""
     has_media: bool = False
 
 
 def gather(document: Any) -> Gathered:
-    """Return every string in `document`, keys and what members are called included."""
+    """Return every string in `document`, including keys and the members' names as context."""
     gathered = Gathered()
     texts, stack = gathered.texts, [document]
     while stack:
@@ -78,7 +78,7 @@ def gather(document: Any) -> Gathered:
 
 
 def _is_left_out(text: str, gathered: Gathered) -> bool:
-    """Note what is special about a text; tell whether it is media."""
+    """Record if a text may be nested JSON; tell whether it is media, to be skipped."""
     if text[0] != "d":
         if "\\" in text:
             gathered.nested.append(text)
@@ -89,9 +89,9 @@ def _is_left_out(text: str, gathered: Gathered) -> bool:
 
 
 def located(document: Any) -> Iterator[tuple[Place, str, str]]:
-    """Yield every string but media, with its place and what its member is called (empty for none), in order.
+    """Yield every string except media, with its place and its member's name if that is context, in order.
 
-    Keys come as texts of their own, before what stands under them.
+    Keys are texts of their own and precede their values.
     """
     stack: list[tuple[Place, str, Any]] = [((), "", document)]
     while stack:
@@ -110,7 +110,7 @@ def located(document: Any) -> Iterator[tuple[Place, str, str]]:
 
 
 def media(document: Any) -> Iterator[Place]:
-    """Yield the places of what `located` leaves out."""
+    """Yield the places of the media that `located` skips."""
     stack: list[tuple[Place, Any]] = [((), document)]
     while stack:
         place, item = stack.pop()
@@ -127,7 +127,7 @@ def media(document: Any) -> Iterator[Place]:
 def changed(document: Any, changes: Mapping[Place, str]) -> Any:
     """Return `document` with the strings and keys at the places of `changes` replaced; the rest is shared.
 
-    Cost: O(size of the objects and lists on the way), whatever the number of changes. Recursion is as deep as places.
+    Cost: O(size of the containers on the path), whatever the number of changes. Recursion is as deep as places.
     """
     tree: dict[Any, Any] = {}
     for place, text in changes.items():
@@ -141,9 +141,9 @@ def changed(document: Any, changes: Mapping[Place, str]) -> Any:
 
 
 def name(place: Place) -> str:
-    """Write a place as errors name it: `messages[2].content[0].text`; the document itself is an empty text.
+    """Return a place as errors name it: `messages[2].content[0].text`; empty for the document itself.
 
-    A key that is no plain name is written as `*`, since a client chose it.
+    Keys other than plain names are written as `*`, since a client chose them.
     """
     written = ""
     for step in place:
@@ -156,12 +156,12 @@ def name(place: Place) -> str:
 
 
 def lead(called: str) -> str:
-    """Return how a member's name leads to its text."""
+    """Return the context that a member's name adds before its text."""
     return f'{called}": "' if called else ""
 
 
 def is_media(text: str) -> bool:
-    """Tell whether `text` is a data URL in which no text can be read."""
+    """Tell whether `text` is a data URL of a binary format."""
     return text.startswith("data:") and ";base64," in text[:256] and not _TEXTUAL.match(text)
 
 
@@ -177,7 +177,7 @@ def _changed(item: Any, tree: Mapping[Any, Any]) -> Any:
 
 
 def _free(wanted: str, item: Mapping[str, Any], renamed: Mapping[str, str]) -> str:
-    """Return a name for a key that no other key of the object has: two secrets may have one mask."""
+    """Return a name for a key that is unique in the object: two secrets may have the same mask."""
     taken, chosen, number = set(renamed.values()), wanted, 1
     while chosen in item or chosen in taken:
         number += 1

@@ -1,10 +1,9 @@
-"""Whether a value looks like what it would be: values without a mark of their own, known only by the name before them.
+"""Whether a value looks like a secret, for values without a format, recognised only by the name before them.
 
-A machine-made value changes between capitals, small letters and digits all the time, or is a number in hexadecimal; a
-word, a reference in code, a path, a version does not. Entropy is no measure here: short values never have much of it,
-identifiers often do.
+A generated value mixes capitals, small letters and digits throughout, or is a hexadecimal number; a word, a reference
+in code, a path or a version does not. Entropy is not used: short values never have much of it, identifiers often do.
 
-Rule of the file: facts about one text, no context.
+Rule of the file: properties of one text, no context.
 """
 
 import re
@@ -15,7 +14,7 @@ from proxy.policy.placeholders import is_reference
 _HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _CHANGE: Final = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 _ODD: Final = re.compile(r"(?<=[A-Z]{2})(?=[a-z])|(?i:[bcdfghjklmnpqrstvwxz]{4})(?<=[a-z]{3})")
-"""What words in code hardly ever have: a run of capitals that ends inside a word, four consonants in a row."""
+"""Rare in identifiers: a run of capitals that ends inside a word, four consonants in a row."""
 _WORD: Final = re.compile(r"[A-Z][a-z]{2,}|[a-z]{3,}")
 _VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
 _VERSION: Final = re.compile(r"[0-9]+[:.][0-9]+[.:]")
@@ -40,7 +39,7 @@ _NO_PEOPLE: Final = frozenset({"git", "hg", "svn"})
 
 
 def machine_made(secret: str) -> bool:
-    """Tell whether a value is as mixed as keys are: ten characters or more, letters and digits (or padded base64)."""
+    """Tell whether a value is as mixed as a key: ten characters or more, letters and digits (or padded base64)."""
     if len(secret) < 10 or is_reference(secret) or _is_named_thing(secret):
         return False
     if _HEX.fullmatch(secret):
@@ -55,7 +54,7 @@ def machine_made(secret: str) -> bool:
 
 
 def password(secret: str) -> bool:
-    """Tell whether a value can be a password that a person chose: letters and digits and one thing more."""
+    """Tell whether a value could be a password chosen by a person: letters, digits and one other character."""
     if machine_made(secret):
         return True
     if not 8 <= len(secret) <= 128 or not _has_both(secret) or is_reference(secret) or _is_named_thing(secret):
@@ -67,29 +66,29 @@ def password(secret: str) -> bool:
 
 
 def mixed_case(secret: str) -> bool:
-    """Tell whether there are capital and small letters, and at least twelve characters differ."""
+    """Tell whether there are capital and small letters, and at least twelve different characters."""
     return secret.lower() != secret and secret.upper() != secret and len(set(secret)) >= 12
 
 
 def scrambled(secret: str) -> bool:
-    """Tell whether what follows a vendor's mark is no word: mixed as keys are, or of capital and small letters."""
+    """Tell whether the text after a vendor's prefix is not a word: mixed like a key, or in mixed case."""
     return mixed_case(secret) or machine_made(secret)
 
 
 def key_of_aws(secret: str) -> bool:
-    """Tell whether 40 characters can be a secret access key: not hexadecimal, not a path, classes mixed."""
+    """Tell whether 40 characters could be an AWS secret access key: not hexadecimal, not a path, classes mixed."""
     if not mixed_case(secret) or not any(character.isdigit() for character in secret):
         return False
     return len(_CHANGE.findall(secret)) >= 6 and secret.count("/") <= 6
 
 
 def key_material(secret: str) -> bool:
-    """Tell whether what follows the head line of a key is one: twenty characters differ. A sample repeats a few."""
+    """Tell whether the text after a key's header line is a key: twenty different characters. Samples repeat a few."""
     return len(set(secret.partition("KEY")[2])) >= 20
 
 
 def email(secret: str) -> bool:
-    """Tell whether a mail address can be a person's: no reserved domain, no file name, no login of a repository."""
+    """Tell whether a mail address could belong to a person: no reserved domain, file name or repository login."""
     user, _, host = secret.replace("%40", "@").rpartition("@")
     if user.lower() in _NO_PEOPLE or _MAIL_HOSTS.search(host) or ".." in secret:
         return False
@@ -97,7 +96,7 @@ def email(secret: str) -> bool:
 
 
 def _is_word(letters: str) -> bool:
-    """Tell whether letters can be said: a vowel, no four consonants in a row."""
+    """Tell whether letters are pronounceable: a vowel, no four consonants in a row."""
     return _VOWEL.search(letters) is not None and _ODD.search(letters) is None
 
 
@@ -106,7 +105,7 @@ def _has_both(secret: str) -> bool:
 
 
 def _is_named_thing(secret: str) -> bool:
-    """Tell whether it is an id, an expression in code, a path, a digest: what stands behind such names as well."""
+    """Tell whether it is an id, an expression in code, a path or a digest, which also occur after such names."""
     if _UUID.fullmatch(secret) or any(kind.match(secret) for kind in (_DIGEST, _VERSION, _DATE, _MEMBER)):
         return True
     if _PATH.match(secret):

@@ -1,13 +1,13 @@
-"""One policy, ready to be used: rules compiled, actions decided, a name for the whole. Of a project, or of all others.
+"""One policy, ready for use: compiled rules, actions and a version. Of one project, or of all others.
 
-    configuration + rules files  ------------------------------>  Policy of every project that decides nothing
+    configuration + rules files  ------------------------------>  Policy of every project without settings
               '-- + projects.config.security of one project -->  Policy of that project
 
-A project's own patterns and keywords are rules like any other, laid over the files'. Their ids hold a hash of what they
-say (`keyword-1f00c2d4`), so a trace tells which one it was without quoting it. A keyword that a project blocks is
-blocked in prompts, as its name says, and flagged in answers.
+A project's own patterns and keywords are rules like any other, layered over the files'. Their ids contain a hash of
+their text (`keyword-1f00c2d4`), so a trace identifies a rule without quoting it. A keyword that a project blocks is
+blocked in prompts, as the setting's name says, and flagged in answers.
 
-Building one costs tens of milliseconds; it is done in a thread (see `ready`).
+Building a policy costs tens of milliseconds; it is done on a thread (see `ready`).
 """
 
 import hashlib
@@ -30,7 +30,7 @@ NO_SECURITY: Final = DEFAULT.security
 
 
 class Policy:
-    """What is scanned, for what, and what follows. Immutable once built, so any thread may use it."""
+    """Rules and actions. Immutable, so any thread may use it."""
 
     def __init__(self, settings: Settings, security: SecuritySettings, detector: Detector, own: frozenset[str]) -> None:
         self.scan_prompts = _decided(security.scan_prompts, settings.scan_prompts)
@@ -38,7 +38,7 @@ class Policy:
         self.redacts = _decided(security.redact_secrets, settings.redact_secrets)
         self.detector = detector
         self.own = own
-        """Ids of the project's own rules: too many to be labels of metrics."""
+        """Ids of the project's own rules: too many for labels of metrics."""
         blocked: dict[str, Action] = {rule_id: "block" for rule_id in own if rule_id.startswith("keyword-")}
         in_prompts = ({**blocked, **security.prompt_actions}, settings.prompt_actions, DEFAULTS["prompt"])
         in_outputs = (security.output_actions, settings.output_actions, DEFAULTS["output"])
@@ -48,46 +48,46 @@ class Policy:
 
     @cached_property
     def prompt_plan(self) -> StreamPlan:
-        """The policy made ready for texts of a request that pass in pieces; see `prepare_uploads`."""
+        """The plan for texts of a request that is streamed; see `prepare_uploads`."""
         return StreamPlan(self.detector, self.prompt)
 
     @cached_property
     def output_plan(self) -> StreamPlan:
-        """The policy made ready for generated text."""
+        """The plan for generated text."""
         return StreamPlan(self.detector, self.output)
 
     def prepare(self) -> None:
-        """Build now what would otherwise be built by the first request. Takes a tenth of a second and more."""
+        """Build now what the first request would otherwise build. Takes a tenth of a second or more."""
         self.detector.find("")
         if self.scan_outputs:
             self.output_plan.warm_up()
 
     @property
     def has_prepared_uploads(self) -> bool:
-        """True once `prompt_plan` is built: 4 MB and 0.1 s that a process without uploads need not pay."""
+        """True once `prompt_plan` is built: 4 MB and 0.1 s that a process without uploads is spared."""
         return "prompt_plan" in self.__dict__
 
     def prepare_uploads(self) -> None:
-        """Build `prompt_plan`; to be called in a thread."""
+        """Build `prompt_plan`; call it on a thread."""
         self.prompt_plan.warm_up()
 
     def verdict(self, max_kept: int) -> Verdict:
-        """Return a verdict in which nothing has been found yet."""
+        """Return an empty verdict."""
         return Verdict(self.version, max_kept)
 
 
 def load_rules(rules_file: str | None) -> RuleSet:
-    """Return the shipped rules with those of `rules_file` laid over them.
+    """Return the default rules with those of `rules_file` layered over them.
 
     Raises:
-        RuleError: a file cannot be read or a rule in it is wrong; names every mistake.
+        RuleError: a file cannot be read or contains invalid rules; names every mistake.
     """
     shipped = rules.load()
     return shipped if rules_file is None else shipped.with_extra(rules.load(Path(rules_file)).rules)
 
 
 def own_rules(security: SecuritySettings) -> tuple[list[Rule], list[str]]:
-    """Return the rules that a project adds, and what is wrong with those that cannot be used; no pattern is quoted."""
+    """Return the rules that a project adds, and the problems of unusable ones; patterns are not quoted."""
     made: dict[str, Rule] = {}
     problems: list[str] = []
     sources = (
@@ -106,7 +106,7 @@ def own_rules(security: SecuritySettings) -> tuple[list[Rule], list[str]]:
 
 
 def detector_of(base: RuleSet, security: SecuritySettings) -> tuple[Detector, frozenset[str]]:
-    """Return the rules of `base` and of a project, compiled, and the ids of the project's own."""
+    """Return the compiled rules of `base` and of a project, and the ids of the project's own."""
     own, _ = own_rules(security)
     rule_set = base.with_extra(own)
     if security.allow_list:
@@ -132,7 +132,7 @@ def _decided(of_project: bool | None, of_process: bool) -> bool:
 
 
 def _version(settings: Settings, security: SecuritySettings, rule_set: RuleSet) -> str:
-    """Name everything that decides what is found and what follows."""
+    """Return a name for everything that determines findings and actions."""
     parts = (rule_set.version, security.model_dump_json(), settings.model_dump_json())
     return _digest("\0".join(parts).encode(), 12)
 

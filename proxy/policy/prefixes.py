@@ -1,16 +1,16 @@
 """The prefix closure of a pattern: a second pattern that matches every beginning of what the first one matches.
 
-A stream may be cut anywhere, so a scanner must know whether the text it has ends inside something that could still
-become a match. Run anchored at the end of the text, the closure answers that: the leftmost match is the longest
-suffix that could. RE2 runs such a pattern backwards from the end and stops at the first impossible character, so the
-cost follows the length of the open suffix and not that of the text.
+A stream may be split anywhere, so a scanner must know whether its text ends inside something that could still become a
+match. Anchored at the end of the text, the closure answers that: its leftmost match is the longest suffix that could.
+RE2 runs such a pattern backwards from the end and stops at the first impossible character, so the cost depends on the
+length of the open suffix and not on that of the text.
 
     pattern      sk-[a-z]{3}                     what it matches: sk-abc
     closure      (?:s(?:k(?:-[a-z]{0,3})?)?)?    also s, sk, sk-, sk-a, sk-ab, and the empty text
 
-The closure is derived from the text of the pattern. The parser knows the part of RE2's syntax that rules need and
-copies what it does not have to understand (classes, escapes) as it stands; anything else is refused with the reason,
-so no rule can be loaded whose beginnings are unknown.
+The closure is derived from the pattern's text. The parser supports the part of RE2's syntax that rules need and copies
+opaque parts (classes, escapes) unchanged; anything else is rejected with the reason, so that no rule can be loaded
+whose prefixes are unknown.
 
 Source: https://github.com/google/re2/wiki/Syntax
 """
@@ -31,12 +31,12 @@ _ASCII_ATOM: Final = re.compile(r"[\x00-\x2d\x2f-\x7f]|\[(?!\^)(?:\\[^DSWpPx]|[\
 _WORD_ATOM: Final = re.compile(r"[A-Za-z0-9_]|\[(?:[A-Za-z0-9_]|[A-Za-z0-9]-[A-Za-z0-9]|\\[dw])+\]|\\[dw]")
 _ZERO_WIDTH: Final = ("\\b", "\\B", "\\A", "\\z", "^", "$")
 COUNTED: Final = 4
-"""How high repeats are counted in a loosened pattern."""
+"""Highest count of repeats in a loosened pattern."""
 _BOUNDS: Final = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 
 
 class UnsupportedPattern(ValueError):
-    """The pattern uses syntax whose beginnings cannot be derived; the message says what and where."""
+    """The pattern uses syntax whose prefixes cannot be derived; the message says what and where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Alternatives in parentheses. `opening` never captures; `name` is what it captured as, empty if it had none."""
+    """Alternatives in parentheses. `opening` never captures; `name`: of the original group, empty without one."""
 
     opening: str
     branches: tuple["Sequence", ...]
@@ -64,7 +64,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """An atom or group `low` to `high` times; `high` is `None` where there is no upper bound."""
+    """An atom or group `low` to `high` times; `high` is `None` without an upper bound."""
 
     node: "Atom | Group"
     low: int
@@ -77,21 +77,21 @@ Sequence = tuple[Node, ...]
 
 @lru_cache(maxsize=1024)
 def parse(pattern: str) -> Group:
-    """Return the structure of `pattern`, flags at its head included. Kept, as policies of projects share most rules.
+    """Return the structure of `pattern`, including flags at its start. Cached, as projects share most rules.
 
     Raises:
-        UnsupportedPattern: it holds something outside the known part of RE2's syntax.
+        UnsupportedPattern: it contains something outside the supported part of RE2's syntax.
     """
     return _Parser(pattern).pattern()
 
 
 def closure(tree: Group) -> str:
-    """Return a pattern for every beginning of a match of `tree`, the empty one and the whole one included."""
+    """Return a pattern for every prefix of a match of `tree`, including the empty and the complete one."""
     return _group_prefixes(tree)
 
 
 def begun(tree: Group) -> str:
-    """Return a pattern for every beginning of a match of `tree` but the empty one, the whole one included."""
+    """Return a pattern for every non-empty prefix of a match of `tree`, including the complete one."""
     branches = (_sequence_begun(branch) for branch in tree.branches)
     return tree.opening + "|".join(filter(None, branches)) + ")"
 
@@ -108,9 +108,9 @@ def source(node: Node) -> str:
 
 
 def split_at(tree: Group, name: str) -> tuple[str, Group] | None:
-    """Split `tree` before its group `name`: the pattern text that leads to the group, and the rest as a tree.
+    """Split `tree` before its group `name`: the pattern text of the context, and the rest as a tree.
 
-    `None` where the group is not a plain part of the only branch: then what leads to it cannot be told apart.
+    `None` if the group is not a direct part of the only branch: then the context cannot be separated.
     """
     if len(tree.branches) != 1:
         return None
@@ -123,18 +123,18 @@ def split_at(tree: Group, name: str) -> tuple[str, Group] | None:
 
 
 def loosened(tree: Group) -> Group:
-    """Return `tree` with its longer repeats (more than `COUNTED` times) free to happen any number of times.
+    """Return `tree` with its longer repeats (more than `COUNTED` times) made unlimited.
 
-    A superset. Every counted repeat costs an automaton a state per count, in every combination; without them it stays
-    small enough to be built once, whatever text it runs over.
+    A superset. Every counted repeat costs a state per count, in every combination; without them the automaton stays
+    small enough to be built once, for any text.
     """
     return Group(tree.opening, tuple(tuple(map(_loosened, branch)) for branch in tree.branches), tree.name)
 
 
 def width(node: Node) -> tuple[int, int | None]:
-    """Return the least number of characters and the greatest number of UTF-8 bytes that `node` takes.
+    """Return the least number of characters and the greatest number of UTF-8 bytes that `node` matches.
 
-    The greatest is `None` where there is none. A character counts four bytes unless it is certain to be ASCII.
+    The greatest is `None` if unlimited. A character counts as four bytes unless it is certain to be ASCII.
     """
     return _width(node, False)
 
@@ -208,7 +208,7 @@ def _group_prefixes(group: Group) -> str:
 
 
 def _sequence_prefixes(nodes: Sequence) -> str:
-    """Build from the end: the beginnings of `a b` are those of `a`, and `a` followed by those of `b`."""
+    """Build from the end: the prefixes of `a b` are those of `a`, and `a` followed by those of `b`."""
     rest = ""
     for node in reversed(nodes):
         match node:

@@ -1,12 +1,12 @@
-"""The policies of all projects, each ready before it is asked for twice.
+"""The policies of all projects, compiled before they are needed a second time.
 
-A project that decides nothing of its own shares the policy of the process, which is built once, after the process
-listens. Any other is built once per version of its settings, in a thread, and kept; equal settings of several projects
-share one. Requests that come before wait for it, at most `compile_wait_s`; what takes longer is not waited for again.
+Projects without settings share the policy of the process, which is built once, after the process listens. Any other is
+built once per version of its settings, on a thread, and cached; equal settings of several projects share one. Requests
+that arrive before wait for it, at most `compile_wait_s`; once that was exceeded, later requests do not wait for it.
 
-Failure mode: where a policy is not ready in time, the one serves that the project had before, `PolicyUnavailable` where
-this process knows none: after a start, or when the project had no settings of its own. A pattern of a project that
-cannot be used is left out and logged once, never quoted; nobody could have written it through the API.
+Failure mode: if a policy is not ready in time, the project's previous one is used; if this process has none (after a
+start, or if the project had no settings), `PolicyUnavailable`. An unusable pattern of a project is skipped and logged
+once, never quoted; the API would not have accepted it.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ _log = logging.getLogger("sidegate.policy")
 
 
 class Policies:
-    """What `Policy` holds for which project.
+    """Maps projects to policies.
 
     Raises:
-        RuleError: the rules of the process cannot be used.
+        RuleError: the rules of the process are invalid.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -41,12 +41,12 @@ class Policies:
         self._late: set[int] = set()
         """Those of them that somebody has waited for in vain."""
         self._former: OrderedDict[str, Policy] = OrderedDict()
-        """Project -> what was last ready for it."""
+        """Project -> the policy that was last ready for it."""
         self.served_former = 0
-        """How many requests got the policy that their project had before."""
+        """Number of requests that got their project's previous policy."""
 
     def prepare(self) -> Policy:
-        """Return the policy of the process, built if need be, which takes some tenths of a second. For any thread."""
+        """Return the policy of the process, built if needed in some tenths of a second. Thread-safe."""
         with self._preparing:
             if self._default is None:
                 self._default = self._build(NO_SECURITY)
@@ -63,9 +63,9 @@ class Policies:
         return found[1]
 
     async def get(self, security: SecuritySettings, project_id: str | None = None) -> Policy:
-        """Return the policy, built if need be. Raises PolicyUnavailable.
+        """Return the policy, built if needed. Raises PolicyUnavailable.
 
-        `project_id`: the project that may go on with its former policy meanwhile; `None`: only this one will do.
+        `project_id`: the project whose previous policy may be used meanwhile; `None`: only the current one will do.
         """
         policy = self.get_now(security) or await self._built(security, project_id)
         if project_id is not None:

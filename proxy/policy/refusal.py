@@ -1,4 +1,4 @@
-"""How a client is told that the policy stops its request: the place and the rules, never the text."""
+"""The errors for a request that the policy refuses: place and rules, never the text."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -16,7 +16,7 @@ _WHAT: Final[dict[Category, str]] = {
 
 
 def violation(first: Sighting, rules: Iterable[str]) -> PolicyViolation:
-    """Make the error for a text that is blocked. `rules`: all rules that block, by id."""
+    """Return the error for a blocked text. `rules`: ids of all rules that block it."""
     where = first.place or "the body"
     return PolicyViolation(
         f"The policy stops this request: {where} holds {_WHAT[first.finding.category]} ({first.finding.rule_id}).",
@@ -26,7 +26,7 @@ def violation(first: Sighting, rules: Iterable[str]) -> PolicyViolation:
 
 
 def denied(place: str, reason: str) -> PolicyViolation:
-    """Make the error for a part that cannot be scanned, where such parts do not pass."""
+    """Return the error for a part that cannot be scanned, if the policy refuses such parts."""
     where = place or "a part of the body"
     return PolicyViolation(
         f"The policy stops this request: {where} cannot be scanned ({reason}), and what is not scanned does not pass.",

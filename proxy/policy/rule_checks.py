@@ -1,7 +1,7 @@
-"""What is wrong with a rule as somebody wrote it: one table, key -> what its value has to be.
+"""Validation of a rule as written in a file: one table, key -> check of its value.
 
-Rule of the file: a complaint begins with the key, says what is wrong and what to write instead. Every mistake of a rule
-is told at once.
+Rule of the file: a problem names the key, says what is wrong and what to write instead. All problems of a rule are
+reported at once.
 
 Source: https://github.com/google/re2/wiki/Syntax
 """
@@ -19,11 +19,11 @@ _ID: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _UNKNOWN_PART: Final = re.compile(r"\{\{([a-z][a-z0-9_]*)\}\}")
 _MOST_LENGTH: Final = 65536
 _MOST_WIDTH: Final = 16384
-"""How many bytes a match may take: a stream has to keep them."""
+"""The most bytes that a match may take, as a stream has to keep them."""
 
 
 def problems(entry: Mapping[Any, Any]) -> Iterator[str]:
-    """Yield every mistake of one rule."""
+    """Yield every problem of one rule."""
     for key in entry:
         if key not in KEYS:
             yield f"unknown key {shown(str(key))}{did_you_mean(nearest(str(key), KEYS))}"
@@ -99,7 +99,7 @@ def _expressions(value: object) -> str | None:
 
 
 def _pattern(value: object) -> str | None:
-    """A pattern is also run in pieces: its beginnings have to be known, and how much text one match can take."""
+    """A pattern is also run on partial text: its prefixes and its maximum width must be known."""
     if wrong := _expression(value):
         return wrong
     bounded = patterns.bounded(str(value))
@@ -132,4 +132,4 @@ KEYS: Final[Mapping[str, Callable[[Any], str | None]]] = {
     "match": _texts,
     "no_match": _texts,
 }
-"""Every key of a rule, and what says why a value cannot stand there."""
+"""Every key of a rule, and the function that returns what is wrong with a value."""

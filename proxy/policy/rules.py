@@ -1,22 +1,21 @@
 """The rules of the policy: what a secret, personal data, a keyword or a command looks like. Data, read from YAML.
 
-A rule is a pattern in RE2's syntax, so that no rule can cost more than linear time, and what the pattern cannot say:
+A rule is a pattern in RE2's syntax, so that it costs linear time, and properties that a pattern cannot express:
 
-    group `secret`   the part that is the secret; what stands before it is context (`password = `), else all of it
-    group `name`     what the value is called, for rules that tell names apart (`not_named`)
-    alphabet         the characters of the token. A finding is the maximal run of them, so no tail is left behind
-    exact            the run has to end where the pattern ends: formats of a fixed length
-    until            a text that ends the run, itself included (`-----END ...-----`)
-    boundary         what may not stand right before the match; see `proxy.policy.boundaries`
-    validators       functions that all must accept the secret; `checksum`: one that lowers the severity when it fails
-    examples         texts that must match and texts that must not; they are part of the file and tested with it
+    group `secret`   the part that is the secret; the text before it is context (`password = `). Default: the whole
+    match group `name`     what the value is called, for rules that exclude names (`not_named`) alphabet         the
+    characters of the token. A finding is a maximal run of them, so that no tail is left exact            the run has to
+    end where the pattern ends: formats of a fixed length until            a text that ends the run and belongs to it
+    (`-----END ...-----`) boundary         what may not precede the match; see `proxy.policy.boundaries` validators
+    functions that all must accept the secret; `checksum`: one that lowers the severity if it fails examples
+    texts that must match and texts that must not; part of the file and tested with it
 
-`{{name}}` in a pattern or a gate stands for a piece of pattern under `parts`.
+`{{name}}` in a pattern or a gate is replaced by a piece of pattern from `parts`.
 
-Repeats without an upper bound are bounded when a rule is read, so a match is decided within a known number of
-characters; the run of the alphabet may be endless, as it only has to be followed.
+Repeats without an upper bound get one when a rule is read, so a match is decided within a known number of characters;
+the run of the alphabet is unlimited, as it only has to be followed.
 
-Failure mode: a file with mistakes is not used at all; `RuleError` names every mistake in it, never a matched text.
+Failure mode: a file with mistakes is rejected as a whole; `RuleError` names every mistake in it, never a matched text.
 
 Source: https://github.com/google/re2/wiki/Syntax
 """
@@ -46,7 +45,7 @@ _PART: Final = re.compile(r"\{\{([a-z][a-z0-9_]*)\}\}")
 
 
 class RuleError(Exception):
-    """Rules cannot be used. `problems` holds every mistake, each beginning with the rule's id."""
+    """The rules cannot be used. `problems`: every mistake, each starting with the rule's id."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -55,33 +54,33 @@ class RuleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. Patterns are RE2 text; everything has been checked."""
+    """One rule. Patterns are RE2 text; everything has been validated."""
 
     id: str
     category: Category
     severity: Severity
     pattern: str
-    """Bounded. Has the group `secret` where only a part of the match is to be hidden."""
+    """Bounded. Has a group `secret` if only a part of the match is to be hidden."""
     gate: str
-    """A superset of the pattern without upper bounds: where it does not match, the pattern cannot."""
+    """A superset of the pattern without upper bounds: if it does not match, the pattern cannot."""
     alphabet: str = ""
     """A class such as `[A-Za-z0-9_-]`; empty: the match is the finding."""
     exact: bool = False
     until: str = ""
     max_length: int = DEFAULT_MAX_LENGTH
-    """How many characters of a run the validators see; what follows is hidden without being looked at."""
+    """The most characters of a run that validators see; the rest is hidden without being examined."""
     boundary: str = "word"
     """Name of a function in `boundaries`."""
     validators: tuple[str, ...] = ()
     """Names of functions in `validators`; all must accept."""
     checksum: str = ""
-    """Name of a validator whose failure makes the finding `medium`, and whose success clears it of being a sample."""
+    """Name of a validator. Failure lowers the severity to `medium`, success rules out a placeholder."""
     placeholders: bool = True
-    """Whether samples such as `sk-your-key-here` are let pass."""
+    """Whether placeholders such as `sk-your-key-here` are accepted."""
     allow: tuple[str, ...] = ()
-    """Patterns of secrets that are let pass; they have to match all of it."""
+    """Patterns of secrets to accept; they have to match all of it."""
     not_named: tuple[str, ...] = ()
-    """Patterns; where one is found in the group `name`, the value is none: `max_tokens = ...`."""
+    """Patterns; if one is found in the group `name`, the value is not a secret: `max_tokens = ...`."""
     match: tuple[str, ...] = ()
     no_match: tuple[str, ...] = ()
 
@@ -94,21 +93,21 @@ class RuleSet:
 
     @cached_property
     def version(self) -> str:
-        """Return a short hash of everything that decides a finding; examples do not."""
+        """Return a short hash of everything that determines findings, so not of examples."""
         content = [asdict(replace(rule, match=(), no_match=())) for rule in self.rules]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     def with_extra(self, rules: Iterable[Rule]) -> "RuleSet":
-        """Return the set with `rules` laid over it: a rule of the same id is replaced, others are added."""
+        """Return the set with `rules` layered over it: the same id replaces a rule, others are added."""
         by_id = {rule.id: rule for rule in (*self.rules, *rules)}
         return RuleSet(tuple(by_id.values()))
 
 
 def load(path: Path | None = None) -> RuleSet:
-    """Read the rules at `path`, in which the shipped parts can be used; or the shipped rules, which the tests check.
+    """Read the rules at `path`, which may use the default parts; or the default rules, which the tests validate.
 
     Raises:
-        RuleError: the file cannot be read or a rule in it is wrong.
+        RuleError: the file cannot be read or contains an invalid rule.
     """
     document = read_document(path or SHIPPED)
     if path is None:
@@ -118,7 +117,7 @@ def load(path: Path | None = None) -> RuleSet:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Return the file at `path`: `rules`, a list, and perhaps `parts`.
+    """Return the file at `path`: `rules`, a list, and optionally `parts`.
 
     Raises:
         RuleError: the file cannot be read.
@@ -139,10 +138,10 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def read_rules(entries: Iterable[object], parts: Mapping[str, str] = NO_PARTS) -> list[Rule]:
-    """Return the rules that `entries` describe, as YAML or JSON holds them. `parts`: name -> piece of a pattern.
+    """Return the rules of `entries`, as decoded from YAML or JSON. `parts`: name -> piece of a pattern.
 
     Raises:
-        RuleError: one or more are wrong; all mistakes are in it.
+        RuleError: one or more are invalid; it has all mistakes.
     """
     rules: list[Rule] = []
     problems: list[str] = []
@@ -165,14 +164,14 @@ def read_rules(entries: Iterable[object], parts: Mapping[str, str] = NO_PARTS) -
 
 
 def keyword_rule(words: str) -> Rule:
-    """Return a rule for a blocked keyword as a project lists it: word boundaries, any white space, any case."""
+    """Return a rule for a blocked keyword of a project: word boundaries, any white space, any case."""
     digest = hashlib.sha256(words.encode()).hexdigest()[:8]
     pattern = patterns.keyword(words)
     return read_rules([{"id": f"keyword-{digest}", "category": "keyword", "severity": "high", "pattern": pattern}])[0]
 
 
 def _expanded(entries: Iterable[Any], parts: Mapping[str, str]) -> Iterator[Any]:
-    """Put the parts in place of their `{{name}}`. A name that is no part stays, and is found as a mistake."""
+    """Replace `{{name}}` by parts. An unknown name stays, and is reported by the validation."""
     for entry in entries:
         if parts and isinstance(entry, Mapping):
             given = {key: entry[key] for key in ("pattern", "gate") if isinstance(entry.get(key), str)}

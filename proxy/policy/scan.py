@@ -1,13 +1,13 @@
-"""Phase 3, scan_prompt: everything a request says, looked at as text before it is sent.
+"""Phase 3, scan_prompt: everything a request says, scanned as text before it is sent.
 
     document -> every string, joined -> gate: one pass for all rules ---> clean, the usual case
-                                         '-> each string by itself -> findings -> actions -> what is sent instead
+                                         '-> each string by itself -> findings -> actions -> replacements
 
-Looked into are also, one level deep, strings that are JSON themselves (the arguments of tool calls) and runs of base64
-that stand for readable text. What cannot be read is named: media, and what is beyond `nested_bytes`.
+Also scanned, one level deep, are strings that are JSON themselves (the arguments of tool calls) and runs of base64 that
+encode readable text. Unreadable parts are reported: media, and anything beyond `nested_bytes`.
 
-Rule of the file: pure, so that it runs in any thread; a clean document costs a gate and no more, and is not changed.
-Failure mode: whatever is raised is a fault of ours; the caller decides whether the request passes (`on_fault`).
+Rule of the file: pure, so that it runs on any thread; a clean document costs one gate pass, and is not changed.
+Failure mode: any exception is an internal fault; the caller decides whether the request passes (`on_fault`).
 
 Cost: 10 KB of clean text in well under 100 microseconds; linear in the size of the document.
 """
@@ -29,7 +29,7 @@ from proxy.policy.places import Place
 from proxy.policy.policy import Policy
 
 _BETWEEN: Final = "\n"
-"""Stands between two strings in the joined text. It is part of no word, so the gate sees each string as it is alone."""
+"""Separates strings in the joined text. It belongs to no word, so the gate sees each string as if it were alone."""
 _RUN: Final = "[A-Za-z0-9+/_-]{40,}"
 _BASE64: Final = re2.compile(_RUN.encode())
 _BASE64_IN_TEXT: Final = re.compile(_RUN)
@@ -42,19 +42,19 @@ _READABLE: Final = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 
 @dataclass(slots=True)
 class Scanned:
-    """What one document holds."""
+    """The result for one document."""
 
     sightings: list[Sighting] = field(default_factory=list)
     unscanned: list[Unscanned] = field(default_factory=list)
     characters: int = 0
     sent: dict[Place, str] = field(default_factory=dict)
-    """Texts that are sent instead of those at their places."""
+    """Texts to send instead of those at their places."""
     kept: dict[Place, str] = field(default_factory=dict)
-    """Texts that may be kept in a trace instead: whatever was found is masked, also what is blocked or only flagged."""
+    """Texts to store in a trace instead: every finding is masked, even those that are blocked or only flagged."""
 
     @property
     def blocked(self) -> Sighting | None:
-        """The first finding that stops the request."""
+        """The first finding that blocks the request."""
         return next((sighting for sighting in self.sightings if sighting.action == "block"), None)
 
     def enter(self, verdict: Verdict) -> None:
@@ -67,7 +67,7 @@ class Scanned:
 
 
 def scan(policy: Policy, document: Any, nested_bytes: int) -> Scanned:
-    """Look at every string of `document`, a decoded JSON value; a text that is no JSON is one string."""
+    """Scan every string of `document`, a decoded JSON value; a text that is not JSON is one string."""
     gathered = places.gather(document)
     scanned = Scanned(characters=sum(map(len, gathered.texts)))
     if gathered.has_media:
@@ -85,7 +85,7 @@ def scan(policy: Policy, document: Any, nested_bytes: int) -> Scanned:
 
 
 def _decoded(nested: Iterable[str], limit: int) -> tuple[list[str], bool]:
-    """Return the texts inside strings that are JSON, and whether some were left out because there are too many."""
+    """Return the texts inside strings that are JSON, and whether some were skipped because there are too many."""
     texts: list[str] = []
     for text in nested:
         limit -= len(text)
@@ -97,7 +97,7 @@ def _decoded(nested: Iterable[str], limit: int) -> tuple[list[str], bool]:
 
 
 def _inner(text: str) -> Any:
-    """Return the object or list that `text` is, `None` if it is none."""
+    """Return the object or list that `text` encodes, `None` if it is neither."""
     if text[:1] not in ("{", "[") or "\\" not in text:
         return None
     try:
@@ -108,10 +108,10 @@ def _inner(text: str) -> Any:
 
 
 def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
-    """Return the text without the inner part of long base64 that is none, whether some is text, and whether it was cut.
+    """Return the text without the middle of binary base64, whether some base64 is text, and whether anything was cut.
 
-    Random letters bring the gate into ever new states: 8 MB of them would take two seconds. What begins and ends such a
-    run is kept, so that a token beside it is seen.
+    Random letters make the gate build new states: 8 MB of them would take two seconds. The ends of such a run are kept,
+    so that a token next to it is found.
     """
     kept: list[bytes] = []
     at, hides = 0, False
@@ -130,7 +130,7 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
 
 
 def _binary(document: Any) -> Iterator[Unscanned]:
-    """Name the texts that hold long base64 which is no text."""
+    """Yield the texts that contain long base64 of binary data."""
     for place, _, text in places.located(document):
         if len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in _runs(text)):
             yield Unscanned("prompt", places.name(place), "binary")
@@ -141,13 +141,13 @@ def _runs(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_readable(run: bytes) -> bool:
-    """Tell by its beginning whether a run of base64 stands for text."""
+    """Tell by its beginning whether a run of base64 encodes text."""
     begin = _from_base64(run[:_LOOKED_AT])
     return (_READABLE.fullmatch(begin) is not None and begin.isascii()) or _is_utf8(begin)
 
 
 def _is_utf8(begin: bytes) -> bool:
-    """Tell whether bytes are text beyond ASCII; the last character may be cut."""
+    """Tell whether bytes are non-ASCII text; the last character may be incomplete."""
     if _READABLE.fullmatch(begin) is None:
         return False
     for cut in range(4):
@@ -165,7 +165,7 @@ def _from_base64(run: bytes) -> bytes:
 
 
 class _Search:
-    """Finds in one document what the gate suspects, string by string. `hides`: some base64 stands for text."""
+    """Finds in one document what the gate suspects, string by string. `hides`: some base64 encodes text."""
 
     def __init__(self, policy: Policy, scanned: Scanned, nested_bytes: int, *, hides: bool) -> None:
         self._hides = hides
@@ -174,7 +174,7 @@ class _Search:
         self._budget = nested_bytes
 
     def look_at(self, document: Any) -> None:
-        """Enter all findings, and what is sent and kept instead."""
+        """Record all findings, and the replacements to send and to store."""
         for place, called, text in places.located(document):
             sent, kept = self._text(place, called, text, decode=True)
             if sent != text:
@@ -183,7 +183,7 @@ class _Search:
                 self._scanned.kept[place] = kept
 
     def _text(self, place: Place, called: str, text: str, *, decode: bool) -> tuple[str, str]:
-        """Return what is sent instead of one string, and what is kept."""
+        """Return what to send and what to store instead of one string."""
         sent = kept = text
         seen: set[str] = set()
         if decode:
@@ -203,7 +203,7 @@ class _Search:
         return [(found, self._policy.prompt(found)) for found in self._find(called, text, set(), decode=decode)]
 
     def _find(self, called: str, text: str, seen: set[str], *, decode: bool) -> list[Finding]:
-        """Return what is in `text`, and in the base64 in it; rules of `seen` found it already where it was decoded."""
+        """Return the findings in `text` and in its base64; rules in `seen` have already reported the decoded text."""
         found = self._alone(called, text)
         if decode and self._hides:
             hidden = (each for each in self._in_base64(text) if not any(_overlap(each, other) for other in found))
@@ -211,7 +211,7 @@ class _Search:
         return [each for each in found if each.rule_id not in seen]
 
     def _alone(self, called: str, text: str) -> list[Finding]:
-        """Return what is in `text`, with what it is called before it."""
+        """Return the findings in `text`, with its member's name as context."""
         lead = places.lead(called)
         size = len(lead)
         found = self._policy.detector.find(lead + text)
@@ -222,7 +222,7 @@ class _Search:
         ]
 
     def _nested(self, place: Place, text: str) -> tuple[str, str]:
-        """Return the same for the JSON inside `text`; it is written anew only where something in it is changed."""
+        """Return the same for the JSON inside `text`, which is re-encoded only if something in it changes."""
         self._budget -= len(text)
         document = _inner(text) if self._budget >= 0 else None
         if document is None:
@@ -239,7 +239,7 @@ class _Search:
         return sending, sending if kept == sent else _written(kept, text)
 
     def _in_base64(self, text: str) -> Iterator[Finding]:
-        """Yield what stands in runs of base64; a finding spans the whole run, as no part of it can be masked."""
+        """Yield the findings in runs of base64; each spans the whole run, as no part of it can be masked."""
         for run in _BASE64_IN_TEXT.finditer(text):
             data = run[0].encode()
             self._budget -= len(data)
@@ -250,20 +250,20 @@ class _Search:
                     yield replace(found, start=run.start(), end=run.end())
 
     def _place(self, place: Place) -> str:
-        """Name a place; a key that is a finding itself is masked in it."""
+        """Return the name of a place; a key that is itself a finding is masked in it."""
         written = places.name(place)
         return mask.redact(written, self._policy.detector.find(written))
 
 
 def _written(changes: dict[Place, str], text: str) -> str:
-    """Return JSON with `changes`, equal but for them; the text as it came where there are none."""
+    """Return JSON with `changes` applied; the original text if there are none."""
     if not changes:
         return text
     return dump_exact(places.changed(load_exact(text.encode()), changes)).decode()
 
 
 def _to_hide(decided: Iterable[tuple[Finding, Action]]) -> list[Finding]:
-    """Return what a trace must not hold. Keywords and commands are no secrets unless they are masked on the way too."""
+    """Return what a trace must not contain. Keywords and commands are not secret unless they are masked for sending."""
     return [
         found
         for found, action in decided

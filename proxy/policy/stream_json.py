@@ -1,15 +1,15 @@
-"""Scan a JSON document that comes in fragments, such as the arguments of a tool call, and keep it one.
+"""Scans a JSON document that arrives in fragments, such as the arguments of a tool call, and keeps it valid.
 
     {"password": "Winter\\u00324!x\\n", "port": 5432}
-                  ~~~~~~~~~~~~~~~~~~                  scanned: what the string means, with its key before it
-                                              ~~~~    a number: scanned whole; hidden, it becomes a string
+                  ~~~~~~~~~~~~~~~~~~                  scanned: the decoded string, with its key before it
+                                              ~~~~    a number: scanned whole; if hidden, it becomes a string
 
-Every string, keys too, is a text of its own, scanned by a `StreamScanner` as what it means: an escape counts as the one
-character it stands for, so none hides anything and none is ever cut. Masks are made of letters, digits and `*+-_`, so a
-string with a mask in it is a string. All that is not hidden leaves as it was written.
+Every string, including keys, is a text of its own, scanned in decoded form by a `StreamScanner`: an escape counts as
+the one character it represents, so it neither hides anything nor is ever cut. Masks consist of letters, digits and
+`*+-_`, so a string stays a string. Everything that is not hidden keeps its original form.
 
-A text that does not begin like JSON, or goes on as none does (a bare word, nesting beyond reason), is scanned as plain
-text from there on. What is decided depends on the text alone, so it is the same for every way of cutting.
+Text that does not begin like JSON, or becomes invalid (a bare word, extreme nesting), is scanned as plain text from
+there on. The decisions depend on the text alone, so they are the same for every way of splitting it.
 
 Source: RFC 8259
 """
@@ -30,26 +30,26 @@ _MEANINGS: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _LONGEST_SCALAR: Final = 64
 _DEEPEST: Final = 1000
 _KEY: Final = 64
-"""How many last characters of a key are context."""
+"""How many of a key's last characters are context."""
 
 
 class JsonScanner:
-    """One channel whose text is a JSON document. The same interface as `StreamScanner`; offsets are of its raw text."""
+    """One channel with a JSON document. Same interface as `StreamScanner`; offsets refer to its raw text."""
 
     def __init__(self, plan: StreamPlan) -> None:
         self.findings: list[Finding] = []
         self.blocked: Finding | None = None
         self._plan = plan
         self._scanner: StreamScanner | None = None
-        """Of the string that has begun and not ended, or of the rest of the text where that is plain."""
+        """Of the current unfinished string, or of the rest of the text if that is plain."""
         self._is_plain = False
         self._has_begun = False
         self._position = 0
-        """Characters before what is looked at next."""
+        """Number of characters that were processed."""
         self._tail = ""
-        """An escape or a bare word that may not have come whole."""
+        """An escape or a bare word that may be incomplete."""
         self._nesting: list[tuple[str, str]] = []
-        """Every bracket that is open, and what the members of a list are called: as the list is."""
+        """Every open bracket, and the key that is the context of its values; a list inherits its own."""
         self._key = ""
         self._last = ""
         """The end of the last string, which is a key if a colon follows."""
@@ -57,11 +57,11 @@ class JsonScanner:
 
     @property
     def held(self) -> int:
-        """How many characters wait."""
+        """Number of characters held back."""
         return len(self._tail) + (self._scanner.held if self._scanner else 0)
 
     def pieces(self, delta: str, final: bool = False) -> list[Piece]:
-        """Take the next text and return what may leave now. `final`: the document ends here."""
+        """Take the next text and return what may be sent now. `final`: the document ends here."""
         text, at = self._tail + delta, 0
         self._tail = ""
         self._pieces = []
@@ -80,12 +80,12 @@ class JsonScanner:
         return _merged(self._pieces)
 
     def take(self, delta: str) -> int | list[Piece]:
-        """Do what `pieces` does; tell how many characters leave as they came, where that is all there is."""
+        """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
         pieces = self.pieces(delta)
         return pieces[0].taken if len(pieces) == 1 and not pieces[0].masked else pieces
 
     def _between(self, text: str, at: int, final: bool) -> int:
-        """Read what stands between strings; return how far."""
+        """Read the text between strings; return the position reached."""
         if structure := _STRUCTURE.match(text, at):
             known = self._follow(text, at, structure.end())
             self._let_out(text[at:known])
@@ -109,7 +109,7 @@ class JsonScanner:
         return end
 
     def _follow(self, text: str, at: int, end: int) -> int:
-        """Keep in mind where in the document we are; return how far it is one."""
+        """Track the position in the document; return how far it is valid."""
         for index in range(at, end):
             mark = text[index]
             if mark in "{[":
@@ -129,7 +129,7 @@ class JsonScanner:
         return end
 
     def _in_string(self, text: str, at: int, final: bool) -> int:
-        """Read what is left of a string, its end included; return how far."""
+        """Read the rest of a string, including its end; return the position reached."""
         meant: list[str] = []
         written: list[tuple[int, str]] = []
         size, begun = 0, at
@@ -155,7 +155,7 @@ class JsonScanner:
         return at
 
     def _scan(self, meant: str, written: list[tuple[int, str]] | None, final: bool, size: int) -> None:
-        """Give text to the scanner that is at work and take over what it says. `size`: how long it was written."""
+        """Pass text to the current scanner and collect its output. `size`: the length in its original form."""
         scanner = self._scanner
         if scanner is not None:
             told = len(scanner.findings)
@@ -165,7 +165,7 @@ class JsonScanner:
             self._position += size
 
     def _scalar(self, text: str) -> None:
-        """Scan a number whole; where any of it is hidden, a string takes its place. `true` and its like say nothing."""
+        """Scan a number whole; if any of it is hidden, a string replaces it. Literals such as `true` are skipped."""
         context = places.lead(self._key).removesuffix('"')
         if text[0].isalpha() or not self._plan.may_match(context + text):
             self._let_out(text)
@@ -193,7 +193,7 @@ class JsonScanner:
 
 
 def _merged(pieces: list[Piece]) -> list[Piece]:
-    """Return `pieces` with neighbours that are text put together."""
+    """Return `pieces` with adjacent unmasked pieces joined."""
     merged: list[Piece] = []
     for piece in pieces:
         if merged and not piece.masked and not merged[-1].masked:

@@ -1,23 +1,23 @@
-"""Find and mask in a stream of text what the rules describe, whichever way the stream is cut.
+"""Finds and masks what the rules describe in a stream of text, independently of how the stream is split.
 
     StreamPlan(detector, action)    once per policy: rules grouped, closures compiled
       .scanner() -> StreamScanner   once per channel of an answer: choice x content, reasoning, tool arguments, ...
-        .feed(delta)                the text that may leave now; `pieces` and `take` tell it otherwise
-        .flush()                    the rest; call it before the channel's end is told
+        .feed(delta)                the text that may be sent now; `pieces` and `take` return it in other forms
+        .flush()                    the rest; call it before the channel's end is sent
 
     .......................|~~~~~~~~~~~~~~~~|
-          has left         ^ hold-back      ^ what has come
+          sent             ^ hold-back      ^ received
 
-Law: what leaves, put together, is `mask.redact` of the whole text with those of `Detector.find`'s findings whose action
-is `redact`, for every way of cutting. Held back is only what could still become part of a match; of that, the first
-characters that every mask keeps leave at once, so a prefix such as `ghp_` waits for nothing. Text without a match
-leaves as it came. Whenever the stream ends early, nothing has left that the law would not have let out.
+Invariant: the concatenated output is `mask.redact` of the whole text with those of `Detector.find`'s findings whose
+action is `redact`, for every way of splitting. Only what could still become part of a match is held back, and of that,
+the first characters that every mask keeps are sent at once, so a prefix such as `ghp_` does not wait. Text without a
+match is unchanged. If the stream ends early, nothing was sent that the invariant does not allow.
 
-A token that goes on beyond its rule's limit is masked once and swallowed while it lasts, so memory is bounded. What is
-only flagged waits for nothing. A finding to be blocked ends the channel: all that comes before it has left, masked
-where need be, nothing of it has, and nothing follows.
+A token that exceeds its rule's limit is masked once and dropped while it lasts, so memory is bounded. Findings that are
+only flagged hold nothing back. A finding to be blocked ends the channel: everything before it is sent, masked where
+needed, but nothing of it and nothing after it.
 
-Rule of the file: places are bytes of the whole stream; what is told is in characters.
+Rule of the file: internal positions are bytes of the whole stream; results are in characters.
 
 Cost: a few microseconds per delta; see `bench/policy_stream.py`.
 """
@@ -36,38 +36,38 @@ from proxy.policy.stream_track import Track
 from proxy.policy.stream_window import Window
 
 Decide = Callable[[Finding], Action]
-"""Says what is done about a finding. Only its rule, category and severity may decide."""
+"""Returns the action for a finding. May depend only on its rule, category and severity."""
 
 _LEFT: Final = 2 * boundaries.REACH
 _SHIFT: Final = 256
 _GLANCES: Final = 160
-"""How many bytes a glance is enough for, where it is: it reads them all each time."""
+"""The most bytes for a glance, which reads all of them every time."""
 _PATIENCE: Final = 352
-"""How many bytes later a closer look is due while a run of base64 goes on (bench/policy_stream.py).
+"""After how many more bytes a closer look is due within a run of base64 (bench/policy_stream.py).
 
-There a glance tells nothing: nearly all of it could be a key. And it costs most, as random letters bring RE2 into
-states that it has never been in. Until then nothing leaves; several pieces are one longer piece."""
+There a glance is useless, as nearly all of it could be a key, and most expensive, as random letters make RE2 build new
+states. Until then nothing is sent; several pieces are handled as a longer one."""
 _WARMING: Final = ("so many tenants", " 12 ", " password = a1b2", " and so on" * 60, " A1b" + "C2d" * 180)
-"""Texts for which every question is asked: words, numbers, a context, what only a closer look decides, a long token."""
+"""Texts that exercise every search: words, numbers, a context, a case for a closer look, a long token."""
 _BATCH: Final = 512
-"""After how many bytes the rules are asked that hide nothing."""
+"""After how many bytes the rules that hold nothing back are run."""
 _SURE: Final = 4 * mask.KEPT
-"""From this length on a mask keeps all it ever keeps."""
+"""From this length on, a mask keeps the maximum."""
 _ENDLESS: Final = 1 << 62
-"""The end of a finding whose run goes on."""
+"""The end of a finding whose run continues."""
 
 
 class Piece(NamedTuple):
-    """A part of the output: text as it came, or what stands for text that is hidden."""
+    """A part of the output: original text, or the replacement of hidden text."""
 
     text: str
     taken: int
-    """How many characters of the stream it stands for."""
+    """How many characters of the stream it represents."""
     masked: bool = False
 
 
 class StreamPlan:
-    """Rules and what is done about them, made ready for streams. Immutable, so any thread may use it."""
+    """Rules and their actions, prepared for streams. Immutable, so any thread may use it."""
 
     def __init__(self, detector: Detector, action: Decide) -> None:
         self.action = action
@@ -80,23 +80,23 @@ class StreamPlan:
             elif actions != {"allow"}:
                 noted.append(matcher)
         self.held = Team((group, leads, kept) for (leads, kept), group in held.items())
-        """Rules of which something may have to be hidden or blocked."""
+        """Rules whose findings may have to be hidden or blocked."""
         self.noted = Team([(noted, False, 0)] if noted else [])
-        """Rules whose findings are only told."""
+        """Rules whose findings are only recorded."""
 
     def scanner(self) -> "StreamScanner":
         """Return a scanner for one channel."""
         return StreamScanner(self)
 
     def warm_up(self) -> None:
-        """Let RE2 build now what it builds when it is first asked: the first events would wait for it."""
+        """Let RE2 build its states now; otherwise the first events would wait for that."""
         scanner = self.scanner()
         for text in _WARMING:
             scanner.pieces(text)
         scanner.pieces("", final=True)
 
     def may_match(self, text: str) -> bool:
-        """Tell whether some rule may find something in a whole text."""
+        """Tell whether some rule may find something in a complete text."""
         data = encode(text)
         return bool(self.held.hits(data) or self.noted.hits(data))
 
@@ -105,45 +105,45 @@ class StreamScanner:
     """One channel of one answer."""
 
     def __init__(self, plan: StreamPlan, position: int = 0, context: str = "") -> None:
-        """Begin a channel. `position`: where in its text; `context`: what leads to it, which is never let out."""
+        """Begin a channel. `position`: offset in its text; `context`: precedes it and is never sent."""
         self.findings: list[Finding] = []
-        """What was found and has ended; only ever grows. Offsets in characters of the channel's text."""
+        """Completed findings; only grows. Offsets in characters of the channel's text."""
         self.blocked: Finding | None = None
-        """What ended the channel, if anything did."""
+        """The finding that ended the channel, if any."""
         self._plan = plan
         self._held = [Track(watch) for watch in plan.held.watches]
         self._noted = [Track(watch) for watch in plan.noted.watches]
         self._window = Window(position, context)
         self._first = self._out = self._cover = self._window.end
-        """First: where the channel's own text begins. Out: what has left ends. Cover: the last mask ends so far."""
+        """First: start of the channel's own text. Out: end of what was sent. Cover: end of the last mask so far."""
         self._noted_at = self._settled = 0
-        """Settled: every match that begins before is decided, as far as the last closer look tells; of the window."""
+        """Settled: in the window; matches that begin before are decided, as of the last closer look."""
         self._look_at = self._window.end + _GLANCES
-        """Up to this place a glance may do."""
+        """Up to this position a glance may suffice."""
         self._begun: dict[int, int] = {}
-        """Of findings that have not ended: the position of the place where they begin."""
+        """Unfinished findings: the character position of each byte position where one begins."""
         self._hidden: list[tuple[int, int]] = []
         self._blocks: list[Finding] = []
         self._untold: list[tuple[int, Finding]] = []
-        """Findings that are told once nothing that ends the channel can begin before them; by place."""
+        """Findings held until nothing that ends the channel can begin before them; by position."""
 
     @property
     def held(self) -> int:
-        """How many characters wait."""
+        """Number of characters held back."""
         return self._window.position(self._window.end) - self._window.position(self._out)
 
     def feed(self, delta: str) -> str:
-        """Take the next piece of the text and return what may leave. Cost O(len(delta)), amortised."""
+        """Take the next piece of the text and return what may be sent. Cost O(len(delta)), amortised."""
         return "".join(piece.text for piece in self.pieces(delta))
 
     def flush(self) -> str:
-        """Return what was held back: the text ends here, nothing may be fed after it."""
+        """Return what was held back, at the end of the text; nothing may be fed afterwards."""
         return "".join(piece.text for piece in self.pieces("", final=True))
 
     def pieces(self, delta: str, final: bool = False, written: list[tuple[int, str]] | None = None) -> list[Piece]:
-        """Do what `feed` does, or `flush` if `final`, and tell text from masks.
+        """Do the same as `feed`, or `flush` if `final`, and distinguish text from masks.
 
-        `written`: where the text is written otherwise than it is meant (`Window.append`); pieces are what is written.
+        `written`: characters whose original form is longer (`Window.append`); pieces have the original form.
         """
         if self.blocked is not None:
             return []
@@ -152,7 +152,7 @@ class StreamScanner:
         return self._look_closely(final) if stop is None else self._up_to(stop)
 
     def take(self, delta: str) -> int | list[Piece]:
-        """Do what `pieces` does; tell how many characters leave as they came, where that is all there is."""
+        """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
         if self.blocked is not None:
             return 0
         window = self._window
@@ -168,7 +168,7 @@ class StreamScanner:
         return window.characters(out, stop)
 
     def _glance(self) -> int | None:
-        """Return up to where text may leave, `None` where only a closer look tells. It would tell the same."""
+        """Return up to where text may be sent, `None` if that needs a closer look, which would agree."""
         window, look_at = self._window, self._look_at
         if not look_at:
             return None
@@ -181,13 +181,13 @@ class StreamScanner:
         return None if stop is None else window.base + stop
 
     def _up_to(self, stop: int) -> list[Piece]:
-        """Let out the text before `stop`."""
+        """Release the text before `stop`."""
         pieces: list[Piece] = []
         self._let_out(pieces, stop)
         return pieces
 
     def _look_closely(self, final: bool) -> list[Piece]:
-        """Let all rules look, and return what is decided."""
+        """Run all rules, and return what is decided."""
         window = self._window
         self._advance(self._held, self._plan.held, final)
         if final or window.end - self._noted_at >= _BATCH:
@@ -199,7 +199,7 @@ class StreamScanner:
         return pieces
 
     def _settle(self) -> None:
-        """Note from where a glance has to look, and when a closer look is due: at once where something is found."""
+        """Set where the next glance begins, and when a closer look is due: at once after a finding."""
         tracks = self._held
         is_quiet = self._cover <= self._out and not (
             self._hidden or self._blocks or any(track.runs for track in tracks)
@@ -208,7 +208,7 @@ class StreamScanner:
         self._settled = min([track.settled for track in tracks], default=0)
 
     def _advance(self, tracks: list[Track], team: Team, final: bool) -> None:
-        """Let rules look at the window and take note of what they found."""
+        """Run rules on the window and record what they found."""
         if not tracks:
             return
         data, base = self._window.data, self._window.base
@@ -223,7 +223,7 @@ class StreamScanner:
                     self._begun[start] = self._window.position(start)
 
     def _note(self, finding: Finding) -> None:
-        """Take a finding that has ended. What lies in the context is none of this channel."""
+        """Record a completed finding. One in the context does not belong to this channel."""
         action = self._plan.action(finding)
         if action == "allow" or finding.end <= self._first:
             return
@@ -236,7 +236,7 @@ class StreamScanner:
             insort(self._blocks, finding, key=place)
 
     def _release(self, final: bool) -> list[Piece]:
-        """Return what may leave: every part of which all that could reach into it is known."""
+        """Return what may be sent: every part for which all overlapping findings are known."""
         sure = self._window.end
         if not final and self._held:
             sure = self._window.base + min([track.undecided for track in self._held])
@@ -256,7 +256,7 @@ class StreamScanner:
     def _mask(
         self, pieces: list[Piece], spans: list[tuple[int, int]], block: Finding | None, stop: int, sure: int
     ) -> int:
-        """Let out and hide up to the last mask that is told; return up to where the text behind it may leave."""
+        """Release and mask up to the last mask that is final; return up to where the following text may be sent."""
         if block is not None and block.start <= stop:
             stop = block.start
         for start, end in spans:
@@ -272,7 +272,7 @@ class StreamScanner:
         return stop
 
     def _spans(self) -> tuple[list[tuple[int, int]], Finding | None]:
-        """Return what is to be hidden, by place, and the first finding that is to be blocked."""
+        """Return the spans to be hidden, in order, and the first finding that blocks."""
         spans, blocks = self._hidden, self._blocks
         if not self._begun:
             return spans, blocks[0] if blocks else None
@@ -287,7 +287,7 @@ class StreamScanner:
         return spans, blocks[0] if blocks else None
 
     def _stop(self, spans: list[tuple[int, int]]) -> int:
-        """Return up to where nothing can become part of a finding, but for what every mask keeps of it."""
+        """Return up to where nothing can become part of a finding, except for what every mask keeps."""
         covered = max([self._cover, *[end for _, end in spans]]) - self._window.base
         data = self._window.data
         stop = len(data)
@@ -300,13 +300,13 @@ class StreamScanner:
         return self._window.base + stop
 
     def _is_told(self, start: int, end: int, sure: int) -> bool:
-        """Tell whether the mask of what is hidden from `start` to `end` (at least) cannot change any more."""
+        """Tell whether the mask for `start` to `end` (at least) is final."""
         if sure >= end:
             return True
         return sure >= start + mask.KEPT and len(self._window.meant(start, min(end, self._window.end))) >= _SURE
 
     def _hide(self, pieces: list[Piece], start: int, end: int, block: Finding | None) -> None:
-        """Put a mask in place of a part of which some first characters may have left."""
+        """Emit a mask for a part of which the first characters may have been sent."""
         window = self._window
         end = min(end, window.end)
         head = window.meant(start, min(start + mask.KEPT, end if block is None else min(end, block.start)))
@@ -317,21 +317,21 @@ class StreamScanner:
         self._cover = self._out = end
 
     def _swallow(self, pieces: list[Piece]) -> None:
-        """Leave out what belongs to the last mask."""
+        """Drop what belongs to the last mask."""
         if self._cover > self._out:
             taken = self._window.position(self._cover) - self._window.position(self._out)
             pieces.append(Piece("", taken, True))
             self._out = self._cover
 
     def _let_out(self, pieces: list[Piece], until: int) -> None:
-        """Let the text up to `until` leave as it came."""
+        """Emit the text up to `until` unchanged."""
         if until > self._out:
             text = self._window.shown(self._out, until)
             pieces.append(Piece(text, len(text)))
             self._out = until
 
     def _block(self, finding: Finding) -> None:
-        """End the channel. What the rules that wait for nothing found before is told."""
+        """End the channel. Record what was found before by the rules that hold nothing back."""
         self._advance(self._noted, self._plan.noted, final=True)
         self.blocked = self._told(finding)
         before = [told for start, told in self._untold if start <= finding.start]
@@ -345,7 +345,7 @@ class StreamScanner:
         return replace(finding, start=self._window.position(start), end=end)
 
     def _shift(self) -> None:
-        """Forget what is no longer needed of the window."""
+        """Drop what is no longer needed from the window."""
         if len(self._window.data) < _SHIFT:
             return
         needed = min([track.needs_from() for track in (*self._held, *self._noted)], default=len(self._window.data))
@@ -357,7 +357,7 @@ class StreamScanner:
 
 
 def _actions(rule: Rule, action: Decide) -> set[Action]:
-    """Return what may be done about findings of a rule: a checksum that fails makes them less severe."""
+    """Return the possible actions for findings of a rule: a failed checksum lowers their severity."""
     severities: set[Severity] = {rule.severity}
     if rule.checksum and rule.severity == "high":
         severities.add("medium")
@@ -365,14 +365,14 @@ def _actions(rule: Rule, action: Decide) -> set[Action]:
 
 
 def _holding(rule: Rule, blocks: bool) -> tuple[bool, int]:
-    """Return whether a context leads to the secret of a rule that holds back, and what its masks keep at least."""
+    """Return whether a rule that holds back has a context before its secret, and what its masks keep at least."""
     leads = openings.has_lead(rule)
     keeps = not leads and not blocks and openings.least_secret(rule) >= _SURE
     return leads, mask.KEPT if keeps else 0
 
 
 def _joined(spans: list[tuple[int, int]], cover: int) -> list[tuple[int, int]]:
-    """Return the parts to be hidden behind `cover`; those that overlap are one."""
+    """Return the spans to be hidden after `cover`, with overlapping ones joined."""
     joined: list[tuple[int, int]] = []
     for start, end in spans:
         if joined and start < joined[-1][1]:

@@ -1,13 +1,13 @@
-"""Rules that are asked together about one stream: those of which something may have to be hidden, or those only told.
+"""Rules that are run together on one stream: those whose findings may have to be hidden, or those only recorded.
 
-    closely    `hits`: which rules may match; what they found is then decided group by group (`stream_track`)
-    glance     `open_from`: nothing can have been found, and this is where it could begin that something will be
+    closely    `hits`: which rules may match; their findings are then decided group by group (`stream_track`)
+    glance     `open_from`: nothing can have been found; returns where the next finding could begin
 
-Nearly every piece of a stream needs the glance alone: one pass of the gate over the last few dozen bytes, which also
-knows whether anything begins at the end that could become a match, and whether a context leads to a secret there. Only
-then a group is asked where it begins.
+For nearly every piece of a stream the glance suffices: one pass of the gate over the last few dozen bytes, which also
+reports whether anything at the end could become a match, and whether a context precedes a secret there. Only then each
+group determines where that begins.
 
-Rule of the file: a glance says less than a closer look could, never more; what it does not know is `None`.
+Rule of the file: a glance may know less than a closer look, never more; `None` means unknown.
 """
 
 import re
@@ -23,7 +23,7 @@ _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
 
 
 class Team:
-    """Watches that advance together, and their gate. Immutable once built, so any thread may use it."""
+    """Watches that advance together, and their gate. Immutable, so any thread may use it."""
 
     def __init__(self, groups: Iterable[tuple[list[Matcher], bool, int]]) -> None:
         self.watches: list[Watch] = []
@@ -39,7 +39,7 @@ class Team:
         self._gate = openings.gate(rules_in_order, [*begun, *leading]).hits
 
     def hits(self, data: bytes) -> dict[int, list[int]]:
-        """Return for each watch which of its rules may match in `data`; watches without one are left out."""
+        """Return for each watch which of its rules may match in `data`; watches without any are omitted."""
         hits: dict[int, list[int]] = {}
         for member in self._gate(data):
             if member < len(self._members):
@@ -48,9 +48,9 @@ class Team:
         return hits
 
     def open_from(self, data: bytes, at: int, cover: int) -> int | None:
-        """Return up to where text may leave, `None` if that needs a closer look. Matches before `at` are decided.
+        """Return up to where text may be sent, `None` if that needs a closer look. Matches before `at` are decided.
 
-        `cover`: where the last mask ends; before it no mask keeps anything.
+        `cover`: end of the last mask; before it no mask keeps anything.
         """
         stop = size = len(data)
         before = at - boundaries.REACH if at > boundaries.REACH else 0
@@ -65,12 +65,12 @@ class Team:
         return stop
 
     def _matches(self, member: int, data: bytes, at: int) -> bool:
-        """Tell whether the pattern of a rule that the gate named matches, too."""
+        """Tell whether the pattern of a rule reported by the gate matches, too."""
         number, index = self._members[member]
         return self.watches[number].matchers[index].search(data, at) is not None
 
 
 def head_end(data: bytes, at: int) -> int:
-    """Return where the first characters of what begins at `at` end that its mask keeps, so that they need not wait."""
+    """Return the end of the first characters at `at` that a mask would keep, so that they need not wait."""
     head = _HEAD.match(data, at)
     return head.end() if head else at

@@ -1,16 +1,16 @@
-"""A group of rules following one stream: what they have found so far, and from where they may still find something.
+"""A group of rules following one stream: their findings so far, and from where there may be more.
 
     data    ......context......|  open  |
-                               ^ settled: whatever begins before is decided
-                                        ^ end of what has come
-    a token that goes on beyond its rule's limit is accepted while it runs; from then on only its run is followed
+                               ^ settled: everything that begins before is decided
+                                        ^ end of the received text
+    a token that exceeds its rule's limit is accepted while it runs; from then on only its run is followed
 
-What is decided is decided by `Matcher.search`, `judge` and `follow`, the functions that also read whole texts, from the
-same place with the same characters around it. A match counts only once nothing that may follow can change it: it begins
-before everything that is open. So cutting a text changes when something is found, never what.
+Decisions are made by `Matcher.search`, `judge` and `follow`, the functions that also read complete texts, at the same
+position with the same surroundings. A match counts only once nothing that follows can change it: it begins before
+everything that is open. So splitting a text changes when something is found, never what.
 
-What must wait is less than what is undecided where a context leads to a secret (`undecided`): the context may leave. A
-place that was once free to leave stays so, as nothing that can follow makes it part of a finding.
+If a context precedes a secret, less has to wait than what is undecided (`undecided`): the context may be sent. Text
+that was once free to be sent stays so, as nothing that follows can make it part of a finding.
 
 Rule of the file: offsets are bytes of the window; `shift` moves them when the window does.
 """
@@ -24,18 +24,18 @@ from proxy.policy.detect import Candidate, Matcher
 from proxy.policy.openings import Openings
 
 _LOOK_AGAIN: Final = 64
-"""From this many open bytes on, a second look tells what of them is open; and again after twice as many more."""
+"""From this many open bytes on, a second look narrows down what is open; again after twice as many more."""
 _NEVER: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A group of rules that hold back alike. Immutable."""
+    """A group of rules with the same hold-back. Immutable."""
 
     matchers: tuple[Matcher, ...]
     openings: Openings
     leads: bool = False
-    """Whether every rule has a context that leads to its secret and may leave."""
+    """Whether every rule has a context before its secret that may be sent."""
     kept: int = 0
     """How many first characters of a finding its mask keeps in any case, so that they need not wait."""
 
@@ -46,9 +46,9 @@ class Run:
 
     finding: Finding
     index: int
-    """Of its rule in the group."""
+    """Index of its rule in the group."""
     at: int
-    """From where the run is to be followed."""
+    """Position from which the run is to be followed."""
 
 
 class Track:
@@ -59,13 +59,13 @@ class Track:
         self.settled = 0
         """Every match that begins before is decided."""
         self.undecided = 0
-        """No finding that is still to come begins before."""
+        """No future finding begins before."""
         self.runs: list[Run] = []
         self._next: dict[int, int] = {}
         self._look_again = _LOOK_AGAIN
 
     def advance(self, data: bytes, hits: Iterable[int], final: bool) -> list[Finding]:
-        """Take what has come and return the findings that have ended, in no particular order.
+        """Take the received text and return the findings that have ended, unordered.
 
         `data`: the window, grown since the last call. `hits`: which rules of the group may match from `settled` on.
         `final`: nothing follows, so everything is decided.
@@ -84,11 +84,11 @@ class Track:
         return found
 
     def needs_from(self) -> int:
-        """Return the first byte that is still needed, the few before it for their boundary not counted."""
+        """Return the first byte that is still needed, not counting those before it for boundaries."""
         return min([self.settled, *(run.at for run in self.runs)]) if self.runs else self.settled
 
     def shift(self, count: int) -> None:
-        """Move with the window, of which the first `count` bytes are gone."""
+        """Adjust positions after the first `count` bytes of the window were dropped."""
         self.settled -= count
         self.undecided -= count
         self._next = {index: at if at == _NEVER else at - count for index, at in self._next.items() if at > count}
@@ -97,9 +97,9 @@ class Track:
             run.finding = replace(run.finding, start=run.finding.start - count)
 
     def _limit(self, data: bytes, has_hits: bool) -> int:
-        """Return from where on a match may begin that is not decided.
+        """Return from where on an undecided match may begin.
 
-        Where nothing waits for the answer, it is given only now and then: then `settled` stays where it is.
+        If nothing waits for the answer, it is computed only now and then: until then `settled` stays.
         """
         if self.watch.leads and not has_hits and len(data) - self.settled < self._look_again:
             return self.settled
@@ -112,7 +112,7 @@ class Track:
         return start
 
     def _decide(self, index: int, data: bytes, limit: int, final: bool, found: list[Finding]) -> int:
-        """Judge the matches of one rule that are decided; return where the first begins that has to wait."""
+        """Judge the decided matches of one rule; return where the first undecided one begins."""
         matcher = self.watch.matchers[index]
         at = max(self._next.get(index, 0), self.settled)
         waiting = _NEVER

@@ -1,12 +1,12 @@
-"""The last part of a channel's text that a scanner still needs, in bytes, and how it was written.
+"""The part of a channel's text that a scanner still needs, in bytes, and its original form.
 
-    shown   {"key": "\\u0073k-abc\\n..."     what stands in the stream and leaves; positions are characters of it
-    meant                sk-abc.            what is scanned: here and there one character that was written as several
-    data                 sk-abc.            the same in UTF-8; places are bytes of all that was ever scanned
+    shown   {"key": "\\u0073k-abc\\n..."     the text in the stream, which is sent; positions are characters of it
+    meant                sk-abc.            the scanned text: an escape counts as the one character it represents
+    data                 sk-abc.            the same in UTF-8; places are bytes of everything scanned so far
 
-Plain text is meant as it is shown. Text that goes before a channel as context is scanned and shows nowhere.
+For plain text, both forms are equal. Context before a channel is scanned but never shown.
 
-Rule of the file: memory is what the window holds; what went before is only counted.
+Rule of the file: memory is what the window holds; what precedes it is only counted.
 """
 
 from proxy.policy.detect import encode
@@ -18,27 +18,27 @@ class Window:
     def __init__(self, position: int = 0, context: str = "") -> None:
         self.data = encode(context)
         self.base = 0
-        """How many bytes went before."""
+        """Number of bytes before the window."""
         self.end = len(self.data)
-        """The place behind the last byte."""
+        """The place after the last byte."""
         self._text = context
         self._characters = 0
         self._shift = position - len(context)
-        """What to add to a count of characters to have a position, but for what was written as several."""
+        """Difference between a position and a count of characters, apart from escapes."""
         self._written: list[tuple[int, str]] = []
 
     def append(self, meant: str, written: list[tuple[int, str]] | None = None) -> None:
-        """Add text. `written`: which of its characters were written as several, by index, and how."""
+        """Add text. `written`: the characters with a longer original form, by index, and that form."""
         if written:
             size = self._characters + len(self._text)
             self._written += [(size + index, how) for index, how in written]
-        data = meant.encode("utf-8", "replace")  # as `encode` does; a call saved, as each event comes by here
+        data = meant.encode("utf-8", "replace")  # inlined `encode`: every event passes here
         self._text += meant
         self.data += data
         self.end += len(data)
 
     def position(self, at: int) -> int:
-        """Return how many characters of the channel stand before the place `at`."""
+        """Return how many characters of the channel precede the place `at`."""
         count = self._count(at)
         position = count + self._shift
         for index, how in self._written:
@@ -48,15 +48,15 @@ class Window:
         return position
 
     def characters(self, start: int, end: int) -> int:
-        """Return how many characters stand between two places of plain text."""
+        """Return the number of characters between two places of plain text."""
         return end - start if len(self._text) == len(self.data) else self._count(end) - self._count(start)
 
     def meant(self, start: int, end: int) -> str:
-        """Return what stands between two places."""
+        """Return the scanned text between two places."""
         return self._text[self._count(start) - self._characters : self._count(end) - self._characters]
 
     def shown(self, start: int, end: int) -> str:
-        """Return how it was written."""
+        """Return its original form."""
         if not self._written and len(self._text) == len(self.data):
             return self._text[start - self.base : end - self.base]
         first, last = self._count(start), self._count(end)
@@ -71,7 +71,7 @@ class Window:
         return text
 
     def cut(self, size: int) -> int:
-        """Forget the first `size` bytes, or a few less where a character would be cut; return how many."""
+        """Drop the first `size` bytes, or a few less if a character would be split; return how many."""
         while self.data[size] & 0xC0 == 0x80:
             size -= 1
         count = self._count(self.base + size)
@@ -86,7 +86,7 @@ class Window:
         return size
 
     def _count(self, at: int) -> int:
-        """Return how many characters were meant before `at`, context included."""
+        """Return the number of scanned characters before `at`, including context."""
         if len(self._text) == len(self.data):
             return self._characters + at - self.base
         return self._characters + len(self.data[: at - self.base].decode("utf-8", "replace"))

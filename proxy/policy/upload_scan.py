@@ -1,13 +1,13 @@
-"""Phase 3 for bodies that pass as a stream: text in forms and raw bodies, scanned while it goes by.
+"""Phase 3 for streamed bodies: text in forms and raw bodies, scanned as it passes.
 
     piece of the body -> spans of its parts -> one StreamScanner per part -> bytes that may be sent now
 
-A byte is a character here (Latin-1), so any encoding of ASCII is read and every byte can be given back. What leaves has
-the length of what came, as the request has announced it: a mask is filled up with stars to the size of the secret. A
-finding to be blocked ends the upload before any byte of it was sent.
+Bytes are treated as characters (Latin-1), so any superset of ASCII can be read and every byte restored. The output has
+the announced length of the input: masks are padded with stars to the size of the secret. A finding to be blocked ends
+the upload before any byte of it was sent.
 
-Parts that begin like media, archives or documents, or hold a NUL, are no text: they pass and are named (`binary`). What
-is called a form and is none is read as one text.
+Parts that begin like media, archives or documents, or contain a NUL, are not text: they pass and are reported
+(`binary`). A body that is labelled as a form but is not one is read as one text.
 
 Rule of the file: bytes in, bytes out, no I/O. Memory is bounded by what the scanners hold back.
 Source: RFC 7578.
@@ -31,7 +31,7 @@ _MASK_FILL: Final = "*"
 
 
 class UploadScan:
-    """One body on its way. `observer`: reads the form, `None` for a raw body; it must `follow` already."""
+    """One body in transit. `observer`: reads the form, `None` for a raw body; it must `follow` already."""
 
     def __init__(
         self, policy: Policy, verdict: Verdict, observer: MultipartObserver | None, *, denies_unscannable: bool
@@ -68,7 +68,7 @@ class UploadScan:
         return b"".join(out)
 
     def finish(self) -> bytes:
-        """Return what was held back: the body ends here. Raises PolicyViolation."""
+        """Return what was held back, at the end of the body. Raises PolicyViolation."""
         rest = self._content("body", self._take(self._at + len(self._held)))
         return rest + self._end_part()
 
@@ -79,7 +79,7 @@ class UploadScan:
         return taken
 
     def _framing(self, stop: int) -> bytes:
-        """Return what stands between two contents; inside a part that goes on there is none."""
+        """Return the bytes between two contents; there are none inside a part that continues."""
         return self._take(stop)
 
     def _content(self, name: str, data: bytes) -> bytes:
@@ -148,7 +148,7 @@ class _PartScan:
 
 
 def _begins_as_binary(data: bytes) -> bool:
-    """Tell by its beginning whether a content is no text."""
+    """Tell by its beginning whether a content is binary."""
     head = data[:512]
     if head.startswith(_MAGIC) or head[4:8] == b"ftyp":
         return True

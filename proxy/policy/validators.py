@@ -1,7 +1,7 @@
-"""What a pattern cannot say about a secret: check digits, and whether a value looks made by a machine.
+"""Properties of a secret that a pattern cannot express: check digits, and whether a value looks generated.
 
-Rule of the file: a validator takes the secret as text, answers with a fact, never raises and keeps nothing. It sees no
-more than the rule's `max_length` characters, so its cost is bounded.
+Rule of the file: a validator takes the secret as text, returns a fact, never raises and keeps no state. It sees at most
+the rule's `max_length` characters, so its cost is bounded.
 
 Source: ISO/IEC 7812-1 (Luhn), ISO 13616 (IBAN), BIP 173 (bech32), the Bitcoin wiki (Base58Check), RFC 7519 (JWT);
 GitHub and npm end their tokens in a CRC-32 of the random part, written with 62 digits.
@@ -24,7 +24,7 @@ _BECH32_GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _BETWEEN_GROUPS: Final = re.compile(r"%20|[ -]")
 _TWICE: Final = bytes(sum(divmod(2 * ((digit - ord("0")) % 10), 10)) for digit in range(256))
-"""Digit, as a character -> what twice of it adds to the check sum."""
+"""Digit, as a character -> what its double adds to the checksum."""
 _CARD: Final = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
     r"|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}|6(?:011|5\d\d|4[4-9]\d)\d{12}|62\d{14,17}"
@@ -44,7 +44,7 @@ _IBAN_LENGTHS: Final = {
 
 
 def card(secret: str) -> bool:
-    """Tell whether the digits are a card number: a range that is issued, the check digit, no list of numbers."""
+    """Tell whether the digits are a card number: an issued range, the check digit, not a list of numbers."""
     groups = _BETWEEN_GROUPS.split(secret)
     digits = "".join(groups)
     if _CARD.fullmatch(digits) is None or not _luhn(digits):
@@ -53,7 +53,7 @@ def card(secret: str) -> bool:
 
 
 def iban(secret: str) -> bool:
-    """Tell whether it is an account number of a known country, of the right length and check digits."""
+    """Tell whether it is an account number of a known country, with the right length and check digits."""
     compact = re.sub(r"%20|[ -]", "", secret)
     if _IBAN_LENGTHS.get(compact[:2]) != len(compact) or not compact.isalnum():
         return False
@@ -61,13 +61,13 @@ def iban(secret: str) -> bool:
 
 
 def ssn(secret: str) -> bool:
-    """Tell whether such a social security number can have been issued and is none of those in advertisements."""
+    """Tell whether it could be an issued social security number and is not a well-known fake one."""
     secret = secret.replace("%20", " ")
     return _SSN.fullmatch(secret) is not None and re.sub(r"\D", "", secret) not in _SSN_PUBLISHED
 
 
 def phone(secret: str) -> bool:
-    """Tell whether a telephone number has a possible length, groups of digits, and is not one for films."""
+    """Tell whether it could be a telephone number: possible length and groups, not one reserved for fiction."""
     digits = re.sub(r"\D", "", re.sub(r"%[0-9A-Fa-f]{2}", " ", secret))
     if not 9 <= len(digits) <= 15 or len(set(digits)) < 4:
         return False
@@ -152,7 +152,7 @@ VALIDATORS: Final[Mapping[str, Callable[[str], bool]]] = {
     "ssn": ssn,
     "user_and_password": user_and_password,
 }
-"""By the names that rules use."""
+"""By the names used in rules."""
 
 
 def _luhn(digits: str) -> bool:
@@ -162,7 +162,7 @@ def _luhn(digits: str) -> bool:
 
 
 def _decoded(text: str) -> bytes:
-    """Return what base64 of either alphabet, padded or not, stands for; empty where it is none."""
+    """Decode base64 of either alphabet, padded or not; empty if it is invalid."""
     try:
         return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), altchars=b"-_")
     except (binascii.Error, ValueError):
