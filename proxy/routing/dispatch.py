@@ -34,6 +34,8 @@ SendAttempt = Callable[[Attempt], Awaitable[Reply]]
 Prepare = Callable[[Attempt], Awaitable[bool]]
 """Reserve and record what an attempt may cost; False: it must not be made."""
 
+_Next = tuple[Candidate, Permit, str]
+"""Candidate, permit and reason of the next attempt."""
 _OF_THE_PLACE: Final = frozenset({"unsent", "gateway", "overloaded", "rate_limited", "refused", "ambiguous"})
 """Failures that another model would meet at the same place; the others concern the model or the request."""
 _LEAST_WAIT_S: Final = 0.05
@@ -152,41 +154,34 @@ class _Search:
         self._failed: set[Place] = set()
         """Places that no further model is requested from."""
         self._tried: set[tuple[Place, str | None]] = set()
+        self._too_expensive: list[Candidate] = []
+        """Candidates that could not be reserved; a later one may be cheaper."""
         self._retried = False
 
     async def run(self, prepare: Prepare, why: str = "first", *, is_single: bool = False) -> UpstreamReply:
-        """Make attempts until one succeeds or none may follow. The first candidate's attempt is reserved already."""
+        """Make attempts until one succeeds or none may follow."""
         before: _Result | None = None
-        candidate, permit = self._first()
-        while True:
-            attempt = self._begin(candidate, permit, why)
+        following: _Next | None = (*self._first(), why)
+        while following is not None:
             try:
-                is_paid = why == "first" and candidate is self._plan.candidates[0]
-                if not is_paid and not await prepare(attempt):
-                    self._attempts.pop()
-                    permit.release()
+                begun = await self._begin(following, prepare)
+                if begun is None:
                     if before is None:
                         raise QuotaExceeded("Your quota is used up: no further answer was requested.")
                     return self._give_up(before)
                 if before is not None:
                     before.discard()
-                result = await self._try(attempt, permit)
+                before = result = await self._try(*begun)
+                if result.failure is None:
+                    self._budget.earn()
+                    return self._give_up(result) if result.reply is None else HeldReply(result.reply, result.permit)
+                following = None if is_single else await self._following(begun[0].candidate, result)
             except BaseException:
-                permit.release()
                 if before is not None:
                     before.discard()
                 raise
-            if result.failure is None:
-                self._budget.earn()
-                return self._give_up(result) if result.reply is None else HeldReply(result.reply, permit)
-            try:
-                following = None if is_single else await self._following(candidate, result)
-            except BaseException:
-                result.discard()
-                raise
-            if following is None:
-                return self._give_up(result)
-            before, (candidate, permit, why) = result, following
+        assert before is not None
+        return self._give_up(before)
 
     def _first(self) -> tuple[Candidate, Permit]:
         now = time.monotonic()
@@ -202,8 +197,10 @@ class _Search:
         )
 
     def _other(self, now: float) -> tuple[Candidate, Permit] | None:
-        """Return the first available candidate that was not tried, and a permit for it."""
+        """Return the first available candidate that was not tried and is not too expensive, and a permit for it."""
         for candidate in self._plan.candidates:
+            if candidate in self._too_expensive:
+                continue
             closed = self._closed_to(candidate)
             if (permit := self._health.take(candidate.upstream, closed, now, candidate.model)) is not None:
                 return candidate, permit
@@ -212,16 +209,34 @@ class _Search:
     def _closed_to(self, candidate: Candidate) -> set[Place]:
         return self._failed | {place for place, model in self._tried if model == candidate.model}
 
-    def _begin(self, candidate: Candidate, permit: Permit, why: str) -> Attempt:
-        attempt = Attempt(
-            index=len(self._attempts),
-            candidate=candidate,
-            started=time.monotonic(),
-            credential=permit.place[1],
-            why=why,
-        )
-        self._attempts.append(attempt)
-        return attempt
+    async def _begin(self, following: _Next, prepare: Prepare) -> tuple[Attempt, Permit] | None:
+        """Return the next attempt that could be reserved; `None` if none could.
+
+        The first candidate's first attempt is reserved already.
+        """
+        candidate, permit, why = following
+        while True:
+            attempt = Attempt(
+                index=len(self._attempts),
+                candidate=candidate,
+                started=time.monotonic(),
+                credential=permit.place[1],
+                why=why,
+            )
+            self._attempts.append(attempt)
+            is_reserved = why == "first" and candidate is self._plan.candidates[0]
+            try:
+                if is_reserved or await prepare(attempt):
+                    return attempt, permit
+            except BaseException:
+                permit.release()
+                raise
+            self._attempts.pop()
+            permit.release()
+            self._too_expensive.append(candidate)
+            if (other := self._other(time.monotonic())) is None:
+                return None
+            (candidate, permit), why = other, "fallback" if why == "retry" else why
 
     async def _try(self, attempt: Attempt, permit: Permit) -> _Result:
         """Send, wait for the head, examine the start of a stream; classify the result and report it to the breaker."""
@@ -256,7 +271,7 @@ class _Search:
         attempt.ended = attempt.ended or now
         result.permit.judge(OUTCOMES[failure.kind], now, cooling_s(failure), of_model=failure.of_model)
 
-    async def _following(self, candidate: Candidate, result: _Result) -> tuple[Candidate, Permit, str] | None:
+    async def _following(self, candidate: Candidate, result: _Result) -> _Next | None:
         """Return the candidate and permit of the next attempt and its reason; `None` if none is made."""
         failure, permit, now = result.failure, result.permit, time.monotonic()
         assert failure is not None

@@ -146,7 +146,13 @@ def plan_model(model: str, market: Market) -> RoutePlan:
     if not taken:
         raise _nothing_fits(rejected, market.rules)
     reason = "only_upstream" if market.catalogue.is_single else "named_model"
-    return RoutePlan(tuple(taken), reason, is_managed=len(taken) > 1, rejected=tuple(rejected))
+    return RoutePlan(
+        tuple(taken),
+        reason,
+        is_managed=len(taken) > 1,
+        rejected=tuple(rejected),
+        max_cost_nanos=market.rules.max_cost_nanos,
+    )
 
 
 def only(upstream: str, model: str | None) -> RoutePlan:

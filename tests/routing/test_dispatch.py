@@ -97,6 +97,7 @@ class World:
         self.dispatcher = Dispatcher(Routing(**settings), self.health)
         self.plan = RoutePlan(tuple(Candidate(name, f"m-{name}") for name in names), "test", is_managed=True)
         self.prepared = prepared
+        self.too_expensive = ()
         self.paid_for = []
         self.attempts = []
         self.steps = {}
@@ -120,7 +121,7 @@ class World:
     async def _prepare(self, attempt):
         assert self.attempts[-1] is attempt
         self.paid_for.append(attempt.candidate.upstream)
-        return self.prepared
+        return self.prepared and attempt.candidate.upstream not in self.too_expensive
 
     @property
     def way(self) -> list[tuple[str, str, str | None]]:
@@ -244,6 +245,29 @@ async def test_attempt_that_cannot_be_paid_is_not_made_and_the_answer_before_it_
     assert (reply.status, await reply.read(), world.way) == (500, b"no", [("a", "first", None)])
     reply.close()
     assert world.under_way() == 0
+
+
+@pytest.mark.parametrize("why", ["first", "fallback"])
+async def test_attempt_that_cannot_be_paid_when_a_cheaper_candidate_is_left_then_that_one_is_asked(why):
+    world = World("a", "b", "c", "d")
+    world.too_expensive = ("b", "c")
+    if why == "first":
+        world.health.take("a", (), time.monotonic(), "m-a").judge("refused", time.monotonic())
+        before = world.under_way()
+    else:
+        before = 0
+    reply = await world.ask(a=[answer(500)], d=[answer()])
+    assert (reply.status, world.paid_for) == (200, ["b", "c", "d"])
+    assert world.way[-1] == ("d", why, None)
+    assert [attempt.index for attempt in world.attempts] == list(range(len(world.attempts)))
+    reply.close()
+    assert world.under_way() == before
+
+
+async def test_attempt_that_cannot_be_paid_when_it_was_a_retry_then_nothing_else_is_tried():
+    world = World("a", prepared=False)
+    reply = await world.ask(a=[answer(503, headers=((b"retry-after", b"0"),))])
+    assert (reply.status, world.way, world.paid_for) == (503, [("a", "first", None)], ["a"])
 
 
 async def test_credentials_when_one_is_limited_then_the_next_is_used_and_the_first_left_alone():

@@ -207,6 +207,12 @@ def test_model_that_the_project_may_not_use_is_refused(model, rules, kind, code)
     assert caught.value.code == code
 
 
+def test_model_that_is_named_may_cost_no_more_with_all_its_attempts():
+    twins = Catalogue((UpstreamEntry(name="a"), UpstreamEntry(name="b")), Layers())
+    made = model_plan("pro", {"max_cost_nanos": 200_000}, catalogue=twins)
+    assert (made.is_managed, made.max_cost_nanos) == (True, 200_000)
+
+
 def test_model_that_nobody_has_is_not_found():
     with pytest.raises(InvalidRequest) as caught:
         model_plan("x", catalogue=Catalogue((UpstreamEntry(models={"a": "b"}),), Layers()))
