@@ -1,1 +1,1 @@
-"""The data port: aiohttp's server, hardened, and the client's side of every exchange."""
+"""The data port: two HTTP servers with the same handlers, and the client's side of every exchange."""

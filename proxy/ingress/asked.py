@@ -1,4 +1,4 @@
-"""A client's request as handlers see it, whichever server read it."""
+"""A client's request as handlers see it, independent of the server that read it."""
 
 import asyncio
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ from proxy.exchange import Headers, Inbound
 
 
 class Content(Protocol):
-    """The request's body on its way in."""
+    """The request's body."""
 
     total_bytes: int
 
@@ -18,10 +18,10 @@ class Content(Protocol):
         """Tell whether all of it was read."""
 
     def exception(self) -> BaseException | None:
-        """Return why it is broken."""
+        """Return the error that broke it, if any."""
 
     def read_nowait(self, _size: int = -1, /) -> bytes:
-        """Return what has arrived and was not read."""
+        """Return what has arrived and is unread."""
 
     async def readany(self) -> bytes:
         """Return what has arrived; wait only if nothing has. Raises BrokenBody."""
@@ -44,15 +44,15 @@ class Asked(Protocol):
 
     @property
     def version(self) -> tuple[int, int]:
-        """Of HTTP."""
+        """The HTTP version."""
 
     @property
     def raw_header_lines(self) -> Headers:
-        """Header lines in order, names in the client's case. Content-Length may be left out."""
+        """Header lines in order, names in the client's case. Content-Length may be missing."""
 
     @property
     def content_length(self) -> int | None:
-        """`None`: no body announced, or chunked."""
+        """`None`: no body, or a chunked one."""
 
     @property
     def body_exists(self) -> bool:
@@ -72,11 +72,11 @@ class Asked(Protocol):
 
     @property
     def ends_connection(self) -> bool:
-        """True where what follows on the connection cannot be relied on."""
+        """True if the connection cannot be reused, because what follows on it is ambiguous."""
 
     @property
     def expects_continue(self) -> bool:
-        """True where the client waits for `100 Continue` before it sends the body."""
+        """True if the client waits for `100 Continue` before it sends the body."""
 
     @property
     def remote(self) -> str | None:
@@ -99,7 +99,7 @@ class Asked(Protocol):
         """Has `drain`."""
 
     def recall(self, version: object) -> Inbound | None:
-        """Return what a handler made of the same head before, in the same version of the configuration."""
+        """Return what a handler stored for an identical head, in the same version of the configuration."""
 
     def remember(self, version: object, inbound: Inbound) -> None:
-        """Keep what the handler made of this head, if the server knows it again."""
+        """Store what the handler derived from this head, if the server recognises repeated heads."""

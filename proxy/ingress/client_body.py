@@ -1,9 +1,9 @@
-"""The request's body as the client sends it: bounded in size, silence and rate.
+"""The request's body as the client sends it, with limits on size, idle time and rate.
 
-A body that came in one piece with its head costs no timer; a slow one is watched. Small bodies are read whole, uploads
-are streamed and never held.
+A body that arrives together with its head needs no timer; a slow one is watched. Small bodies are read whole, uploads
+are streamed and never buffered.
 
-Failure mode: everything a client can do wrong is `InvalidRequest` (400, 408, 413); a vanished client cancels the task.
+Failure mode: every client error is `InvalidRequest` (400, 408, 413); if the client disconnects, the task is cancelled.
 Source: RFC 9110 sections 10.1.1 (Expect) and 15.5.9 (408); RFC 9112 section 6.3.
 """
 
@@ -20,7 +20,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class ClientBody:
-    """One request's body; read once, by `read` or by `stream`."""
+    """One request's body; can be read once, by `read` or by `stream`."""
 
     def __init__(self, request: Asked, limits: Limits) -> None:
         self._request = request

@@ -1,8 +1,8 @@
-"""The client's side of an answer: a raw HTTP/1.1 writer on the connection of either server.
+"""The client's side of an answer: a raw HTTP/1.1 writer on a connection of either server.
 
-The server parses requests and owns the connection; the answer's head is written here, byte for byte as the provider
-sent it. aiohttp's own response would add Server and Content-Type, fold header case and re-encode values. The object
-stands in for `web.StreamResponse`: aiohttp's handler asks only for `prepare`, `write_eof` and `keep_alive`.
+The server parses requests and owns the connection; the response head is written here, byte for byte as the provider
+sent it. aiohttp's own response would add Server and Content-Type, change header case and re-encode values. The object
+replaces `web.StreamResponse`: aiohttp's handler uses only `prepare`, `write_eof` and `keep_alive`.
 
 Failure mode: a closing transport, or a reader that stalls longer than `write_stall_s`, raises `ClientDisconnected`.
 Nothing is buffered beyond the transport's high-water mark.
@@ -23,7 +23,7 @@ _END_OF_CHUNKS = b"0\r\n\r\n"
 
 
 class HttpDownstream:
-    """`exchange.Downstream` for one request; also what the aiohttp handler returns."""
+    """`exchange.Downstream` for one request; also the response object for aiohttp's handler."""
 
     def __init__(self, request: Asked, delivery: Delivery, write_stall_s: float) -> None:
         self._request = request
@@ -33,9 +33,9 @@ class HttpDownstream:
         self._chunked = False
         self._keep_alive = request.keep_alive
         self.ended_by: ProxyError | None = None
-        """Why the request has to end: set before the cancellation, which is ours then, not the client's."""
+        """Why we end the request: set before its cancellation, to distinguish that from the client's."""
 
-    # What aiohttp's request handler asks of a response.
+    # Used by aiohttp's request handler.
 
     @property
     def keep_alive(self) -> bool:
@@ -48,26 +48,26 @@ class HttpDownstream:
     async def write_eof(self, _data: bytes = b"") -> None:
         """Do nothing: the body was ended by `send`, `finish` or `cut`."""
 
-    # What those ask who watch over it.
+    # Used by whoever may end the request from outside.
 
     @property
     def unsent_bytes(self) -> int:
-        """What was written and has not left, because the client does not read."""
+        """Bytes written but not sent, because the client does not read."""
         transport = self._request.transport
         return 0 if transport is None else transport.get_write_buffer_size()
 
     def drop(self) -> None:
-        """Close at once, and forget what has not left."""
+        """Close at once and discard unsent bytes."""
         if (transport := self._request.transport) is not None:
             transport.abort()
 
-    # What the pipeline asks of a downstream.
+    # Used by the pipeline.
 
     async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
-        """Send a whole answer in one write; to HEAD its head alone, with the length that the body would have."""
+        """Send a complete response in one write; for HEAD its head alone, with the length that the body would have."""
         framing = b"" if status in _NO_LENGTH_STATUSES else b"Content-Length: %d\r\n" % len(body)
         if not self._request.body.is_eof():
-            self._keep_alive = False  # the answer came before the request's end: what follows may be body or request
+            self._keep_alive = False  # answered before the request's end: what follows may be body or a request
         head = self._head(status, reason, headers, framing)
         if self._request.method == "HEAD":
             self._write(head, status)
@@ -79,7 +79,7 @@ class HttpDownstream:
 
     async def start(self, status: int, reason: str, headers: Headers, length: int | None) -> None:
         """Send the head at once."""
-        if status == 204:  # with a length, some clients would wait for a body that cannot come
+        if status == 204:  # given a length, some clients would wait for a body that cannot come
             framing = b""
         elif length is not None:
             framing = b"Content-Length: %d\r\n" % length
@@ -112,13 +112,13 @@ class HttpDownstream:
                 await self._drain()
 
     def cut(self) -> None:
-        """Close after what was written has left, without ending the body."""
+        """Close after flushing what was written, without ending the body."""
         self._keep_alive = False
         if (transport := self._request.transport) is not None:
             transport.close()
 
     def refuse_more(self) -> None:
-        """Answer this request, then close the connection."""
+        """Close the connection after the answer to this request."""
         self._keep_alive = False
 
     def _head(self, status: int, reason: str, headers: Headers, framing: bytes) -> bytes:
@@ -142,7 +142,7 @@ class HttpDownstream:
         transport.write(data)
 
     async def _drain(self) -> None:
-        """Wait until the client has read enough. Asked for only where writing is paused: no coroutine for the rest."""
+        """Wait until the client has read enough. Called only if writing is paused, to save a coroutine otherwise."""
         try:
             async with asyncio.timeout(self._write_stall_s):
                 await self._request.writer.drain()

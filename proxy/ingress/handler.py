@@ -1,10 +1,10 @@
-"""The data port: every request of the data plane and of the management API enters here.
+"""The data port's handler: entry point of every request of the data plane and of the management API.
 
-Checks run from cheap to expensive: drain and limits, the strict check of the raw target, the table of the management
-API, then the pipeline. The target is matched and passed on exactly as it came, except for operations with names of our
-own; no upstream URL is built from decoded client input.
+Checks run from cheap to expensive: drain and limits, validation of the raw target, the routes of the management API,
+then the pipeline. The target is matched and passed on exactly as received, except for operations that have a path of
+our own; no upstream URL is built from decoded client input.
 
-Failure mode: whatever goes wrong before the pipeline is an error of OpenAI's shape for every path and method.
+Failure mode: any failure before the pipeline is an error in OpenAI's format, for every path and method.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 
 
 class Ingress:
-    """Handles requests of the data port and knows which are running."""
+    """Handles requests of the data port and tracks the running ones."""
 
     def __init__(self, serving: Serving, metrics: Metrics, shedding: Shedding) -> None:
         self._serving = serving
@@ -48,14 +48,14 @@ class Ingress:
         self._running: set[Running] = set()
         self._draining = False
         self._idle = asyncio.Event()
-        """The last request has ended. Set while draining only."""
+        """Set when the last request has ended, while draining only."""
 
     def use(self, serving: Serving) -> None:
-        """Answer every request that comes from now on with this; those that run end with what they began with."""
+        """Answer new requests with this; running ones keep what they began with."""
         self._serving = serving
 
     def handle(self, request: Asked) -> Awaitable[Any]:
-        """Answer one request; awaited, it returns what aiohttp treats as its response."""
+        """Answer one request; the awaitable returns what aiohttp treats as its response."""
         serving = self._serving
         known = request.recall(serving)
         if known is None:
@@ -145,17 +145,17 @@ class Ingress:
 
     @property
     def running(self) -> int:
-        """Requests in the pipeline."""
+        """Number of requests in the pipeline."""
         return len(self._running)
 
     def begin_drain(self) -> None:
-        """Refuse new requests; running ones go on, and their connections close afterwards."""
+        """Refuse new requests; running ones continue, and their connections are closed afterwards."""
         self._draining = True
         for one in self._running:
             one.downstream.refuse_more()
 
     async def until_idle(self, limit_s: float) -> None:
-        """Wait until no request runs, at most `limit_s`. To be called after `begin_drain`."""
+        """Wait until no request runs, for at most `limit_s`. Call after `begin_drain`."""
         if not self._running:
             return
         with suppress(TimeoutError):
@@ -163,18 +163,18 @@ class Ingress:
                 await self._idle.wait()
 
     def end_drain(self) -> None:
-        """End what still runs: each client gets an error event or a visible cut."""
+        """End the running requests: each client gets an error event or a visible truncation."""
         for one in self._running:
             one.end(ShuttingDown(_DRAIN_OVER))
 
     def end_largest(self, error: ProxyError) -> bool:
-        """End the request that holds most memory; False if none holds so much that it would help."""
+        """End the request that holds most memory; False if ending any would not help."""
         largest = max(self._running, key=lambda one: 0 if one.is_ending else one.held_bytes, default=None)
         if largest is None or largest.is_ending or largest.held_bytes < _WORTH_ENDING_BYTES:
             return False
         largest.end(error)
         if largest.downstream.unsent_bytes:
-            largest.downstream.drop()  # an error event would wait behind what the client does not read
+            largest.downstream.drop()  # an error event would queue behind what the client does not read
         return True
 
 
@@ -214,7 +214,7 @@ def _inbound(request: Asked, path: str) -> Inbound:
 
 
 def _with_length(known: Inbound, length: int | None) -> Inbound:
-    """Return what is known of a head, for a request whose body has another length."""
+    """Return the stored facts of a head, for a request with another body length."""
     if length == known.content_length:
         return known
     return Inbound(

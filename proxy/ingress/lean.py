@@ -1,13 +1,13 @@
-"""The server of a port: plain requests are served lean, the others by aiohttp's hardened protocol (`listener`).
+"""The server of a port: plain requests use a lean protocol of our own, all others aiohttp's hardened one (`listener`).
 
     connection --> LeanConnection --plain--> handler
                         '--anything else: websocket, chunks, the management API, malformed--> SafeServer --> handler
 
-Why two: aiohttp reads everything, and takes a tenth of the CPU of a relayed request, a fifth of the start and 11 MB of
-memory. What it is needed for is rare in a sidecar, so it is loaded when the first such request comes, in a thread;
-others go on meanwhile. `server.kind: aiohttp` sends every connection there.
+Why two: aiohttp supports everything, but takes a tenth of the CPU of a relayed request, a fifth of the start time and
+11 MB of memory. A sidecar rarely needs it, so it is loaded on a thread when the first such request arrives, while
+others are served. `server.kind: aiohttp` uses it for every connection.
 
-Failure mode: a connection above the cap gets one 503 and is closed, wherever the others are served.
+Failure mode: a connection above the limit gets one 503 and is closed, whichever protocol serves the others.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ _LISTENER = "proxy.ingress.listener:SafeServer"
 
 
 class LeanServer:
-    """Makes one `LeanConnection` per connection.
+    """Creates one `LeanConnection` per connection.
 
-    `is_elsewhere`: targets that aiohttp's protocol answers. `loads`: what its handler will import, as `module:name`.
+    `is_elsewhere`: targets that aiohttp's protocol serves. `loads`: what its handler will import, as `module:name`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class LeanServer:
         self.follow(limits, keepalive_s)
 
     def follow(self, limits: Limits, keepalive_s: float) -> None:
-        """Set what counts from now on."""
+        """Apply changed settings."""
         self._limits = limits
         self.keepalive_s = keepalive_s
         self.line_bytes = limits.header_line_bytes
@@ -64,11 +64,11 @@ class LeanServer:
 
     @property
     def connections(self) -> list[Any]:
-        """Every open connection, wherever it is served."""
+        """Every open connection, of either protocol."""
         return [*self._connections, *(self._other.connections if self._other is not None else ())]
 
     def admit(self, connection: LeanConnection) -> bool:
-        """Count a new connection; False: it is one too many and was told so."""
+        """Count a new connection; False: it exceeds the limit and was refused."""
         others = 0 if self._other is None else len(self._other.connections)
         if len(self._connections) + len(self._moves) + others >= self._limits.connections:
             error = Overloaded(
@@ -84,11 +84,11 @@ class LeanServer:
         return True
 
     def forget(self, connection: LeanConnection) -> None:
-        """Count it no more. Idempotent."""
+        """Stop counting it. Idempotent."""
         self._connections.discard(connection)
 
     def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Let aiohttp's protocol go on with what was read so far."""
+        """Transfer a connection to aiohttp's protocol, with the bytes read so far."""
         if self._other is not None:
             self._move(transport, data)
             return
@@ -106,7 +106,7 @@ class LeanServer:
             self._other.pre_shutdown()
 
     async def shutdown(self, timeout_s: float) -> None:
-        """Give running requests `timeout_s`, then end every connection."""
+        """Wait up to `timeout_s` for running requests, then close every connection."""
         for move in list(self._moves):
             move.cancel()
         running = [one.task for one in self._connections if one.task is not None and not one.is_idle]

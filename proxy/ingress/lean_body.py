@@ -1,7 +1,7 @@
-"""The body of a plain request: as many bytes as its head announced, taken out as they arrive.
+"""The body of a plain request: the announced number of bytes, consumed as they arrive.
 
-It has what `ClientBody` asks of aiohttp's reader. More than `_READ_AHEAD` unread bytes pause the socket; reading
-resumes it. A client that vanishes ends the task of the request, so nobody waits here for ever.
+It implements `asked.Content`. More than `_READ_AHEAD` unread bytes pause the socket; reading resumes it. If the client
+disconnects, the request's task is cancelled, so no reader waits for ever.
 """
 
 import asyncio
@@ -11,17 +11,17 @@ _READ_AHEAD: Final = 65_536
 
 
 class Line(Protocol):
-    """What a body needs of its connection."""
+    """The part of its connection that a body needs."""
 
     def hold(self) -> None:
-        """Let the client wait."""
+        """Pause reading from the client."""
 
     def go_on(self) -> None:
-        """Let the client send."""
+        """Resume reading from the client."""
 
 
 class LeanBody:
-    """`first`: what came together with the head, at most `length` bytes."""
+    """`first`: what arrived together with the head, at most `length` bytes."""
 
     __slots__ = ("_line", "_missing", "_pieces", "_unread", "_waiter", "total_bytes")
 
@@ -33,7 +33,7 @@ class LeanBody:
         self._waiter: asyncio.Future[None] | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Take what belongs to the body; return what stands behind it."""
+        """Take what belongs to the body; return the rest."""
         surplus = b""
         if len(data) > self._missing:
             data, surplus = data[: self._missing], data[self._missing :]
@@ -56,11 +56,11 @@ class LeanBody:
         return not self._missing and not self._pieces
 
     def exception(self) -> BaseException | None:
-        """Return why it is broken: bytes that are merely counted cannot be malformed."""
+        """Return no error: counted bytes cannot be malformed."""
         return None
 
     def read_nowait(self, _size: int = -1) -> bytes:
-        """Return what has arrived and was not read."""
+        """Return what has arrived and is unread."""
         pieces, self._pieces = self._pieces, []
         self._unread = 0
         self._line.go_on()

@@ -1,17 +1,16 @@
-"""One client connection of the lean server: plain requests one after the other, each with its answer.
+"""One client connection of the lean server: plain requests, one after the other.
 
-Theory of operation: bytes become a `LeanRequest`, one task per connection runs the handler for it, and what arrives
-meanwhile is either the request's body or waits for its turn. The first request that is not plain takes the connection
-with it: the server hands both to aiohttp's protocol, with the bytes as they came, and they never come back.
+Theory of operation: bytes become a `LeanRequest`, and one task per connection runs the handler. What arrives meanwhile
+is either the request's body or is kept until its turn. The first request that is not plain moves the connection to
+aiohttp's protocol, for good and with the original bytes.
 
     idle --plain head--> busy --answered--> idle         idle --anything else--> aiohttp
-                          '-- client gone: its task is cancelled, --error, Connection: close, body unread--> closed
+                          '-- client gone: its task is cancelled, --error, Connection: close, unread body--> closed
 
-Flow control: a body pauses the socket while it is unread, so do requests that come too early. Time: an idle connection,
-or one whose head does not come to its end, is closed after `keepalive_s`; bodies and slow readers are watched by
-whoever waits for them.
+Flow control: an unread body pauses the socket, and so do pipelined requests. Timeouts: an idle connection, or one whose
+head stays incomplete, is closed after `keepalive_s`; bodies and slow readers are watched by those who wait for them.
 
-Failure mode: an exception that a handler lets escape closes the connection, whatever was sent on it.
+Failure mode: an exception that escapes from a handler closes the connection, whatever was sent on it.
 
 Source: RFC 9112 section 9 (connection management).
 """
@@ -32,26 +31,26 @@ _VERSION: Final = (1, 1)
 
 
 class Server(Protocol):
-    """What a connection needs of its server."""
+    """The part of its server that a connection needs."""
 
     keepalive_s: float
     line_bytes: int
     lines: int
 
     def handler(self, request: Any) -> Any:
-        """Answer a request; awaited, it returns a downstream."""
+        """Answer a request; the awaitable returns a downstream."""
 
     def admit(self, connection: "LeanConnection") -> bool:
-        """Count a new connection; False: it is one too many and was told so."""
+        """Count a new connection; False: it exceeds the limit and was refused."""
 
     def forget(self, connection: "LeanConnection") -> None:
-        """Count it no more. Idempotent."""
+        """Stop counting it. Idempotent."""
 
     def is_elsewhere(self, target: str) -> bool:
-        """Tell whether aiohttp's protocol answers this target."""
+        """Tell whether aiohttp's protocol serves this target."""
 
     def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
-        """Let aiohttp's protocol go on with what was read so far."""
+        """Transfer a connection to aiohttp's protocol, with the bytes read so far."""
 
 
 class LeanRequest:
@@ -80,7 +79,7 @@ class LeanRequest:
 
     @property
     def raw_header_lines(self) -> Headers:
-        """Header lines in order, names in the client's case, but for Content-Length."""
+        """Header lines in order, names in the client's case, without Content-Length."""
         return self.head.headers
 
     @property
@@ -110,21 +109,21 @@ class LeanRequest:
 
     @property
     def writer(self) -> "LeanConnection":
-        """Who waits until the client has read."""
+        """The object whose `drain` waits for the client to read."""
         return self.protocol
 
     def recall(self, version: object) -> Inbound | None:
-        """Return what the handler made of this head at an earlier request in the same version."""
+        """Return what the handler stored for this head, in the same version of the configuration."""
         made = self.head.made
         return made[1] if made is not None and made[0] is version else None
 
     def remember(self, version: object, inbound: Inbound) -> None:
-        """Keep what the handler made of this head."""
+        """Store what the handler derived from this head."""
         self.head.made = (version, inbound)
 
 
 class LeanConnection(asyncio.Protocol):
-    """`task` serves the requests, from the first on."""
+    """`task` serves all requests, starting with the first."""
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -138,10 +137,10 @@ class LeanConnection(asyncio.Protocol):
         self._news: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._waiting = b""
-        """What came behind the present request, or a head without its end."""
+        """Data after the current request, or an incomplete head."""
         self._closing = False
         self._left = False
-        """Handed over: transport and client are aiohttp's."""
+        """Transferred: transport and client belong to aiohttp."""
         self._is_held = False
         self._idle_since = loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -151,10 +150,10 @@ class LeanConnection(asyncio.Protocol):
         """True while no request runs."""
         return self._request is None
 
-    # What the transport tells.
+    # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for a request."""
+        """Start to wait for a request."""
         self.transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else None
@@ -167,7 +166,7 @@ class LeanConnection(asyncio.Protocol):
             self.close()
 
     def data_received(self, data: bytes) -> None:
-        """Give bytes to the body they belong to, keep or begin what follows it."""
+        """Pass bytes to the current body; keep or start what follows it."""
         request = self._request
         if self._closing:
             return
@@ -180,7 +179,7 @@ class LeanConnection(asyncio.Protocol):
             self._begin(self._waiting + data if self._waiting else data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End whatever runs for this client."""
+        """Cancel whatever runs for this client."""
         self.transport = None
         self._closing = True
         self._stop_timer()
@@ -193,20 +192,20 @@ class LeanConnection(asyncio.Protocol):
             self.task.cancel()
 
     def pause_writing(self) -> None:
-        """Note that the client does not read."""
+        """Pause writing, as the client does not read."""
         self.writing_paused = True
 
     def resume_writing(self) -> None:
-        """Note that the client has read."""
+        """Resume writing."""
         self.writing_paused = False
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
 
-    # What others ask.
+    # Called by others.
 
     async def drain(self) -> None:
-        """Wait until the client has read enough. Raises ConnectionResetError: it is gone."""
+        """Wait until the client has read enough. Raises ConnectionResetError if it has disconnected."""
         if self.transport is None:
             raise ConnectionResetError("connection lost")
         if self.writing_paused:
@@ -215,19 +214,19 @@ class LeanConnection(asyncio.Protocol):
             await asyncio.shield(self._writable)
 
     def hold(self) -> None:
-        """Read nothing more for now."""
+        """Pause reading."""
         if not self._is_held and self.transport is not None:
             self._is_held = True
             self.transport.pause_reading()
 
     def go_on(self) -> None:
-        """Read again."""
+        """Resume reading."""
         if self._is_held and self.transport is not None and not self.transport.is_closing():
             self._is_held = False
             self.transport.resume_reading()
 
     def close(self) -> None:
-        """Close after what was written has left. Idempotent."""
+        """Close after flushing what was written. Idempotent."""
         self._closing = True
         self._stop_timer()
         if self.transport is not None:
@@ -241,7 +240,7 @@ class LeanConnection(asyncio.Protocol):
             self.hold()
 
     def _begin(self, data: bytes) -> None:
-        """Begin the request whose head stands at the beginning of `data`, or wait for the head's end, or leave."""
+        """Start the request whose head is at the beginning of `data`, wait for the rest of it, or transfer it."""
         known = self._known
         found = None if known is None else known.follows(data)
         if known is None or found is None:
@@ -303,7 +302,7 @@ class LeanConnection(asyncio.Protocol):
         return self._request
 
     def _end(self) -> None:
-        """Become idle, or begin what already waits."""
+        """Become idle, or start what is waiting already."""
         self._request = None
         self._idle_since = self._loop.time()
         self.go_on()
@@ -311,7 +310,7 @@ class LeanConnection(asyncio.Protocol):
             self._begin(self._waiting)
 
     async def _linger(self, content: LeanBody) -> None:
-        """Read on for a moment, so that a client that still sends can read its answer; then close."""
+        """Keep reading for a moment, so that a client that is still sending can read its answer; then close."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_S):
                 while not content.at_eof():

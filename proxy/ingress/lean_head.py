@@ -1,14 +1,14 @@
-"""Read the head of a plain request; leave every other one to aiohttp's parser. Bytes in, facts out, no I/O.
+"""Parses the head of a plain request and leaves all others to aiohttp's parser. Bytes in, facts out, no I/O.
 
-Plain is what official clients send: HTTP/1.1, one of the usual methods, a path, one Host, a body with its length or
-none. Chunked bodies, upgrades, `Expect`, HTTP/1.0, and whatever is malformed, ambiguous or beyond a limit are not
-refused here: `read_head` returns `None`, nothing was consumed, and the other parser judges the same bytes. So this file
-cannot be more lenient than that parser as long as everything it accepts is valid to the letter.
+Plain is what official clients send: HTTP/1.1, a common method, a path, one Host, a body with its length or none.
+Chunked bodies, upgrades, `Expect`, HTTP/1.0, and anything malformed, ambiguous or beyond a limit are not refused here:
+`read_head` returns `None`, nothing is consumed, and the other parser judges the same bytes. So this file cannot be more
+lenient than that parser as long as everything it accepts is strictly valid.
 
-A client sends the same head with every request of a connection, but for the length of the body. `Head.follows` tells
-whether bytes begin with a known head, so that its lines are read, checked and judged once.
+A client sends the same head with every request of a connection, apart from the length of the body. `Head.follows`
+recognises a known head, so that its lines are parsed and validated only once.
 
-Every pattern is possessive: its time is linear in the size of the head, whatever the bytes are.
+Every pattern is possessive: it takes linear time in the size of the head, for any input.
 
 Source: RFC 9112 sections 3 to 6; RFC 9110 sections 5.5, 5.6.2 and 8.6.
 """
@@ -31,7 +31,7 @@ _END: Final = b"\r\n\r\n"
 
 
 class Head:
-    """A plain head. `headers`: its lines in order, names in the client's case, but for Content-Length."""
+    """A plain head. `headers`: its lines in order, names in the client's case, without Content-Length."""
 
     __slots__ = ("_after", "_before", "headers", "keep_alive", "made", "method", "target")
 
@@ -43,11 +43,11 @@ class Head:
         self.headers = headers
         self.keep_alive = keep_alive
         self.made: tuple[object, Inbound] | None = None
-        """What the handler made of it in which version of the configuration, for the next request with this head."""
+        """The version of the configuration and what the handler derived from this head in it."""
         self._before, self._after = wire
 
     def follows(self, data: bytes) -> tuple[int | None, int] | None:
-        """Return body length and size of the head if `data` begins with this head again, whatever its length."""
+        """Return body length and head size if `data` begins with this head again, with any Content-Length."""
         before, after = self._before, self._after
         if not data.startswith(before):
             return None
@@ -61,9 +61,9 @@ class Head:
 
 
 def read_head(data: bytes, *, line_bytes: int, lines: int) -> tuple[Head, int | None, int] | None:
-    """Return the head that `data` begins with, the length of its body and its own size; `None`: not plain.
+    """Return the head at the beginning of `data`, the length of its body and its own size; `None`: not plain.
 
-    `line_bytes`: a longer head is not plain, so no line of it can be too long. `lines`: most lines of a plain head.
+    `line_bytes`: a longer head is not plain, so no line of it can be too long. `lines`: the most lines of a plain head.
     """
     found = _HEAD.match(data, 0, line_bytes)
     if found is None:
@@ -83,9 +83,9 @@ def read_head(data: bytes, *, line_bytes: int, lines: int) -> tuple[Head, int | 
 
 
 def is_begun(data: bytes) -> bool:
-    """Tell whether `data` lacks the end of a head and may still become a plain one: what cannot need not be waited for.
+    """Tell whether `data` is an incomplete head that may still become a plain one; otherwise there is no need to wait.
 
-    Costs less than a microsecond, so that it may be asked for every byte of a head that drips.
+    Takes less than a microsecond, as it may run for every byte of a slow head.
     """
     return _END not in data and data[:1].isupper() and data.count(b"\n") == data.count(b"\r\n")
 
@@ -95,7 +95,7 @@ def _head(method: bytes, target: bytes, fields: list[Header], keep_alive: bool, 
 
 
 def _framing(fields: list[Header]) -> tuple[bool, int | None] | None:
-    """Return whether the connection is kept, and which field tells the length; `None`: not plain."""
+    """Return whether the connection is kept open, and the index of the length field; `None`: not plain."""
     keep_alive, at, hosts = True, None, 0
     for index, (name, value) in enumerate(fields):
         lowered = name.lower()
@@ -116,7 +116,7 @@ def _framing(fields: list[Header]) -> tuple[bool, int | None] | None:
 
 
 def _place_of(found: re.Match[bytes], index: int, length: bytes) -> int:
-    """Return where the digits of field number `index` stand."""
+    """Return the position of the digits of field number `index`."""
     lines = found[3].split(b"\r\n")
     start = found.start(3) + sum(len(line) + 2 for line in lines[:index])
     return start + lines[index].index(length, lines[index].index(b":"))

@@ -1,12 +1,12 @@
 """aiohttp's low-level server, hardened.
 
-What is changed and why: the stock request handler quotes a malformed header line, which may hold a key, in the 400 body
-and in a logged traceback; the stock server silently rebuilds a handler without limits when a keyword is wrong; neither
-caps connections; whoever reads a body whose chunks turn out malformed waits for ever. Here protocol errors become JSON
-of OpenAI's shape that quotes nothing, limits are always in force, a connection above the cap gets one 503 and is
-closed, and a broken body fails at once.
+What is changed and why: the original request handler quotes a malformed header line, which may contain a key, in the
+400 body and in a logged traceback; the original server silently creates a handler without limits if a keyword is wrong;
+neither limits connections; and a reader of a body with malformed chunks waits for ever. Here protocol errors become
+JSON in OpenAI's format that quotes nothing, limits always apply, a connection above the limit gets one 503 and is
+closed, and a malformed body fails at once.
 
-Failure mode: an exception that a handler lets escape closes the connection, whatever was sent on it.
+Failure mode: an exception that escapes from a handler closes the connection, whatever was sent on it.
 
 Source: aiohttp.web_server.Server, aiohttp.web_protocol.RequestHandler (3.14).
 """
@@ -34,11 +34,11 @@ _UNREADABLE = ERROR._replace(version=HttpVersion11)
 _TOO_MANY = "Too many headers"
 
 Handler = Callable[["RawRequest"], Awaitable[Any]]
-"""Answers one request; returns what stands in for a `web.StreamResponse`."""
+"""Answers one request; returns what replaces a `web.StreamResponse`."""
 
 
 class RawRequest(web.BaseRequest):
-    """A request whose head is open to us as it stood on the wire."""
+    """A request that gives access to its head exactly as received."""
 
     @property
     def target(self) -> str:
@@ -57,30 +57,30 @@ class RawRequest(web.BaseRequest):
 
     @property
     def ends_connection(self) -> bool:
-        """True where what follows on the connection cannot be relied on.
+        """True if the connection cannot be reused, because what follows on it is ambiguous.
 
-        An upgrade that is not made leaves open what the bytes behind it are; chunks in HTTP/1.0 are not defined (RFC
-        9112 section 6.1).
+        After an upgrade that is refused, the meaning of following bytes is unknown; chunks in HTTP/1.0 are undefined
+        (RFC 9112 section 6.1).
         """
         message = self._message
         return (message.upgrade and not self.is_upgrade) or (message.chunked and message.version < (1, 1))
 
     @property
     def body(self) -> "Body":
-        """The body; what is malformed in it raises our own exception."""
+        """The body; malformed framing raises our own exception."""
         return Body(self.content)
 
     @property
     def expects_continue(self) -> bool:
-        """True where the client waits for `100 Continue` before it sends the body."""
+        """True if the client waits for `100 Continue` before it sends the body."""
         return self.version >= (1, 1) and self.headers.get("Expect", "").lower() == "100-continue"
 
     def recall(self, _version: object) -> Inbound | None:
-        """Return nothing: no head is known again here."""
+        """Return nothing: repeated heads are not recognised here."""
         return None
 
     def remember(self, _version: object, inbound: Inbound) -> None:
-        """Keep nothing."""
+        """Do nothing."""
 
 
 class Body:
@@ -112,7 +112,7 @@ class SafeHandler(RequestHandler):
     __slots__ = ()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Refuse a connection above the cap before anything is read from it."""
+        """Refuse a connection above the limit before anything is read from it."""
         super().connection_made(transport)
         manager = cast("SafeServer", self._manager)
         if len(manager._connections) > manager.limits.connections:
@@ -133,8 +133,8 @@ class SafeHandler(RequestHandler):
     async def start(self) -> None:
         """Serve the requests of this connection, one after another, in this one task.
 
-        In place of aiohttp's own loop, which makes a task for every request (`make bench`: 4 % of a relayed one). Kept
-        of it: keep-alive time, back-pressure on pipelined requests, and the lingering read of an unwanted body.
+        Replaces aiohttp's own loop, which creates a task for every request (`make bench`: 4 % of a relayed one). Keeps
+        its keep-alive time, back-pressure on pipelined requests, and the lingering read of an unwanted body.
         """
         manager = cast("SafeServer", self._manager)
         try:
@@ -187,7 +187,7 @@ class SafeHandler(RequestHandler):
         return found
 
     async def _linger(self, payload: Any) -> None:
-        """Read on for a moment, so that a client that still sends can read its answer; then close."""
+        """Keep reading for a moment, so that a client that is still sending can read its answer; then close."""
         with suppress(TimeoutError, web.RequestPayloadError):
             async with asyncio.timeout(self._lingering_time):
                 while not payload.is_eof():
@@ -201,7 +201,7 @@ class SafeHandler(RequestHandler):
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; an error in the middle of a body ends that body."""
+        """Parse what arrived; an error in the middle of a body ends that body."""
         super().data_received(data)
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             self._break_bodies()
@@ -229,13 +229,13 @@ class SafeHandler(RequestHandler):
         return answer
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        """Log the place of a failure, never its text."""
+        """Log the location of a failure, never its text."""
         error = kwargs.get("exc_info")
         _log.error("connection failed", exc_info=error if isinstance(error, Exception) else None)
 
 
 class SafeServer(web.Server):
-    """Makes one `SafeHandler` per connection, always with our limits."""
+    """Creates one `SafeHandler` per connection, always with our limits."""
 
     def __init__(
         self, handler: Handler, limits: Limits, keepalive_s: float, on_error: Callable[[ProxyError], None]
@@ -246,7 +246,7 @@ class SafeServer(web.Server):
         self.follow(limits, keepalive_s)
 
     def follow(self, limits: Limits, keepalive_s: float) -> None:
-        """Set what counts from now on; what limits heads and keep-alive, for new connections."""
+        """Apply changed settings; those for heads and keep-alive affect new connections only."""
         self.limits = limits
         self._handler_settings: dict[str, Any] = {
             "keepalive_timeout": keepalive_s,
@@ -260,7 +260,7 @@ class SafeServer(web.Server):
         }
 
     def make_request(self, message: Any, payload: Any, protocol: SafeHandler) -> RawRequest:
-        """Return the request that `message` announced; a placeholder if it could not be parsed."""
+        """Return the request for `message`; a placeholder if it could not be parsed."""
         self.requests_count += 1
         task = protocol.task or asyncio.current_task()
         assert task is not None
@@ -273,7 +273,7 @@ class SafeServer(web.Server):
 
 
 def error_response(error: ProxyError) -> web.Response:
-    """Render an error for aiohttp's own response path, with an id by which its log line can be found."""
+    """Return an error as aiohttp's own response, with an id that leads to its log line."""
     status, headers, body = render(error)
     response = web.Response(status=status, body=body)
     add_reference(response)

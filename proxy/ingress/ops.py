@@ -1,8 +1,8 @@
-"""The ops port: `/metrics`, `/livez`, `/readyz`. No credentials, no data of tenants.
+"""The ops port: `/metrics`, `/livez`, `/readyz`. No credentials, no tenant data.
 
-Liveness says that the event loop turns. Readiness says that requests are accepted: it stays true while PostgreSQL or a
-provider is away (one outage would otherwise take every application pod out of service at once) and names their state in
-its body; it turns false only while draining.
+Liveness means that the event loop runs. Readiness means that requests are accepted: it stays true while PostgreSQL or a
+provider is unavailable (one outage would otherwise take every application pod out of service at once) and reports their
+state in its body; it is false only while draining.
 
 Source: Kubernetes, "Configure Liveness, Readiness and Startup Probes".
 """
@@ -20,7 +20,7 @@ from proxy.ingress.own import SERVER, answer, refuse
 from proxy.metrics import CONTENT_TYPE, Metrics
 
 State = Callable[[], dict[str, Any]]
-"""Present state: `status` is `ready` or `draining`; further members inform."""
+"""Returns the current state: `status` is `ready` or `draining`; further members are informative."""
 
 
 class Ops:

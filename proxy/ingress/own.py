@@ -1,4 +1,4 @@
-"""Answers that no provider gave: how an error, or a document of the ops port, reaches a client of either server."""
+"""Answers of our own: how an error, or a document of the ops port, is sent to a client of either server."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ SERVER: Final[Header] = (b"Server", b"sidegate")
 async def answer(
     request: Asked, status: int, headers: Headers, body: bytes, *, is_last: bool = False
 ) -> HttpDownstream:
-    """Send a whole answer; `is_last`: and close the connection."""
+    """Send a complete response; `is_last`: close the connection after it."""
     downstream = HttpDownstream(request, Delivery(), _STALL_S)
     if is_last or request.ends_connection:
         downstream.refuse_more()
@@ -32,7 +32,7 @@ async def answer(
 
 
 async def refuse(request: Asked, error: ProxyError, more: Headers = ()) -> HttpDownstream:
-    """Answer with an error, and with an id by which its log line can be found. `more` replaces fields of its names."""
+    """Send an error, with an id that leads to its log line. `more` replaces fields of the same name."""
     status, rendered, body = render(error)
     replaced = {name for name, _ in more}
     headers = [header for header in rendered if header[0] not in replaced]
@@ -43,15 +43,15 @@ async def refuse(request: Asked, error: ProxyError, more: Headers = ()) -> HttpD
 
 
 def add_reference(response: Any) -> Any:
-    """Give an answer of aiohttp's that no provider gave the two ids that every answer carries."""
+    """Add the two ids that every answer has to an aiohttp response that does not come from a provider."""
     headers: MutableMapping[str, str] = response.headers
     headers["x-sidegate-trace-id"] = headers["x-request-id"] = trace_id(time.time_ns() // 1_000_000)
-    headers["Server"] = "sidegate"  # aiohttp would tell its own and Python's versions
+    headers["Server"] = "sidegate"  # aiohttp would reveal its own version and Python's
     return response
 
 
 def raw_answer(error: ProxyError) -> bytes:
-    """Return an error as it is written to a connection that is not served at all."""
+    """Return an error as raw bytes, for a connection that is refused."""
     status, headers, body = render(error)
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)
     head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode())

@@ -1,6 +1,6 @@
-"""A request that runs: what it holds in memory, and how somebody else ends it.
+"""A running request: how much memory it holds, and how others end it.
 
-Whoever ends a request says why before cancelling it, so that the pipeline can tell that from a client that left.
+The reason is set before the request is cancelled, so that the pipeline can distinguish that from a disconnected client.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ class Running:
 
     @property
     def is_ending(self) -> bool:
-        """Somebody has ended it already; it may need a moment."""
+        """It is being ended already, which may take a moment."""
         return self.downstream.ended_by is not None
 
     @property
     def held_bytes(self) -> int:
-        """Bodies in memory, about: the request's, what is held back of its answer, what the client has not read."""
+        """Approximate bytes in memory: the request's body, held back parts of its answer, unsent output."""
         x = self.x
         request, answering = x.request, x.answering
         held = self.downstream.unsent_bytes
         if request is not None and request.body is not None:
             held += len(request.body)
-        if answering is not None and not answering.used.events:  # of a stream of events, little is ever held back
+        if answering is not None and not answering.used.events:  # streams of events hold back very little
             held += max(answering.used.response_bytes - x.delivery.bytes, 0)
         return held if x.capture is None else held + len(x.capture.response)
 
     def end(self, error: ProxyError) -> None:
-        """Let the client be told `error` as far as it can be, and the request be settled."""
+        """End the request, reporting `error` to the client as far as possible, and let it be settled."""
         self.downstream.ended_by = error
         self.downstream.refuse_more()
         if self.task is not None:

@@ -1,4 +1,4 @@
-"""What requests are answered with: taken as a whole when a request comes, never exchanged under it."""
+"""What requests are answered with: fixed when a request arrives, never exchanged while it runs."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from proxy.pipeline import Pipeline
 
 
 class OwnApi(Protocol):
-    """The management API, as far as the data port needs it."""
+    """The part of the management API that the data port needs."""
 
     def match(self, method: str, path: str) -> Any | None:
-        """Return a route if the path is ours."""
+        """Return a route if the path is one of the management API."""
 
     async def handle(self, request: Any, route: Any) -> Any:
         """Answer. Raises ProxyError."""
@@ -23,7 +23,7 @@ class OwnApi(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Serving:
-    """One version, and how many requests are on their way through it."""
+    """One version, and the number of requests that use it."""
 
     config: Config
     pipeline: Pipeline
@@ -32,7 +32,7 @@ class Serving:
     _over: asyncio.Event | None = field(default=None, repr=False)
 
     def enter(self) -> None:
-        """Count a request that begins."""
+        """Count a request that starts."""
         self.running += 1
 
     def leave(self) -> None:
@@ -42,7 +42,7 @@ class Serving:
             self._over.set()
 
     async def until_over(self) -> None:
-        """Wait until no request is left. To be called once no more can begin."""
+        """Wait until no request is left. Call once no more can start."""
         if self.running:
             self._over = asyncio.Event()
             await self._over.wait()

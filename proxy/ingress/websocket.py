@@ -1,11 +1,11 @@
 """The client's side of a relayed websocket, on aiohttp's server websocket.
 
 Control frames are not answered here: they pass to the provider, whose answers pass back. The handshake is completed
-only after the provider has accepted, with the subprotocol that the provider chose. Compression is not negotiated, so
-that every message can be seen as text.
+only after the provider has accepted, with the provider's choice of subprotocol. Compression is not negotiated, so that
+every message can be read as text.
 
-Failure mode: a lost client is a `close` message with `abrupt` set when reading, `ClientDisconnected` when writing; a
-client that does not read for `write_stall_s` is lost too.
+Failure mode: a disconnected client is a `close` message with `abrupt` set when reading, `ClientDisconnected` when
+writing; a client that does not read for `write_stall_s` counts as disconnected too.
 Source: RFC 6455 sections 4.2.2, 5.5.1 and 7.4.
 """
 
@@ -24,7 +24,7 @@ _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 
 class ClientWebsocket:
-    """`exchange.WebsocketPeer` towards the client; usable after `accept`."""
+    """`exchange.WebsocketPeer` for the client; usable after `accept`."""
 
     def __init__(self, request: RawRequest, max_message_bytes: int, write_stall_s: float) -> None:
         self._request = request
@@ -38,8 +38,8 @@ class ClientWebsocket:
         """Complete the handshake with the provider's choice of subprotocol and our headers.
 
         Raises:
-            InvalidRequest: the client's part of the handshake is not valid; nothing was sent.
-            ClientDisconnected: the client is gone.
+            InvalidRequest: the client's part of the handshake is invalid; nothing was sent.
+            ClientDisconnected: the client has disconnected.
         """
         response = web.WebSocketResponse(
             timeout=_CLOSE_WAIT_S,
@@ -111,14 +111,14 @@ class ClientWebsocket:
         elif not self._closing:
             self._closing = True
             reason = message.data.encode() if isinstance(message.data, str) else message.data
-            # 1005 and 1006 describe a close without a code; they may not stand in a frame.
+            # 1005 and 1006 describe a close without a code; they must not appear in a frame.
             coded = message.code is not None and message.code not in (1005, 1006)
             await response.send_frame(pack("!H", message.code) + reason if coded else b"", WSMsgType.CLOSE)
 
     async def finish(self) -> None:
         """Let the client answer the provider's close frame, then end the connection.
 
-        A connection ended earlier may be reset by the kernel, and the close frame lost with it.
+        If it were ended earlier, the kernel might reset it, and the close frame would be lost.
         """
         if self.response is not None and not self.response.closed:
             with suppress(TimeoutError, ConnectionError, RuntimeError):
@@ -128,7 +128,7 @@ class ClientWebsocket:
         self._drop()
 
     def release(self) -> None:
-        """Drop the connection of a client that stalled, once its end is recorded: it would never take what waits."""
+        """Drop the connection of a stalled client, once its end is recorded: it would never read what is queued."""
         if self._stalled and (transport := self._request.transport) is not None:
             transport.abort()
 

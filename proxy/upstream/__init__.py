@@ -1,1 +1,1 @@
-"""The side towards the providers: clients, header rules, websockets, prices."""
+"""Communication with providers: clients, header rules, websockets, prices."""

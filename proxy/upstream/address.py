@@ -1,10 +1,10 @@
-"""Where at a provider a request goes: the URL for a client's target, in the two styles that providers have.
+"""The URL at a provider for a client's target, in the two styles that providers use.
 
     openai   base + what followed /v1:                    /chat/completions
     azure    base + /deployments/NAME + the same + query: /deployments/gpt-4o/chat/completions?api-version=2024-10-21
 
-Rule of the file: of the client's raw target nothing is decoded, joined or normalised, so no client can reach another
-host or path prefix. The name of a deployment is escaped: it may be what the client calls the model.
+Rule of the file: nothing of the client's raw target is decoded, joined or normalised, so no client can reach another
+host or path prefix. A deployment's name is escaped: it may be the model name from the client.
 
 Source: Azure OpenAI REST reference, "Data plane inference"; RFC 3986 section 3.3.
 """
@@ -19,7 +19,7 @@ _OF_DEPLOYMENTS: Final = frozenset(
         "/audio/transcriptions", "/audio/translations",
     }
 )  # fmt: skip
-"""What a deployment answers; everything else belongs to the resource as a whole."""
+"""Operations of a deployment; all others belong to the resource as a whole."""
 
 
 def openai_url(base_url: str, target: str) -> str:
@@ -28,7 +28,7 @@ def openai_url(base_url: str, target: str) -> str:
 
 
 def azure_url(base_url: str, target: str, api_version: str, deployment: str | None) -> str:
-    """Return the URL of a deployment's operation; without a deployment, or for other operations, of the resource."""
+    """Return the URL of a deployment's operation; of the resource without a deployment, or for other operations."""
     path, _, query = target[_PREFIX_LENGTH:].partition("?")
     if deployment is not None and path in _OF_DEPLOYMENTS:
         path = f"/deployments/{quote(deployment, safe='')}{path}"

@@ -1,8 +1,8 @@
-"""The HTTP client towards one upstream, in two exchangeable kinds.
+"""The HTTP client for one upstream, in two interchangeable implementations.
 
-`lean` is the default: our own, about a fifth of the CPU per request (bench/upstream_client.py). `aiohttp` is its client
-session, for whoever trusts a widely used client more than the saving. Both pass the same tests; `session` says where
-they differ.
+`lean`, the default, is our own and takes about a fifth of the CPU per request (bench/upstream_client.py). `aiohttp`
+uses its client session, for those who prefer a widely used client. Both pass the same tests; `session` lists the
+differences.
 
 Rule of the file: callers see `Client` and the errors named there, never a library's.
 """
@@ -20,12 +20,12 @@ class Client(Protocol):
     """Sends requests to one upstream and keeps the connections to it."""
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
-        """Send a request and return the reply as soon as its head is there. Never sends anything twice.
+        """Send a request and return the reply once its head has arrived. Never sends anything twice.
 
         The caller must `close()` the reply. Cancelling drops the connection.
 
         Raises:
-            UpstreamFailed: no connection, or it broke, or the answer is malformed; `sent` and `code` say which.
+            UpstreamFailed: no connection, a broken one, or a malformed answer; `sent` and `code` say which.
             UpstreamTimeout: connecting, the first byte or the whole exchange took too long.
             NoUpstreamAvailable: no connection became free in time.
             ShuttingDown: the client is closed.
@@ -34,14 +34,14 @@ class Client(Protocol):
         """
 
     async def close(self) -> None:
-        """Drop all connections, also those in use, and wait until they are gone."""
+        """Drop all connections, including those in use, and wait until they are closed."""
 
     def stats(self) -> ClientStats:
         """Count connections and waiting requests."""
 
 
 def make_client(upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> Client:
-    """Make the client of the configured kind. Call it in the event loop that will use it.
+    """Create the configured client. Call it in the event loop that will use it.
 
     Raises:
         OSError: `client.ca_file` cannot be read.

@@ -1,10 +1,10 @@
-"""Answers of a provider without our own credentials: a provider, or a gateway before it, may quote what it was sent.
+"""Masks our own credentials in a provider's answers: a provider, or a gateway before it, may quote what it was sent.
 
 Everything that a client can see of an answer passes here: reason phrase, body, websocket messages and close reasons
-(header fields are dropped whole by `headers`). Asterisks of the same length take the place of a credential, also where
-the pieces of a body cut it in two: then the part that may be its beginning, and nothing else, waits for the next piece.
+(header fields with a credential are dropped by `headers`). A credential is replaced with as many asterisks, even if it
+is split between pieces of a body: then only the part that may be its beginning waits for the next piece.
 
-Failure mode: what is compressed, or escaped in JSON, passes unseen.
+Failure mode: a credential inside compressed data, or escaped in JSON, is not found.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ class Handshake(UpstreamReply, Protocol):
 
     @property
     def subprotocol(self) -> str | None:
-        """The provider's choice."""
+        """The provider's choice of subprotocol."""
 
     @property
     def socket(self) -> WebsocketPeer | None:
@@ -42,7 +42,7 @@ class CoveredReply:
         self.headers: Headers = reply.headers
 
     async def read(self) -> bytes:
-        """Return what has arrived; an error comes after what was held back before it."""
+        """Return what has arrived; an error is raised only after bytes held back before it were returned."""
         if self._error is not None:
             raise self._error
         while True:
@@ -56,14 +56,14 @@ class CoveredReply:
             if not piece:
                 held, self._held = self._held, b""
                 return held
-            # Nearly every piece ends with a line end or a brace.
+            # Nearly every piece ends with a line end or a brace, which no secret contains.
             if not self._held and piece[-1] not in self._letters:
                 return cover(piece, self._secrets)
             if data := self._released(piece):
                 return data
 
     def _released(self, piece: bytes) -> bytes:
-        """Return what may leave with `piece`, and hold the rest."""
+        """Return what may be sent of `piece`, and hold the rest."""
         data = cover(self._held + piece, self._secrets)
         keep = len(data) if self._reply.complete else _safe_length(data, self._secrets)
         self._held = data[keep:]
@@ -75,7 +75,7 @@ class CoveredReply:
         return self._reply.complete
 
     def close(self) -> None:
-        """Close the reply within."""
+        """Close the wrapped reply."""
         self._reply.close()
 
 
@@ -89,7 +89,7 @@ class CoveredHandshake(CoveredReply):
 
 
 class CoveredSocket:
-    """Implements `exchange.WebsocketPeer` around another; what is sent to the provider stays as it is."""
+    """Implements `exchange.WebsocketPeer` around another; what is sent to the provider is unchanged."""
 
     def __init__(self, peer: WebsocketPeer, secrets: tuple[bytes, ...]) -> None:
         self._peer = peer
@@ -106,18 +106,18 @@ class CoveredSocket:
         return message if covered is data else replace(message, data=covered)
 
     async def send(self, message: Message) -> None:
-        """Pass a message on to the provider."""
+        """Send a message to the provider."""
         await self._peer.send(message)
 
 
 @lru_cache(8)
 def _letters(secrets: tuple[bytes, ...]) -> frozenset[int]:
-    """Return the bytes that occur in a secret: they are the same few secrets for every reply."""
+    """Return the bytes that occur in a secret. Cached, as every reply has the same few secrets."""
     return frozenset(b"".join(secrets))
 
 
 def _safe_length(data: bytes, secrets: tuple[bytes, ...]) -> int:
-    """Return how much of `data` can be no beginning of a secret that the next piece completes."""
+    """Return how much of `data` cannot be the beginning of a secret that the next piece completes."""
     held = 0
     for secret in secrets:
         if data[-1] not in secret:

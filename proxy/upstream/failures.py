@@ -1,10 +1,10 @@
-"""The ways in which a provider can fail us: one code, one class, one text each.
+"""The failures of a provider: each has one code, one class and one text.
 
-Rule of the file: every failure of this package is made here, so that the texts stay safe to show: no URL, no header
-value, no byte that the provider sent. `sent` says whether the request may have reached the provider; only an unsent
-one is safe to try again.
+Rule of the file: every failure of this package is created here, so that the texts are safe to show: no URL, no header
+value, no byte from the provider. `sent` says whether the request may have reached the provider; only an unsent one is
+safe to retry.
 
-Source: `proxy.config.schema.Timeouts` for the codes of the timeouts.
+Source: `proxy.config.schema.Timeouts` for the codes of timeouts.
 """
 
 from typing import Final
@@ -37,30 +37,30 @@ _TEXTS: Final = {
 
 
 def failed(code: str, *, sent: bool = True) -> UpstreamFailed:
-    """Make the failure for `code`."""
+    """Return the failure for `code`."""
     return UpstreamFailed(_TEXTS[code], code=code, sent=sent)
 
 
 def timed_out(code: str, *, sent: bool = True) -> UpstreamTimeout:
-    """Make the timeout for `code`."""
+    """Return the timeout for `code`."""
     return UpstreamTimeout(_TEXTS[code], code=code, sent=sent)
 
 
 def pool_timed_out() -> NoUpstreamAvailable:
-    """Make the error for a request that found no free connection in time."""
+    """Return the error for a request that found no free connection in time."""
     return NoUpstreamAvailable("All connections to the provider are busy.", code=POOL_TIMEOUT)
 
 
 def shutting_down() -> ShuttingDown:
-    """Make the error for a request that comes to a client which is closed already."""
+    """Return the error for a request to a client that is already closed."""
     return ShuttingDown("The connections to the provider are being closed.")
 
 
 def malformed(rule: str) -> UpstreamFailed:
-    """Make the failure for an answer that breaks HTTP. `rule`: what it broke, in fixed words."""
+    """Return the failure for an answer that violates HTTP. `rule`: the violation, as a constant text."""
     return UpstreamFailed(f"The provider's answer is not valid HTTP ({rule}).", code=PROTOCOL_ERROR, sent=True)
 
 
 def body_mismatch() -> InvalidRequest:
-    """Make the error for a streamed request body that is not as long as it was announced."""
+    """Return the error for a streamed request body whose length differs from its Content-Length."""
     return InvalidRequest("The request body is not as long as its Content-Length.", code="request_body_mismatch")

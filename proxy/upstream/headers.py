@@ -1,11 +1,11 @@
-"""Decide which header fields cross the proxy, in both directions.
+"""Decides which header fields cross the proxy, in both directions.
 
-Rule of the file: what passes keeps its order, its case and its bytes; what is ours to say (framing, hop-by-hop,
-identity, credentials) never comes from the other side. A field that `Connection` nominates is dropped, but our own
-fields are added after that, so no client can strip them. Pure, no I/O.
+Rule of the file: what passes keeps its order, case and bytes; what is ours to set (framing, hop-by-hop, identity,
+credentials) is never taken from the other side. A field that `Connection` nominates is dropped, but our own fields are
+added after that, so no client can strip them. Pure, no I/O.
 
-Failure mode: an unknown field passes, unless its name smells of a credential; then it is dropped. An operator who needs
-such a field sends it through `upstream.headers`, which is not filtered.
+Failure mode: an unknown field passes, unless its name suggests a credential; then it is dropped. To send such a field
+anyway, configure it in `upstream.headers`, which is not filtered.
 
 Source: RFC 9110 section 7.6.1 (hop-by-hop), section 12.5.3 (Accept-Encoding).
 """
@@ -20,7 +20,7 @@ from proxy.exchange import Header, Headers
 _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"close", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings"}
 )
-"""`close` is no field but an option of Connection; its name is reserved, so that it cannot be one."""
+"""`close` is not a field but an option of Connection; its name is reserved, so that it cannot become one."""
 _FRAMING: Final = frozenset({b"host", b"content-length", b"expect"})
 _IDENTITY: Final = frozenset(
     {
@@ -41,7 +41,7 @@ _CREDENTIAL: Final = re.compile(
     rb"authorization|api[-_]?key|token|secret|password|credential|cookie|(?:^|[-_])(?:auth|key)(?:$|[-_])"
 )
 _NO_CREDENTIAL: Final = frozenset({b"idempotency-key", b"x-idempotency-key"})
-"""Names that smell of a credential and are none."""
+"""Names that suggest a credential but are none."""
 _DECODABLE: Final = frozenset({b"gzip", b"x-gzip", b"deflate", b"identity"})
 _ZERO_WEIGHT: Final = re.compile(rb";\s*q\s*=\s*0(?:\.0*)?\s*$")
 _REMEMBERED: Final = 256
@@ -51,9 +51,9 @@ _PASS, _DROP, _CONNECTION, _ACCEPT_ENCODING = range(4)
 
 
 def request_headers(inbound: Headers, *, authorization: bytes | None, extra: Headers) -> Headers:
-    """Return the fields that go to the provider, without framing.
+    """Return the fields for the provider, without framing.
 
-    `authorization`: the whole value of our own credential, scheme included. `extra`: fields of the configuration; each
+    `authorization`: the complete value of our own credential, including its scheme. `extra`: configured fields; each
     replaces the client's fields of the same name.
     """
     kept: list[Header] = []
@@ -75,9 +75,9 @@ def request_headers(inbound: Headers, *, authorization: bytes | None, extra: Hea
 
 
 def response_headers(upstream: Headers, *, secrets: Sequence[bytes] = ()) -> Headers:
-    """Return the fields that go to the client, without framing.
+    """Return the fields for the client, without framing.
 
-    `secrets`: credentials that must not come back; a field whose value contains one is dropped.
+    `secrets`: credentials that must not be returned; a field whose value contains one is dropped.
     """
     kept: list[Header] = []
     unwanted = _NONE
@@ -90,7 +90,7 @@ def response_headers(upstream: Headers, *, secrets: Sequence[bytes] = ()) -> Hea
     if unwanted:
         kept = [field for field in kept if field[0].lower() not in unwanted]
     if secrets:
-        # One search for the usual case that no value holds a secret; a line end cannot stand in a value.
+        # One search for the usual case that no value contains a secret; a value cannot contain a line end.
         values = b"\n".join([field[1] for field in kept])
         for secret in secrets:
             if secret and secret in values:
@@ -105,7 +105,7 @@ def names_credential(name: bytes) -> bool:
 
 
 def _judge_request(name: bytes) -> int:
-    lowered = name.lower().replace(b"_", b"-")  # many servers read the two as one
+    lowered = name.lower().replace(b"_", b"-")  # many servers treat the two alike
     if lowered == b"accept-encoding":
         return _ACCEPT_ENCODING
     if lowered == b"connection":
@@ -125,7 +125,7 @@ def _judge_response(name: bytes) -> int:
 
 
 class _Fates(dict[bytes, int]):
-    """What `judge` said of each name, by the name as it stood on the wire; forgotten when there are too many."""
+    """Caches the decision of `judge` by the exact bytes of a name; cleared when it grows too large."""
 
     __slots__ = ("_judge",)
 
@@ -139,21 +139,21 @@ class _Fates(dict[bytes, int]):
         return fate
 
 
-# The same few dozen names and values come with every request: 12 fields cost 1 us with this memory and 11 us without
-# (bench/wire_format.py). The longest line bounds a name, so it cannot pass a few MiB.
+# The same few dozen names and values come with every request: 12 fields cost 1 us with this cache and 11 us without
+# (bench/wire_format.py). The longest line bounds a name, so the cache cannot exceed a few MiB.
 _REQUEST_FATES = _Fates(_judge_request)
 _RESPONSE_FATES = _Fates(_judge_response)
 
 
 @lru_cache(_REMEMBERED)
 def _nominated(value: bytes) -> frozenset[bytes]:
-    """Return the fields that a Connection value names, but for those that never pass anyway."""
+    """Return the fields that a Connection value names, except those that never pass anyway."""
     return frozenset(option.strip(b" \t").lower() for option in value.split(b",")) - _HOP_BY_HOP
 
 
 @lru_cache(_REMEMBERED)
 def _decodable(value: bytes) -> bytes:
-    """Return an Accept-Encoding value limited to codings that we can decode, weights kept."""
+    """Return an Accept-Encoding value limited to codings that we can decode, with their weights."""
     members = [member.strip(b" \t") for member in value.split(b",")]
     kept = [member for member in members if not member or member.partition(b";")[0].strip().lower() in _DECODABLE]
     if len(kept) == len(members):

@@ -1,13 +1,14 @@
-"""Send requests over our own HTTP/1.1 client: a pool of asyncio protocols around `httptools`.
+"""Our own HTTP/1.1 client: a pool of asyncio protocols around `httptools`.
 
-It does what a relay needs and nothing else: one request, one reply, bytes as they are. It never retries, follows no
-redirect, keeps no cookie, reads no proxy from the environment, decodes nothing and adds no field but Host and framing.
+It does what a relay needs and nothing else: one request, one reply, unchanged bytes. It never retries, follows no
+redirects, stores no cookies, ignores proxy variables of the environment, decodes nothing and adds only Host and
+framing.
 
     send -> pool.acquire -> connection.begin -> transmit -> reply.head          lean_pool, lean_dial
                                  '- lean_request (head)      '- lean_answer (parser), lean_reply (body), lean_deadline
 
-Failure mode: a pooled connection that the provider closes while our request is on its way surfaces as
-`UpstreamFailed(sent=True)`; whether to try again is not decided here.
+Failure mode: if the provider closes a pooled connection while our request is in transit, that is an
+`UpstreamFailed(sent=True)`; retries are decided elsewhere.
 
 Source: RFC 9112.
 """
@@ -28,7 +29,7 @@ from proxy.upstream.stats import ClientStats
 
 _REMEMBERED_URLS: Final = 64
 _WITH_HEAD_BYTES: Final = 65_536
-"""A body up to this size goes out in one write with its head; a larger one is sent in slices of this size."""
+"""A body up to this size is written together with its head; a larger one in slices of this size."""
 
 
 class LeanClient:
@@ -37,7 +38,7 @@ class LeanClient:
     def __init__(self, upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> None:
         self._origin = Origin.of(upstream.base_url)
         self._target = lru_cache(_REMEMBERED_URLS)(self._origin.target)
-        """The target of a URL: most requests go to the same few."""
+        """Cached, as most requests go to the same few URLs."""
         self._tls = tls_context(client.ca_file) if self._origin.secure else None
         self._total_s = timeouts.total_s
         self._bounds = Bounds(
@@ -61,7 +62,7 @@ class LeanClient:
         return self._pool.stats()
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
-        """Send a request and return the reply as soon as its head is there."""
+        """Send a request and return the reply once its head has arrived."""
         head = request_head(request, self._target(request.url), self._origin.authority)
         head, pieces, length = _body(request, head)
         total_at = asyncio.get_running_loop().time() + self._total_s
@@ -78,7 +79,7 @@ class LeanClient:
         return reply
 
     async def close(self) -> None:
-        """Drop all connections, also those in use."""
+        """Drop all connections, including those in use."""
         await self._pool.close()
 
     def _make_connection(self) -> Connection:

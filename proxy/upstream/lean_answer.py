@@ -1,12 +1,12 @@
-"""Parse one HTTP/1.1 answer after the other from the bytes of one connection. Bytes in, facts out, no I/O.
+"""Parses successive HTTP/1.1 responses from the bytes of one connection. Bytes in, facts out, no I/O.
 
-Theory of operation: llhttp (through `httptools`) does the grammar. It refuses what makes an answer ambiguous:
-duplicate or malformed Content-Length, Content-Length beside Transfer-Encoding, bad chunk sizes, bare CR or LF, NUL and
-control characters in values, folded lines, unknown versions. It lets pass, and this file refuses: a Transfer-Encoding
-other than exactly `chunked` (also in HTTP/1.0), 101, statuses below 100, control characters in the reason, endless
-interim answers, heads, trailers or chunk extensions without bound (llhttp collects an unfinished line for ever).
+Theory of operation: llhttp (through `httptools`) implements the grammar. It rejects ambiguous responses: duplicate or
+malformed Content-Length, Content-Length with Transfer-Encoding, bad chunk sizes, bare CR or LF, NUL and control
+characters in values, folded lines, unknown versions. This file additionally rejects: a Transfer-Encoding other than
+exactly `chunked` (also in HTTP/1.0), 101, statuses below 100, control characters in the reason, unlimited interim
+responses, and heads, trailers or chunk extensions without limit (llhttp buffers an unfinished line without bound).
 
-Failure mode: `fault` is set and stays; the body before it was returned, so every split of the bytes gives the same
+Failure mode: `fault` is set for good; the body before it was returned, so every split of the bytes gives the same
 result. After `complete`, further bytes only make the connection unfit for reuse.
 
     begin -> head (1xx skipped) -> body pieces -> complete | fault
@@ -22,17 +22,17 @@ from proxy.exchange import Header
 
 _MAX_INTERIM: Final = 16
 _HEAD_LINES: Final = 8
-"""A whole head may be as long as this many of the longest lines."""
+"""A whole head may be as long as this many lines of maximum length."""
 _CONTROLS: Final = bytes(code for code in range(32) if code != 9) + b"\x7f"
 _BODILESS_STATUSES: Final = frozenset({204, 304})
 
 
 class _Refused(Exception):
-    """Leaves a parser callback; what was wrong stands in `fault`."""
+    """Leaves a parser callback; `fault` has the reason."""
 
 
 class AnswerParser:
-    """State of the answer under way. `line_bytes`, `lines`: longest header line and most lines of a head."""
+    """State of the current response. `line_bytes`, `lines`: longest header line and most lines of a head."""
 
     __slots__ = (
         "_bodiless",
@@ -65,16 +65,16 @@ class AnswerParser:
         self._head_bytes = line_bytes * _HEAD_LINES
         self._lines = lines
         self._pieces: list[bytes] = []
-        # The list's own method spares a Python frame per piece of body.
+        # The list's own method saves a Python frame per piece of body.
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self._bodiless = False
         self.begin(bodiless=False)
 
     def begin(self, *, bodiless: bool) -> None:
-        """Expect the next answer. `bodiless`: it answers a HEAD request."""
+        """Expect the next response. `bodiless`: it answers a HEAD request."""
         if self._bodiless:
-            # llhttp still waits for the body that the last head announced.
+            # llhttp is still waiting for the body that the last head announced.
             self._parser = httptools.HttpResponseParser(self)
         self._bodiless = bodiless
         self._headers: list[Header] = []
@@ -86,7 +86,7 @@ class AnswerParser:
         self._trailers = 0
         self._overhead = self._fed = 0
         self.status = 0
-        """Of the final answer; 0 until its head is complete."""
+        """Of the final response; 0 until its head is complete."""
         self.reason = ""
         self.headers: list[Header] = []
         self.complete = False
@@ -96,13 +96,13 @@ class AnswerParser:
         self.fault: str | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Parse what arrived and return the body bytes among it."""
+        """Parse what arrived and return the body bytes in it."""
         if self.complete or self.fault is not None:
             self.reusable = False
             return b""
         if not self._started:
             self._started = True
-            if data[0] != 0x48:  # llhttp would take RTSP and leading line ends as well
+            if data[0] != 0x48:  # llhttp would accept RTSP and leading line ends as well
                 self.fault = "not an HTTP answer"
                 return b""
         self._fed += len(data)
@@ -125,7 +125,7 @@ class AnswerParser:
         return b""
 
     def on_message_begin(self) -> None:
-        """Refuse a second answer behind the first."""
+        """Reject a second response after the first."""
         if self.complete:
             raise _Refused
 
@@ -144,7 +144,7 @@ class AnswerParser:
             self._refuse("too many header lines")
 
     def on_headers_complete(self) -> None:
-        """Check the head, skip it if it is an interim one."""
+        """Validate the head; skip an interim one."""
         status: int = self._parser.get_status_code()
         self._check_head(status)
         if status < 200:
@@ -162,12 +162,12 @@ class AnswerParser:
         self.status = status
         self._overhead = 0
         if self._bodiless:
-            # A chunked marker behind this head could hide from the surplus check.
+            # A chunked marker after this head could escape the check for surplus bytes.
             self.reusable = self.reusable and not self._chunked
             self.complete = True
 
     def on_message_complete(self) -> None:
-        """Note the end, unless it was an interim answer's."""
+        """Record the end, unless it was an interim response's."""
         self.complete = not self._skipping
         self._skipping = False
 
@@ -175,7 +175,7 @@ class AnswerParser:
         if self.complete:
             self.reusable = False
         elif self.fault is None:
-            # llhttp's reasons are fixed texts; none quotes the input.
+            # llhttp's reasons are constant texts; none quotes the input.
             self.fault = str(error)
 
     def _refuse(self, rule: str) -> None:

@@ -1,15 +1,15 @@
-"""One connection to a provider: it carries one request after the other, each with its reply.
+"""One connection to a provider: carries one request after the other, each with its reply.
 
-Theory of operation: `begin` attaches a `Reply`, `transmit` writes the request, incoming bytes go through the
-`AnswerParser` into the reply, the end of the answer detaches it. A connection that is fit for another request then goes
-back through `on_free`; anything else is aborted, and `on_lost` tells the pool when its socket is gone.
+Theory of operation: `begin` attaches a `Reply`, `transmit` writes the request, incoming bytes pass through the
+`AnswerParser` into the reply, and the end of the answer detaches it. A connection that can be reused is then returned
+through `on_free`; any other is aborted, and `on_lost` notifies the pool when its socket is closed.
 
     idle --begin--> busy --complete, reusable--> idle
                      '--fault, timeout, surplus, EOF, abort--> lost        idle --any byte, EOF--> lost
 
-Flow control: more than `read_ahead` unread bytes pause the socket, reading resumes it; a body that is uploaded waits
-while the socket is full, in a task of its own, so that an early answer is seen. Time that nobody spends in `read` does
-not count as the provider's silence.
+Flow control: more than `read_ahead` unread bytes pause the socket, and reading resumes it. An upload waits while the
+socket is full, in its own task, so that an early answer is noticed. Time during which nobody waits in `read` does not
+count as the provider's.
 
 Source: RFC 9112 section 9 (connection management), 9.5 for the early answer.
 """
@@ -61,7 +61,7 @@ class Connection(asyncio.Protocol):
         self._total_at = math.inf
         self._paused = False
         self.idle_since = 0.0
-        """`loop.time()` of the last return to the pool; kept by the pool."""
+        """`loop.time()` of the last return to the pool; maintained by the pool."""
 
     @property
     def is_open(self) -> bool:
@@ -70,20 +70,20 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_silent(self) -> bool:
-        """True if the kernel holds neither data nor an end that the event loop has not handed over yet."""
+        """True if the kernel has neither data nor EOF that the event loop has not delivered yet."""
         poller = select.poll()
         poller.register(self._socket.get_extra_info("socket").fileno(), select.POLLIN)
         return not poller.poll(0)
 
     def begin(self, *, bodiless: bool, total_at: float) -> Reply:
-        """Attach the reply to the request that is about to be written. `total_at`: when all must be over."""
+        """Attach the reply of the request about to be written. `total_at`: deadline of the whole exchange."""
         self._parser.begin(bodiless=bodiless)
         self._total_at = total_at
         self._reply = Reply(self, self._loop)
         return self._reply
 
     def transmit(self, head: bytes, pieces: AsyncIterator[bytes] | None, length: int | None) -> None:
-        """Write the request. `pieces`: body that follows `head`; `length`: their sum, `None` for chunked."""
+        """Write the request. `pieces`: body after `head`; `length`: their sum, `None` for chunked."""
         self._socket.write(head)
         if pieces is None:
             self.await_answer()
@@ -92,21 +92,21 @@ class Connection(asyncio.Protocol):
         self._upload = self._loop.create_task(self._send_body(pieces, length), name="upstream upload")
 
     def await_answer(self) -> None:
-        """Give the provider the first-byte time from now."""
+        """Start the first-byte timeout."""
         self._limit(self._bounds.first_byte_s, failures.FIRST_BYTE_TIMEOUT)
 
     def await_more(self) -> None:
-        """Give the provider the gap time from now: somebody waits for the next piece of the body."""
+        """Start the gap timeout: a reader waits for the next piece of the body."""
         self._limit(self._bounds.gap_s, failures.GAP_TIMEOUT)
 
     def resume(self) -> None:
-        """Read from the socket again if it was paused."""
+        """Resume reading from the socket if it was paused."""
         if self._paused:
             self._paused = False
             self._socket.resume_reading()
 
     def drop(self) -> None:
-        """Drop the connection at once; whoever waits for its answer gets the failure."""
+        """Drop the connection at once; a reader of its answer gets the failure."""
         if self._reply is None:
             self.abort()
         else:
@@ -114,20 +114,20 @@ class Connection(asyncio.Protocol):
             self._fail(self._reply, failures.failed(code))
 
     def abort(self) -> None:
-        """Drop the connection at once; nobody waits for its answer any more. Idempotent."""
+        """Drop the connection at once, when nobody waits for its answer any more. Idempotent."""
         self._detach()
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Store the transport."""
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived and hand it to the reply."""
+        """Parse what arrived and pass it to the reply."""
         reply = self._reply
         if reply is None:
-            # Nobody asked: what an idle connection says cannot belong to the next request.
+            # Unsolicited data on an idle connection cannot belong to the next request.
             self.abort()
             return
         parser = self._parser
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail whatever was under way and report the loss."""
+        """Fail the current exchange and report the loss."""
         self._transport = None
         self._end(exc)
         self._deadline.cancel()
@@ -155,11 +155,11 @@ class Connection(asyncio.Protocol):
         self._on_lost(self)
 
     def pause_writing(self) -> None:
-        """Make the upload wait."""
+        """Pause the upload."""
         self._writable = self._loop.create_future()
 
     def resume_writing(self) -> None:
-        """Let the upload go on."""
+        """Resume the upload."""
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
             self._allow_all()
 
     def _allow_all(self) -> None:
-        """Give the provider the whole time that is left."""
+        """Allow all the time that is left."""
         self._deadline.set(self._total_at, failures.TOTAL_TIMEOUT)
 
     def _take_head(self, reply: Reply) -> None:
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
             self._upload.cancel()
 
     def _finish(self, reply: Reply) -> None:
-        # The rest of a body that was not sent would be missing, and the next request be read as it.
+        # If part of a body was not sent, the provider would read the next request as the rest of it.
         uploading = self._upload is not None and (not self._upload.done() or self._upload.cancelled())
         self._detach()
         reply.end()
@@ -213,7 +213,7 @@ class Connection(asyncio.Protocol):
             return
         if code == failures.TOTAL_TIMEOUT or reply.is_awaited:
             self._fail(reply, failures.timed_out(code))
-        else:  # what was waited for is there, and its reader is busy: stopping the time for every piece costs more
+        else:  # data has arrived and its reader is busy; stopping the timer for every piece would cost more
             self._allow_all()
 
     def _fail(self, reply: Reply, error: Exception) -> None:
@@ -228,12 +228,12 @@ class Connection(asyncio.Protocol):
             upload.cancel()
 
     async def _send_body(self, pieces: AsyncIterator[bytes], length: int | None) -> None:
-        """Write the body piece by piece. What breaks it, breaks the exchange: the reply's reader gets the error."""
+        """Write the body piece by piece. A failure breaks the exchange: the reply's reader gets the error."""
         try:
             await self._write_pieces(pieces, length)
         except Exception as error:
-            # From the iterator (a client that left, a body over its limit) or a length that is wrong. Without a reply
-            # the connection is gone, and the reader has been told why.
+            # From the iterator (a client that disconnected, a body over its limit) or a wrong length. Without a reply
+            # the connection is gone, and the reader already has the reason.
             if self._reply is not None:
                 self._fail(self._reply, error)
 
@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
             self.await_answer()
 
     async def _drained(self) -> None:
-        """Wait until the socket takes more. A provider that stops reading is late like one that stops answering."""
+        """Wait until the socket accepts more. A provider that stops reading times out like one that stops answering."""
         if self._writable is None:
             return
         reply = self._reply

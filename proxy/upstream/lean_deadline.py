@@ -1,8 +1,8 @@
 """One timer per connection instead of one per chunk.
 
-Rule of the file: moving the deadline later costs two assignments. The timer that is armed already fires too early,
-sees that the deadline has moved, and is armed again for the rest. Only a deadline earlier than the armed timer
-replaces it. So a stream of ten thousand chunks arms a handful of timers.
+Rule of the file: moving the deadline later costs two assignments. The armed timer then fires early, sees that the
+deadline has moved, and is armed again for the rest. Only a deadline earlier than the armed timer replaces it. So a
+stream of ten thousand chunks arms a handful of timers.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 
 class Deadline:
-    """Calls `on_expiry(code)` when the time last set has come. Times are those of `loop.time()`."""
+    """Calls `on_expiry(code)` when the deadline passes. Times are those of `loop.time()`."""
 
     __slots__ = ("_armed_at", "_at", "_code", "_handle", "_loop", "_on_expiry")
 
@@ -31,11 +31,11 @@ class Deadline:
             self._arm(at)
 
     def clear(self) -> None:
-        """Have no deadline; an armed timer runs out without effect."""
+        """Remove the deadline; an armed timer expires without effect."""
         self._at = math.inf
 
     def cancel(self) -> None:
-        """Have no deadline and no timer."""
+        """Remove the deadline and the timer."""
         self._at = math.inf
         self._armed_at = math.inf
         if self._handle is not None:

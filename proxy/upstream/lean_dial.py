@@ -1,7 +1,7 @@
-"""Open a connection: resolve the name, race the addresses, shake hands.
+"""Opens a connection: resolves the name, races the addresses, performs the TLS handshake.
 
-Rule of the file: each step has its own failure code, and all of them together have one time limit. Whatever happens,
-no socket is left open. Nothing of the request has been sent yet, so every failure here is safe to try again.
+Rule of the file: each step has its own failure code, and one time limit covers all of them. No socket is ever left
+open. Nothing of the request was sent yet, so every failure here is safe to retry.
 
 Source: RFC 8305 (Happy Eyeballs: 250 ms between attempts, families interleaved).
 """
@@ -23,7 +23,7 @@ async def dial(origin: Origin, tls: ssl.SSLContext | None, connection: Connectio
     """Connect `connection` to the origin.
 
     Raises:
-        UpstreamFailed: name, address or TLS failed. UpstreamTimeout: all of it took longer than `timeout_s`.
+        UpstreamFailed: name, address or TLS failed. UpstreamTimeout: the whole took longer than `timeout_s`.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -53,6 +53,6 @@ async def _dial(origin: Origin, tls: ssl.SSLContext | None, connection: Connecti
     except BaseException as error:
         plain.close()
         if tls is not None and isinstance(error, ConnectionError):
-            # A peer that hangs up in the middle of the handshake.
+            # The peer closed the connection during the handshake.
             raise failures.failed(failures.TLS_FAILED, sent=False) from error
         raise

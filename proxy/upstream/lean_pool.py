@@ -1,12 +1,12 @@
-"""The connections to one upstream: reuse, a cap, a queue, and no leak.
+"""The connections to one upstream: reuse, a limit, a queue, and no leaks.
 
-Rule of the file: `_open` counts slots, not sockets: a slot is taken before dialling and given up when the connection is
-lost, or handed to the first in the queue. So `_open` never passes the cap, the queue is first come first served, and a
-waiter that is cancelled in the moment it is served passes the gift on. Idle connections are reused last in, first out:
-the surplus of a burst ages at the other end and is closed there.
+Rule of the file: `_open` counts slots, not sockets: a slot is taken before dialling and released when the connection is
+lost, or passed to the first in the queue. So `_open` never exceeds the limit, the queue is first come, first served,
+and a waiter that is cancelled just as it is served passes its slot on. Idle connections are reused last in, first out,
+so surplus connections after a burst age at the other end and are closed there.
 
-A connection that the provider closed, or that said anything while idle, has left the idle list before anybody can
-pick it (`connection_lost`); one that only the kernel knows to be closed is found by polling its descriptor.
+A connection that the provider closed, or that received anything while idle, has left the idle list before it can be
+picked (`connection_lost`); a close known only to the kernel is detected by polling the descriptor.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ from proxy.upstream.lean_connection import Connection
 from proxy.upstream.stats import ClientStats
 
 _RESTED_S: Final = 0.05
-"""Idle for less, the event loop cannot have missed a close; polling costs 2 us."""
+"""If idle for less, the event loop cannot have missed a close; polling costs 2 us."""
 
 
 class Pool:
-    """`make`: a fresh, unconnected connection; `dial`: connect it within so many seconds."""
+    """`make`: a new, unconnected connection; `dial`: connect it within a number of seconds."""
 
     def __init__(
         self,
@@ -54,10 +54,10 @@ class Pool:
         return ClientStats(open=self._open, idle=len(self._idle), waiting=len(self._queue))
 
     async def acquire(self, total_at: float) -> Connection:
-        """Return a connection that is ready to carry a request. `total_at`: when the request must be over.
+        """Return a connection that is ready for a request. `total_at`: deadline of the whole exchange.
 
         Raises:
-            NoUpstreamAvailable: none became free in time. UpstreamFailed, UpstreamTimeout: none could be made.
+            NoUpstreamAvailable: none became free in time. UpstreamFailed, UpstreamTimeout: none could be opened.
         """
         while True:
             if (idle := self._pick_idle()) is not None:
@@ -72,7 +72,7 @@ class Pool:
                 return connection
 
     def release(self, connection: Connection) -> None:
-        """Take back a connection that is fit for another request."""
+        """Take back a connection that can be reused."""
         if self._closed:
             connection.abort()
         elif not self._serve_next(connection):
@@ -82,7 +82,7 @@ class Pool:
                 self._arm_sweeper(connection.idle_since + self._idle_s)
 
     def lost(self, connection: Connection) -> None:
-        """Learn that a connection's socket is gone, or was never opened. Idempotent."""
+        """Handle a connection whose socket is closed, or was never opened. Idempotent."""
         if connection in self._live:
             self._live.discard(connection)
             if connection in self._idle:
@@ -90,7 +90,7 @@ class Pool:
             self._give_up_slot()
 
     async def close(self) -> None:
-        """Drop every connection, fail every waiter, and wait until the sockets are gone."""
+        """Drop every connection, fail every waiter, and wait until the sockets are closed."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -114,19 +114,19 @@ class Pool:
         return None
 
     async def _connect(self, total_at: float) -> Connection:
-        """Make a connection in a slot that is already counted."""
+        """Open a connection in a slot that is already counted."""
         connection = self._make()
         self._live.add(connection)
         left_s = total_at - asyncio.get_running_loop().time()
         try:
             await self._dial(connection, min(self._connect_s, left_s))
         except BaseException:
-            # uvloop closes a socket that it gives up, also a connected one, and tells nobody that it is lost.
+            # uvloop closes a socket that it abandons, even a connected one, without calling `connection_lost`.
             connection.abort()
             self.lost(connection)
             raise
         if self._closed:
-            connection.abort()  # its loss gives up the slot
+            connection.abort()  # releases the slot
             raise failures.shutting_down()
         if not connection.is_open:
             self.lost(connection)
@@ -134,7 +134,7 @@ class Pool:
         return connection
 
     async def _queue_up(self, total_at: float) -> Connection | None:
-        """Wait for a connection, or for the slot to make one (`None`)."""
+        """Wait for a connection, or for a slot to open one (`None`)."""
         if self._closed:
             raise failures.shutting_down()
         loop = asyncio.get_running_loop()
@@ -151,7 +151,7 @@ class Pool:
             raise
 
     def _pass_on(self, waiter: asyncio.Future[Connection | None]) -> None:
-        """Leave the queue; what the waiter was given in the same moment goes to the next."""
+        """Leave the queue; a slot or connection received at the same moment is passed on."""
         if waiter in self._queue:
             self._queue.remove(waiter)
         elif waiter.done() and not waiter.cancelled() and waiter.exception() is None:
@@ -179,7 +179,7 @@ class Pool:
         self._sweeper = asyncio.get_running_loop().call_at(at, self._sweep)
 
     def _sweep(self) -> None:
-        """Close what has been idle for too long; the oldest stands first."""
+        """Close what has been idle for too long; the oldest comes first."""
         self._sweeper = None
         now = asyncio.get_running_loop().time()
         while self._idle and self._idle[0].idle_since + self._idle_s <= now:

@@ -1,8 +1,8 @@
-"""The reader's half of an exchange: an answer whose pieces the connection puts in and the relay takes out.
+"""The reader's half of an exchange: a reply that the connection fills and the relay reads.
 
-Rule of the file: what arrived is delivered before the error or the end that followed it. One reader at a time; it
-waits on one future. A reply outlives its connection: after the end the connection may serve somebody else while the
-last pieces are still unread here.
+Rule of the file: what arrived is delivered before the error or end that followed it. One reader at a time, waiting on
+one future. A reply outlives its connection: after the end, the connection may serve another request while the last
+pieces are still unread here.
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from proxy.upstream import failures
 
 
 class Line(Protocol):
-    """What a reply needs of its connection."""
+    """The part of its connection that a reply needs."""
 
     def await_more(self) -> None:
-        """Start the gap time."""
+        """Start the gap timeout."""
 
     def resume(self) -> None:
-        """Let the provider send again."""
+        """Resume reading from the provider."""
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -48,7 +48,7 @@ class Reply:
         """Wait until the head has arrived.
 
         Raises:
-            UpstreamFailed, UpstreamTimeout: no head came. Whatever the iterator of the request's body raised.
+            UpstreamFailed, UpstreamTimeout: there is no head. Also any error of the request body's iterator.
         """
         while not self.status:
             if self._error is not None:
@@ -77,7 +77,7 @@ class Reply:
 
     @property
     def is_awaited(self) -> bool:
-        """True while somebody waits for what comes next: only then is the provider late."""
+        """True while a reader waits: only then can the provider be late."""
         return self._waiter is not None and not self._waiter.done()
 
     @property
@@ -86,7 +86,7 @@ class Reply:
         return self._ended
 
     def close(self) -> None:
-        """Drop the connection unless the answer has ended. Idempotent; never waits."""
+        """Drop the connection unless the answer is complete. Idempotent; never waits."""
         self._pieces.clear()
         line, self._line = self._line, None
         if line is not None:
@@ -102,7 +102,7 @@ class Reply:
         self._wake()
 
     def take(self, piece: bytes) -> int:
-        """Receive a piece of the body; return how many bytes are unread now."""
+        """Receive a piece of the body; return the number of unread bytes."""
         self._pieces.append(piece)
         self._unread += len(piece)
         waiter = self._waiter
@@ -111,13 +111,13 @@ class Reply:
         return self._unread
 
     def end(self) -> None:
-        """Receive the regular end; the connection is no longer ours."""
+        """Receive the regular end; the connection no longer belongs to this reply."""
         self._ended = True
         self._line = None
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """Receive the irregular end; the connection is gone."""
+        """Receive a failure; the connection is gone."""
         self._error = error
         self._line = None
         self._wake()

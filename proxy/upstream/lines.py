@@ -1,7 +1,7 @@
-"""The connections to providers: a line for each address with its limits and times, shared by all who need the same one.
+"""The connections to providers: one line per address, limits and timeouts, shared by all who need the same one.
 
-A changed configuration takes its lines anew. Where only keys, headers or models of a provider changed, it gets the line
-that is in use, with all its open connections; a line is closed once the last version that took it has given it back.
+A changed configuration takes its lines again. If only keys, headers or models of a provider changed, it gets the line
+in use, with all its open connections; a line is closed once the last configuration that uses it has returned it.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _Key = tuple[str, str, int, float, UpstreamClient, str, Timeouts, int]
 
 @dataclass(slots=True, eq=False)
 class Line:
-    """The two clients of one address. `users`: who has taken it and not given it back."""
+    """The two clients for one address. `users`: how many have taken it and not returned it."""
 
     key: _Key
     client: Client
@@ -24,7 +24,7 @@ class Line:
     users: int = field(default=0)
 
     async def close(self) -> None:
-        """Drop all connections, also those in use."""
+        """Drop all connections, including those in use."""
         await self.client.close()
         await self.websockets.close()
 
@@ -40,9 +40,9 @@ class Lines:
         return len(self._open)
 
     def take(self, settings: UpstreamEntry, config: Config, trust: str = "") -> Line:
-        """Return the line to a provider. `trust`: names the content of `client.ca_file`.
+        """Return the line to a provider. `trust`: identifies the content of `client.ca_file`.
 
-        Making one reads the certificates to trust: some 20 ms. Raises OSError if they cannot be read.
+        Creating one loads the trusted certificates: some 20 ms. Raises OSError if they cannot be read.
         """
         own = settings.timeouts.model_dump(exclude_none=True)
         timeouts = config.timeouts.model_copy(update=own) if own else config.timeouts
@@ -65,14 +65,14 @@ class Lines:
         return line
 
     async def give(self, line: Line) -> None:
-        """Take a line back; the last one to give it closes it."""
+        """Return a line; the last user closes it."""
         line.users -= 1
         if not line.users:
             self._open.pop(line.key, None)
             await line.close()
 
     async def close(self) -> None:
-        """Close all lines, whoever has them."""
+        """Close all lines, even those in use."""
         while self._open:
             _, line = self._open.popitem()
             await line.close()

@@ -1,7 +1,7 @@
-"""Where an upstream lives, read once from its base URL, and the TLS settings to reach it.
+"""The scheme, host and port of an upstream, parsed once from its base URL, and its TLS settings.
 
-Rule of the file: a client serves one origin. The target of a request is its URL with exactly the origin's text cut off,
-so that nothing a caller puts into a path can lead to another host, and no byte of path or query is rebuilt.
+Rule of the file: a client serves one origin. The target of a request is its URL with exactly the origin's text removed,
+so no path can lead to another host, and no byte of path or query is rebuilt.
 
 Source: RFC 9112 section 3.2.1 (origin-form), RFC 7301 (ALPN).
 """
@@ -13,12 +13,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 _TARGET: Final = re.compile(r"[\x21\x22\x24-\x7e]+")
-"""Visible ASCII without `#`: no blank, no control character, nothing above 0x7e."""
+"""Visible ASCII without `#`: no space, no control character, nothing above 0x7e."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Scheme, host and port of an upstream. `prefix`: the text that all its URLs begin with."""
+    """Scheme, host and port of an upstream. `prefix`: the common beginning of all its URLs."""
 
     prefix: str
     host: str
@@ -27,7 +27,7 @@ class Origin:
 
     @classmethod
     def of(cls, base_url: str) -> "Origin":
-        """Read the origin from an absolute base URL (`proxy.config.schema` has checked it)."""
+        """Parse an absolute base URL (validated by `proxy.config.schema`)."""
         parts = urlsplit(base_url)
         secure = parts.scheme == "https"
         return cls(
@@ -46,7 +46,7 @@ class Origin:
         """Return path and query of `url`, unchanged.
 
         Raises:
-            ValueError: the URL is not one of this origin, or holds a character that may not stand in a request line.
+            ValueError: the URL does not belong to this origin, or has a character that is invalid in a request line.
         """
         target = url.removeprefix(self.prefix)
         if len(target) == len(url) or target[:1] != "/" or not _TARGET.fullmatch(target):
@@ -55,10 +55,10 @@ class Origin:
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
-    """Make a verifying TLS context that speaks HTTP/1.1. `ca_file` replaces the system's trust.
+    """Return a verifying TLS context for HTTP/1.1. `ca_file` replaces the system's trust store.
 
     Raises:
-        OSError: the file cannot be read or holds no certificate.
+        OSError: the file cannot be read or contains no certificate.
     """
     context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(["http/1.1"])

@@ -1,6 +1,6 @@
-"""Posts small bodies to one address with the lean client: what else would need an HTTP library in memory.
+"""Posts small bodies to one address with the lean client, so that no other HTTP library has to be loaded.
 
-Failure mode: no answer, for whatever reason, is status 0; nothing is raised.
+Failure mode: without an answer, for whatever reason, the status is 0; nothing is raised.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Poster:
     """
 
     def __init__(self, url: str, *, ca_file: str | None, timeout_s: float) -> None:
-        # Checked by its own section of the configuration; that of providers has more rules.
+        # Validated by its own section of the configuration; the one for providers has more rules.
         upstream = Upstream.model_construct(base_url=url, max_connections=1, idle_connection_s=_IDLE_S)
         times = Timeouts(
             connect_s=timeout_s, pool_s=timeout_s, first_byte_s=timeout_s, gap_s=timeout_s, total_s=timeout_s
@@ -34,7 +34,7 @@ class Poster:
         self._client = LeanClient(upstream, UpstreamClient(ca_file=ca_file), times)
 
     async def post(self, headers: Mapping[str, str], body: bytes) -> Answered:
-        """Send one body and return what was answered."""
+        """Send one body and return the answer."""
         lines = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items())
         request = UpstreamRequest(
             method="POST", url=self._url, headers=lines, body=body, content_length=len(body), on_sent=None

@@ -1,20 +1,19 @@
 """What a call costs: a flat table of list prices, exact integer arithmetic.
 
-Rules of the file: money is integer nano-dollars; there is no float and no rounding but one, half up, at the end of a
-call. The detail counts of `Usage` are parts of its totals: each part is taken out of the total before the rest is
-priced, so nothing is paid twice, and parts that exceed their total are cut to it. A class without a price of its own
-costs what its total costs. Where a provider's parts overlap without saying so (cached audio), cached tokens are taken
-out first.
+Rules of the file: money is integer nano-dollars; there are no floats and only one rounding, half up, at the end of a
+call. The detail counts of `Usage` are parts of its totals: each part is subtracted from the total before the rest is
+priced, so nothing is charged twice, and parts that exceed their total are reduced to it. A class without its own price
+costs as much as its total. If a provider's parts may overlap (cached audio), cached tokens are subtracted first.
 
-Names are resolved by rules, never by resemblance; the first that the table holds wins:
+Names are resolved by rules, never by similarity; the first name in the table wins:
 
     model as it is, then in lower case
     without its date: -2024-08-06, -20240806, @20240806
     ft:base:org::id       -> ft:base, then base, each also without its date
     provider/model        -> model, each also without its date
 
-Failure mode: a model without a row, or a usage in a unit that its row does not price, is not `priced`; the settings
-decide what it costs. A table that is wrong in itself is refused as a whole, with every mistake.
+Failure mode: a model without a row, or usage in a unit that its row does not price, is not `priced`; the settings
+decide its cost. An invalid table is rejected as a whole, with every mistake.
 
 Source: OpenAI API reference, "Usage"; docs/prices.md for the table's origin.
 """
@@ -37,16 +36,16 @@ NANOS = 1_000_000_000
 PER_TOKENS = 1_000_000
 """Token prices are per this many tokens."""
 HIGHEST_PRICE = Decimal(1_000_000)
-"""Dollars; a price above it is a slip of the decimal point."""
+"""Dollars; a higher price is most likely a misplaced decimal point."""
 
 DATE = re.compile(r"(-20\d\d-[01]\d-[0-3]\d|-20\d\d[01]\d[0-3]\d|@20\d\d-?[01]\d-?[0-3]\d)$")
 MAX_NAME = 256
-"""Longer names are no model's: they are not looked up, so that they cannot fill the memory of lookups."""
+"""Longer names cannot be models: they are not looked up, so that they cannot fill the cache."""
 MAX_REMEMBERED = 4096
 
 
 class PriceTableError(ValueError):
-    """A price table that cannot be used; the text lists every mistake, one per line."""
+    """An unusable price table; the text lists every mistake, one per line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Row:
 
     @classmethod
     def from_nanos(cls, prices: Mapping[str, int]) -> Self:
-        """Build a row; classes without a price of their own inherit that of their total."""
+        """Build a row; classes without their own price inherit that of their total."""
         total_in, total_out = prices.get("input", 0), prices.get("output", 0)
         return cls(
             input=total_in,
@@ -89,11 +88,11 @@ class Row:
         )
 
     def dearest(self, media: bool) -> tuple[int, int]:
-        """Return the highest prices that input and output tokens can have; `media`: other tokens than text as well."""
+        """Return the highest prices of input and output tokens; `media`: of tokens other than text as well."""
         return self._dearest[media]
 
     def covers(self, usage: Usage) -> bool:
-        """Tell whether the row prices what was used: duration and images may stand beside tokens, or alone."""
+        """Tell whether the row prices this usage: duration and images may accompany tokens, or come alone."""
         if usage.input_tokens or usage.output_tokens:
             return True
         return not (usage.audio_seconds and self.per_hour is None) and not (usage.images and self.per_image is None)
@@ -101,7 +100,7 @@ class Row:
     def cost(self, usage: Usage) -> int:
         """Return the nano-dollars of `usage`, rounded half up."""
         if not (usage.cached_input_tokens or usage.cache_write_tokens or usage.has_media):
-            # Most calls: a third of the cost of taking out parts that are not there (timeit).
+            # Most calls: takes a third of the time of subtracting absent parts (timeit).
             plain = max(usage.input_tokens, 0) * self.input + max(usage.output_tokens, 0) * self.output
             return _half_up(plain, PER_TOKENS)
         micros = _share(
@@ -129,7 +128,7 @@ class Row:
 
 
 class PriceTable:
-    """The table in force. Immutable but for its bounded memory of resolved names; one instance serves all requests."""
+    """The price table in force. Immutable except for a bounded cache of resolved names; shared by all requests."""
 
     def __init__(self, rows: Mapping[str, Row], settings: schema.Prices) -> None:
         self._rows = rows
@@ -144,13 +143,13 @@ class PriceTable:
         return len(self._rows)
 
     def knows(self, model: str | None) -> bool:
-        """Tell whether `model` has a price; the caller decides what becomes of one that has none."""
+        """Tell whether `model` has a price; the caller decides what to do if it has none."""
         return self._find(model) is not None
 
     def price(self, model: str | None, usage: Usage) -> tuple[int, bool]:
         """Return the cost in nano-dollars, and whether the table priced it.
 
-        False: there is no price for this model or for this kind of usage, and `prices.unknown_model` decided the cost.
+        False: there is no price for this model or this kind of usage, and `prices.unknown_model` decided the cost.
         About 0.8 microseconds (bench/wire_format.py).
         """
         row = self._find(model)
@@ -159,9 +158,9 @@ class PriceTable:
         return (self._unknown.cost(usage) if self._unknown is not None else 0), False
 
     def dearest(self, model: str | None, *, media: bool) -> tuple[int, int]:
-        """Return nano-dollars per million input and output tokens, each of the dearest class that a call may use.
+        """Return nano-dollars per million input and output tokens, each of the most expensive class a call may use.
 
-        `media`: it may use audio and images. No tokens of such a call cost more by `price`.
+        `media`: it may use audio and images. Upper bounds of what `price` charges per token.
         """
         row = self._find(model) or self._unknown
         return row.dearest(media) if row is not None else (0, 0)
@@ -182,12 +181,12 @@ class PriceTable:
 
 
 def load(path: Path | None, settings: schema.Prices) -> PriceTable:
-    """Read the table at `path`, or the shipped one, and lay `settings.overrides` over it.
+    """Read the table at `path`, or the default one, and apply `settings.overrides` to it.
 
-    An override replaces single prices of a row and keeps the others. Some 25 ms for the shipped table.
+    An override replaces single prices of a row and keeps the others. Takes some 25 ms for the default table.
 
     Raises:
-        PriceTableError: the file cannot be read, is not such a table, or holds a price that is negative or not exact.
+        PriceTableError: the file cannot be read, is not a price table, or has a negative or inexact price.
     """
     source = path or resources.ROOT / "config" / "prices.yaml"
     mistakes: list[str] = []
@@ -200,7 +199,7 @@ def load(path: Path | None, settings: schema.Prices) -> PriceTable:
 
 
 def candidate_names(model: str) -> Iterator[str]:
-    """Yield the names under which `model` may stand in the table, the most specific first. Table names are lower."""
+    """Yield the names under which `model` may be in the table, most specific first. Table names are lower case."""
     name = model.lower()
     yield from _dated_and_bare(name)
     if name.startswith("ft:"):
@@ -217,7 +216,7 @@ def _dated_and_bare(name: str) -> tuple[str, str]:
 
 
 def _share(total: int, price: int, *parts: tuple[int, int]) -> int:
-    """Return the sum of tokens times price; every part is cut to what the parts before it left of `total`."""
+    """Return the sum of tokens times price; every part is limited to what the previous ones left of `total`."""
     rest = total if total > 0 else 0
     amount = 0
     for tokens, part_price in parts:
@@ -246,7 +245,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
 
 
 def _read_prices(where: str, prices: object, mistakes: list[str]) -> dict[str, int]:
-    """Return nano-dollars by class; what is wrong goes to `mistakes` instead."""
+    """Return nano-dollars by class; appends problems to `mistakes`."""
     if not isinstance(prices, Mapping) or not prices:
         mistakes.append(f"{where}: must map input, output ... to dollars")
         return {}
@@ -263,7 +262,7 @@ def _read_prices(where: str, prices: object, mistakes: list[str]) -> dict[str, i
 
 
 def _to_nanos(value: object) -> int:
-    """Return dollars as nano-dollars. A YAML float is taken as it is written (its shortest form)."""
+    """Return dollars as nano-dollars. A YAML float is taken as written (its shortest form)."""
     try:
         dollars = Decimal(str(value))
     except InvalidOperation:

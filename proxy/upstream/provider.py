@@ -1,7 +1,7 @@
-"""One configured provider: turns an exchange's request into bytes for it, with its credential instead of the client's.
+"""One configured provider: sends an exchange's request to it, with its credential instead of the client's.
 
 The URL is the configured base plus what followed `/v1` in the client's raw target (`address`). The body is the client's
-own, but for the name of the model where this provider has another one for it.
+own, except for the model if this provider has another name for it.
 """
 
 from collections.abc import AsyncIterator
@@ -37,10 +37,10 @@ class Provider:
         )
         given = [value for name, value in extra if names_credential(name)]
         self.secrets = secrets_in([*given, *(key for key in keys if key is not None)])
-        """What the provider is sent and nobody else may see: the keys, and configured fields that carry one."""
+        """Sent to the provider and to be hidden from everybody else: the keys, and configured fields with one."""
         self._client = client
         self._websockets = websockets
-        # A caller sends the same head again and again: what is kept of it costs 25 us to make (`make bench`: 3 %).
+        # A caller repeats its heads: without the cache they cost 25 us each (`make bench`: 3 %).
         self._headers = lru_cache(_REMEMBERED_HEADS)(self._make_headers)
 
     def url(self, inbound: Inbound, candidate: Candidate | None = None) -> str:
@@ -51,7 +51,7 @@ class Provider:
         return azure_url(self._base_url, inbound.target, self._api_version, deployment)
 
     def request_headers(self, inbound: Inbound, credential: int = 0) -> Headers:
-        """Return what the provider may see of the client's headers, with the provider's credential."""
+        """Return the client's headers that the provider may see, with the provider's credential."""
         return self._headers(tuple(inbound.headers), credential)
 
     def _make_headers(self, headers: Headers, credential: int) -> Headers:
@@ -59,7 +59,7 @@ class Provider:
         return tuple(request_headers(headers, authorization=authorization, extra=extra))
 
     def response_headers(self, reply: UpstreamReply) -> Headers:
-        """Return what the client may see of the provider's headers."""
+        """Return the provider's headers that the client may see."""
         return response_headers(reply.headers, secrets=self.secrets)
 
     async def send(
@@ -77,7 +77,7 @@ class Provider:
         return CoveredHandshake(reply, self.secrets)
 
     def _fitted(self, candidate: Candidate, body: bytes) -> bytes:
-        """Return the body with this provider's name of the model, and without what it does not understand."""
+        """Return the body with this provider's name of the model, and without members it does not support."""
         if candidate.forced_usage and not self.force_stream_usage:
             body = without_usage_option(body)
         if candidate.sent_as is not None:
@@ -95,7 +95,7 @@ class Provider:
             url=self.url(inbound, attempt.candidate),
             headers=self.request_headers(inbound, attempt.credential),
             body=body,
-            # A known body is as long as it is: only what streams by needs the length that the client announced.
+            # Only a streamed body needs the length that the client announced.
             content_length=inbound.content_length,
             on_sent=sent,
         )

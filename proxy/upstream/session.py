@@ -1,14 +1,14 @@
-"""Send requests over aiohttp's client session, made as transparent as it can be.
+"""An HTTP client on aiohttp's client session, made as transparent as possible.
 
-Everything it does on its own is switched off: default fields, decompression, cookies, redirects, proxies from the
-environment, the silent second try of idempotent methods, its total timeout of five minutes. Slots and timeouts are
-ours, so that codes and meaning are those of the lean client.
+All its automatic behaviour is disabled: default fields, decompression, cookies, redirects, proxies from the
+environment, the silent retry of idempotent methods, its total timeout of five minutes. Slots and timeouts are ours,
+with the codes and meaning of the lean client.
 
-Where it differs from `lean` all the same: bare LF line ends, folded lines, blanks behind a chunk size, unknown
-transfer codings and some control characters are accepted; interim answers are not counted; surplus bytes in the last
-segment of an answer fail the answer; DELETE without a body says Content-Length: 0; header bytes must be UTF-8; fields
-repeated in different case all get the first one's; the first-byte time of a body given as bytes counts from its
-beginning; the total time is enforced in `read`, not while nobody reads.
+Remaining differences from `lean`: bare LF line ends, folded lines, blanks after a chunk size, unknown transfer codings
+and some control characters are accepted; interim answers are not counted; surplus bytes in the last segment of an
+answer fail the answer; DELETE without a body sends Content-Length: 0; header bytes must be UTF-8; repeated fields in
+different case all get the first one's; with a body given as bytes, the first-byte timeout starts when sending it does;
+the total timeout is enforced in `read` only.
 
 Source: aiohttp client reference.
 """
@@ -39,7 +39,7 @@ from proxy.upstream.stats import ClientStats
 
 
 class SessionClient:
-    """Implements `client.Client` for one upstream. Must be made inside the event loop that uses it."""
+    """Implements `client.Client` for one upstream. Must be created inside the event loop that uses it."""
 
     def __init__(self, upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> None:
         self._origin = Origin.of(upstream.base_url)
@@ -48,11 +48,11 @@ class SessionClient:
         self._session = make_session(upstream, client, self._origin)
 
     def stats(self) -> ClientStats:
-        """Count requests under way and waiting; aiohttp does not tell its idle connections."""
+        """Count running and waiting requests; aiohttp does not report its idle connections."""
         return ClientStats(open=self._slots.busy, idle=0, waiting=self._slots.waiting)
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
-        """Send a request and return the reply as soon as its head is there."""
+        """Send a request and return the reply once its head has arrived."""
         self._origin.target(request.url)
         if self._session.closed:
             raise failures.shutting_down()
@@ -66,7 +66,7 @@ class SessionClient:
             raise
 
     async def close(self) -> None:
-        """Drop all connections, also those in use."""
+        """Drop all connections, including those in use."""
         await self._session.close()
 
     async def _exchange(self, request: UpstreamRequest, fields: CIMultiDict[str], total_at: float) -> UpstreamReply:
@@ -140,7 +140,7 @@ class SessionReply:
         return self._done or self._response.content.is_eof()
 
     def close(self) -> None:
-        """Drop the connection unless the answer has ended. Idempotent; never waits."""
+        """Drop the connection unless the answer is complete. Idempotent; never waits."""
         if not self._done:
             self._error = self._error or failures.failed(failures.BODY_CUT)
             self._response.close()

@@ -1,6 +1,6 @@
-"""What the clients on aiohttp share: the session with everything automatic switched off, slots, progress, failures.
+"""Shared parts of the clients on aiohttp: the session without automatic behaviour, slots, progress, failures.
 
-Rule of the file: aiohttp's errors end here and in `session`; its texts quote URLs and answers, ours do not.
+Rule of the file: aiohttp's errors are handled here and in `session`; its texts quote URLs and answers, ours do not.
 
 Source: aiohttp client reference.
 """
@@ -26,7 +26,7 @@ _AUTOMATIC_FIELDS: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-A
 
 
 class Slots:
-    """A cap on requests under way, first come first served."""
+    """Limits the running requests, first come, first served."""
 
     def __init__(self, count: int, pool_s: float) -> None:
         self._free = asyncio.Semaphore(count)
@@ -35,7 +35,7 @@ class Slots:
         self.waiting = 0
 
     async def take(self, total_at: float) -> None:
-        """Wait for a slot. Raises NoUpstreamAvailable when none became free in time."""
+        """Wait for a slot. Raises NoUpstreamAvailable if none becomes free in time."""
         self.waiting += 1
         try:
             async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + self._pool_s, total_at)):
@@ -53,7 +53,7 @@ class Slots:
 
 
 class Progress:
-    """How far a request has got: which timeout counts now, and what the request's body did."""
+    """The progress of a request: which timeout applies, and any failure of its body."""
 
     def __init__(self, request: UpstreamRequest, timeouts: schema.Timeouts, total_at: float) -> None:
         self._request = request
@@ -65,12 +65,12 @@ class Progress:
         self.sent = False
         self.uploading = False
         self.answered = False
-        """The head is here, and with it the timeout has ended."""
+        """The head has arrived, and the timeout has ended."""
         self.error: Exception | None = None
-        """What the iterator of the request's body raised."""
+        """Raised by the iterator of the request's body."""
 
     def connected(self) -> None:
-        """Note that the first byte of the request goes out now."""
+        """Record that the first byte of the request is being sent."""
         if self.sent:
             return
         self.sent = True
@@ -112,11 +112,11 @@ class Progress:
 
 
 UNDER_WAY: Final[ContextVar[Progress]] = ContextVar("request under way")
-"""Leads aiohttp's trace signals, which run in the task of the request, to its progress."""
+"""Lets aiohttp's trace signals, which run in the request's task, find its progress."""
 
 
 class _WaryConnector(aiohttp.TCPConnector):
-    """Never picks a connection that spoke while it was idle: aiohttp would take that for the next answer."""
+    """Never reuses a connection that received data while idle: aiohttp would take that for the next answer."""
 
     async def connect(
         self,
@@ -124,7 +124,7 @@ class _WaryConnector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's signature)
     ) -> Connection:
-        """Return a connection with nothing left in it."""
+        """Return a connection without unread data."""
         while True:
             connection = await super().connect(req, traces, timeout)
             if connection.protocol is not None and not connection.protocol.should_close:
@@ -135,7 +135,7 @@ class _WaryConnector(aiohttp.TCPConnector):
 def make_session(
     upstream: schema.Upstream, client: schema.UpstreamClient, origin: Origin, **options: Any
 ) -> aiohttp.ClientSession:
-    """Make a session for one upstream that does nothing on its own. `options`: further ones of `ClientSession`."""
+    """Return a session for one upstream without automatic behaviour. `options`: further ones of `ClientSession`."""
     session = aiohttp.ClientSession(
         connector=_WaryConnector(
             limit=0,
@@ -148,7 +148,7 @@ def make_session(
         auto_decompress=False,
         trust_env=False,
         requote_redirect_url=False,
-        # Reading stops at twice this size.
+        # aiohttp pauses reading at twice this size.
         read_bufsize=max(client.read_buffer_bytes // 2, 1),
         max_line_size=client.header_line_bytes,
         max_field_size=client.header_line_bytes,
@@ -156,7 +156,7 @@ def make_session(
         trace_configs=[_trace_config()],
         **options,
     )
-    # There is no public switch; aiohttp's own test client sets it the same way. A test watches that it works.
+    # There is no public option; aiohttp's own test client does the same. A test verifies its effect.
     session._retry_connection = False
     return session
 
@@ -173,7 +173,7 @@ async def _on_connected(_session: aiohttp.ClientSession, _context: SimpleNamespa
 
 
 def text_fields(headers: Headers) -> CIMultiDict[str]:
-    """Return the fields in the form that aiohttp takes. Raises InvalidRequest for bytes that are not UTF-8."""
+    """Return the fields in the form that aiohttp accepts. Raises InvalidRequest for bytes that are not UTF-8."""
     fields: CIMultiDict[str] = CIMultiDict()
     spelling: dict[str, str] = {}
     for raw_name, raw_value in headers:
@@ -187,12 +187,12 @@ def text_fields(headers: Headers) -> CIMultiDict[str]:
 
 
 def reason_text(response: aiohttp.ClientResponse) -> str:
-    """Return the reason phrase without the surrogates that aiohttp makes of bytes that are not UTF-8."""
+    """Return the reason phrase without the surrogates that aiohttp uses for bytes that are not UTF-8."""
     return (response.reason or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def head_failure(error: aiohttp.ClientError, *, sent: bool) -> UpstreamFailed:
-    """Name what kept the head of an answer from coming."""
+    """Return the failure for an error that occurred before the head of an answer arrived."""
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return failures.failed(failures.DNS_FAILED, sent=False)
     if isinstance(error, aiohttp.ClientSSLError):

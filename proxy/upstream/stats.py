@@ -1,11 +1,11 @@
-"""What a client tells about its connections, for the metrics."""
+"""What a client reports about its connections, for the metrics."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ClientStats:
-    """A moment's counts. `open` includes connections being made and idle ones."""
+    """Current counts. `open` includes connections being opened and idle ones."""
 
     open: int
     idle: int

@@ -1,7 +1,7 @@
-"""Every provider behind one face: an attempt goes to the one that its candidate names.
+"""All providers behind one interface: an attempt goes to the one that its candidate names.
 
-Rule of the file: what leaves through here hides the credentials of all providers, not only of the one that answered: an
-error of one may quote a request that another was sent.
+Rule of the file: every reply has the credentials of all providers masked, not only of the one that answered: an error
+from one may quote a request that was sent to another.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -26,7 +26,7 @@ class Upstreams:
     def send(
         self, attempt: Attempt, inbound: Inbound, body: bytes | AsyncIterator[bytes] | None
     ) -> Awaitable[UpstreamReply]:
-        """Send; awaited, return the head of the answer. Raises as `Client.send`."""
+        """Send; the awaitable returns the reply once its head has arrived. Raises as `Client.send`."""
         return self._by_name[attempt.candidate.upstream].send(attempt, inbound, body)
 
     async def connect(self, attempt: Attempt, inbound: Inbound) -> CoveredHandshake:
@@ -34,7 +34,7 @@ class Upstreams:
         return await self._by_name[attempt.candidate.upstream].connect(attempt, inbound)
 
     def response_headers(self, reply: UpstreamReply) -> Headers:
-        """Return what the client may see of the provider's headers."""
+        """Return the provider's headers that the client may see."""
         return response_headers(reply.headers, secrets=self.secrets)
 
     def stats(self) -> dict[str, ClientStats]:

@@ -1,13 +1,14 @@
-"""Open a websocket to the provider and give it the shape that the relay pumps: messages in, messages out.
+"""Opens a websocket to the provider and adapts it to the relay: messages in, messages out.
 
-aiohttp does handshake and frames. Pings and pongs are passed on and not answered here; compression is not offered, so
-every message is what it says. A handshake that the provider refuses is not an error: its answer, up to
-`_REFUSAL_BYTES` of body, comes back as a reply without a socket, and the client gets the provider's own words.
+aiohttp implements handshake and frames. Pings and pongs are passed on and not answered here; compression is not
+offered, so messages can be read directly. A handshake that the provider refuses is not an error: its response, with up
+to `_REFUSAL_BYTES` of body, becomes a reply without a socket, so that the client gets the provider's own message.
 
     connect -> reply.socket is None: refused, read it like any reply      -> reply.socket: relay, then reply.close()
 
-Failure mode: a lost provider is a `close` message with `abrupt` set when reading, `UpstreamFailed` when writing. A
-refusal whose body is delimited by the end of the connection loses that body (aiohttp does not read it in a handshake).
+Failure mode: a disconnected provider is a `close` message with `abrupt` set when reading, `UpstreamFailed` when
+writing. A refusal whose body is delimited by the end of the connection loses that body (aiohttp does not read it in a
+handshake).
 
 Source: RFC 6455 sections 4.1, 5.5 and 7.4; OpenAI API reference, "Realtime with WebSockets".
 """
@@ -71,7 +72,7 @@ def _without_handshake(headers: Headers) -> Headers:
 
 
 class WebsocketClient:
-    """Opens websockets to one upstream. Must be made inside the event loop that uses it."""
+    """Opens websockets to one upstream. Must be created inside the event loop that uses it."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class WebsocketClient:
         self._session = make_session(upstream, client, self._origin, response_class=_HandshakeResponse)
 
     async def connect(self, request: UpstreamRequest) -> "WebsocketReply":
-        """Do the handshake. `request.headers` may hold the client's `Sec-WebSocket-*` fields; only offers are kept.
+        """Perform the handshake. `request.headers` may have the client's `Sec-WebSocket-*`; only offers are used.
 
         The caller must `close()` the reply.
 
@@ -139,7 +140,7 @@ class WebsocketClient:
 
 @dataclass(slots=True)
 class _Answer:
-    """What the provider said to the handshake."""
+    """The provider's response to the handshake."""
 
     status: int = 0
     reason: str = ""
@@ -150,14 +151,14 @@ class _Answer:
 
 
 _ANSWER: Final[ContextVar[_Answer]] = ContextVar("answer to the handshake under way")
-"""Leads aiohttp's response, which a handshake makes in the task of the request, to the place that keeps it."""
+"""Lets aiohttp's response, which a handshake creates in the request's task, find the place that keeps it."""
 
 
 class _HandshakeResponse(aiohttp.ClientResponse):
-    """Keeps the answer to a handshake, whose body aiohttp would throw away."""
+    """Keeps the response to a handshake, whose body aiohttp would discard."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        """Read the head, and of a refusal the body."""
+        """Read the head, and the body of a refusal."""
         await super().start(connection)
         answer = _ANSWER.get()
         answer.status, answer.headers, answer.response = self.status, self.raw_headers, self
@@ -179,18 +180,18 @@ class WebsocketReply:
         self._on_done: Callable[[], None] | None = on_done
         self.status = answer.status
         self.reason = answer.reason
-        # Of an accepted handshake, its own fields concern this connection alone.
+        # The header fields of an accepted handshake concern only this connection.
         self.headers = answer.headers if socket is None else _without_handshake(answer.headers)
         self.socket = None if socket is None or answer.response is None else UpstreamWebsocket(socket, answer.response)
         self.subprotocol = None if socket is None else socket.protocol
 
     @property
     def complete(self) -> bool:
-        """True when the body of a refusal is whole."""
+        """True if the body of a refusal is complete."""
         return not self._answer.cut
 
     async def read(self) -> bytes:
-        """Return the body of a refusal, then `b""`. Raises UpstreamFailed if it was too long to keep."""
+        """Return the body of a refusal, then `b""`. Raises UpstreamFailed if it exceeds the limit."""
         body, self._answer.body = self._answer.body, b""
         if not body and self._answer.cut:
             raise failures.failed(failures.BODY_CUT)
@@ -206,7 +207,7 @@ class WebsocketReply:
 
 
 class UpstreamWebsocket:
-    """Implements `exchange.WebsocketPeer` towards the provider."""
+    """Implements `exchange.WebsocketPeer` for the provider."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, response: aiohttp.ClientResponse) -> None:
         self._socket = socket
@@ -214,10 +215,10 @@ class UpstreamWebsocket:
         self._closing = False
 
     async def receive(self) -> Message:
-        """Return the provider's next message; its close frame is answered with the same.
+        """Return the provider's next message; its close frame is echoed.
 
         Raises:
-            UpstreamFailed: the provider broke the protocol, or sent a message over the limit.
+            UpstreamFailed: the provider violated the protocol, or sent a message over the limit.
         """
         frame = await self._socket.receive()
         if frame.type is WSMsgType.TEXT:
@@ -241,7 +242,7 @@ class UpstreamWebsocket:
         """Pass a message of the client to the provider.
 
         Raises:
-            UpstreamFailed: the connection is gone.
+            UpstreamFailed: the connection is lost.
         """
         try:
             if message.kind == "close":
@@ -258,7 +259,7 @@ class UpstreamWebsocket:
         elif not self._closing:
             self._closing = True
             reason = message.data.encode() if isinstance(message.data, str) else message.data
-            # 1005 and 1006 describe a close without a code; they may not stand in a frame.
+            # 1005 and 1006 describe a close without a code; they must not appear in a frame.
             coded = message.code is not None and message.code not in (1005, 1006)
             frame = pack("!H", message.code) + reason if coded else b""
             await self._socket.send_frame(frame, WSMsgType.CLOSE)

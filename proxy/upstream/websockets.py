@@ -1,4 +1,4 @@
-"""Websockets to one upstream, from the first one on: their client is aiohttp's, which most sidecars never need."""
+"""Websockets to one upstream. Loads aiohttp's client when the first one is opened, as most sidecars never need it."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,7 +25,7 @@ class Websockets:
         self._client: Any = None
 
     async def connect(self, request: UpstreamRequest) -> Handshake:
-        """Do the handshake; a refused one is a reply without a socket. Raises as `WebsocketClient.connect`."""
+        """Perform the handshake; a refused one is a reply without a socket. Raises as `WebsocketClient.connect`."""
         if self._client is None:
             self._client = self._make()
         reply: Handshake = await self._client.connect(request)
