@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 
+from tests.conftest import Postgres
 from tests.quota.replica import ALICE, Replica, charge
 
 KEY = (ALICE.user_id, ALICE.project_id)
@@ -111,3 +113,28 @@ async def test_reconcile_when_a_holder_is_gone_for_good_then_its_units_are_free(
     assert await one.ledger.reconcile(0.0) == 1
     assert (await one.ledger.status(*KEY)).burned_tokens == 0
     await one.ledger.maintain()
+
+
+async def test_charges_when_an_older_copy_was_put_back_then_a_journal_without_cursor_brings_them_again(
+    one: Replica, postgres: Postgres, tmp_path: Path
+) -> None:
+    running = await one.reserve_now_or_ask()  # its lease is open in the copy
+    await one.database.close()
+    copy = postgres.create_database(urlsplit(one.url).path[1:])
+    await one.database.connect(one.url)
+    charge(one, running.settle(70, 7), 70, 7)
+    one.keeper.give_all_back()
+    second = await one.reserve_now_or_ask()  # on a lease that the copy does not know
+    charge(one, second.settle(40, 4), 40, 4)
+    await one.stop()
+    (tmp_path / "one" / "cursor").unlink()
+    after = Replica(copy, tmp_path, "one")
+    await after.start(keep=False)
+    try:
+        assert await after.writer.flush(5)
+        row = await after.ledger.status(*KEY)
+        assert (row.tokens, row.cost * DOLLAR, row.held_tokens, row.burned_tokens) == (110, 11, 0, 0)
+        assert after.writer.stats().replayed == 0
+    finally:
+        await after.stop()
+        postgres.drop_database(copy)
