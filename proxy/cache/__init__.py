@@ -1,1 +1,1 @@
-"""Answers that are kept, to be given again to the same request of the same project."""
+"""The answer cache: answers that are repeated for equal requests of the same project."""

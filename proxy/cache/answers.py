@@ -1,4 +1,4 @@
-"""What a replica keeps of answers, asked and added to by request keys; and how often that helped."""
+"""The answer cache of one replica, by request key, and its statistics."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -15,12 +15,12 @@ from proxy.exchange import CacheUse
 from proxy.metrics import Sample
 
 _FORMS: Final[dict[bool, tuple[Form, ...]]] = {True: ("events", "whole"), False: ("whole",)}
-"""Whether a stream is asked for -> the forms of which it can be made, the best first."""
+"""Whether a stream is requested -> the forms that it can be made from, best first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A kept answer, ready to be relayed."""
+    """A cached answer, ready to be relayed."""
 
     reply: KeptReply
     age_s: float
@@ -28,29 +28,29 @@ class Found:
 
 @dataclass(slots=True)
 class Counts:
-    """What requests of projects with a cache met."""
+    """Results of look-ups, for requests of projects with a cache."""
 
     uses: dict[CacheUse, int] = field(default_factory=lambda: {"hit": 0, "miss": 0, "bypass": 0})
     kept: int = 0
     crowded: int = 0
-    """Answers that were not kept because there was no room to copy them."""
+    """Answers that were not stored for lack of memory to copy them."""
 
 
 class AnswerCache:
-    """The kept answers of one process. `clock`: monotonic seconds."""
+    """The cached answers of one process. `clock`: monotonic seconds."""
 
     def __init__(
         self, settings: Cache, sharing: Sharing | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.sharing = sharing
-        """The way to what other replicas have kept; `None` where nothing is shared."""
+        """Access to answers from other replicas; `None` if they are not shared."""
         self.entry_bytes = settings.entry_bytes
         self.counts = Counts()
         self._memory = Memory(settings.memory_bytes, settings.ttl_s)
         self._clock = clock
 
     async def find(self, key: RequestKey) -> Found | None:
-        """Return a kept answer in the form that the request asks for. Waits only for what other replicas have kept."""
+        """Return a cached answer in the requested form. Waits only for a look-up of other replicas' answers."""
         found = self._find(key)
         if found is not None or self.sharing is None:
             return found
@@ -78,7 +78,7 @@ class AnswerCache:
         return ready
 
     def keep(self, key: RequestKey, content_type: bytes, body: bytes, *, has_usage: bool, at_rest: bool) -> None:
-        """Keep an answer as its provider gave it. `at_rest`: it may be written down, if answers are shared."""
+        """Store a provider's answer unchanged. `at_rest`: also in PostgreSQL, if answers are shared."""
         form: Form = "events" if key.stream else "whole"
         self._memory.put(key.digest, Kept(form, content_type, body, has_usage, self._clock()))
         if self.sharing is not None and at_rest:
@@ -86,7 +86,7 @@ class AnswerCache:
         self.counts.kept += 1
 
     def samples(self) -> Iterable[Sample]:
-        """Return what Prometheus is told."""
+        """Return the metrics."""
         text = "Requests of projects with a cache."
         for use, count in self.counts.uses.items():
             yield Sample("counter", "sidegate_cache_requests", text, {"result": use}, count)

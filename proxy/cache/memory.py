@@ -1,6 +1,7 @@
-"""Answers in memory: bounded by bytes and by time, those unused longest go first. Pure; the time is passed in.
+"""Answers in memory: bounded by bytes and by time, least recently used first out. Pure; the time is passed in.
 
-What was made of an answer for those who asked for it (`replay`) stays beside it, counts with it and goes with it.
+The forms of an answer that were prepared for clients (`replay`) are stored with it, count towards the limit and are
+evicted together with it.
 """
 
 from collections import OrderedDict
@@ -12,14 +13,14 @@ from proxy.exchange import Meter
 Form = Literal["whole", "events"]
 """A JSON document, or the events of a stream."""
 Shape = Literal["whole", "events", "bare"]
-"""What a client gets; `bare`: events without the figures of usage."""
+"""What a client gets; `bare`: events without usage."""
 _OVERHEAD_BYTES: Final = 512
-"""What an entry takes beside its body."""
+"""Size of an entry in addition to its body."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """An answer in the shape in which it leaves, and what a relay would count of it: nobody need read it again."""
+    """An answer in the form for clients, with what a relay would count of it, so that it is not read again."""
 
     content_type: bytes
     body: bytes
@@ -28,26 +29,26 @@ class Ready:
 
 @dataclass(slots=True)
 class Kept:
-    """An answer as its provider gave it, without an encoding."""
+    """An answer as its provider sent it, without an encoding."""
 
     form: Form
     content_type: bytes
     body: bytes
     has_usage: bool
-    """Its events tell the usage."""
+    """Its events include usage."""
     made_at: float
     """Monotonic seconds."""
     ready: dict[Shape, Ready] = field(default_factory=dict)
-    """What was made of it."""
+    """The prepared forms."""
     size: int = 0
-    """Bytes that it takes, with what was made of it."""
+    """Its size in bytes, with the prepared forms."""
 
     def __post_init__(self) -> None:
         self.size = len(self.body) + _OVERHEAD_BYTES
 
 
 class Memory:
-    """The answers of one process. `limit_bytes`: of all together; `ttl_s`: how long each is good."""
+    """The answers of one process. `limit_bytes`: of all together; `ttl_s`: lifetime of each."""
 
     def __init__(self, limit_bytes: int, ttl_s: float) -> None:
         self._limit_bytes = limit_bytes
@@ -55,13 +56,13 @@ class Memory:
         self._kept: OrderedDict[tuple[bytes, Form], Kept] = OrderedDict()
         self.used_bytes = 0
         self.evictions = 0
-        """Answers that made room for others before their time."""
+        """Answers evicted before they expired."""
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def get(self, digest: bytes, form: Form, now: float) -> Kept | None:
-        """Return a kept answer that is still good."""
+        """Return a stored answer that has not expired."""
         kept = self._kept.get((digest, form))
         if kept is None:
             return None
@@ -72,7 +73,7 @@ class Memory:
         return kept
 
     def put(self, digest: bytes, kept: Kept) -> None:
-        """Keep an answer; one that alone is beyond the bound is not."""
+        """Store an answer, unless it alone exceeds the limit."""
         key = (digest, kept.form)
         if key in self._kept:
             self._drop(key)
@@ -83,7 +84,7 @@ class Memory:
         self.used_bytes += kept.size
 
     def put_beside(self, kept: Kept, shape: Shape, ready: Ready) -> None:
-        """Keep what was made of an answer that `get` has just returned, unless both together are beyond the bound."""
+        """Store a prepared form of an answer that `get` has just returned, unless both together exceed the limit."""
         size = _OVERHEAD_BYTES + (0 if ready.body is kept.body else len(ready.body))
         if kept.size + size <= self._limit_bytes:
             self._make_room(size)

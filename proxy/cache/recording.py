@@ -1,7 +1,7 @@
-"""An answer on its way from the provider to a relay, copied as it passes, so that it can be kept if it turns out well.
+"""A provider's answer that is copied as it passes to the relay, so that it can be stored afterwards.
 
-What is copied is what the provider sent, before anything is taken out or masked. Beyond a bound, or where the memory of
-all requests has no room for it, the copy is dropped. The relay knows nothing of it.
+The copy has the provider's bytes, before anything is removed or masked. If it exceeds a limit, or there is no memory
+for it, it is dropped. The relay is not aware of it.
 """
 
 from typing import Final, Protocol
@@ -14,21 +14,21 @@ _PIECE_BYTES: Final = 65_536
 
 
 class Room(Protocol):
-    """Memory that all running requests share."""
+    """The memory budget of all running requests."""
 
     def take(self, size: int) -> None:
-        """Take some. Raises Overloaded if there is not so much."""
+        """Reserve memory. Raises Overloaded if there is not enough."""
 
     def give(self, size: int) -> None:
-        """Give some back."""
+        """Release memory."""
 
 
 class RecordedReply:
-    """Implements `exchange.UpstreamReply` around a provider's. `limit`: of the copy, also without its encoding."""
+    """Implements `exchange.UpstreamReply` around a provider's. `limit`: of the copy, encoded and decoded."""
 
     def __init__(self, reply: UpstreamReply, limit: int, room: Room) -> None:
         self.is_crowded = False
-        """There was no room for the copy."""
+        """There was no memory for the copy."""
         self._reply = reply
         self._limit = limit
         self._room = room
@@ -50,12 +50,12 @@ class RecordedReply:
         return self._reply.complete
 
     def close(self) -> None:
-        """Close the reply within and forget the copy. Idempotent."""
+        """Close the wrapped reply and drop the copy. Idempotent."""
         self._reply.close()
         self._forget()
 
     def body(self) -> bytes | None:
-        """Return what has passed, without its encoding; `None` if that is too much, or cannot be undone."""
+        """Return the body with its encoding removed; `None` if it exceeds the limit, or that is impossible."""
         encoding = first_values(self.headers).get(b"content-encoding", b"").strip().lower()
         if self._copy is None or encoding in (b"", b"identity"):
             return None if self._copy is None else bytes(self._copy)

@@ -1,10 +1,10 @@
-"""A kept answer in the place of a provider's, in the shape that a request asks for.
+"""A cached answer in place of a provider's, in the form that a request asks for.
 
-Events leave as they came, but for the usage where the client did not ask for it. A stream can also be made of a whole
-chat completion or completion (`openai.chunks`); a whole answer is never put together from a stream.
+Events are sent unchanged, except for usage that the client did not request. A stream can also be made from a complete
+chat completion or completion (`openai.chunks`); a complete answer is never made from a stream.
 
-An answer is read when it is first asked for in a shape, as a relay reads a provider's: some 10 us for each event. What
-was found of it stays with it, so that every further hit is one write (bench/cache.py: 200 events took 3 ms each time).
+An answer is read when it is first requested in a form, like a relay reads a provider's: some 10 us per event. The
+result is cached with it, so that every further hit is one write (bench/cache.py: 200 events took 3 ms each time).
 """
 
 from typing import Final
@@ -22,7 +22,7 @@ _EVENT_STREAM: Final = b"text/event-stream; charset=utf-8"
 
 
 class KeptReply:
-    """Implements `exchange.UpstreamReply`. `meter`: what there is to count of it, counted. Not to be changed."""
+    """Implements `exchange.UpstreamReply`. `meter`: the complete counts of the answer. Not to be modified."""
 
     def __init__(self, ready: Ready) -> None:
         self.status = 200
@@ -38,15 +38,15 @@ class KeptReply:
 
     @property
     def complete(self) -> bool:
-        """True: all of it is here."""
+        """True: everything is in memory."""
         return True
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, as no resources are held."""
 
 
 def made_ready(kept: Kept, shape: Shape, dialect: Dialect) -> Ready | None:
-    """Return the answer in the shape that is asked for; `None` if it cannot have that shape exactly."""
+    """Return the answer in the requested form; `None` if it cannot be given exactly in that form."""
     if shape == "whole":
         return _whole(kept, dialect) if kept.form == "whole" else None
     if kept.form == "events":

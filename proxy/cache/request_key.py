@@ -1,20 +1,21 @@
-"""Which request is the same as an earlier one: everything that decides what a provider answers, as one digest.
+"""When two requests are equal: everything that determines a provider's answer, as one digest.
 
     tenant               the project (its id is unique over all organizations); users of one project share answers
-    terms                the policy's version, and how answers are checked: another rule makes another key
-    what is asked        operation, target with its query, provider, model and the name it is sent as
-    how it is asked      the client's headers that reach a provider, but for those that only describe the client
+    terms                the policy's version, and how answers are checked: other rules make another key
+    what is asked        operation, target with query, provider, model and the name it is sent as
+    how it is asked      the client's headers that reach a provider, except those that only describe the client
     the body             as a JSON value: order of members, white space and escapes do not count; without `model`, which
-                         the choice has replaced, and without `stream` and `stream_options`, which change only the form
+                         routing has replaced, and without `stream` and `stream_options`, which only change the form
 
-Two users of a project get one answer because the whole request must be equal: whoever gets a kept answer has sent the
-very words that made it. `user`, `safety_identifier` and `metadata` are part of the body, so they keep users apart.
+Users of a project can share an answer because the whole request must be equal: whoever gets a cached answer has sent
+exactly the words that produced it. `user`, `safety_identifier` and `metadata` are part of the body, so they separate
+users.
 
-A request is not cacheable where its answer depends on more than that, or leaves something behind: stored completions
-and responses, earlier responses and conversations, files and tools of the provider, background work. Sampling is no
-obstacle: most clients leave the temperature at its default, and who wants another sample says `no-cache`.
+A request is not cacheable if its answer depends on more than that, or has side effects: stored completions and
+responses, earlier responses and conversations, files and tools of the provider, background work. Sampling is not an
+obstacle: most clients leave the temperature at its default, and `no-cache` requests another sample.
 
-Failure mode: a body that is no plain JSON (half a surrogate pair) is not cacheable. Source: RFC 9111 section 4.
+Failure mode: a body that is not plain JSON (a lone surrogate) is not cacheable. Source: RFC 9111 section 4.
 """
 
 import hashlib
@@ -43,7 +44,7 @@ _OF_THE_CLIENT: Final = frozenset(
         b"transfer-encoding", b"upgrade", b"user-agent", b"via", b"x-api-key", b"x-real-ip", b"x-request-id",
     }
 )  # fmt: skip
-"""Headers that do not reach a provider, or do not change what it says. Any other one is part of the key."""
+"""Headers that do not reach a provider, or do not change its answer. All others are part of the key."""
 _PREFIXES: Final = (b"x-sidegate-", b"x-stainless-", b"x-forwarded-", b"proxy-", b"sec-")
 _SECOND_OPINION: Final = b"x-sidegate-cross-check"
 _FORM: Final = frozenset({"model", "stream", "stream_options"})
@@ -54,18 +55,18 @@ class RequestKey:
     """A request as the cache sees it."""
 
     digest: bytes
-    """32 bytes; tells nothing of what was hashed."""
+    """32 bytes; reveals nothing of what was hashed."""
     project_id: str
     stream: bool
     wants_usage: bool
-    """A stream whose client asks for figures of usage."""
+    """A stream whose client requests usage."""
     has_bare: bool
-    """A stream of this operation has those figures only for those who ask for them."""
+    """Streams of this operation have usage only for those who request it."""
     dialect: Dialect
 
     @property
     def shape(self) -> Shape:
-        """What the client gets."""
+        """The form for the client."""
         if not self.stream:
             return "whole"
         return "bare" if self.has_bare and not self.wants_usage else "events"
@@ -74,9 +75,9 @@ class RequestKey:
 def key_of(
     inbound: Inbound, request: ParsedRequest, candidate: Candidate, project_id: str, terms: Sequence[str | bool]
 ) -> RequestKey | None:
-    """Return the key of a request; `None` if its answer may not be kept. Cost: some 20 us, more for a large body.
+    """Return the key of a request; `None` if its answer must not be cached. Takes some 20 us, more for a large body.
 
-    `terms`: what the project demands of an answer: its policy's version, checks, second opinions.
+    `terms`: what the project requires of an answer: its policy's version, checks, second opinions.
     """
     if inbound.operation.name not in _CACHEABLE or request.body is None:
         return None
@@ -106,7 +107,7 @@ def key_of(
 
 
 def directives(headers: Headers) -> tuple[bool, bool]:
-    """Return whether a kept answer may be given, and whether a new one may be kept, as every `Cache-Control` says."""
+    """Return whether a cached answer may be used, and whether a new one may be stored, according to `Cache-Control`."""
     values = [value for name, value in headers if name.lower() == b"cache-control"]
     if not values:
         return True, True
@@ -117,14 +118,14 @@ def directives(headers: Headers) -> tuple[bool, bool]:
 
 
 def _leaves_something(operation: str, document: Mapping[str, Any]) -> bool:
-    """Tell whether the provider keeps the answer, so that it is one of its own, or makes it later."""
+    """Tell whether the provider stores the answer, so that each is unique, or produces it later."""
     if operation == "responses.create" and document.get("store") is not False:
         return True
     return bool(document.get("store")) or bool(document.get("background"))
 
 
 def _headers(headers: Headers) -> list[tuple[str, str]]:
-    """Return what counts, by name; of a header that is repeated every value, in the order of the request."""
+    """Return the relevant headers, by name; with every value of a repeated one, in the order of the request."""
     lowered = ((name.lower(), value) for name, value in headers)
     counting = (
         (name.decode("latin-1"), value.decode("latin-1"))

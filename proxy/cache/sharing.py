@@ -1,6 +1,7 @@
-"""Answers on their way between replicas: looked up where memory has none, written behind the client's back.
+"""Shares answers between replicas: looked up if memory has none, stored in the background.
 
-Failure mode: PostgreSQL away, slow or full is a miss, counted; an answer that finds the queue full is kept here alone.
+Failure mode: if PostgreSQL is unavailable, slow or full, that is a miss, and counted; if the queue is full, an answer
+is stored in this replica only.
 """
 
 import asyncio
@@ -17,16 +18,16 @@ _TRIM_PERIOD_S: Final = 60.0
 
 
 class Sharing:
-    """The way to the table that replicas share."""
+    """Access to the table that replicas share."""
 
     def __init__(self, store: AnswerStore) -> None:
         self.failures = 0
-        """Answers that could not be looked up, written or queued."""
+        """Answers that could not be looked up, stored or queued."""
         self._store = store
         self._waiting: asyncio.Queue[tuple[RequestKey, Row]] = asyncio.Queue(_MOST_WAITING)
 
     async def get(self, key: RequestKey, forms: Sequence[Form]) -> Sequence[Row]:
-        """Return what other replicas have kept; nothing while PostgreSQL is away."""
+        """Return answers of other replicas; nothing while PostgreSQL is unavailable."""
         if not self._store.is_up:
             return ()
         try:
@@ -36,18 +37,18 @@ class Sharing:
             return ()
 
     def offer(self, key: RequestKey, row: Row) -> None:
-        """Let others have an answer, soon."""
+        """Queue an answer to be shared."""
         try:
             self._waiting.put_nowait((key, row))
         except asyncio.QueueFull:
             self.failures += 1
 
     async def run(self) -> None:
-        """Write what is offered, and keep the table within its bounds, until cancelled."""
+        """Store queued answers, and keep the table within its limits, until cancelled."""
         loop = asyncio.get_running_loop()
         trim_at = loop.time()
         while True:
-            if loop.time() >= trim_at:  # not only when nothing waits: a table that is written all the time grows most
+            if loop.time() >= trim_at:  # even if more is waiting: a table under constant writes grows most
                 trim_at = loop.time() + _TRIM_PERIOD_S
                 await self._try(self._store.trim())
             try:

@@ -1,7 +1,7 @@
-"""Answers that replicas share: all SQL of `cached_answers`.
+"""Answers shared by replicas: all SQL of `cached_answers`.
 
-A digest holds the project, and the project is asked for as well: no mistake in a key can hand out another's answer.
-Times are those of PostgreSQL; what leaves here is an age.
+A digest includes the project, and queries filter by project as well: no bug in a key can return another one's answer.
+Times are PostgreSQL's; results have ages.
 
 Failure mode: errors of asyncpg become `DatabaseUnavailable` or `RecordRejected` where the connection came from.
 """
@@ -35,7 +35,7 @@ DELETE FROM cached_answers c USING kept k WHERE c.digest = k.digest AND c.form =
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One answer as it is shared. `age_s`: 0 for a new one."""
+    """One shared answer. `age_s`: 0 for a new one."""
 
     form: Form
     content_type: str
@@ -45,7 +45,7 @@ class Row:
 
 
 class AnswerStore:
-    """Reads and writes answers. `limit_bytes`: of all bodies together, after `trim`."""
+    """Reads and writes answers. `limit_bytes`: of all bodies together, enforced by `trim`."""
 
     def __init__(self, database: Database, limit_bytes: int, ttl_s: float) -> None:
         self._database = database
@@ -54,24 +54,24 @@ class AnswerStore:
 
     @property
     def is_up(self) -> bool:
-        """False while PostgreSQL is known to be away: nobody should wait for it."""
+        """False while PostgreSQL is known to be unavailable, so that nobody waits for it."""
         return self._database.is_up
 
     async def get(self, digest: bytes, forms: Sequence[Form], project_id: str) -> Sequence[Row]:
-        """Return what is kept and still good. Raises DatabaseUnavailable."""
+        """Return the stored answers that have not expired. Raises DatabaseUnavailable."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_GET, digest, list(forms), project_id)
         return [Row(*row.values()) for row in rows]
 
     async def put(self, digest: bytes, project_id: str, row: Row) -> None:
-        """Keep an answer, in the place of an older one. Raises DatabaseUnavailable, RecordRejected: no such project."""
+        """Store or replace an answer. Raises DatabaseUnavailable, or RecordRejected if the project does not exist."""
         async with self._database.acquire() as connection:
             await connection.execute(
                 _PUT, digest, row.form, project_id, row.content_type, row.body, row.has_usage, self._ttl_s
             )
 
     async def trim(self) -> None:
-        """Forget what is over, and of the rest the oldest beyond the bound. Raises DatabaseUnavailable."""
+        """Delete expired answers, and the oldest beyond the limit. Raises DatabaseUnavailable."""
         async with self._database.acquire() as connection:
             await connection.execute(_FORGET_EXPIRED)
             await connection.execute(_FORGET_OLDEST, self._limit_bytes)

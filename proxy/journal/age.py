@@ -1,8 +1,8 @@
-"""How long the oldest record has been waiting, without a time in every record.
+"""The age of the oldest waiting record, without a timestamp in every record.
 
-One mark (place, time) says: what begins at this place or behind it came at that time or later. Marks are made by a
-regular tick, not by the records, and every second one is forgotten when there are many. So the answer is never too
-young, and too old by a tick or, in a very long outage, by a few.
+A mark (position, time) means: what begins at or after this position arrived at that time or later. Marks are made by a
+regular tick, not by records, and every second one is dropped when there are many. So the age is never underestimated,
+and overestimated by one tick or, in a very long outage, by a few.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ class Ages:
         self._marks: deque[tuple[Position, float]] = deque()
 
     def note(self, end: Position, now: float) -> None:
-        """Remember that the journal ends at `end` at `now`. Neither ever goes back."""
+        """Record that the journal ends at `end` at `now`. Neither ever decreases."""
         if self._marks and self._marks[-1][0] == end:
             self._marks.pop()
         elif len(self._marks) >= _MOST_MARKS:

@@ -1,12 +1,12 @@
-"""The segments in order, the newest of which is written.
+"""The segments in order; only the newest is written to.
 
       oldest                                  active
     [ 0007 ]--[ 0008 ]--[ 0009 ]--[ 0010 ]--[ 0011 ...
      deleted from this end        sealed     appended at this end
 
-Rule of the file: numbers only grow and are never used again; segments are deleted from the old end only, so what is
-left is always one unbroken piece of history and a final is never deleted before its intent. After a failed write the
-next one goes to a new file. Knows nothing of what the frames mean.
+Rule of the file: numbers only grow and are never reused; segments are deleted from the old end only, so what is left is
+always one contiguous piece of history, and a final is never deleted before its intent. After a failed write the next
+one goes to a new file. The meaning of frames is unknown here.
 
 Source: write(2) on ENOSPC, EDQUOT, EFBIG.
 """
@@ -35,9 +35,9 @@ class Chain:
         self._next_number = next_number
         self._active: Segment | None = None
         self.disk_bytes = sum(segment.disk_bytes for segment in self._segments.values())
-        """Size of all files together."""
+        """Total size of all files."""
         self.full_disk = False
-        """The latest failed write failed for want of space, not for a broken disk."""
+        """The latest failed write failed for lack of space, not because of a broken disk."""
 
     def __iter__(self) -> Iterator[Segment]:
         """Yield a snapshot of all segments, oldest first; other threads may do this too."""
@@ -49,13 +49,13 @@ class Chain:
 
     @property
     def end(self) -> Position:
-        """The place behind the last frame."""
+        """The position after the last frame."""
         return self._active.end if self._active is not None else Position(self._next_number, 0)
 
     def write(self, frames: bytes) -> Segment | None:
-        """Append whole frames with one call to one segment and return it; `None` if the disk does not take them.
+        """Append whole frames to one segment with one call and return it; `None` if the disk does not accept them.
 
-        What is written survives the end of this process at once.
+        Written data immediately survives the end of this process.
         """
         segment, size = self._active, len(frames)
         if segment is None or (segment.size and segment.size + size > self.segment_bytes):
@@ -79,7 +79,7 @@ class Chain:
         return segment
 
     def seal(self) -> None:
-        """Write the active segment no more."""
+        """Stop writing to the active segment."""
         if self._active is not None:
             self._syncer.retire(self._active)
             self._active = None
@@ -89,26 +89,26 @@ class Chain:
         return segment is self._active
 
     def oldest_sealed(self) -> Segment | None:
-        """Return the segment to be deleted next, if there is one that is not written any more."""
+        """Return the segment to be deleted next, if there is one that is no longer written to."""
         oldest = next(iter(self._segments.values()), None)
         return None if oldest is self._active else oldest
 
     def delete(self, segment: Segment) -> Position:
-        """Delete the oldest segment; return where the next one begins."""
+        """Delete the oldest segment; return the start of the next one."""
         segment.delete()
         del self._segments[segment.number]
         self.disk_bytes -= segment.disk_bytes
         return Position(segment.number + 1, 0)
 
     def trim(self, segment: Segment) -> None:
-        """Give back the dead bytes behind the end of a sealed segment."""
+        """Free the unused bytes after the end of a sealed segment."""
         before = segment.disk_bytes
         segment.trim()
         self.disk_bytes += segment.disk_bytes - before
 
     def _fail(self, segment: Segment, full_disk: bool) -> None:
         self.full_disk = full_disk
-        # An empty file can be tried again; any other is left alone, with what it has.
+        # An empty file can be retried; any other is abandoned with its content.
         if segment.size or segment.torn:
             self.seal()
 

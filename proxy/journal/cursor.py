@@ -1,7 +1,7 @@
-"""How far the journal is committed, in a small file, so that a restart does not repeat everything.
+"""The committed position of the journal, in a small file, so that a restart does not replay everything.
 
 Best effort by design: replay is harmless, so the file is overwritten in place and never synced. A cursor that cannot be
-read, or whose checksum does not hold, is as good as none: then everything that is left is replayed.
+read, or whose checksum is wrong, is ignored: then everything that is left is replayed.
 """
 
 import os
@@ -23,7 +23,7 @@ class CursorFile:
         self._fd = fd
 
     def load(self) -> Position:
-        """Return the stored position, the very beginning if there is none that can be trusted."""
+        """Return the stored position; the start of the journal if there is no valid one."""
         data = os.pread(self._fd, _BODY.size + _CRC.size, 0)
         if len(data) < _BODY.size + _CRC.size or _CRC.unpack_from(data, _BODY.size)[0] != crc32(data[: _BODY.size]):
             return START
@@ -33,6 +33,6 @@ class CursorFile:
     def store(self, position: Position) -> None:
         """Overwrite the stored position with one write."""
         body = _BODY.pack(_MAGIC, *position)
-        # A full or broken disk costs a longer replay here, nothing else; the segments' own writes report it.
+        # A full or broken disk only costs a longer replay here; writes to the segments report it.
         with suppress(OSError):
             os.pwrite(self._fd, body + _CRC.pack(crc32(body)), 0)

@@ -1,17 +1,17 @@
-"""Keeps every admitted record until it is committed, whatever the disk does.
+"""Keeps every admitted record until it is committed, even if the disk fails.
 
     put ----> active segment --(committed, no open intent, moved intents synced)--> deleted
      |  ^
-     v  | as soon as the disk takes writes again
+     v  | as soon as the disk accepts writes again
     held in memory <---- unsynced records of a segment whose fdatasync failed
 
 Rules of the file:
-- A failed write leaves the record in `held`; whoever puts later queues behind it.
-- A failed fdatasync makes everything since the last good one suspect: it is read back and written to a new segment.
-- An open intent never pins an old segment: it is moved, and the old copy goes once the new one is safe. Only on a full
-  disk the old segment goes first, because nothing else can make room for the move.
+- A failed write leaves the record in `held`, and later records queue behind it.
+- A failed fdatasync makes everything since the last successful one suspect: it is read and written to a new segment.
+- An open intent never keeps an old segment: it is moved, and the old copy is deleted once the new one is safe. Only
+  on a full disk the old segment is deleted first, because nothing else can make room for the move.
 
-Failure mode: see `healthy`. Not thread-safe; reading segments elsewhere meanwhile is harmless.
+Failure mode: see `healthy`. Not thread-safe; other threads may read segments meanwhile.
 """
 
 import time
@@ -26,11 +26,11 @@ from proxy.journal.sync import Syncer
 
 _REPAIR_PAUSE_S = 1.0
 _UNWRITTEN = Position(1 << 63, 0)
-"""A place that is not known before the held records are written: behind everything."""
+"""The position of held records before they are written: after everything."""
 
 
 class DurableLog:
-    """The chain of segments plus what must not be forgotten about its records."""
+    """The chain of segments and the state of its records."""
 
     def __init__(self, chain: Chain, syncer: Syncer, intents: OpenIntents, next_seq: int, cursor: Position) -> None:
         self.chain = chain
@@ -38,11 +38,11 @@ class DurableLog:
         self.cursor = cursor
         """Everything before it is committed."""
         self.pending = 0
-        """Finals and contents in files that are not committed."""
+        """Uncommitted finals and contents in files."""
         self.unread_bytes = 0
-        """Size of everything behind the cursor, intents included."""
+        """Size of everything after the cursor, including intents."""
         self.repeated = 0
-        """Records that were written again while they were on their way: committed twice, which changes nothing."""
+        """Records rewritten while they were being stored: committed twice, which is harmless."""
         self.held: deque[tuple[Kind, bytes, bytes]] = deque()
         self.held_bytes = 0
         self._syncer = syncer
@@ -54,21 +54,21 @@ class DurableLog:
 
     @property
     def healthy(self) -> bool:
-        """The latest write and the latest sync worked and nothing waits to be written again."""
+        """The latest write and the latest sync succeeded, and nothing waits to be rewritten."""
         return not (self._write_failed or self._syncer.failures or self.is_troubled)
 
     @property
     def is_troubled(self) -> bool:
-        """`mend` has something to do."""
+        """`mend` has work to do."""
         return bool(self.held or self._syncer.failed)
 
     @property
     def sync_is_broken(self) -> bool:
-        """A second segment in a row could not be synced: it is not one bad file, it is the disk."""
+        """A second segment in a row could not be synced, so the disk is at fault and not a single file."""
         return self._syncer.failures > 1
 
     def append(self, kind: Kind, trace_id: bytes, body: bytes) -> bool:
-        """Write one record; tell whether it is in a file now. Never before those that are held."""
+        """Write one record, after those that are held; tell whether it is in a file now."""
         if self.held or self._syncer.failed:
             self.mend()
             if self.held:
@@ -79,25 +79,25 @@ class DurableLog:
         return is_written
 
     def hold(self, kind: Kind, trace_id: bytes, body: bytes) -> None:
-        """Keep a record in memory until the disk takes it."""
+        """Keep a record in memory until the disk accepts it."""
         self.held.append((kind, trace_id, body))
         self.held_bytes += len(body)
 
     def mend(self) -> None:
-        """Make good what a failing disk left behind, as far as it lets us, and delete what is spent."""
+        """Repair what disk failures left behind, as far as possible, and delete unneeded segments."""
         if self._syncer.failed and time.monotonic() >= self._repair_at:
             self._repair_all()
         self._write_held()
         self._release()
 
     def commit(self, end: Position, records: int) -> None:
-        """Note that everything before `end` is stored elsewhere for good; `records` of it were read in one batch."""
+        """Record that everything before `end` is stored for good; `records`: how many of it were read in one batch."""
         self.cursor = max(self.cursor, end)
         segment = self.chain.get(end.segment)
-        if segment is None or end.offset > segment.size:  # it was cut since the batch was read
+        if segment is None or end.offset > segment.size:  # it was truncated since the batch was read
             self.repeated += max(records - (0 if segment is None else segment.pending), 0)
         if segment is not None:
-            # At the end nothing is pending, however many records a damaged disk has swallowed.
+            # At the end nothing is pending, however many records a damaged disk has lost.
             at_end = end.offset >= segment.size
             segment.pending = 0 if at_end else max(segment.pending - records, 0)
         self._release()
@@ -160,18 +160,18 @@ class DurableLog:
         for _ in range(len(self._syncer.failed)):
             self._repair(self._syncer.failed.popleft())
         if self._seq == before and not self.held:
-            # Nothing had to be rewritten, so nothing would ever try the disk again: let the next intent do it.
+            # Nothing had to be rewritten, so nothing would ever use the disk again: let the next intent try it.
             self._syncer.failures = min(self._syncer.failures, 1)
 
     def _repair(self, segment: Segment) -> None:
-        """Write again what the failed fdatasync of `segment` may have lost."""
+        """Rewrite what the failed fdatasync of `segment` may have lost."""
         if self.chain.is_active(segment):
             self.chain.seal()
         safe = max(segment.synced, self._committed_in(segment))
         try:
             suspect = list(scan_file(segment.path, safe, segment.size, Scanner(safe)))
         except OSError:
-            # What cannot be read cannot be written again: it stays where it is, for the reader to try.
+            # What cannot be read cannot be rewritten: it stays in place, for the reader to try.
             return
         for trace_id, body in self.intents.detach(segment):
             self.hold(Kind.INTENT, trace_id, body)
@@ -195,7 +195,7 @@ class DurableLog:
         return 0 if segment.number > self.cursor.segment else segment.size
 
     def _expect_rewrite(self, cut: Position) -> None:
-        """Let everything that waits for a place behind `cut` wait until the held records have a place again."""
+        """Let everything that waits for a position after `cut` wait until the held records have a position again."""
         # All open intents are taken out, also those before the cut.
         if self._moved_until.segment == cut.segment:
             self._moved_until = _UNWRITTEN
@@ -204,7 +204,7 @@ class DurableLog:
                 segment.finals_until = _UNWRITTEN
 
     def _release(self) -> None:
-        """Delete the oldest segments that nothing needs any more. Goes round the chain once at most."""
+        """Delete the oldest segments that are no longer needed. Passes over the chain at most once."""
         for _ in self.chain:
             oldest = self.chain.oldest_sealed()
             if oldest is None or not self._is_spent(oldest):
@@ -217,14 +217,14 @@ class DurableLog:
         self._write_held()
 
     def _has_dead_space(self) -> bool:
-        """Tell whether moving intents can free anything: not if the files hold little else."""
+        """Tell whether moving intents can free space: not if the files contain little else."""
         return self.chain.disk_bytes > 2 * self.intents.disk_bytes() + self.chain.segment_bytes
 
     def _is_spent(self, segment: Segment) -> bool:
         return segment.pending == 0 and segment.finals_until <= self.cursor
 
     def _move_intents(self, segment: Segment) -> bool:
-        """Write the open intents of `segment` again, with one write; tell whether the segment may go."""
+        """Rewrite the open intents of `segment`, with one write; tell whether the segment may be deleted."""
         intents = self.intents.held_by(segment)
         frames = b"".join(encode(self._seq + i, Kind.INTENT, *intent) for i, intent in enumerate(intents))
         target = self._write(frames)

@@ -1,16 +1,16 @@
-"""How a record looks on disk, and how records are found again in a damaged file. No I/O.
+"""The format of a record on disk, and how records are recovered from a damaged file. No I/O.
 
     magic F5 'T' 'R' '1' | length u32 | crc32 u32 | seq u64 | kind u8 | trace id 16 bytes | body
                                                     |<------ length bytes of payload ------->|
                                         crc32 covers |<--------- seq and payload ----------->|
 
-All integers are big-endian. The scanner takes bytes cut anywhere and gives back whole records. Rule of the file: a
-record is given only if its checksum holds, and a frame that does not hold costs nothing but itself: the search for the
-next magic goes on one byte behind the bad one, not behind the length it claims. Bodies are JSON, so UTF-8, in which the
-byte F5 cannot occur: nothing a client writes can look like the beginning of a frame.
+All integers are big-endian. The scanner takes bytes split anywhere and yields whole records. Rule of the file: a record
+is returned only if its checksum is right, and an invalid frame affects only itself: the search for the next magic
+continues one byte after the bad one, not after the length it claims. Bodies are JSON, so UTF-8, in which the byte F5
+cannot occur: no client input can look like the beginning of a frame.
 
-Failure mode: bytes that belong to no record are counted. A frame whose end has not arrived yet is waited for; only
-`finish` turns it into damage.
+Failure mode: bytes that belong to no record are counted. An incomplete frame is waited for; only `finish` counts it as
+damage.
 
 Source: RFC 3629 section 3 (bytes that never occur in UTF-8).
 """
@@ -33,18 +33,18 @@ _MAX_PAYLOAD = _MIN_PAYLOAD + MAX_BODY_BYTES
 
 
 class Kind(IntEnum):
-    """What a record is. The numbers are on disk and never change."""
+    """The kind of a record. The numbers are on disk and never change."""
 
     INTENT = 1
     """A request is about to be sent to a provider."""
     FINAL = 2
-    """What became of a request. Closes the intent of the same trace id."""
+    """The result of a request. Closes the intent of the same trace id."""
     CONTENT = 3
-    """Captured bodies; the first to be given up when space is short."""
+    """Captured bodies; dropped first when space is short."""
     LEASE_KEPT = 4
-    """A lease gives back what it will not need; requests still run on the rest."""
+    """A lease returns what it will not need; requests still run on the rest."""
     LEASE_ENDED = 5
-    """Nothing runs on a lease any more. Closes the intent that was written before it was asked for."""
+    """No request uses a lease any more. Closes the intent that was written before it was requested."""
 
 
 CLOSING = frozenset({Kind.FINAL, Kind.LEASE_ENDED})
@@ -55,7 +55,7 @@ _KINDS: dict[int, Kind] = {kind.value: kind for kind in Kind}
 
 
 class Record(NamedTuple):
-    """One record as read back. `end_offset`: place in the file of the first byte behind its frame."""
+    """One record as read back. `end_offset`: position in the file of the first byte after its frame."""
 
     kind: Kind
     trace_id: bytes
@@ -65,7 +65,7 @@ class Record(NamedTuple):
 
 
 _new = tuple.__new__
-"""Makes a `Record` in a third of the time that its constructor takes."""
+"""Creates a `Record` in a third of the time of its constructor."""
 
 
 def encode(seq: int, kind: Kind, trace_id: bytes, body: bytes) -> bytes:
@@ -81,10 +81,10 @@ def encode(seq: int, kind: Kind, trace_id: bytes, body: bytes) -> bytes:
 
 
 def scan_intact(data: bytes, offset: int, max_records: int) -> tuple[list[Record], int]:
-    """Return the finals and contents of the unbroken frames at the beginning of `data`, and where that run ends.
+    """Return the finals and contents of the intact frames at the beginning of `data`, and where that run ends.
 
-    It ends before the record that would be one too many, and at whatever is not a whole and undamaged frame: what that
-    is, is for a `Scanner` to say. `data`: begins at `offset` of the file. Costs two thirds of a scan (`bench.journal`).
+    It ends before the record that would exceed the limit, and at anything that is not a whole, undamaged frame, which
+    is left to a `Scanner`. `data`: begins at `offset` of the file. Costs two thirds of a scan (`bench.journal`).
     """
     records: list[Record] = []
     view, size, at = memoryview(data), len(data), 0
@@ -105,9 +105,9 @@ def scan_intact(data: bytes, offset: int, max_records: int) -> tuple[list[Record
 
 
 class Scanner:
-    """Turns bytes into records. Holds at most the frame at hand and what was fed last.
+    """Turns bytes into records. Holds at most the current frame and the bytes fed last.
 
-    `offset`: place in the file of the first byte that will be fed.
+    `offset`: position in the file of the first byte that will be fed.
     """
 
     def __init__(self, offset: int = 0) -> None:
@@ -115,7 +115,7 @@ class Scanner:
         """Runs of bytes that belong to no record: at least one lost frame each."""
         self.damaged_bytes = 0
         self.missing_bytes = 0
-        """Bytes that the frame at hand (or its head) still lacks by its own account: how much to feed next, at best."""
+        """Bytes that the current frame (or its header) still lacks by its own account: the best amount to feed next."""
         self._data = b""
         self._at = 0
         self._base = offset
@@ -129,7 +129,7 @@ class Scanner:
         return self._scan(closed=False)
 
     def finish(self) -> Iterator[Record]:
-        """Yield what stands behind an incomplete frame, after the last bytes were fed; the rest is damage."""
+        """Yield what follows an incomplete frame, after the last bytes were fed; the rest is damage."""
         return self._scan(closed=True)
 
     def _scan(self, *, closed: bool) -> Iterator[Record]:
@@ -148,7 +148,7 @@ class Scanner:
                 return
             else:
                 self._skip_to(start + 1)
-        # The last bytes may be the head of a magic that the next bytes complete.
+        # The last bytes may be the beginning of a magic.
         kept = 0 if closed else len(MAGIC) - 1
         self._skip_to(max(self._at, len(data) - kept))
 

@@ -1,10 +1,10 @@
-"""Reading segments back: bounded pieces of a file in, records out. Changes nothing, so it may run in any thread.
+"""Reads segments: bounded pieces of a file in, records out. Changes nothing, so it may run on any thread.
 
-A batch is read by `scan_intact`, as far as frame follows frame. Where that stops the batch ends; the next one begins
-there, and if it does so with no whole frame it is read by the scanner, which finds its way through damage and size.
+A batch is read by `scan_intact`, as far as frames are contiguous. It ends where that stops, and the next one begins
+there; if that has no whole frame at its start, it is read by the scanner, which handles damage and large records.
 
-Failure mode: damaged bytes are skipped and counted. A file that cannot be read at all (EIO) raises, because it may be
-readable again later; a file that was taken away is counted as damage, because it will not come back.
+Failure mode: damaged bytes are skipped and counted. A file that cannot be read (EIO) raises, because it may be readable
+later; a file that was removed counts as damage, because it will not come back.
 """
 
 import os
@@ -21,7 +21,7 @@ _READ_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Finals and contents of one segment in file order. May be empty: then only intents or damage were passed."""
+    """Finals and contents of one segment in file order. May be empty, if only intents or damage were passed."""
 
     records: Sequence[Record]
     end: Position
@@ -31,7 +31,7 @@ class Batch:
 
 
 def scan_file(path: Path, start: int, end: int, scanner: Scanner) -> Generator[Record, None, None]:
-    """Yield the records between two offsets of a file that is not written there any more.
+    """Yield the records between two offsets of a file that is no longer written there.
 
     `scanner`: a fresh one for `start`; its counters are valid for what was yielded so far.
 
@@ -50,9 +50,9 @@ def scan_file(path: Path, start: int, end: int, scanner: Scanner) -> Generator[R
 
 
 def read_segment(segment: Segment, start: int, max_records: int, max_bytes: int) -> Batch:
-    """Return the next finals and contents of `segment` from `start` on, at least one if there is one.
+    """Return the next finals and contents of `segment` from `start` on, at least one if there are any.
 
-    `max_bytes`: to be read at once; a single larger record comes alone. With one MiB it takes about 1 ms.
+    `max_bytes`: to be read at once; a single larger record is returned alone. Takes about 1 ms with one MiB.
 
     Raises:
         OSError: the file is there but cannot be read.
@@ -68,7 +68,7 @@ def read_segment(segment: Segment, start: int, max_records: int, max_bytes: int)
 
 
 def _read_run(path: Path, start: int, end: int, max_records: int) -> tuple[list[Record], int]:
-    """Return the finals and contents of the unbroken frames from `start` on, and where that run ends."""
+    """Return the finals and contents of the intact frames from `start` on, and where that run ends."""
     taken: list[Record] = []
     at = start
     fd = os.open(path, os.O_RDONLY)
@@ -85,11 +85,11 @@ def _read_run(path: Path, start: int, end: int, max_records: int) -> tuple[list[
 
 
 def _search(segment: Segment, start: int, size: int, max_records: int, max_bytes: int) -> Batch:
-    """Return the next finals and contents of a segment, whatever stands between them."""
+    """Return the next finals and contents of a segment, with whatever is between them skipped."""
     scanner = Scanner(start)
     taken: list[Record] = []
     room = max_bytes
-    # Damage is reported with the record behind it: what stands behind the last record taken is seen again next time.
+    # Damage is reported with the record after it: what follows the last record taken is seen again next time.
     damage = (0, 0)
     with closing(scan_file(segment.path, start, size, scanner)) as records:
         for record in records:

@@ -1,11 +1,11 @@
-"""What an earlier process left in the journal: which requests were interrupted, and what is still to be stored.
+"""What an earlier process left in the journal: interrupted requests, and records still to be stored.
 
-All files are read once from beginning to end; if that finds open intents, once more, because a final may stand before
-its intent when files were copied or renamed by hand: a request that has a final anywhere is not interrupted. Memory is
+All files are read once from beginning to end; if that finds open intents, a second time, because a final may precede
+its intent if files were copied or renamed by hand: a request with a final anywhere is not interrupted. Memory is
 bounded by the number of open intents, not by the size of the backlog.
 
-Failure mode: damage is skipped and counted. A file that cannot be read at all stops the start: going on would charge
-requests as interrupted whose finals are merely out of reach.
+Failure mode: damage is skipped and counted. A file that cannot be read stops the start: going on would charge requests
+as interrupted whose finals are merely unreadable.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

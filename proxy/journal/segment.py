@@ -1,8 +1,8 @@
-"""One file of the journal: written at its end by one process, read by path, deleted as a whole.
+"""One file of the journal: appended to by one process, read by path, deleted as a whole.
 
-Rule of the file: `size` counts whole frames only, so whatever stands behind it is invisible to readers of this process.
-A write that is cut short leaves `size` where it was; the torn bytes are removed, and if even that fails the segment is
-`torn` and must not be written again (a scanner of a later process skips such bytes).
+Rule of the file: `size` counts whole frames only, so anything after it is invisible to readers of this process. A
+partial write leaves `size` unchanged; the torn bytes are removed, and if even that fails the segment is `torn` and must
+not be written again (a scanner of a later process skips such bytes).
 
 Source: open(2) O_APPEND; write(2) on short counts.
 """
@@ -19,7 +19,7 @@ CLOSED = -1
 
 
 class Position(NamedTuple):
-    """A place in the journal: segment number and byte offset. Compares in journal order."""
+    """A position in the journal: segment number and byte offset. Compares in journal order."""
 
     segment: int
     offset: int
@@ -29,7 +29,7 @@ START = Position(0, 0)
 
 
 class Segment:
-    """One segment and what is known of it. Counters are kept by the journal."""
+    """One segment and its state. Counters are maintained by the journal."""
 
     __slots__ = (
         "dead_bytes",
@@ -52,75 +52,75 @@ class Segment:
         self.path = path
         self.size = size
         self.dead_bytes = 0
-        """Bytes of the file behind `size`."""
+        """Bytes of the file after `size`."""
         self.fd = fd
         """Open for appending; `CLOSED` once nothing will be written or synced any more."""
         self.synced = size
-        """Bytes that are known to survive a power loss. What an earlier process left is taken as it is."""
+        """Bytes known to survive a power loss. Those of an earlier process are assumed to."""
         self.recovered = fd == CLOSED
         """Left by an earlier process: its damage was counted when it was found."""
         self.sync_failed = False
         self.torn = False
         self.pending = 0
-        """Finals and contents in this file that are not committed."""
+        """Uncommitted finals and contents in this file."""
         self.open_intents = 0
-        """Intents in this file whose final is not written."""
+        """Intents in this file whose final is not written yet."""
         self.finals_until = START
         """End of the last final in another file that belongs to an intent of this one."""
         self.own_finals_until = 0
-        """End of the last final in this file that belongs to an intent of it; counted in `pending`, too."""
+        """End of the last final in this file for one of its own intents; counted in `pending`, too."""
 
     @classmethod
     def create(cls, directory: Path, number: int) -> "Segment":
         """Create an empty file, readable by its owner only.
 
         Raises:
-            OSError: the directory does not take another file.
+            OSError: the directory does not accept another file.
         """
         path = directory / f"{number:016d}.journal"
         return cls(number, path, 0, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
 
     @property
     def end(self) -> Position:
-        """The place behind the last whole frame."""
+        """The position after the last whole frame."""
         return Position(self.number, self.size)
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes of the whole file."""
+        """Size of the whole file."""
         return self.size + self.dead_bytes
 
     def cut(self, size: int) -> None:
-        """Hide what stands behind `size`; the file keeps it until `trim`."""
+        """Hide what follows `size`; the file keeps it until `trim`."""
         self.dead_bytes += self.size - size
         self.size = size
 
     def trim(self) -> None:
-        """Give back the bytes behind `size`. They are dead already, so a failure costs space, not records."""
+        """Free the bytes after `size`. They are unused, so a failure costs space, not records."""
         with suppress(OSError):
             os.truncate(self.path, self.size)
             self.dead_bytes = 0
 
     def remove_torn(self) -> None:
-        """Take back what a short write left behind `size`; if that fails the segment is `torn`."""
+        """Remove what a partial write left after `size`; if that fails the segment is `torn`."""
         try:
             os.ftruncate(self.fd, self.size)
         except OSError:
             self.torn = True
 
     def close(self) -> None:
-        """Give up the descriptor; nothing can be written or synced any more."""
+        """Close the descriptor; nothing can be written or synced any more."""
         fd, self.fd = self.fd, CLOSED
         os.close(fd)
 
     def delete(self) -> None:
-        """Remove the file. If that fails it is found, and its records are recognised as old, at the next start."""
+        """Remove the file. If that fails, the next start finds it and recognises its records as old."""
         with suppress(OSError):
             self.path.unlink()
 
 
 def find_segments(directory: Path) -> Iterator[Segment]:
-    """Yield what earlier processes left, oldest first, closed for writing. Other files are not looked at."""
+    """Yield the segments of earlier processes, oldest first, closed for writing. Other files are ignored."""
     for path in sorted(directory.iterdir()):
         match = _NAME.match(path.name)
         if match:

@@ -5,17 +5,17 @@
     append_content           '-- read_batch --> writer --> commit
 
 Rules of the file:
-- An append is one write and no wait. What was appended survives the end of the process at once; a power loss takes at
-  most what `fsync` allows.
-- A final that belongs to an intent is never lost: what the disk does not take waits in memory (`_held`) and is written
-  as soon as the disk works. Meanwhile no new intent is admitted, so what waits is bounded by the open intents.
-- Records are always read back from the files, also when PostgreSQL keeps up: there is one path, used all the time.
+- An append is one write and never waits. What was appended survives the end of the process; a power loss loses at most
+  what `fsync` permits.
+- A final that belongs to an intent is never lost: if the disk refuses it, it waits in memory (`_held`) and is written
+  as soon as the disk works. Meanwhile no new intent is admitted, so the number of waiting records is bounded.
+- Records are always read back from the files, even if PostgreSQL keeps up: there is one path, in constant use.
 - A segment is deleted when its finals and contents are committed, and so are the finals of all intents in it. An intent
-  that stays open (a long stream) is written again into the active segment rather than holding back an old one.
-- One thread calls everything; only `read_batch` may run in another.
+  that stays open (a long stream) is rewritten into the active segment instead of keeping an old one.
+- One thread calls everything; only `read_batch` may run on another.
 
-Failure mode: content is given up first, at 90 % of the space; intents at 100 %, less the room that the open finals
-need; finals never. A failed fdatasync moves the unsynced records to a new segment, the second in a row refuses intents.
+Failure mode: content is dropped first, at 90 % of the space; intents at 100 %, less the room that open finals need;
+finals never. A failed fdatasync moves the unsynced records to a new segment; the second in a row refuses intents.
 
 Source: docs/journal.md; flock(2).
 """
@@ -43,7 +43,7 @@ from proxy.journal.segment import START, Position, find_segments
 from proxy.journal.sync import Syncer
 
 FINAL_RESERVE_BYTES = 4096
-"""Room kept free for the final of every open intent; a usual final has half of it."""
+"""Space reserved for the final of every open intent; a typical final needs half of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,30 +51,30 @@ class JournalStats:
     """The state of the journal, for metrics and `/readyz`."""
 
     records: int
-    """Finals and contents that are not committed, those held in memory included."""
+    """Uncommitted finals and contents, including those held in memory."""
     accepted: int
-    """Records that are to be committed: found at `open`, taken since, or written again after they were read."""
+    """Records to be committed: found at `open`, appended since, or rewritten after they were read."""
     finals: int
-    """Of these, what became of requests, taken since `open`."""
+    """Those of them that are results of requests, appended since `open`."""
     bytes: int
     """Size of all segments on disk."""
     oldest_s: float
-    """Age of the oldest record that is not committed; 0 if there is none."""
+    """Age of the oldest uncommitted record; 0 if there is none."""
     open_intents: int
     held: int
-    """Records that the disk did not take yet."""
+    """Records that the disk has not accepted yet."""
     damaged_frames: int
     damaged_bytes: int
     refused: int
-    """Intents that were not admitted; their requests were not begun."""
+    """Intents that were not admitted; their requests were not started."""
     drops: Mapping[tuple[str, str], int]
-    """Records given up, by kind (intent, final, content) and reason (space, disk, size, closed)."""
+    """Dropped records, by kind (intent, final, content) and reason (space, disk, size, closed)."""
     healthy: bool
-    """The latest write and the latest sync worked, and nothing is held in memory."""
+    """The latest write and the latest sync succeeded, and nothing is held in memory."""
 
 
 class Journal:
-    """The queue of one process. Nothing is touched before `open`."""
+    """The queue of one process. Does nothing before `open`."""
 
     _log: DurableLog
     _cursor_file: CursorFile
@@ -82,7 +82,7 @@ class Journal:
     def __init__(self, directory: Path, settings: schema.Journal) -> None:
         self._directory = directory
         self._settings = settings
-        # Space, less one frame without its body.
+        # Reduced by one frame without its body.
         self._intent_room = settings.max_bytes - FRAME_OVERHEAD - FINAL_RESERVE_BYTES
         self._content_room = settings.max_bytes // 10 * 9 - FRAME_OVERHEAD
         self._ages = Ages()
@@ -93,9 +93,9 @@ class Journal:
         self._accepted = self._finals = 0
 
     def open(self) -> Recovery:
-        """Take the directory for this process and read what earlier ones left.
+        """Lock the directory for this process and read what earlier ones left.
 
-        Blocking; about a second per 300 MiB of backlog. The orphans stay open until a final is appended for each.
+        Blocking; takes about a second per 300 MiB of backlog. Orphans stay open until a final is appended for each.
 
         Raises:
             JournalUnavailable: another process uses the directory, or it cannot be read and written.
@@ -112,10 +112,10 @@ class Journal:
             raise JournalUnavailable(f"the journal {self._directory} cannot be used: {error.strerror}") from error
 
     def append_intent(self, trace_id: bytes, body: bytes) -> None:
-        """Record that a request is about to be sent to a provider. With `on_full: serve` a failure is only counted.
+        """Record that a request is about to be sent to a provider. With `on_full: serve`, failures are only counted.
 
         Raises:
-            JournalUnavailable: it cannot be recorded; the request must not be begun.
+            JournalUnavailable: it cannot be recorded; the request must not be started.
         """
         reason = self._objection_to_intent(len(body))
         if reason is None and self._log.append(Kind.INTENT, trace_id, body):
@@ -124,14 +124,14 @@ class Journal:
             self._drop(Kind.INTENT, reason or "disk")
             return
         self._refused += 1
-        raise JournalUnavailable("The request cannot be recorded just now.", retry_after_s=1.0)
+        raise JournalUnavailable("The request cannot be recorded at the moment.", retry_after_s=1.0)
 
     def append_final(self, trace_id: bytes, body: bytes) -> None:
-        """Record what became of a request. Never refused and, if its intent was admitted, never lost."""
+        """Record the result of a request. Never refused and, if its intent was admitted, never lost."""
         self._append_kept(Kind.FINAL, trace_id, body)
 
     def append_lease(self, lease_id: bytes, body: bytes, *, ended: bool) -> None:
-        """Record what a lease gives back; `ended` closes the intent of its id. Kept like a final."""
+        """Record what a lease returns; `ended` closes the intent of its id. Kept like a final."""
         self._append_kept(Kind.LEASE_ENDED if ended else Kind.LEASE_KEPT, lease_id, body)
 
     def append_content(self, trace_id: bytes, body: bytes) -> None:
@@ -143,17 +143,17 @@ class Journal:
             self._accepted += 1
 
     def tend(self) -> None:
-        """Retry what a failing disk held back, and note the time. To be called once a second; cheap."""
+        """Retry writes that a failing disk held back, and mark the time. Call once a second; cheap."""
         self._log.mend()
         self._ages.note(self._log.chain.end, time.monotonic())
 
     def read_batch(self, max_records: int, max_bytes: int) -> Batch:
-        """Return what comes next behind the last commit; the same again until it is committed. May run in a thread.
+        """Return what follows the last commit; the same again until it is committed. May run on a thread.
 
-        An empty batch whose `end` is behind the cursor passes intents or damage: commit it too.
+        An empty batch whose `end` is after the cursor passes intents or damage: commit it too.
 
         Raises:
-            OSError: a file cannot be read just now.
+            OSError: a file cannot be read at the moment.
         """
         cursor = self._log.cursor
         for segment in self._log.chain:
@@ -163,7 +163,7 @@ class Journal:
         return Batch((), cursor)
 
     def commit(self, batch: Batch) -> None:
-        """Note that `batch` is stored for good; delete what is not needed any more."""
+        """Record that `batch` is stored for good; delete what is no longer needed."""
         segment = self._log.chain.get(batch.end.segment)
         if segment is not None and not segment.recovered:
             self._damaged_frames += batch.damaged_frames
@@ -172,23 +172,23 @@ class Journal:
         self._cursor_file.store(self._log.cursor)
 
     def has_waiting(self, records: int, size: int) -> bool:
-        """Tell whether at least so many finals and contents in files, or bytes behind the cursor, are not committed."""
+        """Tell whether at least so many uncommitted finals and contents, or bytes, are waiting in files."""
         log = self._log
         return log.pending >= records or log.unread_bytes >= size
 
     @property
     def depth(self) -> int:
-        """Finals and contents in files that are not committed."""
+        """Uncommitted finals and contents in files."""
         return self._log.pending
 
     @property
     def unread_bytes(self) -> int:
-        """Size of everything behind the cursor."""
+        """Size of everything after the cursor."""
         return self._log.unread_bytes
 
     @property
     def held(self) -> int:
-        """Records in memory that the disk did not take yet."""
+        """Records in memory that the disk has not accepted yet."""
         return len(self._log.held)
 
     @property
@@ -198,11 +198,11 @@ class Journal:
 
     @property
     def end(self) -> Position:
-        """The place behind the last record."""
+        """The position after the last record."""
         return self._log.chain.end
 
     def stats(self) -> JournalStats:
-        """Return the present state."""
+        """Return the current state."""
         log = self._log
         waiting = log.pending + len(log.held)
         return JournalStats(
@@ -221,7 +221,7 @@ class Journal:
         )
 
     def close(self) -> None:
-        """Write and sync what is left and give the directory free. Nothing is recorded after it. Idempotent."""
+        """Write and sync what is left and unlock the directory. Nothing is recorded afterwards. Idempotent."""
         if not self._is_open:
             return
         self._log.close()
@@ -236,7 +236,7 @@ class Journal:
         if not self._is_open or len(body) > MAX_BODY_BYTES:
             return self._drop(kind, "size" if self._is_open else "closed")
         if not self._log.append(kind, key, body):
-            # Without an intent nothing bounds their number but this.
+            # Without an intent, only this bounds their number.
             if key not in self._log.intents.by_id and self._log.held_bytes >= self._settings.segment_bytes:
                 return self._drop(kind, "disk")
             self._log.hold(kind, key, body)
@@ -244,7 +244,7 @@ class Journal:
         self._finals += kind is Kind.FINAL
 
     def _objection_to_intent(self, body_bytes: int) -> str | None:
-        """Return why an intent is not even tried."""
+        """Return why an intent must not be tried, if so."""
         if not self._is_open:
             return "closed"
         if body_bytes > MAX_BODY_BYTES:
@@ -276,7 +276,7 @@ class Journal:
         left = tuple(find_segments(self._directory))
         last = max((segment.number for segment in left), default=cursor.segment)
         if cursor.segment > last + 1:
-            # Files came back that are older than the cursor knows: repeat them rather than pass over them.
+            # Files older than the cursor have reappeared: replay them instead of skipping them.
             cursor = START
         intents = OpenIntents()
         recovery = recover(left, cursor, intents)

@@ -1,12 +1,12 @@
-"""When written records are made safe against power loss: grouped in a thread, at once, or never.
+"""Makes written records safe against power loss: grouped on a thread, at once, or never.
 
 Rule of the file: a descriptor on which fdatasync failed is never synced again, because the kernel has forgotten which
-pages were lost and would report success. The segment goes to `failed`; its owner writes the unsynced records anew.
+pages were lost and would report success. The segment goes to `failed`; its owner rewrites the unsynced records.
 
-With `interval` one thread does all syncing and all closing, so no descriptor can be closed, or its number used again,
-under a running fdatasync. The thread shares with its owner the queue of retired segments, the queue of failed ones
-(both are appended at one end and taken at the other), each segment's `synced`, and `wants_news`: an append touches a
-lock only if the thread has looked since the last one that did.
+With `interval`, one thread does all syncing and all closing, so no descriptor can be closed, or its number reused,
+during an fdatasync. The thread shares with its owner the queue of retired segments, the queue of failed ones (both are
+appended at one end and taken from the other), each segment's `synced`, and `wants_news`: an append takes a lock only if
+the thread has looked since the last one that did.
 
 Source: fsync(2); PostgreSQL's fsyncgate, LWN 752063.
 """
@@ -22,14 +22,14 @@ SyncMode = Literal["interval", "always", "never"]
 
 
 class Syncer:
-    """Syncs segments in one of three ways. `directory_fd` makes the names of new files durable."""
+    """Syncs segments in one of three modes. `directory_fd` makes the names of new files durable."""
 
     def __init__(self, mode: SyncMode, interval_s: float, directory_fd: int) -> None:
         self.failed: deque[Segment] = deque()
         self.failures = 0
         """Failures in a row, over all segments."""
         self.wants_news = mode != "never"
-        """`written` is to be called after the next write."""
+        """`written` must be called after the next write."""
         self._mode = mode
         self._interval_s = interval_s
         self._directory_fd = directory_fd
@@ -46,7 +46,7 @@ class Syncer:
         self._active = segment
 
     def written(self, segment: Segment) -> None:
-        """Note that `segment`, the one begun last, has grown. Waits for the disk only with `always`."""
+        """Handle growth of `segment`, the one begun last. Waits for the disk only with `always`."""
         if self._mode == "interval":
             self.wants_news = False
             self._dirty.set()
@@ -62,7 +62,7 @@ class Syncer:
             segment.close()
 
     def is_durable(self, segment: Segment, offset: int) -> bool:
-        """Tell whether `segment` is safe up to `offset`, as far as this mode promises anything."""
+        """Tell whether `segment` is safe up to `offset`, as far as this mode guarantees anything."""
         return self._mode == "never" or segment.synced >= offset
 
     def stop(self) -> None:
@@ -77,8 +77,8 @@ class Syncer:
         while not stopping:
             self._dirty.wait()
             self._stopping.wait(self._interval_s)
-            # In this order, and before looking: what is written from here on sets it again. The order to stop is read
-            # after the clearing, which may have swallowed its call.
+            # In this order, and before looking: what is written from here on sets it again. The stop request is read
+            # after the event is cleared, which may have lost its signal.
             self._dirty.clear()
             stopping = self._stopping.is_set()
             self.wants_news = True

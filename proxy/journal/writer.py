@@ -1,16 +1,16 @@
-"""Carries the journal to PostgreSQL: batch by batch, each in one transaction, in order.
+"""Stores the journal in PostgreSQL: batch by batch, each in one transaction, in order.
 
     journal.read_batch --> transaction: applier 1 -> applier 2 -> .. --> journal.commit
             ^                        |
             |    unavailable: the same batch again, after a pause, for as long as it takes
-            |    rejected:    halves, down to the one record that is at fault: dead letter
+            |    rejected:    in halves, down to the single record at fault: dead letter
 
-Rules of the file: a record leaves the journal only when a transaction that contains it (or its dead letter) has been
-committed. So everything may happen twice: an answer to COMMIT that got lost, a crash before `journal.commit`. Appliers
-must recognise what they already have, and the dead letter must be idempotent per trace id and kind.
+Rules of the file: a record leaves the journal only after a transaction that contains it (or its dead letter) was
+committed. So everything may happen twice: the answer to COMMIT may be lost, or the process crash before
+`journal.commit`. Appliers must recognise what they already have; dead letters must be idempotent per trace id and kind.
 
-Failure mode: what is neither a missing database nor refused data is a bug or a schema that does not fit. It is treated
-like a missing database, so nothing is lost while somebody repairs it; it is counted and logged by type, never by value.
+Failure mode: an error that is neither an unavailable database nor rejected data is a bug or a mismatched schema. It is
+handled like an unavailable database, so nothing is lost until it is fixed; it is counted and logged by type only.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _log = logging.getLogger("sidegate.journal")
 _TEND_EVERY_S = 1.0
 _FIRST_PAUSE_S = 0.1
 _FRESH_BYTES = 4_194_304
-"""So little was written so lately that it is still in memory: reading it is no work for a thread."""
+"""This little, written this recently, is still in memory: reading it needs no thread."""
 _ANY = (1, sys.maxsize)
 
 Transaction = Callable[[], AbstractAsyncContextManager[Any]]
@@ -42,7 +42,7 @@ DeadLetter = Callable[[Any, Record, str], Awaitable[None]]
 
 
 class Applier(Protocol):
-    """Stores records. Called in the order of configuration, each with what the one before found new."""
+    """Stores records. Called in the configured order, each with what the previous one found new."""
 
     async def apply(self, connection: Any, records: Sequence[Record], /) -> Sequence[Record]:
         """Store `records` (finals and contents) and return those that were not stored before.
@@ -64,14 +64,14 @@ class WriterStats:
     replayed: int = 0
     """Of these, records that the first applier already had."""
     unavailable: int = 0
-    """Tries that found no working database."""
+    """Attempts that found no working database."""
     unexpected: int = 0
-    """Tries that failed for a reason nobody foresaw."""
+    """Attempts that failed for an unforeseen reason."""
     dead_letters: int = 0
     lost: int = 0
-    """Records that not even the dead letter would take."""
+    """Records that could not even be stored as dead letters."""
     is_available: bool = True
-    """The latest try reached the database."""
+    """The latest attempt reached the database."""
 
 
 class Writer:
@@ -95,34 +95,34 @@ class Writer:
         self._wake = asyncio.Event()
         self._advanced = asyncio.Event()
         self._awaited: tuple[int, int] | None = None
-        """The number of records, and of bytes, for which the loop waits; `None`: it does not wait."""
+        """Number of records, and of bytes, that the loop waits for; `None`: it does not wait."""
         self._flushing = 0
         self._is_urgent = False
         self._stats = WriterStats()
 
     def notify(self) -> None:
-        """Say that something was appended; to be called after every append. Wakes the loop only when that matters."""
+        """Handle an append; call after every one. Wakes the loop only if that matters."""
         if self._awaited is not None and self._journal.has_waiting(*self._awaited):
             self._wake.set()
 
     def hurry(self) -> None:
-        """Say that what was appended must not wait for company: somebody waits for it."""
+        """Store what was appended without waiting for more, because somebody waits for it."""
         self._is_urgent = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Move records until cancelled. A cancelled batch is not committed and comes again."""
+        """Store records until cancelled. A cancelled batch is not committed and is read again."""
         while True:
             await self._gather()
             batch = await self._read()
             await self._land(batch.records)
             self._journal.commit(batch)
             self._announce()
-            # A batch that only passes intents or damage comes here without any wait.
+            # A batch that only passes intents or damage gets here without any wait.
             await asyncio.sleep(0)
 
     async def flush(self, timeout_s: float) -> bool:
-        """Store without delay what has been appended so far; tell whether that was done in time. Needs `run`."""
+        """Store at once what has been appended so far; tell whether that was done in time. Needs `run`."""
         try:
             async with asyncio.timeout(timeout_s):
                 with self._in_haste():
@@ -156,7 +156,7 @@ class Writer:
         self._advanced.set()
 
     async def _gather(self) -> None:
-        """Return when there is a batch worth a transaction: enough records or bytes, or the first has waited enough."""
+        """Wait for a batch worth a transaction: enough records or bytes, or the first has waited long enough."""
         while not self._journal.depth:
             await self._wait_for(_ANY, _TEND_EVERY_S)
             self._journal.tend()
@@ -166,7 +166,7 @@ class Writer:
         self._is_urgent = False
 
     async def _wait_for(self, waiting: tuple[int, int], timeout_s: float) -> None:
-        """Return when so many records or bytes wait, after the time, or when somebody is in haste."""
+        """Wait until so many records or bytes wait, the time is up, or somebody is in a hurry."""
         if self._journal.has_waiting(*waiting):
             return
         self._wake.clear()
@@ -185,7 +185,7 @@ class Writer:
             try:
                 if self._journal.unread_bytes <= _FRESH_BYTES:
                     return self._journal.read_batch(*self._full)
-                # In a thread: the file may not be in memory, and a record may have 64 MiB.
+                # On a thread: the file may not be in memory, and a record may have 64 MiB.
                 return await asyncio.to_thread(self._journal.read_batch, *self._full)
             except OSError as error:
                 self._note_unexpected(error)
@@ -231,10 +231,10 @@ class Writer:
             _log.warning("a record was rejected and moved to the dead letters", extra=identity)
 
     async def _until_available(self, action: Callable[[], Awaitable[None]]) -> None:
-        """Run `action` until the database has answered it.
+        """Run `action` until the database has given an answer.
 
         Raises:
-            RecordRejected: that was its answer.
+            RecordRejected: the database rejected a record.
         """
         pauses = self._pauses()
         while True:
@@ -253,7 +253,7 @@ class Writer:
             await self._pause(next(pauses))
 
     def _pauses(self) -> Iterator[float]:
-        """Yield pauses that double up to the limit, each shortened at random: many proxies must not return at once."""
+        """Yield pauses that double up to the limit, with random jitter, so that many proxies do not return at once."""
         pause_s = _FIRST_PAUSE_S
         while True:
             pause_s = min(pause_s, self._settings.retry_max_s)
@@ -261,7 +261,7 @@ class Writer:
             pause_s *= 2
 
     async def _pause(self, seconds: float) -> None:
-        # The journal needs care also while the database is unavailable.
+        # The journal needs maintenance while the database is unavailable, too.
         self._journal.tend()
         self._announce()
         await asyncio.sleep(seconds)

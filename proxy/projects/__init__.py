@@ -1,1 +1,1 @@
-"""What projects decide for themselves, as far as requests need it: no question to PostgreSQL in the path of one."""
+"""The settings of projects, as far as requests need them: in memory, so that no request queries PostgreSQL for them."""

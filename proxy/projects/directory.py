@@ -1,14 +1,15 @@
-"""The projects as this replica knows them: asked in the path of every request, answered from memory.
+"""The projects as known to this replica: read by every request, from memory.
 
     PostgreSQL --every poll_s: what changed--> Directory --get--> ProjectSettings
                 --every reload_s: everything-->    |
                                                    `--> projects.json: last known, for a start without PostgreSQL
 
-A project that nobody has described decides nothing, and neither does one while nothing at all is known; so requests
-that come before the first answer wait for it, up to `first_wait_s` after the start. A project that has ended is known
-as such, and its requests are refused.
+A project without settings uses the defaults, and so do all while nothing is known; requests that arrive before the
+first answer wait for it, up to `first_wait_s` after the start. An archived project is known as such, and its requests
+are refused.
 
-Failure mode: PostgreSQL away: what was last known counts. A wrong member of a document is left out and logged once.
+Failure mode: while PostgreSQL is unavailable, the last known settings apply. An invalid member of a document is ignored
+and logged once.
 """
 
 import asyncio
@@ -28,23 +29,23 @@ from proxy.errors import DatabaseUnavailable, PermissionDenied
 from proxy.projects.store import Answer, ProjectRow
 
 _LOOK_BACK: Final = timedelta(seconds=30)
-"""How long a transaction that changes a project may take to be seen at once; later, the next reload sees it."""
+"""How long a transaction that changes a project may take to be noticed at once; otherwise the next reload does."""
 _FIRST_TRIES_S: Final = 0.1
 _log = logging.getLogger("sidegate.projects")
 
 
 class ProjectSource(Protocol):
-    """The store, as far as the directory asks it. Both raise DatabaseUnavailable."""
+    """The part of the store that the directory uses. Both methods raise DatabaseUnavailable."""
 
     async def all(self) -> Answer:
-        """Return all projects that decide something."""
+        """Return all projects with settings."""
 
     async def changed_since(self, moment: datetime, look_back: timedelta) -> Answer:
         """Return the projects that changed."""
 
 
 class Directory:
-    """The settings of all projects. `kept_in`: the file that remembers them, `None` for none."""
+    """The settings of all projects. `kept_in`: the file that stores them, `None` for none."""
 
     def __init__(
         self, settings: Projects, source: ProjectSource, *, kept_in: Path | None, clock: Callable[[], float]
@@ -57,7 +58,7 @@ class Directory:
         self._known: dict[str, ProjectSettings] = {}
         self._documents: dict[str, bytes] = {}
         self.has_critical = False
-        """Some project may have critical requests."""
+        """Some project allows critical requests."""
         self._heard: datetime | None = None
         self._reload_at = 0.0
         self._first = asyncio.Event()
@@ -66,15 +67,15 @@ class Directory:
         return len(self._known)
 
     def follow(self, settings: Projects) -> None:
-        """Take over a changed configuration."""
+        """Apply a changed configuration."""
         self._settings = settings
 
     def get(self, project_id: str) -> ProjectSettings:
-        """Return what counts for a project now: the same object until its document changes. Never waits."""
+        """Return the current settings of a project: the same object until its document changes. Never waits."""
         return self._known.get(project_id, DEFAULT)
 
     def active(self, project_id: str) -> ProjectSettings:
-        """Return the same. Raises PermissionDenied if the project has ended."""
+        """Return the same. Raises PermissionDenied if the project is archived."""
         settings = self.get(project_id)
         if settings.is_archived:
             raise PermissionDenied("This project is archived: nothing is served to it.", code="project_archived")
@@ -89,7 +90,7 @@ class Directory:
 
     @property
     def is_ready(self) -> bool:
-        """True once the projects were read, from PostgreSQL or from what was last known, or the wait is over."""
+        """True once the projects were read, from PostgreSQL or the file, or the wait is over."""
         return self._first.is_set() or self._clock() - self._started >= self._settings.first_wait_s
 
     async def ready(self) -> None:
@@ -99,7 +100,7 @@ class Directory:
                 await self._first.wait()
 
     def recall(self) -> None:
-        """Take over what an earlier process knew. A file that cannot be read counts as none."""
+        """Load the settings that an earlier process saved. An unreadable file is ignored."""
         if self._kept_in is None:
             return
         try:
@@ -111,7 +112,7 @@ class Directory:
         self._first.set()
 
     async def run(self) -> None:
-        """Follow PostgreSQL until cancelled; until its first answer, try often."""
+        """Poll PostgreSQL until cancelled; until its first answer, frequently."""
         while True:
             try:
                 await self.refresh()
@@ -120,7 +121,7 @@ class Directory:
             await asyncio.sleep(self._settings.poll_s if self._heard else min(_FIRST_TRIES_S, self._settings.poll_s))
 
     async def refresh(self) -> None:
-        """Ask once. Raises DatabaseUnavailable."""
+        """Poll once. Raises DatabaseUnavailable."""
         now = self._clock()
         if self._heard is None or now >= self._reload_at:
             answer = await self._source.all()
@@ -135,7 +136,7 @@ class Directory:
             await asyncio.to_thread(self._keep, dict(self._documents))
 
     def _take(self, rows: Sequence[ProjectRow]) -> bool:
-        """Take over documents; return whether any of them is new."""
+        """Apply documents; return whether any of them is new."""
         changed = False
         for row in rows:
             document = orjson.dumps(row.config, option=orjson.OPT_SORT_KEYS)
@@ -165,7 +166,7 @@ class Directory:
         self.has_critical = any(settings.admission.may_be_critical for settings in self._known.values())
 
     def _keep(self, documents: dict[str, bytes]) -> None:
-        """Remember what is known: written beside, then moved, so that a file is whole or the one before."""
+        """Save the settings: written to a new file, then renamed, so that the file is always complete."""
         if self._kept_in is None:
             return
         content = b"{%b}" % b",".join(orjson.dumps(name) + b":" + text for name, text in documents.items())

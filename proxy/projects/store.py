@@ -1,8 +1,7 @@
 """The settings of projects in PostgreSQL: all SQL of the directory.
 
-Only projects that decide something are of interest; the others need no row here. `updated_at` is touched by a trigger
-at every change, and is the time at which a transaction began: a change may be seen some time after it. So whoever asks
-for changes looks back further than to the last one.
+Only projects with settings are read. `updated_at` is set by a trigger at every change, to the time at which the
+transaction began: the change may become visible some time later. So queries for changes look back beyond the last one.
 
 Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from.
 """
@@ -27,7 +26,7 @@ _NOW = "SELECT now()"
 
 @dataclass(frozen=True, slots=True)
 class ProjectRow:
-    """One project as it stands in the database."""
+    """One project as stored in the database."""
 
     id: str
     config: Any
@@ -36,7 +35,7 @@ class ProjectRow:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What PostgreSQL said, and its own clock before it looked."""
+    """PostgreSQL's answer, and its own clock before the query."""
 
     rows: Sequence[ProjectRow]
     asked_at: datetime
@@ -50,7 +49,7 @@ class ProjectStore:
         self._max_projects = max_projects
 
     async def all(self) -> Answer:
-        """Return the projects that decide something. Raises DatabaseUnavailable."""
+        """Return the projects with settings. Raises DatabaseUnavailable."""
         return await self._ask(_ALL)
 
     async def changed_since(self, moment: datetime, look_back: timedelta) -> Answer:

@@ -1,1 +1,1 @@
-"""The record of a request: what it holds, how it is stored and found again."""
+"""The record of a request: its content, storage and retrieval."""

@@ -1,7 +1,7 @@
-"""The calls of a trace: one entry per attempt and per tool call, what they add up to, and how long they were busy.
+"""The calls of a trace: one entry per attempt and per tool call, their totals, and how long they were active.
 
-Rule of the file: pure; keys of entries are the camelCase names that the API shows. A figure of usage or cost comes from
-the attempt's `Charge` alone, so an attempt that nobody settled has none instead of a guess.
+Rule of the file: pure; keys of entries are the camelCase names that the API shows. Usage and cost come only from the
+attempt's `Charge`, so an attempt that was not settled has none instead of a guess.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from proxy.trace.failure import call_error
 from proxy.trace.values import NAME, bounded, dollars, milliseconds
 
 _MAX_COST_NANOS = 10**20 - 1
-"""What NUMERIC(20, 9) holds."""
+"""The maximum of NUMERIC(20, 9)."""
 _MEDIA = (
     ("audioInputTokens", "audio_input_tokens"),
     ("audioOutputTokens", "audio_output_tokens"),
@@ -23,7 +23,7 @@ _MEDIA = (
 
 
 def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> dict[str, Any]:
-    """Return the entry of one attempt. `ended`: where an open attempt is cut; `tracing`: not only accounting."""
+    """Return the entry of one attempt. `ended`: end of an open attempt; `tracing`: more than accounting data."""
     meter = attempt.used
     first, over = attempt.first_byte_at, attempt.ended
     call: dict[str, Any] = {
@@ -57,7 +57,7 @@ def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> d
 
 
 def cost_of(charge: Charge) -> dict[str, Any]:
-    """Return the part of an entry that accounting reads; media figures only where there are any."""
+    """Return the part of an entry that accounting reads; media figures only if there are any."""
     usage = charge.usage
     cost: dict[str, Any] = {
         "inputTokens": usage.input_tokens,
@@ -75,7 +75,7 @@ def cost_of(charge: Charge) -> dict[str, Any]:
 
 
 def add_totals(document: dict[str, Any], charges: tuple[Charge, ...]) -> None:
-    """Sum the charges into the columns of the trace. One estimate makes the whole sum an estimate."""
+    """Add up the charges in the columns of the trace. If one is an estimate, so is the sum."""
     taken = cached = given = reasoning = nanos = 0
     source = "none"
     for charge in charges:
@@ -96,7 +96,7 @@ def add_totals(document: dict[str, Any], charges: tuple[Charge, ...]) -> None:
 
 
 def tool_calls(x: Exchange) -> list[dict[str, Any]]:
-    """Return the results that the client sent back, then the calls that the models asked for."""
+    """Return the results that the client sent back, then the calls that the models made."""
     calls: list[tuple[int | None, ToolCall]] = []
     if x.request is not None and x.request.tool_results:
         calls += [(None, call) for call in x.request.tool_results[:MAX_TOOL_CALLS]]
@@ -117,7 +117,7 @@ def tool_calls(x: Exchange) -> list[dict[str, Any]]:
 
 def busy_seconds(attempts: list[Attempt], ended: float) -> float:
     """Return the length of the union of the attempts' intervals: parallel attempts count once."""
-    if len(attempts) == 1:  # as nearly always
+    if len(attempts) == 1:  # nearly always
         only = attempts[0]
         return max((ended if only.ended is None else only.ended) - only.started, 0.0)
     total, reached = 0.0, float("-inf")

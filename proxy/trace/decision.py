@@ -1,8 +1,8 @@
-"""The routing decisions of a trace: what was chosen, why, and what was passed over for which reason; what was found of
-the answers, and what followed from that.
+"""The routing decisions of a trace: what was chosen and why, what was rejected and why, the results of checks and their
+consequences.
 
-Rule of the file: pure; keys are the camelCase names that the API shows. What is said of a request that passed as it is
-stays as short as it always was: its one candidate, and that it was the only one.
+Rule of the file: pure; keys are the camelCase names that the API shows. The entry of an unrouted request is as short as
+possible: its only candidate, and that it was the only one.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _MOST_REJECTED: Final = 32
 
 
 def decision(plan: RoutePlan, cache: CacheUse | None = None) -> dict[str, Any]:
-    """Return the entry of `routing_decisions`. `cache`: what it had to do with it; sums count hits by this word."""
+    """Return the entry of `routing_decisions`. `cache`: how the cache was used; analytics count hits by this word."""
     document: dict[str, Any] = {"reason": plan.reason, "candidates": [_candidate(one) for one in plan.candidates]}
     if plan.layer is not None:
         document["layer"] = plan.layer
@@ -33,7 +33,7 @@ def decision(plan: RoutePlan, cache: CacheUse | None = None) -> dict[str, Any]:
 
 
 def judged(judgement: Judgement) -> Iterator[dict[str, Any]]:
-    """Yield an entry for each thing that was found or followed: the check, every escalation, the cross-check."""
+    """Yield an entry for each result and consequence: the check, every escalation, the cross-check."""
     if judgement.check is not None:
         yield {"kind": "check", "result": judgement.check, "because": judgement.because}
     for one in judgement.escalated:

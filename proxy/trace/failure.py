@@ -1,7 +1,7 @@
-"""How a failed request, or a failed call of one, reads in its trace.
+"""The description of a failed request, or of a failed call, in its trace.
 
-A `ProxyError` tells everything itself, and its message is safe by contract. Where the provider failed and we only
-passed it on there is none: then the outcome explains it. Of the provider only its short error codes are quoted.
+A `ProxyError` has all details, and its message is safe by contract. If the provider failed and we only passed that on,
+there is none: then the outcome explains it. Only the provider's short error codes are quoted.
 """
 
 from typing import Any
@@ -16,8 +16,8 @@ _UNEXPLAINED: dict[Outcome, tuple[Source, str]] = {
     "timeout": ("upstream", "The provider did not answer in time."),
     "truncated": ("upstream", "The stream ended without its terminator."),
     "quota_cut": ("policy", "The stream was ended because the caller's quota was used up."),
-    "policy_cut": ("policy", "The answer was withheld or ended because of what it says."),
-    "client_abort": ("client", "The client left before the answer was complete."),
+    "policy_cut": ("policy", "The answer was withheld or ended because of its content."),
+    "client_abort": ("client", "The client disconnected before the answer was complete."),
     "drain_abort": ("sidegate", "The answer was cut at the end of the drain time."),
     "overload_abort": ("sidegate", "The answer was ended because the process was short of memory."),
     "internal_error": ("sidegate", "The request failed inside the proxy."),
@@ -26,7 +26,7 @@ _UNEXPLAINED: dict[Outcome, tuple[Source, str]] = {
 
 
 def error_info(x: Exchange) -> dict[str, Any] | None:
-    """Return why an exchange did not end well, `None` if it did."""
+    """Return why an exchange failed, `None` if it did not."""
     if x.error is not None:
         return {**_error(x.error), "source": x.error.source, "param": bounded(x.error.param, NAME)}
     if x.outcome == "ok":
@@ -37,7 +37,7 @@ def error_info(x: Exchange) -> dict[str, Any] | None:
 
 
 def unexplained(outcome: Outcome, code: str | None = None) -> dict[str, Any] | None:
-    """Return what an outcome says by itself; `code`: the provider's own, if it named one."""
+    """Return the description of an outcome; `code`: the provider's own, if it named one."""
     if outcome not in _UNEXPLAINED:
         return None
     source, message = _UNEXPLAINED[outcome]

@@ -1,12 +1,12 @@
-"""Send spans to a collector over OTLP/HTTP: in batches, from a bounded queue, again where that can help.
+"""Exports spans to a collector over OTLP/HTTP: in batches, from a bounded queue, with retries where they can help.
 
-    put --> queue --batch_spans, or after batch_delay_s--> export --2xx--------------> gone; rejected ones are counted
-             | full: dropped, counted                       ^  |----429, 502, 503, 504, no answer: wait, the same again
+    put --> queue --batch_spans, or after batch_delay_s--> export --2xx--------------> done; rejected ones are counted
+             | full: dropped, counted                       ^  |----429, 502, 503, 504, no answer: wait and retry
                                                             '--'    until retry_s is over
                                                                '---any other status--> dropped, counted
 
-Rule of the file: nothing here may hold up or fail a request; what is lost is counted by its reason. The process's end
-waits for one last export of what is queued, at most `timeout_s`.
+Rule of the file: nothing here may delay or fail a request; lost spans are counted by reason. The end of the process
+waits for one last export of the queue, at most `timeout_s`.
 
 Source: OTLP specification 1.9, "OTLP/HTTP Response", "Retryable Response Codes", "OTLP/HTTP Throttling".
 """
@@ -37,7 +37,7 @@ _log = logging.getLogger("sidegate.otel")
 
 
 class Answer(NamedTuple):
-    """What a collector said. `status` 0: nothing."""
+    """A collector's answer. `status` 0: none."""
 
     status: int
     body: bytes = b""
@@ -55,7 +55,7 @@ class Poster(Protocol):
 
 
 class Outbox:
-    """The queue and its one sender. `make`: makes what posts to the address of the settings; may raise OSError."""
+    """The queue and its only sender. `make`: creates the poster for the configured address; may raise OSError."""
 
     def __init__(self, settings: Otel, make: Callable[[Otel], Poster]) -> None:
         self._settings = settings
@@ -69,15 +69,15 @@ class Outbox:
         self._idle.set()
         self._is_failing = False
         self.exported = 0
-        """Spans that a collector took."""
+        """Spans that a collector accepted."""
         self.dropped: dict[Reason, int] = {"queue_full": 0, "unreachable": 0, "refused": 0, "rejected": 0}
 
     def follow(self, settings: Otel) -> None:
-        """Take over a changed configuration. What is queued goes to the new address."""
+        """Apply a changed configuration. Queued spans go to the new address."""
         self._settings = settings
 
     def put(self, spans: Sequence[bytes]) -> None:
-        """Queue spans; what does not fit is dropped."""
+        """Queue spans; those that do not fit are dropped."""
         room = self._settings.queue_spans - len(self._queue)
         if len(spans) > room:
             self.dropped["queue_full"] += len(spans)
@@ -104,7 +104,7 @@ class Outbox:
             await self._close_poster()
 
     async def flush(self) -> None:
-        """Export what is queued, each batch once, and return when that is done or `timeout_s` is over."""
+        """Export the queue, each batch once, and return when that is done or `timeout_s` is over."""
         self._hurry.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.timeout_s):
@@ -114,17 +114,17 @@ class Outbox:
             _log.warning("spans were not exported before the end", extra={"count": len(self._queue)})
 
     def samples(self) -> Iterable[Sample]:
-        """Return what Prometheus is told; nothing while spans are off."""
+        """Return the metrics; none while spans are disabled."""
         if self._settings.url is None:
             return
-        yield Sample("counter", "sidegate_otel_spans_exported", "Spans that the collector took.", {}, self.exported)
-        text = "Spans given up, by reason."
+        yield Sample("counter", "sidegate_otel_spans_exported", "Spans that the collector accepted.", {}, self.exported)
+        text = "Dropped spans, by reason."
         for reason, count in self.dropped.items():
             yield Sample("counter", "sidegate_otel_spans_dropped", text, {"reason": reason}, count)
-        yield Sample("gauge", "sidegate_otel_queue_spans", "Spans that wait to be exported.", {}, len(self._queue))
+        yield Sample("gauge", "sidegate_otel_queue_spans", "Spans waiting for export.", {}, len(self._queue))
 
     async def _until_worth_it(self) -> None:
-        """Wait for a whole batch, or as long as a span may wait for others."""
+        """Wait for a whole batch, or as long as a span may wait for more."""
         until = time.monotonic() + self._settings.batch_delay_s
         while len(self._queue) < self._settings.batch_spans and not self._hurry.is_set():
             self._wake.clear()
@@ -133,7 +133,7 @@ class Outbox:
                 return
 
     async def _woken(self, limit_s: float) -> bool:
-        """Wait until there is more in the queue, or it has to be quick; False after `limit_s`."""
+        """Wait until there is more in the queue, or it has to be fast; False after `limit_s`."""
         waits = [asyncio.ensure_future(event.wait()) for event in (self._wake, self._hurry)]
         done, pending = await asyncio.wait(waits, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in pending:
@@ -144,7 +144,7 @@ class Outbox:
         return [self._queue.popleft() for _ in range(min(len(self._queue), self._settings.batch_spans))]
 
     async def _export(self, spans: list[bytes]) -> None:
-        """Send one batch, again as long as that can help."""
+        """Send one batch, with retries as long as they can help."""
         body = await self._packed(spans)
         until, pause_s = time.monotonic() + self._settings.retry_s, _FIRST_PAUSE_S
         while True:
@@ -187,7 +187,7 @@ class Outbox:
 
     def _give_up(self, count: int, reason: Reason, status: int) -> None:
         self.dropped[reason] += count
-        if not self._is_failing:  # once, not with every batch of an outage
+        if not self._is_failing:  # once, not for every batch of an outage
             _log.warning("spans cannot be exported", extra={"reason": reason, "status": status or None})
         self._is_failing = True
 
@@ -229,7 +229,7 @@ def _asked_for(retry_after: str | None) -> float | None:
 
 
 def _partial_success(body: bytes) -> tuple[int, str]:
-    """Return how many spans the collector did not take, and why."""
+    """Return how many spans the collector rejected, and why."""
     rejected, said = 0, ""
     try:
         for number, value in fields(body):

@@ -1,4 +1,4 @@
-"""How a verdict reads in its trace: where something was found, by which rule, and what was done; never what it was."""
+"""A verdict in its trace: where something was found, by which rule, and the action; never the text."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from proxy.trace.values import TEXT, bounded
 
 
 def policy_of(verdict: Verdict | None) -> dict[str, Any] | None:
-    """Return what the policy did in one exchange, `None` if it ended before the policy was asked."""
+    """Return what the policy did in one exchange, `None` if the exchange ended before the policy ran."""
     if verdict is None:
         return None
     document: dict[str, Any] = {"version": verdict.version, "scanned": dict(verdict.scanned_characters)}

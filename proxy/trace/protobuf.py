@@ -1,7 +1,7 @@
-"""The few messages of OTLP, written and read by hand: `google.protobuf` would cost 4 MB and 40 ms of every start.
+"""The few messages of OTLP, encoded and decoded by hand: `google.protobuf` would cost 4 MB and 40 ms of every start.
 
-A field is its number and kind, then its value; a message inside another is its length, then its fields. So messages are
-put together by joining bytes, and parts that come again and again are kept.
+A field is its number and type, then its value; a nested message is its length, then its fields. So messages are built
+by joining bytes, and recurring parts are cached.
 
 Source: Protocol Buffers, "Encoding"; opentelemetry-proto, `trace/v1/trace.proto` (the tests hold this file to it).
 """
@@ -29,7 +29,7 @@ _DOUBLE_FIELD: Final = bytes((4 << 3 | _FIXED64,))
 
 
 def varint(number: int) -> bytes:
-    """Write a whole number; a negative one takes ten bytes."""
+    """Encode an integer; a negative one takes ten bytes."""
     if 0 <= number < 0x80:
         return _SMALL[number]
     number &= _SIXTY_FOUR
@@ -42,42 +42,42 @@ def varint(number: int) -> bytes:
 
 
 _TAGS: Final = tuple(varint(field << 3 | _BYTES) for field in range(32))
-"""The beginnings of messages by their field; OTLP has no higher ones."""
+"""The tags of length-delimited fields, by number; OTLP has no higher ones."""
 
 
 def number(field: int, value: int) -> bytes:
-    """Write a field that is a whole number, a truth or a word of a list."""
+    """Encode a field with an integer, a boolean or an enum value."""
     return varint(field << 3 | _VARINT) + varint(value)
 
 
 def fixed64(field: int, value: int) -> bytes:
-    """Write a field of 64 bits, for example a time in nanoseconds."""
+    """Encode a field of 64 bits, for example a time in nanoseconds."""
     return varint(field << 3 | _FIXED64) + _PACK64(value)
 
 
 def fixed32(field: int, value: int) -> bytes:
-    """Write a field of 32 bits."""
+    """Encode a field of 32 bits."""
     return varint(field << 3 | _FIXED32) + _PACK32(value)
 
 
 def message(field: int, body: bytes) -> bytes:
-    """Write a field that is bytes or a message."""
+    """Encode a field with bytes or a message."""
     size = len(body)
     return _TAGS[field] + (_SMALL[size] if size < 0x80 else varint(size)) + body
 
 
 def text(field: int, value: str) -> bytes:
-    """Write a field that is text. What has the shape of a key is covered; halves of surrogate pairs are replaced."""
+    """Encode a field with text. Anything shaped like a key is masked; lone surrogates are replaced."""
     return message(field, cover_shapes(value.encode("utf-8", "replace")))
 
 
 def attributes(field: int, pairs: Iterable[tuple[str, Value | None]]) -> bytes:
-    """Write attributes; one whose value is `None` is left out."""
+    """Encode attributes, except those whose value is `None`."""
     return b"".join([_attribute(field, key, value) for key, value in pairs if value is not None])
 
 
 def _attribute(field: int, key: str, value: Value) -> bytes:
-    # Words come again and again, names of single things (`..id`) do not.
+    # Ordinary values recur, unique ids (`..id`) do not.
     if type(value) is str and len(value) <= _LONGEST_KEPT and not key.endswith("id"):
         return _kept(field, key, value)
     return message(field, _key(key) + message(2, _any(value)))
@@ -106,7 +106,7 @@ def _any(value: Value) -> bytes:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield number and value of the fields of a message. Raises ValueError for what is none."""
+    """Yield number and value of a message's fields. Raises ValueError for invalid data."""
     at = 0
     while at < len(data):
         key, at = _read_varint(data, at)

@@ -1,15 +1,15 @@
-"""What a trace holds: an `Exchange` becomes one JSON object whose keys are the columns of `request_traces`.
+"""The content of a trace: turns an `Exchange` into one JSON object whose keys are the columns of `request_traces`.
 
 Rule of the file: no I/O, and never prompt or answer text, credentials, or header values beyond the named client
-metadata. Every string that a client or provider chose is bounded in length; text and numbers that PostgreSQL refuses
-(NUL, lone surrogates, integers beyond 64 bits) are made storable here, because one such row would stop its batch.
+metadata. Every string from a client or provider is bounded in length; text and numbers that PostgreSQL refuses (NUL,
+lone surrogates, integers beyond 64 bits) are made storable here, because one such row would block its batch.
 
-    begin(x)          what is known before dispatch; intent and final share it
-    intent(x, head)   before dispatch: all that an `interrupted` trace needs if this process dies
-    final(x, head)    before the last byte leaves: the whole record; works for an exchange stopped in any phase
-    content(x)        the captured bodies, only when capture is on
+    begin(x)          what is known before dispatch; shared by intent and final
+    intent(x, head)   before dispatch: everything that an `interrupted` trace needs if this process dies
+    final(x, head)    before the last byte is sent: the whole record; works for an exchange that ended in any phase
+    content(x)        the captured bodies, only if capture is on
 
-The time of a trace is the time inside its id, so that an id alone finds its day partition.
+The time of a trace is the time inside its id, so that the id alone determines its day partition.
 Cost: about 14 microseconds per final with one attempt, 3 per intent.
 
 Source: RFC 9562 section 5.7 (UUIDv7); PostgreSQL "JSON Types" (what jsonb refuses).
@@ -38,12 +38,12 @@ from proxy.trace.values import NAME, TEXT, bounded, encode, milliseconds
 _REMEMBERED_CLIENTS = 64
 Document = dict[str, Any]
 Estimate = Callable[[str | None, int], Charge]
-"""Price what an orphaned request may have used: model asked for, UTF-8 bytes of its input text (at least 1)."""
+"""Prices what an interrupted request may have used: requested model, UTF-8 bytes of its input text (at least 1)."""
 
 
 def trace_id(now_ms: int) -> str:
-    """Return a new UUIDv7 for a request that began at `now_ms`; ids of one millisecond are in random order."""
-    # A system call for each id (os.urandom) would cost more than the rest of it; ids are names, not secrets.
+    """Return a new UUIDv7 for a request that began at `now_ms`; ids of the same millisecond are in random order."""
+    # A system call per id (os.urandom) would cost more than the rest; ids are names, not secrets.
     value = now_ms << 80 | getrandbits(80)
     value = value & ~(0xF000_C000_0000_0000_0000) | 0x7000_8000_0000_0000_0000
     text = f"{value:032x}"
@@ -61,7 +61,7 @@ def created_at(trace_id: str) -> datetime:
 
 
 def begin(x: Exchange, *, tracing: bool = True) -> Document:
-    """Return the part of the record that is known before a provider is asked; intent and final share it."""
+    """Return the part of the record that is known before a provider is called; shared by intent and final."""
     inbound, principal, request = x.inbound, x.principal, x.request
     document: Document = {
         "id": x.trace_id,
@@ -84,10 +84,10 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
 
 
 def intent(x: Exchange, head: Document, bound: Bound | None = None, spent: Charge | None = None) -> bytes:
-    """Return what must be known if this process dies before `final`: written before a provider is asked.
+    """Return what must be known if this process dies before `final`: written before a provider is called.
 
-    `bound`: what is reserved, and so what it will be charged then; `None` where no quota applies: then `spent` is what
-    attempts before this one cost.
+    `bound`: what is reserved, and would be charged then; `None` without a quota: then `spent` is the cost of earlier
+    attempts.
     """
     candidate = x.attempts[-1].candidate if x.attempts else _first_candidate(x)
     request = (x.attempts[-1].request if x.attempts else None) or x.request
@@ -105,7 +105,7 @@ def intent(x: Exchange, head: Document, bound: Bound | None = None, spent: Charg
 
 
 def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) -> bytes:
-    """Return the record of an exchange. `head`: as it was for the intent, if there was one.
+    """Return the record of an exchange. `head`: the one used for the intent, if there was one.
 
     `tracing` false keeps only what accounting needs.
     """
@@ -117,7 +117,7 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
     add_totals(document, x.charges)
     document["quota"] = quota_of(x.hold)
     document["outcome"] = x.outcome or "internal_error"
-    # An answer that waits for this record has no status line yet: the error's status is what will be sent.
+    # A buffered answer has no status line yet: the error's status is what will be sent.
     status = x.delivery.status
     document["status"] = x.error.http_status if status is None and x.error is not None else status
     document["total_duration_ms"] = milliseconds(total_s)
@@ -159,9 +159,9 @@ def interrupted(
 ) -> bytes:
     """Return the final record of an intent whose process died, or failed, before it wrote one.
 
-    Nobody knows how far the provider got, so a billable request is charged what was reserved for it, or by `estimate`
-    where nothing was; never with nothing. `settled`: its leases were charged already, so, together with `estimate`.
-    `is_whole`: that is of all its calls; else what the intent says of earlier ones comes to it.
+    How far the provider got is unknown, so a billable request is charged what was reserved for it, or by `estimate`
+    without a reservation; never nothing. `settled`: its leases were charged already, with `estimate` as their total.
+    `is_whole`: the estimate covers all calls; otherwise earlier ones in the intent are added.
     """
     document: dict[str, Any] = orjson.loads(intent_body)
     reserved, spent = document.pop("reserved"), document.pop("spent", None)
@@ -186,7 +186,7 @@ def interrupted(
 
 
 def quota_of(hold: Hold | None) -> Document | None:
-    """Return how leases bear a reservation or a charge, as the ledger reads it."""
+    """Return how leases cover a reservation or a charge, as the ledger reads it."""
     if hold is None:
         return None
     document: Document = {
@@ -204,7 +204,7 @@ def _as_reserved(input_tokens: int, output_tokens: int, nanos: int) -> Estimate:
 
 
 def _beside(estimate: Estimate, input_tokens: int, output_tokens: int, nanos: int) -> Estimate:
-    """Return an estimate of the last attempt with what those before it cost."""
+    """Return an estimate of the last attempt plus the cost of those before it."""
 
     def both(model: str | None, text_bytes: int) -> Charge:
         last = estimate(model, text_bytes)
@@ -215,7 +215,7 @@ def _beside(estimate: Estimate, input_tokens: int, output_tokens: int, nanos: in
 
 
 def content(x: Exchange, mode: Literal["redacted", "full"]) -> bytes | None:
-    """Return the captured bodies as a record of `trace_contents`, `None` when nothing was captured."""
+    """Return the captured bodies as a record of `trace_contents`, `None` if nothing was captured."""
     capture = x.capture
     if capture is None or (capture.request is None and not capture.response):
         return None
@@ -232,7 +232,7 @@ def content(x: Exchange, mode: Literal["redacted", "full"]) -> bytes | None:
 
 
 def _kept(body: bytes, limit: int, mode: Literal["redacted", "full"]) -> str:
-    """Return what is kept of a body, as base64. A body past the limit is not worth the time to redact it."""
+    """Return the stored form of a body, as base64. A truncated body is not worth the time to redact it."""
     kept = body[:limit] if mode == "full" else size_of(body) if len(body) > limit else redact(body)
     return b2a_base64(kept, newline=False).decode()
 
@@ -242,7 +242,7 @@ def _first_candidate(x: Exchange) -> Candidate | None:
 
 
 def _response_bytes(x: Exchange) -> int:
-    """Return the size of the answer: the last piece of a whole one leaves only after this record is written."""
+    """Return the size of the answer: the last piece of a buffered one is sent only after this record is written."""
     edited = x.request is not None and x.request.strip_usage and x.replayed is None
     if x.error is None and x.answering is not None and not edited:
         return x.answering.meter.response_bytes
@@ -253,7 +253,7 @@ def _phases(x: Exchange) -> dict[str, float]:
     phases: dict[str, float] = {}
     before = x.started
     for name, at in x.marks.items():
-        phases[name] = int((at - before) * 1_000_000.0 + 0.5) / 1000.0  # `milliseconds`, without its call
+        phases[name] = int((at - before) * 1_000_000.0 + 0.5) / 1000.0  # inlined `milliseconds`
         before = at
     return phases
 
@@ -278,7 +278,7 @@ def _described(
     retries: bytes | None,
     origin: tuple[str | None, str | None],
 ) -> Mapping[str, str | None]:
-    """Return what is told of a client: the same for all its requests, so it is put together once. Not to be changed."""
+    """Return the description of a client. Cached, as it is the same for all its requests. Not to be modified."""
     peer, key_id = origin
     client = {"userAgent": _text(agent), "peer": peer}
     if language is not None:
@@ -295,7 +295,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _latest(x: Exchange) -> float:
-    """Return the last moment that an exchange without an end is known to have seen."""
+    """Return the latest known time of an exchange without an end."""
     moments = [x.started, *x.marks.values()]
     for attempt in x.attempts:
         moments += [attempt.started, attempt.first_byte_at or 0.0, attempt.ended or 0.0]

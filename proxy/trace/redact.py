@@ -1,11 +1,11 @@
-"""Content capture in mode `redacted`: the shape of a body stays, what was said does not.
+"""Content capture in mode `redacted`: keeps the structure of a body without its text.
 
-Kept: keys, nesting, numbers that stand alone, booleans, and short identifiers below the keys of an allow-list (role,
-type, model ...). Every other text becomes `[n characters]`. Lists of numbers go too: token ids, log-probability bytes
-and embeddings can be turned back into text. A stream is treated line by line. Failure mode: whatever cannot be parsed
-(also a body cut at the capture limit, or a compressed one) leaves nothing but its size.
+Kept: keys, nesting, single numbers, booleans, and short identifiers below the keys of an allow-list (role, type,
+model ...). Every other text becomes `[n characters]`. Lists of numbers are dropped too: token ids, log-probability
+bytes and embeddings can be turned back into text. Streams are processed line by line. Failure mode: of anything that
+cannot be parsed (including a body cut at the capture limit, or a compressed one) only the size is kept.
 
-Rule of the file: no I/O; a text passes only if it is named here.
+Rule of the file: no I/O; a text is kept only if its key is listed here.
 
 Source: OpenAI API reference (names of structural members); WHATWG HTML section 9.2 (event streams).
 """
@@ -45,7 +45,7 @@ _STRUCTURAL = frozenset(
     }
 )
 _OPAQUE = frozenset({"arguments", "input_schema", "metadata", "variables"})
-"""Below these keys the names are the caller's own, so the allow-list means nothing there."""
+"""Below these keys the names are chosen by the caller, so the allow-list does not apply."""
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.:/@+-]{1,128}")
 _MAX_KEY = 64
 _MAX_DEPTH = 96
@@ -85,7 +85,7 @@ def _json(document: bytes) -> bytes:
 
 
 def _value(value: Any, key: str | None, depth: int) -> Any:
-    """Return `value` redacted. `key`: the structural name it stands under, `None` where texts never pass."""
+    """Return `value` redacted. `key`: the name of its member, `None` if texts are never kept there."""
     if isinstance(value, str):
         return value if key in _STRUCTURAL and _IDENTIFIER.fullmatch(value) else f"[{len(value)} characters]"
     if depth >= _MAX_DEPTH and isinstance(value, dict | list):
@@ -108,5 +108,5 @@ def _members(value: dict[str, Any], key: str | None, depth: int) -> dict[str, An
 
 
 def size_of(data: bytes) -> bytes:
-    """Return what is left of a body that is not kept at all."""
+    """Return the replacement of a body of which only the size is kept."""
     return b"[%d bytes]" % len(data)

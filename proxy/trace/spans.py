@@ -1,14 +1,14 @@
-"""The spans of a finished exchange, as OTLP has them.
+"""The spans of a finished exchange, in OTLP form.
 
     request   SERVER    from the request's head to the answer's end; child of the caller's span
       policy  INTERNAL  while the request was scanned
       attempt CLIENT    one for each call of a provider, with the names of the GenAI conventions
 
-Rule of the file: never a prompt, an answer, a credential or a user; what a client or provider chose is bounded. Usage
-and cost stand at the attempts alone, so that no sum counts them twice. Pure.
+Rule of the file: never a prompt, an answer, a credential or a user; values from a client or provider are bounded. Only
+attempts have usage and cost, so that no sum counts them twice. Pure.
 
-Cost: the three spans of a usual request take about five times as long as its record; nothing is made where they are off
-or not sampled.
+Cost: the three spans of a typical request take about five times as long as its record; nothing is built while they are
+disabled or for requests that are not sampled.
 
 Source: OpenTelemetry semantic conventions: GenAI spans (`gen_ai.*`, status Development), HTTP spans, recording errors.
 """
@@ -45,7 +45,7 @@ _CONTEXT_HEADERS: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
 
 
 class Place(NamedTuple):
-    """What spans say of a provider."""
+    """What spans say about a provider."""
 
     provider: str
     address: str
@@ -53,14 +53,14 @@ class Place(NamedTuple):
 
 
 class Spans(Protocol):
-    """Where spans go."""
+    """Receives spans."""
 
     def put(self, spans: Sequence[bytes]) -> None:
-        """Take spans over, or drop and count them. Never waits."""
+        """Take spans, or drop and count them. Never waits."""
 
 
 class Tracer:
-    """Makes the spans of exchanges by one version of the configuration. `secrets`: must not stand in them."""
+    """Builds the spans of exchanges for one version of the configuration. `secrets`: must not appear in them."""
 
     def __init__(
         self, settings: Otel, upstreams: Sequence[UpstreamEntry], sink: Spans, secrets: Sequence[bytes] = ()
@@ -72,7 +72,7 @@ class Tracer:
         self._places = {upstream.name: _place(upstream) for upstream in upstreams}
 
     def observe(self, x: Exchange) -> None:
-        """Hand over the spans of a finished exchange."""
+        """Export the spans of a finished exchange."""
         context = w3c.read(x.inbound.fields, x.trace_id)
         if self._exports and self._is_sampled(context):
             self._sink.put([cover(span, self._secrets) for span in self._spans(x, context)])
@@ -114,7 +114,7 @@ class Tracer:
 
 
 def tracer(settings: Otel, upstreams: Sequence[UpstreamEntry], sink: Spans, secrets: Sequence[bytes]) -> Tracer | None:
-    """Return what makes spans and trace headers; `None` where nothing is asked for, so that it costs nothing."""
+    """Return the tracer; `None` if neither spans nor trace headers are wanted, so that it costs nothing."""
     if settings.url is None and settings.upstream == "pass":
         return None
     return Tracer(settings, upstreams, sink, secrets)
@@ -133,7 +133,7 @@ class _Span(NamedTuple):
     failed: bool = False
 
     def encoded(self, x: Exchange, context: Context) -> bytes:
-        """Return the span as OTLP has it."""
+        """Return the span as an OTLP message."""
         is_remote = self.parent_id is not None and self.parent_id == context.parent_id
         return b"".join(
             (
@@ -222,7 +222,7 @@ def _of_attempt(x: Exchange, attempt: Attempt, places: Mapping[str, Place]) -> P
 
 
 def _failure(attempt: Attempt) -> str | None:
-    """Return the class of error with which an attempt ended, `None` if it did not fail."""
+    """Return the error class of a failed attempt, `None` if it did not fail."""
     if attempt.error is not None:
         return attempt.error.code or attempt.error.type
     if attempt.used.stream_error is not None:
@@ -233,7 +233,7 @@ def _failure(attempt: Attempt) -> str | None:
 
 
 def _request_name(x: Exchange) -> str:
-    """Return a name out of few: paths hold ids."""
+    """Return a name of low cardinality: paths contain ids."""
     method = x.inbound.method if x.inbound.method in _METHODS else "HTTP"
     operation = x.inbound.operation.name
     return method if operation == "unknown" else f"{method} {operation}"
@@ -244,7 +244,7 @@ def _operation(x: Exchange) -> str:
 
 
 def _nanos(x: Exchange, moment: float) -> int:
-    """Return a monotonic moment as nanoseconds since 1970."""
+    """Return a monotonic time as nanoseconds since 1970."""
     return x.started_at_ms * 1_000_000 + int((moment - x.started) * 1_000_000_000)
 
 

@@ -1,12 +1,12 @@
 """Traces in PostgreSQL: all SQL of `request_traces`, `trace_contents` and `trace_dead_letters`.
 
 Writing: the JSON bodies of a batch are joined into one array and unpacked by the server, one statement per table, and
-the ids of new rows come back as one string of bytes, so a row costs no Python. `ON CONFLICT DO NOTHING .. RETURNING`
-makes a replay change nothing and tells which rows were new: what else is computed from a batch must start from those.
-A body that PostgreSQL refuses fails its whole statement; the journal's writer cuts such a batch in halves until only
-that record is left and hands it to `dead_letter`.
+the ids of new rows are returned as one byte string, so there is no Python work per row. Through `ON CONFLICT DO NOTHING
+.. RETURNING` a replay changes nothing, and it is known which rows were new: everything else that is computed from a
+batch must start from those. A body that PostgreSQL refuses fails its whole statement; the journal's writer then splits
+the batch in halves until only that record is left, and passes it to `dead_letter`.
 
-Reading: an id holds the time of its trace, so that one id finds its partition; pages go from new to old by that id.
+Reading: an id contains the time of its trace and so determines its partition; pages are sorted by id, newest first.
 
 Rule of the file: every statement is a constant; values are parameters. Failure mode: errors of asyncpg pass through and
 become `DatabaseUnavailable` or `RecordRejected` where the connection came from (`db.pool`).
@@ -25,7 +25,7 @@ from proxy.journal.frames import Kind, Record
 from proxy.trace.record import created_at
 from proxy.trace.stored import Filters, Page, StoredTrace
 
-# Conversations are looked up in the order of their names, so that two writers cannot wait for each other.
+# Conversations are looked up in the order of their names, so that two writers cannot deadlock.
 _INSERT_TRACES = """
 WITH r AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(convert_from($1::bytea, 'UTF8')::jsonb) AS r(
@@ -120,7 +120,7 @@ _DROP_PARTITIONS = "SELECT sidegate_drop_partitions($1)"
 
 
 class TraceStore:
-    """Writes batches of the journal, and reads traces for the API. Takes a connection of the pool per call."""
+    """Writes batches of the journal, and reads traces for the API. Uses one connection of the pool per call."""
 
     def __init__(self, database: Database, settings: schema.Database) -> None:
         self._database = database
@@ -128,9 +128,9 @@ class TraceStore:
         self._retention_days = settings.retention_days
 
     async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
-        """Store finals and contents; return those that were not there before, in their order.
+        """Store finals and contents; return those that were new, in order.
 
-        `connection`: inside the writer's transaction. Records of other kinds are passed on to others.
+        `connection`: inside the writer's transaction. Records of other kinds are returned for the next applier.
         """
         finals = await _insert(connection, Kind.FINAL, records)
         contents = await _insert(connection, Kind.CONTENT, records)
@@ -141,26 +141,26 @@ class TraceStore:
         for record in records:
             ids = stored.get(record.kind)
             if ids is None:
-                fresh.append(record)  # not ours: whoever stores it knows whether it is new
+                fresh.append(record)  # another applier knows whether it is new
             elif record.trace_id in ids:
                 ids.remove(record.trace_id)  # the same record twice in one batch is new once
                 fresh.append(record)
         return fresh
 
     async def dead_letter(self, connection: Any, record: Record, reason: str) -> None:
-        """Keep a record that PostgreSQL refuses, as bytes, beside the reason. The same record is kept once."""
+        """Store a record that PostgreSQL refuses, as bytes, with the reason. Idempotent."""
         await connection.execute(_INSERT_DEAD_LETTER, UUID(bytes=record.trace_id), reason[:1000], record.body)
 
     async def get(self, trace_id: UUID) -> StoredTrace | None:
-        """Return one trace; looks into the partition of its day only. Raises DatabaseUnavailable."""
+        """Return one trace; reads only the partition of its day. Raises DatabaseUnavailable."""
         async with self._database.acquire() as connection:
             row = await connection.fetchrow(_SELECT_ONE, created_at(str(trace_id)), trace_id)
         return None if row is None else StoredTrace(*row.values())
 
     async def search(self, filters: Filters, limit: int, cursor: UUID | None = None) -> Page:
-        """Return at most `limit` traces older than `cursor`, from new to old. Raises DatabaseUnavailable.
+        """Return at most `limit` traces older than `cursor`, newest first. Raises DatabaseUnavailable.
 
-        A trace that is stored between two pages shows up if it is older than the cursor; no trace shows up twice.
+        A trace that is stored between two pages appears if it is older than the cursor; no trace appears twice.
         """
         before: datetime | None = None if cursor is None else created_at(str(cursor))
         async with self._database.acquire() as connection:
@@ -184,9 +184,9 @@ class TraceStore:
         return Page(traces, traces[-1].id if len(rows) > limit else None)
 
     async def maintain(self) -> int:
-        """Make the day partitions to come and drop those past retention; return how many were dropped.
+        """Create future day partitions and drop those past retention; return how many were dropped.
 
-        Cheap and idempotent; a missing day goes to the default partition, so nothing is lost if this runs late.
+        Cheap and idempotent; rows of a missing day go to the default partition, so nothing is lost if this runs late.
         """
         async with self._database.transaction() as connection:
             await connection.execute(_ENSURE_PARTITIONS, self._days_ahead)
@@ -195,7 +195,7 @@ class TraceStore:
 
 
 async def _insert(connection: Any, kind: Kind, records: Sequence[Record]) -> bytes:
-    """Store all records of one kind with one statement; return the ids that were new, one behind the other."""
+    """Store all records of one kind with one statement; return the ids that were new, concatenated."""
     bodies = [record.body for record in records if record.kind is kind]
     if not bodies:
         return b""

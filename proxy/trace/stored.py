@@ -1,7 +1,7 @@
-"""A trace as it is read back: one row of `request_traces`, and what a search asks for.
+"""A trace as read back: one row of `request_traces`, and the filters of a search.
 
-JSON columns stay the text that PostgreSQL gave: whoever shows them passes them on without a second parse. Amounts are
-exact decimals. `None` in a column means that the trace does not know it (rejected before that phase, or interrupted).
+JSON columns stay text as returned by PostgreSQL, so that they are not parsed again. Amounts are exact decimals. `None`
+in a column means unknown (rejected before that phase, or interrupted).
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class StoredTrace:
     user_id: str | None
     project_id: str | None
     model: str | None
-    """Asked for by the client; `response_model` is what the provider says it used."""
+    """Requested by the client; `response_model` is what the provider reports."""
     response_model: str | None
     upstream: str | None
     stream: bool | None
@@ -58,7 +58,7 @@ class StoredTrace:
     phases: str | None
     client: str | None
     quota: str | None
-    """Window that admitted the request, and the leases that bear its charge."""
+    """The window that admitted the request, and the leases that cover its charge."""
     policy: str | None
     """What was scanned and found."""
     recorded_at: datetime
@@ -66,7 +66,7 @@ class StoredTrace:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a search asks for; `None` asks for nothing. Every text is compared as it is, never as a pattern."""
+    """The filters of a search; `None`: no filter. Texts are compared exactly, never as patterns."""
 
     since: datetime | None = None
     """Inclusive start of the time range, by the start of the request."""
@@ -85,7 +85,7 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Traces from new to old. `cursor`: where the next page begins, `None` on the last one."""
+    """Traces, newest first. `cursor`: start of the next page, `None` on the last one."""
 
     traces: tuple[StoredTrace, ...]
     cursor: UUID | None

@@ -1,7 +1,7 @@
-"""Single values as a record may hold them: bounded text, milliseconds, exact dollars, and JSON that PostgreSQL takes.
+"""Single values in storable form: bounded text, milliseconds, exact dollars, and JSON that PostgreSQL accepts.
 
-jsonb refuses NUL and lone surrogates, BIGINT refuses more than 63 bits, and one such row would stop its whole batch. So
-`encode` mends them, and pays for it only where orjson or a search for NUL finds one.
+jsonb refuses NUL and lone surrogates, BIGINT refuses more than 63 bits, and one such row would block its whole batch.
+So `encode` replaces them, at a cost only where orjson or a search for NUL finds one.
 
 Source: PostgreSQL "JSON Types"; RFC 8259 section 8.2.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 NAME = 256
-"""Longest name or id that a client or provider chose, in characters."""
+"""Longest name or id from a client or provider, in characters."""
 TEXT = 1024
 """Longest text: messages of errors and paths."""
 _MAX_BIGINT = 2**63 - 1
@@ -37,7 +37,7 @@ def dollars(nanos: int) -> str:
 
 
 def encode(document: Mapping[str, Any]) -> bytes:
-    """Return `document` as JSON that PostgreSQL stores; only what it would refuse takes the slow walk."""
+    """Return `document` as JSON that PostgreSQL can store; the slow path is taken only if needed."""
     try:
         body = orjson.dumps(document, option=orjson.OPT_STRICT_INTEGER)
     except TypeError:
@@ -48,7 +48,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 def _storable(value: Any) -> Any:
     if isinstance(value, str):
-        # Through UTF-16 two halves of a pair become one character again; a lone half becomes U+FFFD.
+        # UTF-16 turns a pair of surrogates back into one character; a lone one becomes U+FFFD.
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
     if isinstance(value, Mapping):
         return {_storable(key): _storable(item) for key, item in value.items()}
