@@ -1,1 +1,1 @@
-"""Who spent what, where and why: sums that PostgreSQL keeps beside the traces, and the questions that they answer."""
+"""Who spent what, where and why: sums that PostgreSQL maintains beside the traces, and the queries on them."""

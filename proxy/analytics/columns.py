@@ -1,4 +1,4 @@
-"""What the statements of analytics share: lists of sums, the walk over projects, and rows as `Sums`."""
+"""Shared parts of the analytics statements: lists of sums, the walk over projects, and rows as `Sums`."""
 
 import re
 from collections.abc import Iterable
@@ -58,12 +58,12 @@ _LISTS: Final = {
 
 
 def filled(statement: str) -> str:
-    """Return a statement with its lists put in.
+    """Return a statement with its placeholders replaced.
 
-    `{projects}`: a WITH clause whose `project` are $1, or without it those that have sums; walks an index from name to
-    name. `{projects of $4}`: only those in which a user has sums.
-    `{requests}`: sums of requests; `calls` is one of them. `{calls}`: sums of calls.
-    `{signed requests}`, `{signed calls}`: the same, of rows that count as often as their `sign` says.
+    `{projects}`: a WITH clause whose `project` has $1, or without it the projects that have sums; walks an index from
+    name to name. `{projects of $4}`: only those in which a user has sums.
+    `{requests}`: sums of requests, including `calls`. `{calls}`: sums of calls.
+    `{signed requests}`, `{signed calls}`: the same, multiplied by the `sign` of each row.
     """
     for name, columns in _LISTS.items():
         statement = statement.replace(name, columns)
@@ -71,12 +71,12 @@ def filled(statement: str) -> str:
 
 
 def of_requests(row: Any) -> Sums:
-    """Return the sums of requests in a row of `{requests}`."""
+    """Return the sums of requests from a row of `{requests}`."""
     return _sums(row[name] for name in _REQUEST)
 
 
 def of_calls(row: Any, requests: int) -> Sums:
-    """Return the sums of calls in a row of `{calls}`. `requests`: those that made at least one of them."""
+    """Return the sums of calls from a row of `{calls}`. `requests`: those that made at least one of them."""
     errors, *rest = (row[name] for name in _CALL)
     return _sums((requests, row["calls"], errors, 0, 0, 0, *rest))
 

@@ -1,4 +1,4 @@
-"""The dearest requests of a range, while their traces are kept. Exact to the moment."""
+"""The most expensive requests of a range, while their traces are kept. Exact to the moment."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -24,7 +24,7 @@ LIMIT $7
 async def read_expensive(
     connection: Connection, question: Question, limit: int
 ) -> tuple[TimeRange, Sequence[Expensive]]:
-    """Return at most `limit` requests, the dearest first."""
+    """Return at most `limit` requests, the most expensive first."""
     question, time_range = await resolve(connection, question)
     rows = await connection.fetch(
         _EXPENSIVE,

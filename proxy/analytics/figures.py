@@ -1,7 +1,7 @@
-"""The nouns of analytics: what is asked, and the sums that answer.
+"""The nouns of analytics: queries and their results.
 
-Amounts are exact: integers, and decimal dollars. Averages and rates are made where they are shown. A request counts
-once in sums of requests, however many calls it made; sums by layer or model are sums of its calls, and there `requests`
+Amounts are exact: integers, and decimal dollars. Averages and rates are computed where they are shown. A request counts
+once in sums of requests, however many calls it made; sums by layer or model are sums of its calls, in which `requests`
 are those that made at least one such call.
 """
 
@@ -13,32 +13,32 @@ from typing import Literal
 
 Period = Literal["day", "week", "month"]
 PERIODS = 30
-"""A question without dates is about so many periods, the present one included."""
+"""The default range has this many periods, including the current one."""
 Edge = date | datetime
-"""A calendar day of the project, or a moment with a zone."""
+"""A calendar day of the project, or a time with a zone."""
 Measure = Literal["duration", "first_byte"]
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked for; `None` asks for nothing."""
+    """A query; `None`: no restriction."""
 
     project_id: str | None = None
-    """Without one all projects, each by the days of its own zone."""
+    """`None`: all projects, each by the days of its own time zone."""
     user_id: str | None = None
     layer: str | None = None
     model: str | None = None
     request_type: str | None = None
     since: Edge | None = None
-    """Inclusive. Without one `PERIODS` are counted back from the end."""
+    """Inclusive. Default: `PERIODS` before the end."""
     until: Edge | None = None
-    """A day is included whole, a moment is not included; without one the end of today."""
+    """A day is included, a time is exclusive. Default: the end of today."""
     period: Period = "day"
 
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """From a moment to a moment, the end not included."""
+    """From a time to a time, the end excluded."""
 
     start: datetime
     end: datetime
@@ -46,16 +46,16 @@ class TimeRange:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What a set of requests, or of calls, adds up to; in the order of the columns."""
+    """Sums over requests or calls, in the order of the columns."""
 
     requests: int = 0
     calls: int = 0
     errors: int = 0
-    """Requests that were not answered, but for those that the client left; or calls that failed."""
+    """Requests without a regular answer, except those aborted by the client; or calls that failed."""
     rejected: int = 0
-    """Those of the errors that were refused before a provider was asked."""
+    """Those of the errors that were refused before a provider was called."""
     aborted: int = 0
-    """Left by the client."""
+    """Aborted by the client."""
     cache_hits: int = 0
     input_tokens: int = 0
     cached_input_tokens: int = 0
@@ -63,7 +63,7 @@ class Sums:
     cost: Decimal = Decimal(0)
     """Dollars."""
     timed: int = 0
-    """How many have a duration."""
+    """Number of those with a duration."""
     duration_us: int = 0
 
     def __add__(self, other: "Sums") -> "Sums":
@@ -76,7 +76,7 @@ class Sums:
 
     @property
     def average_ms(self) -> float:
-        """The mean duration in milliseconds, 0 where nothing has one."""
+        """The mean duration in milliseconds, 0 without any."""
         return round(self.duration_us / self.timed / 1000, 3) if self.timed else 0.0
 
 
@@ -85,7 +85,7 @@ _NAMES = tuple(field.name for field in fields(Sums))
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The sums of a time range. Periods, layers and models without any request are absent."""
+    """The sums of a time range. Periods, layers and models without any request are omitted."""
 
     time_range: TimeRange
     total: Sums
@@ -93,12 +93,12 @@ class Usage:
     """By the first day of the period, in order."""
     by_layer: Mapping[str, Sums]
     by_model: Mapping[str, Sums]
-    """The dearest first."""
+    """The most expensive first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One user's or one project's part of whole days."""
+    """One user's or one project's sums over whole days."""
 
     name: str
     sums: Sums
@@ -106,7 +106,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """How long things took, in milliseconds; `None` where nothing was measured. Off by at most 4.4 percent."""
+    """Durations in milliseconds; `None` without any. Off by at most 4.4 percent."""
 
     number: int = 0
     p50: float | None = None
@@ -126,7 +126,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Expensive:
-    """One dear request."""
+    """One expensive request."""
 
     trace_id: str
     created_at: datetime

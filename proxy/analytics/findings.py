@@ -1,4 +1,4 @@
-"""What the policy found, by rule and by what was done about it, over whole days."""
+"""Findings of the policy, by rule and action, over whole days."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ LIMIT $4
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Findings of one rule that were treated alike."""
+    """Findings of one rule with the same action."""
 
     rule: str
-    """Empty: those beyond what a trace keeps, of which only the number is known."""
+    """Empty: findings beyond the number that a trace keeps, which are only counted."""
     category: str
     action: str
     direction: str
@@ -34,7 +34,7 @@ class Findings:
 
 
 async def read_findings(connection: Connection, question: Question, limit: int) -> tuple[TimeRange, Sequence[Findings]]:
-    """Return at most `limit` kinds of findings, the most frequent first."""
+    """Return at most `limit` kinds of findings, most frequent first."""
     days = await whole_days(connection, question)
     rows = await connection.fetch(_FINDINGS, question.project_id, days.first, days.past, limit)
     return days.time_range, [Findings(*row.values()) for row in rows]

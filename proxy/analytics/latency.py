@@ -1,4 +1,4 @@
-"""How long things took: percentiles from histograms, over whole days.
+"""Durations: percentiles from histograms, over whole days.
 
 Whole weeks are read from the sums of weeks, the days before and after them one by one.
 """
@@ -55,11 +55,11 @@ GROUP BY measure, sidegate_bucket(us)
 
 
 USER_REQUESTS: Final = 5_000
-"""So many of the latest requests of one user are measured: percentiles of more are hardly different, but slow."""
+"""How many of a user's latest requests are measured: more would change percentiles little, but take long."""
 
 
 async def read_latency(connection: Connection, question: Question) -> Latency:
-    """Return percentiles; by layer and model only where no user is named."""
+    """Return percentiles; by layer and model only without a user."""
     days = await whole_days(connection, question)
     project, kind = question.project_id, question.request_type
     if question.user_id is None:

@@ -1,8 +1,7 @@
-"""The questions of analytics, each on a connection of the pool.
+"""The queries of analytics, each on a connection of the pool.
 
-All SQL that reads sums stands in this package, one question per file. Rule of the package: every statement is a
-constant; values are parameters. Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came
-from.
+All SQL that reads sums is in this package, one query per file. Rule of the package: every statement is a constant;
+values are parameters. Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from.
 """
 
 from collections.abc import Sequence
@@ -18,13 +17,13 @@ from proxy.db.pool import Database
 
 
 class Analytics:
-    """Answers questions. Takes a connection of the pool per call; every method raises DatabaseUnavailable."""
+    """Runs queries. Uses one connection of the pool per call; every method raises DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def usage(self, question: Question) -> Usage:
-        """Return the sums of a range, in all and by period, layer and model, exact to the moment."""
+        """Return the sums of a range, in total and by period, layer and model, exact to the moment."""
         async with self._database.acquire() as connection:
             return await read_usage(connection, question)
 
@@ -34,26 +33,26 @@ class Analytics:
             return await read_series(connection, question, split, most_names)
 
     async def latency(self, question: Question) -> Latency:
-        """Return percentiles over the whole days of a range; by layer and model only where no user is named."""
+        """Return percentiles over the whole days of a range; by layer and model only without a user."""
         async with self._database.acquire() as connection:
             return await read_latency(connection, question)
 
     async def findings(self, question: Question, limit: int) -> tuple[TimeRange, Sequence[Findings]]:
-        """Return what the policy found most often in whole days."""
+        """Return the most frequent findings of the policy over whole days."""
         async with self._database.acquire() as connection:
             return await read_findings(connection, question, limit)
 
     async def users(self, question: Question, limit: int) -> tuple[TimeRange, Sequence[Share]]:
-        """Return the users of whole days who spent most."""
+        """Return the users who spent most, over whole days."""
         async with self._database.acquire() as connection:
             return await read_users(connection, question, limit)
 
     async def projects(self, question: Question, limit: int) -> tuple[TimeRange, Sequence[Share]]:
-        """Return the projects that spent most in whole days, each by its own."""
+        """Return the projects that spent most, over whole days of their own time zones."""
         async with self._database.acquire() as connection:
             return await read_projects(connection, question, limit)
 
     async def expensive(self, question: Question, limit: int) -> tuple[TimeRange, Sequence[Expensive]]:
-        """Return the dearest requests whose traces are still there."""
+        """Return the most expensive requests whose traces are still kept."""
         async with self._database.acquire() as connection:
             return await read_expensive(connection, question, limit)

@@ -1,4 +1,4 @@
-"""From when to when a question is about: what it leaves open is filled in, by the days of the project's zone."""
+"""Resolves the range of a query: defaults, and calendar days in the project's time zone."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -24,7 +24,7 @@ SELECT coalesce($3, $2::date::timestamp AT TIME ZONE zone,
 FROM edge
 """
 
-# A moment inside a day stands for that day.
+# A time inside a day is replaced by that day.
 _DAYS: Final = """
 SELECT (($1::timestamptz AT TIME ZONE zone)::date) AS first,
     (($2::timestamptz - interval '1 microsecond') AT TIME ZONE zone)::date + 1 AS past,
@@ -44,7 +44,7 @@ class Days:
 
     @property
     def weeks(self) -> tuple[date, date]:
-        """The first day of the whole weeks in them, and the day after those; none: both are `past`."""
+        """The first day of the whole weeks in them, and the day after those; without any, both are `past`."""
         begin = self.first + timedelta(days=-self.first.weekday() % 7)
         end = self.past - timedelta(days=self.past.weekday())
         return (begin, end) if begin < end else (self.past, self.past)
@@ -52,7 +52,7 @@ class Days:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a rounded edge left out (`sign` 1) or took in too much (-1)."""
+    """A part that a rounded edge excluded (`sign` 1) or included in excess (-1)."""
 
     sign: int
     since: datetime
@@ -60,13 +60,13 @@ class Piece:
 
 
 async def resolve(connection: Connection, question: Question) -> tuple[Question, TimeRange]:
-    """Fill in what the question leaves open. Without a project the range shown is that of UTC."""
+    """Fill in the defaults of a query. Without a project, the returned range is in UTC."""
     row = await connection.fetchrow(
         _RANGE, question.project_id, *split(question.since), *split(question.until), question.period, PERIODS
     )
     assert row is not None
     since, until = row["since"], row["until"]
-    if question.project_id is None:  # each project has days of its own
+    if question.project_id is None:  # each project has its own days
         return (
             replace(question, since=question.since or since.date(), until=question.until or until.date() - _DAY),
             TimeRange(since, until),
@@ -75,7 +75,7 @@ async def resolve(connection: Connection, question: Question) -> tuple[Question,
 
 
 async def whole_days(connection: Connection, question: Question) -> Days:
-    """Return the whole days that a question touches; a moment inside a day stands for that day."""
+    """Return the whole days that a query touches; a time inside a day is replaced by that day."""
     _, time_range = await resolve(connection, question)
     row = await connection.fetchrow(_DAYS, time_range.start, time_range.end, question.project_id)
     assert row is not None
@@ -83,14 +83,14 @@ async def whole_days(connection: Connection, question: Question) -> Days:
 
 
 def split(edge: Edge | None) -> tuple[date | None, datetime | None]:
-    """Return an edge as two parameters: a day or a moment."""
+    """Return an edge as two parameters: a day or a time."""
     return (None, edge) if isinstance(edge, datetime) else (edge, None)
 
 
 def to_quarters(since: Edge, until: Edge, now: datetime) -> tuple[Edge, Edge, list[Piece]]:
-    """Move moments to the nearest quarter of an hour; return also the pieces that make good for it, up to two.
+    """Round times to the nearest quarter of an hour; return also the pieces that compensate for that, up to two.
 
-    `now`: what is not there yet is no distance, so a range that ends now takes in the present quarter.
+    `now`: the future has no data and counts as no distance, so a range that ends now includes the current quarter.
     """
     first, last = _nearest(since, now), _nearest(until, now)
     pieces = [_piece(since, first), _piece(last, until)]

@@ -1,12 +1,12 @@
-"""Sums made anew from traces: all SQL that compares and replaces rows of the sums.
+"""Rebuilds sums from traces: all SQL that compares and replaces rows of the sums.
 
-The sums are kept by triggers (migrations/003, 008 and 012), so they agree with the traces by construction. They are
-made anew after somebody changed or deleted traces by hand, or moved a project to another time zone: a day is that of
-the zone at the time of the sum. Day by day, each in a transaction that keeps writers waiting, so that no trace is
-missed or counted twice. Sums of sums are made anew from the finer ones.
+The sums are maintained by triggers (migrations/003, 008 and 012), so they agree with the traces by construction. They
+are rebuilt after somebody changed or deleted traces manually, or moved a project to another time zone: a day is that of
+the zone at the time of the sum. This is done day by day, each in a transaction that blocks writers, so that no trace is
+missed or counted twice. Sums of sums are rebuilt from the finer ones.
 
-Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; what is not committed has
-changed nothing, and may be tried again.
+Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; what was not committed has
+changed nothing and can be retried.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from typing import Final
 
 from proxy.db.pool import Database
 
-# The rows of sums of sums that are not what the finer ones add up to, or stand on one side only.
+# The rows of sums of sums that differ from the totals of the finer ones, or exist on one side only.
 _COARSE: Final = """coarse AS (
     WITH kept AS (
         SELECT * FROM analytics_sums
@@ -38,7 +38,7 @@ _COARSE: Final = """coarse AS (
 )"""
 _COARSE_DIFFERS: Final = "WITH {coarse} SELECT EXISTS (SELECT FROM coarse)".replace("{coarse}", _COARSE)
 
-# Reads the traces whose local day may be $1, whatever their zone; the functions tell the day.
+# Reads the traces whose local day may be $1 in some zone; the functions compute the day.
 _COMPARE = """
 WITH line AS (
     SELECT is_kept, kind, project_id, user_id, quarter, layer, model, request_type,
@@ -115,7 +115,7 @@ INSERT INTO analytics_findings
 SELECT * FROM sidegate_findings($2, ($1::date - 1)::timestamp AT TIME ZONE 'UTC', ($1::date + 2)::timestamp
     AT TIME ZONE 'UTC') WHERE day = $1
 """
-# Triggers have followed what was done to the fine rows; these mend what was wrong before.
+# Triggers have applied the changes of the finer rows; these statements correct what was wrong before.
 _FORGET_SUMS = """
 DELETE FROM analytics_sums WHERE kind <> 'S' AND day = $1 OR kind = 'S' AND day = date_trunc('week', $1::date)::date
 """
@@ -142,11 +142,11 @@ _TIMEOUT_S: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class DayCheck:
-    """Sums of one project and day as they were kept, and as its traces say."""
+    """Sums of one project and day as stored, and as computed from its traces."""
 
     project_id: str
     wrong: int
-    """Rows that differ, or stand on one side only."""
+    """Rows that differ, or exist on one side only."""
     kept_requests: int
     counted_requests: int
     kept_tokens: int
@@ -156,14 +156,14 @@ class DayCheck:
 
 
 class Rollup:
-    """Compares sums with traces and makes them anew. `retention_days`: how long traces stay; 0 for ever."""
+    """Compares sums with traces and rebuilds them. `retention_days`: how long traces are kept; 0: for ever."""
 
     def __init__(self, database: Database, retention_days: int) -> None:
         self._database = database
         self._retention_days = retention_days
 
     def has_traces_of(self, day: date) -> bool:
-        """Tell whether all traces of a day are still there, in every time zone."""
+        """Tell whether all traces of a day are still kept, in every time zone."""
         today = datetime.now(UTC).date()
         return not self._retention_days or day > today - timedelta(days=self._retention_days - 1)
 
@@ -174,7 +174,7 @@ class Rollup:
         return [DayCheck(*row.values()) for row in rows]
 
     async def rebuild(self, day: date, project_id: str | None) -> Sequence[DayCheck]:
-        """Make the sums of one day anew; return what they were and are. Raises DatabaseUnavailable."""
+        """Rebuild the sums of one day; return the old and new ones. Raises DatabaseUnavailable."""
         async with self._database.transaction() as connection:
             await connection.execute(_LOCK, timeout=_TIMEOUT_S)
             rows = await connection.fetch(_COMPARE, day, project_id, timeout=_TIMEOUT_S)

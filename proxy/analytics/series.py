@@ -1,7 +1,7 @@
 """Calls over time, by model or by layer, over whole days.
 
-Of many names the dearest are told one by one and the rest together, so an answer stays small however many names clients
-come up with.
+The most expensive names are listed one by one and the rest together, so a result stays small however many names clients
+use.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,9 +47,9 @@ class Series:
 
     time_range: TimeRange
     by_name: Mapping[str, Mapping[date, Sums]]
-    """The dearest names first."""
+    """The most expensive names first."""
     other: Mapping[date, Sums]
-    """All further names together; there a request counts once per name."""
+    """All further names together; here a request counts once per name."""
 
 
 async def read_series(connection: Connection, question: Question, split: Split, most_names: int) -> Series:

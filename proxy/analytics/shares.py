@@ -8,8 +8,8 @@ from proxy.analytics.figures import Question, Share, TimeRange
 from proxy.analytics.ranges import whole_days
 from proxy.db.pool import Connection
 
-# $1 project, $2 the first day, $3 the day after the last, $4 request type, $5 how many, $6 and $7 as $2 and $3 of the
-# whole weeks. Days and weeks of a user are kept by type, without layer and model. OFFSET 0 keeps the planner from
+# $1 project, $2 the first day, $3 the day after the last, $4 request type, $5 limit, $6 and $7 as $2 and $3 of the
+# whole weeks. Days and weeks of a user are stored by type, without layer and model. OFFSET 0 keeps the planner from
 # reading all rows of a kind at once.
 _USERS: Final = filled("""
 {projects}
@@ -34,7 +34,7 @@ GROUP BY u.project_id HAVING sum(requests) > 0 ORDER BY cost_nanos DESC, u.proje
 
 
 async def read_users(connection: Connection, question: Question, limit: int) -> tuple[TimeRange, Sequence[Share]]:
-    """Return at most `limit` users, the one who spent most first."""
+    """Return at most `limit` users, highest cost first."""
     days = await whole_days(connection, question)
     rows = await connection.fetch(
         _USERS, question.project_id, days.first, days.past, question.request_type, limit, *days.weeks

@@ -1,13 +1,13 @@
 """Totals of a range and their parts by period, layer and model, exact to the moment.
 
-The edges of a range are moved to the nearest quarter of an hour; what that left out, or took in too much, is summed
-from traces and added or taken away. The moved range is cut, project by project, into whole calendar days and the pieces
-of days at its ends. Days are read from sums of days, pieces from sums of quarters; days of everybody that are whole in
-every project from the sums of all projects. For one user there are no quarters, so edges are moved to the nearest
-beginning of a day. So an answer is exact for every range, and its cost does not depend on how many requests there were
-but those near its edges.
+The edges of a range are rounded to the nearest quarter of an hour; what that excluded or included in excess is summed
+from traces and added or subtracted. The rounded range is divided, project by project, into whole calendar days and
+parts of days at its ends. Days are read from sums of days, parts from sums of quarters; days of all users that are
+whole in every project are read from the sums of all projects. For a single user there are no quarters, so edges are
+rounded to the nearest start of a day. So a result is exact for every range, at a cost that depends only on the number
+of requests near its edges.
 
-A range that ends after the present moment is read to the end of its last day: nothing can be there yet.
+A range that ends in the future is read to the end of its last day, as there can be no data yet.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from proxy.analytics.figures import Question, Sums, TimeRange, Usage
 from proxy.analytics.ranges import resolve, split, to_quarters
 from proxy.db.pool import Connection
 
-# From the beginning of each project's range to its end. $6 and $7 the start as a day or a moment, $8 and $9 the end.
+# The start and end of the range in each project. $6 and $7 the start as a day or a time, $8 and $9 the end.
 _EDGES: Final = """
     SELECT p.project_id, zone, coalesce($7, $6::date::timestamp AT TIME ZONE zone) AS since,
         CASE WHEN given <= now() THEN given ELSE
@@ -155,5 +155,5 @@ def _usage(time_range: TimeRange, question: Question, rows: Sequence[Any]) -> Us
 
 
 def _calls_of(row: Any, cut_by: set[str]) -> Sums:
-    """Return the sums of calls. `cut_by`: layer, model or both: a request counts once in such a part."""
+    """Return the sums of calls. `cut_by`: layer, model or both; a request counts once in such a part."""
     return of_calls(row, row["pair_requests" if len(cut_by) > 1 else f"{next(iter(cut_by))}_requests"])

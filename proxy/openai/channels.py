@@ -1,7 +1,7 @@
-"""Where generated text stands in events and answers, and which channel each piece of it continues.
+"""Where generated text is in events and answers, and which channel each piece of it continues.
 
-A channel is one text that a client puts together from pieces: the content of a choice, its reasoning, the arguments of
-one tool call. A text that comes whole (a snapshot, a title, an error message) is no channel.
+A channel is one text that a client assembles from pieces: the content of a choice, its reasoning, the arguments of one
+tool call. A text that arrives complete (a snapshot, a title, an error message) is not a channel.
 
 | shape                           | channel                                    | ends with                   |
 |---------------------------------|--------------------------------------------|-----------------------------|
@@ -9,14 +9,14 @@ one tool call. A text that comes whole (a snapshot, a title, an error message) i
 | `<stem>.delta`                  | output, part, stem                         | `.done` of one of the three |
 | `content_block_delta`           | block, member                              | `content_block_stop`        |
 | any other JSON, unknown dialect | member, by its place                       | the end of the stream       |
-| data that is no JSON            | one                                        | the end of the stream       |
+| data that is not JSON           | one                                        | the end of the stream       |
 
-`[DONE]`, an answer's own end and the end of the stream end all channels. A message of a session (`realtime`) of a shape
-that is not known comes whole: its channel would end with the session, and who waits for it might say nothing before.
+`[DONE]`, an answer's own end and the end of the stream end all channels. In a session (`realtime`), the texts of an
+unknown message are complete: a channel would end with the session, and text held for it could wait for too long.
 
-Rules of the file: texts are found by shape, so that a new member of a known event is a channel too; what is left out is
+Rules of the file: texts are found by shape, so that a new member of a known event is a channel too; exclusions are
 listed by name: labels, ids, echoes of the request, encoded media. Anything may be missing or of the wrong type; nothing
-raises, whatever comes.
+raises for any input.
 Source: OpenAI API reference: chat completion chunk, responses streaming, realtime server events, transcription events;
 `reasoning_content`, `reasoning_details`, `thinking` as DeepSeek, vLLM, OpenRouter, Mistral and Anthropic spell it.
 """
@@ -29,13 +29,13 @@ from proxy.exchange import Dialect
 from proxy.scanners import TextKind
 
 Path = tuple[str | int, ...]
-"""Members and places from the document's root."""
+"""Keys and indexes from the document's root."""
 Key = tuple[str | int, ...]
-"""Names a channel; a beginning of it names all channels of a choice, an output or a part."""
+"""Identifies a channel; a prefix of it identifies all channels of a choice, an output or a part."""
 
 ALL: Final[Key] = ()
 PLAIN: Final[Key] = ("data",)
-"""The channel of data that is no JSON."""
+"""The channel of data that is not JSON."""
 
 _LABELS: Final = frozenset(
     "id index object type role model created created_at completed_at expires_at finish_reason native_finish_reason "
@@ -44,16 +44,16 @@ _LABELS: Final = frozenset(
     "top_logprobs prompt_logprobs completion_probabilities token_ids tokens encrypted_content signature "
     "client_secret".split()
 )
-"""Members that hold no text of a model, whatever they hold."""
+"""Members that never contain text of a model."""
 _CHUNK: Final = _LABELS | {"choices"}
 _CHOICE: Final = _LABELS | {"delta"}
 _ECHOES: Final = frozenset(
     "instructions tools tool_choice metadata prompt user safety_identifier prompt_cache_key text reasoning".split()
 )
-"""Members by which a response object repeats its request."""
+"""Members in which a response object repeats its request."""
 _RESPONSE_OBJECTS: Final = frozenset({"response", "realtime.response"})
 _ATOMS: Final = frozenset("name title url filename server_label provider language status detail format voice".split())
-"""Members that come whole even in events that hold pieces."""
+"""Members that are complete even in events with pieces."""
 _DOCUMENTS: Final = frozenset({"arguments", "partial_json"})
 """Members whose text is a JSON document."""
 _MEDIA: Final = frozenset({"b64_json", "partial_image_b64", "embedding"})
@@ -61,7 +61,7 @@ _SOUND: Final = (("audio", "data"), ("input_audio", "data"), ("output_audio", "d
 _MAYBE_MEDIA: Final = frozenset({"data", "result", "audio", "image", "file_data"})
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
 _LEAST_MEDIA: Final = 4096
-"""A shorter text in a member that may hold media is read as text."""
+"""A shorter text in a member that may contain media is treated as text."""
 _SEALED: Final = frozenset({"reasoning.encrypted", "redacted_thinking"})
 """Types of objects whose `data` only the provider can read."""
 _NAMED: Final = frozenset(
@@ -84,7 +84,7 @@ class Text(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """A text that came whole."""
+    """A complete text."""
 
     path: Path
     text: str
@@ -92,7 +92,7 @@ class Whole(NamedTuple):
 
 
 class Texts:
-    """What one event, message or answer says."""
+    """The texts of one event, message or answer."""
 
     __slots__ = ("ends", "failed", "missed", "pieces", "wholes")
 
@@ -102,13 +102,13 @@ class Texts:
         self.ends: list[Key] = []
         """Channels that end here, after the pieces of this event."""
         self.missed: list[Path] = []
-        """Media: places from which no text can be read."""
+        """Places of media, which cannot be read as text."""
         self.failed = False
-        """The provider says that it failed: what it has begun to say is not completed."""
+        """The provider reports a failure: open texts will not be completed."""
 
 
 def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
-    """Return what an event says. `document`: its data, decoded. Cost for one delta of text: about 1.5 us."""
+    """Return the texts of an event. `document`: its data, decoded. Cost for one delta of text: about 1.5 us."""
     texts = Texts()
     if type(document) is not dict:
         _walk(document, (), (), texts, in_pieces=dialect != "realtime")
@@ -122,7 +122,7 @@ def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
     if type(kind) is not str:
         kind = "" if name is None else name.decode("latin-1")
     if kind.startswith("session."):
-        return texts  # repeats what the client has set
+        return texts  # echoes the client's settings
     if kind.endswith(".delta"):
         _read_delta(kind, document, texts)
     elif kind == "content_block_delta":
@@ -139,8 +139,8 @@ def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
 
 
 def read_usual(document: Any) -> tuple[Key, str] | None:
-    """Return channel and text of the one piece that an ordinary chunk is made of; `None` for whatever `read_event` has
-    to read. What it gives is what `read_event` would, for a part of the cost (bench/policy_relay.py).
+    """Return channel and text of an ordinary chunk with a single piece; `None` for anything else. The result is the one
+    of `read_event`, at a fraction of the cost (bench/policy_relay.py).
     """
     if type(document) is not dict or not _CHUNK.issuperset(document):
         return None
@@ -164,12 +164,12 @@ def read_usual(document: Any) -> tuple[Key, str] | None:
 
 
 def usual_path(key: Key) -> Path:
-    """Return where the text of a channel that `read_usual` told stands in its event."""
+    """Return the path of the text of a channel that `read_usual` returned."""
     return ("choices", 0, "delta", key[2])
 
 
 def read_plain(dialect: Dialect, data: bytes) -> Texts:
-    """Return what an event says whose data is no JSON."""
+    """Return the texts of an event whose data is not JSON."""
     texts = Texts()
     if data.startswith(b"[DONE]"):
         texts.ends.append(ALL)
@@ -183,7 +183,7 @@ def read_plain(dialect: Dialect, data: bytes) -> Texts:
 
 
 def read_document(dialect: Dialect, document: Any) -> Texts:
-    """Return what an answer says that is one JSON document."""
+    """Return the texts of an answer that is one JSON document."""
     texts = Texts()
     if dialect == "embeddings" and type(document) is dict and "data" in document:
         return texts
@@ -191,13 +191,13 @@ def read_document(dialect: Dialect, document: Any) -> Texts:
         return texts
     _walk(document, (), (), texts)
     if dialect == "images":
-        # An address of an image is signed: it is what the client is given, not what a model says.
+        # The URL of an image is signed: it is an address for the client, not text of a model.
         texts.wholes = [whole for whole in texts.wholes if whole.path[-1:] != ("url",)]
     return texts
 
 
 def place_of(steps: Iterable[str | int]) -> str:
-    """Return the name of a channel or a path as it may stand in a record: `choices[0].content`."""
+    """Return the name of a channel or a path in the form for records: `choices[0].content`."""
     place = ""
     for step in steps:
         if type(step) is int:
@@ -231,7 +231,7 @@ def _read_choices(choices: list[Any], texts: Texts) -> None:
 
 
 def _read_said(delta: dict[str, Any], path: Path, key: Key, texts: Texts) -> None:
-    """Read a delta; its plain texts, which are nearly all there is, without a walk."""
+    """Read a delta; plain texts, which are nearly all, without a walk."""
     for name, value in delta.items():
         if not value or name in _LABELS:
             continue
@@ -282,7 +282,7 @@ def _read_ends(kind: str, document: dict[str, Any], texts: Texts) -> None:
 
 
 def _response(document: Mapping[str, Any]) -> Key:
-    """Return what the channels of one of several responses of a session have in common."""
+    """Return the common prefix of the channels of one of a session's responses."""
     found = document.get("response_id")
     if type(found) is not str and type(response := document.get("response")) is dict:
         found = response.get("id") if response.get("object") == "realtime.response" else None
@@ -309,7 +309,7 @@ def _place(document: Mapping[str, Any]) -> int:
 
 
 def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = False) -> None:
-    """Find the texts below `path`, in order. `in_pieces`: they continue channels, all but what always comes whole."""
+    """Find the texts below `path`, in order. `in_pieces`: they continue channels, except those that are complete."""
     rest: list[tuple[Any, Path, Key]] = [(value, path, key)]
     while rest:
         value, path, key = rest.pop()
@@ -350,7 +350,7 @@ def _left_out(value: dict[str, Any]) -> Collection[str]:
 
 
 def _is_media(name: str, text: str) -> bool:
-    """Tell whether a text is audio or an image, written in base64."""
+    """Tell whether a text is audio or an image in base64."""
     if name in _MEDIA:
         return True
     if name in _MAYBE_MEDIA:
@@ -359,7 +359,7 @@ def _is_media(name: str, text: str) -> bool:
 
 
 def _hands_out_credentials(name: Any) -> bool:
-    """Tell whether an answer is one of the administration, whose keys are what the client has asked for."""
+    """Tell whether an answer belongs to the administration API, whose keys the client has requested."""
     return type(name) is str and name.startswith(("organization.", "realtime."))
 
 

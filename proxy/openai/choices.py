@@ -1,10 +1,10 @@
-"""What a model says, as it is laid out in chat and completion choices and in items of responses.
+"""The generated content of chat and completion choices, and of response items.
 
-Both whole answers (`message`) and pieces of streams (`delta`) come through here and are counted into a `Meter`: bytes
-of text over all choices and channels, finish reasons, tool calls. Text itself is never kept.
+Both complete answers (`message`) and pieces of streams (`delta`) are counted into a `Meter`: bytes of text over all
+choices and channels, finish reasons, tool calls. Text itself is never stored.
 
-Rule of the file: members of the wrong type are passed over; nothing raises, whatever a provider sends. What is kept is
-bounded: numbers of entries, lengths of names.
+Rule of the file: members of the wrong type are ignored; nothing raises, whatever a provider sends. Stored data is
+bounded in number of entries and length of names.
 
 Source: OpenAI API reference: chat completion object and chunk, response output items; `reasoning_content` and
 `reasoning` as DeepSeek, vLLM and OpenRouter spell it.
@@ -17,29 +17,29 @@ from proxy.openai.documents import printable, utf8_len
 
 MAX_FINISH_REASONS = 256
 _MAX_PLACES = 4 * MAX_TOOL_CALLS
-"""A provider that invents a new place for every piece is not followed any further."""
+"""A provider that uses a new index for every piece is not followed any further."""
 _FUNCTION_CALL = -1
-"""Place of the one call that the old `function_call` member holds."""
+"""Index of the only call in the legacy `function_call` member."""
 _TEXTS = ("content", "refusal")
 _REASONING = ("reasoning_content", "reasoning")
 """Some providers send the same reasoning under both names: the longer one counts."""
 
 
 class ChoiceReader:
-    """Reads the choices of one answer, whole or in pieces."""
+    """Reads the choices of one answer, complete or in pieces."""
 
     __slots__ = ("_calls", "_finished", "_meter")
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._calls: dict[tuple[int, int], int] = {}
-        """(choice, tool call) -> place in `meter.tool_calls`; -1 for one that found no room."""
+        """(choice, tool call) -> index in `meter.tool_calls`; -1 for one beyond the limit."""
         self._finished: dict[int, bool] = {}
-        """Choice that began -> it gave its finish reason; at most `MAX_FINISH_REASONS`."""
+        """Choice that has begun -> whether it has a finish reason; at most `MAX_FINISH_REASONS`."""
 
     @property
     def all_finished(self) -> bool:
-        """True when there was a choice, and every one that began has given its finish reason."""
+        """True if there was a choice, and every one that has begun has a finish reason."""
         return bool(self._finished) and all(self._finished.values())
 
     def read(self, choices: Any) -> None:
@@ -110,7 +110,7 @@ class ChoiceReader:
 
 
 def read_output_item(item: Any, meter: Meter) -> None:
-    """Note the call that a finished item of a response is, if it is one."""
+    """Record the call that a finished item of a response contains, if it does."""
     if type(item) is not dict or item.get("type") not in _CALLS:
         return
     size = text_bytes(item.get("arguments")) + text_bytes(item.get("input"))
@@ -140,7 +140,7 @@ def text_bytes(value: Any) -> int:
 
 
 def add_call(meter: Meter, call_id: str, name: str, size: int) -> int:
-    """Note a tool call; return its place in `meter.tool_calls`, -1 if there is no room."""
+    """Record a tool call; return its index in `meter.tool_calls`, -1 beyond the limit."""
     if len(meter.tool_calls) >= MAX_TOOL_CALLS:
         meter.tool_calls_dropped += 1
         return -1
@@ -149,7 +149,7 @@ def add_call(meter: Meter, call_id: str, name: str, size: int) -> int:
 
 
 def note_finish(meter: Meter, reason: str) -> None:
-    """Note why a choice or a response ended."""
+    """Record why a choice or a response ended."""
     if (known := printable(reason)) and len(meter.finish_reasons) < MAX_FINISH_REASONS:
         meter.finish_reasons.append(known)
 

@@ -1,11 +1,11 @@
-"""A whole chat completion, or completion, as the stream that would have brought it: same content, in few chunks.
+"""Converts a complete chat completion, or completion, to the equivalent stream: same content, in few chunks.
 
-    role and what stands beside the texts -> each text -> finish reason, for every choice -> usage -> [DONE]
+    role and other members -> each text -> finish reason, for every choice -> usage -> [DONE]
 
-Every chunk has `usage: null` and the last one the figures, as if the client had asked for them; whoever did not gets a
-stream without them (`stream_usage`).
+Every chunk has `usage: null` and the last one the usage, as if the client had requested it; it is removed for those who
+did not (`stream_usage`).
 
-Failure mode: `None` for an answer that has no such stream (sound, an unknown layout).
+Failure mode: `None` for an answer without such a stream (audio, an unknown format).
 Source: OpenAI API reference, chat completion object and chunk, completion object, "Streaming".
 """
 
@@ -16,14 +16,14 @@ import orjson
 
 _KINDS: Final[Mapping[str, str]] = {"chat.completion": "chat.completion.chunk", "text_completion": "text_completion"}
 _PIECES: Final = ("reasoning_content", "reasoning", "content", "refusal")
-"""Texts of a message, each in a chunk of its own and in the order in which models write them."""
+"""Texts of a message, each in its own chunk and in the order in which models generate them."""
 _UNSTREAMED: Final = ("audio",)
 _OF_CHOICES: Final = frozenset({"index", "message", "logprobs", "finish_reason"})
 _DONE: Final = b"data: [DONE]\n\n"
 
 
 def as_events(document: Mapping[str, Any]) -> bytes | None:
-    """Return the stream of an answer, terminator included; `None` if it has none. `document`: its body, decoded."""
+    """Return the stream of an answer, including its terminator; `None` if impossible. `document`: the decoded body."""
     kind, choices = _KINDS.get(str(document.get("object"))), document.get("choices")
     if kind is None or type(choices) is not list or not all(map(_is_streamable, choices)):
         return None
@@ -34,7 +34,7 @@ def as_events(document: Mapping[str, Any]) -> bytes | None:
         events = [_event({**base, "choices": [choice]}) for whole in choices for choice in deltas(whole)]
         if document.get("usage") is not None:
             events.append(_event({**base, "choices": [], "usage": document["usage"]}))
-    except TypeError:  # half a surrogate pair
+    except TypeError:  # a lone surrogate
         return None
     return b"".join([*events, _DONE])
 

@@ -1,7 +1,7 @@
-"""Undoing a Content-Encoding in order to read or edit an answer, a bounded piece at a time.
+"""Removes a Content-Encoding to read or edit an answer, in bounded pieces.
 
-A few kilobytes of gzip can hold gigabytes: nothing is inflated before it is asked for, and no piece is larger than the
-limit given. `deflate` is zlib's format (RFC 9110) or, as some servers send it, the bare one (RFC 1951).
+A few kilobytes of gzip can expand to gigabytes: nothing is inflated before it is requested, and no piece exceeds the
+given limit. `deflate` is zlib's format (RFC 9110) or, as some servers send it, the raw one (RFC 1951).
 
 Failure mode: UpstreamFailed, code upstream_bad_encoding. Source: RFC 9110 section 8.4.1, RFC 1952 section 2.2.
 """
@@ -18,7 +18,7 @@ _BARE = -zlib.MAX_WBITS
 
 
 def supported(encoding: bytes) -> bool:
-    """Tell whether a Content-Encoding (lower case) can be undone here."""
+    """Tell whether a Content-Encoding (lower case) can be removed here."""
     return encoding in _GZIP_NAMES or encoding == b"deflate"
 
 
@@ -30,16 +30,16 @@ class Decoder:
         self._gzip = encoding in _GZIP_NAMES
         self._inflater = zlib.decompressobj(_GZIP if self._gzip else _ZLIB)
         self._certain = self._gzip
-        """False until two bytes have told which of its two formats `deflate` is."""
+        """False until two bytes have revealed which of its two formats `deflate` is."""
         self._start = b""
 
     @property
     def complete(self) -> bool:
-        """True at the end of a compressed body: what ends before that was cut."""
+        """True at the end of a compressed body; one that ends earlier was truncated."""
         return self._inflater.eof
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what `data` decodes to, in pieces. To be used up before the next call, or the decoder dropped.
+        """Yield the decoded `data`, in pieces. Exhaust it before the next call, or drop the decoder.
 
         Raises:
             UpstreamFailed: the body is not in that encoding.

@@ -1,4 +1,4 @@
-"""Reading a provider's stream, event by event, into the attempt's `Meter`.
+"""Reads a provider's stream, event by event, into the attempt's `Meter`.
 
 | dialect           | text                    | usage                                  | terminator         |
 |-------------------|-------------------------|----------------------------------------|--------------------|
@@ -10,8 +10,8 @@
 | generic           | by shape: one of these  | any `usage`; the latest counts         | none known         |
 | none              | -                       | not read: it was charged before        | none known         |
 
-Rules of the file: after the terminator nothing is read any more. Anything may be missing or of the wrong type; nothing
-raises. Text is counted, never kept. The meter is right at every moment, so that a stream cut anywhere can be settled.
+Rules of the file: nothing is read after the terminator. Anything may be missing or of the wrong type; nothing raises.
+Text is counted, never stored. The meter is correct at every moment, so that a stream cut anywhere can be settled.
 
 Source: OpenAI API reference: chat completion chunk, responses streaming, audio and image stream events, realtime.
 """
@@ -35,12 +35,12 @@ _ENDS = (*_RESPONSE_ENDS, *_AUDIO_ENDS)
 
 
 def has_terminator(dialect: Dialect) -> bool:
-    """Tell whether a stream that ends without its terminator was cut; of other dialects the end is just the end."""
+    """Tell whether a stream without its terminator was truncated; in other dialects, any end is regular."""
     return dialect in _TERMINATED
 
 
 def has_text(dialect: Dialect) -> bool:
-    """Tell whether text is looked for in the stream at all; of other dialects no event counts as generated text."""
+    """Tell whether the dialect's streams can contain text; otherwise no event counts as generated text."""
     return dialect not in _WITHOUT_TEXT
 
 
@@ -66,7 +66,7 @@ class StreamObserver:
 
     @property
     def all_finished(self) -> bool:
-        """True when everything that began has ended (choices, images): an end of the stream here is no cut."""
+        """True if everything that began has ended (choices, images), so that the stream may end here."""
         return self._choices.all_finished or self._image_finished
 
     def observe(self, event: Event) -> dict[str, Any] | None:
@@ -94,7 +94,7 @@ class StreamObserver:
         """The stream has ended: there is nothing to add."""
 
     def count_unread(self, size: int) -> None:
-        """Count bytes that are too many to be read: where there could be text, all of them may be."""
+        """Count bytes that are too many to be parsed: all of them, if they may be text."""
         if has_text(self._dialect) and not self._over:
             self._meter.output_text_bytes += size
             self._meter.text_deltas += 1
@@ -104,7 +104,7 @@ class StreamObserver:
         self.observe(Event(None, text.encode("utf-8", "surrogatepass")))
 
     def observe_and_strip(self, event: Event) -> bytes | None:
-        """Count one event and return its data without the usage that the client did not ask for; `None` drops it."""
+        """Count one event and return its data without usage that the client did not request; `None` drops it."""
         document = self.observe(event)
         return event.data if document is None else strip_usage(event.data, document)
 
@@ -177,7 +177,7 @@ class StreamObserver:
         self._note_kind(kind)
 
     def _note_end(self, event: Event) -> None:
-        """Note the end from an event that is no JSON object, or too large to be read: then its name tells."""
+        """Detect the end from an event that is not a JSON object, or too large to be parsed, by its name."""
         if event.data.startswith(b"[DONE]"):
             self._over = self._meter.terminated = True
         else:
@@ -191,7 +191,7 @@ class StreamObserver:
 
 
 def _sound_tokens(base64: str) -> int:
-    """Return no fewer tokens than sound has: one for 50 ms, which take 400 bytes in the smallest format (G.711)."""
+    """Return an upper bound of audio tokens: one per 50 ms, which take 400 bytes in the smallest format (G.711)."""
     return len(base64) * 3 // 4 // 400 + 1
 
 

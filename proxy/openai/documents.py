@@ -1,8 +1,8 @@
-"""JSON that somebody else wrote: reading it whatever it is, and measuring its text.
+"""Reads JSON from clients and providers, whatever it is, and measures its text.
 
-orjson reads everything it can: strict UTF-8, no NaN, no infinity, at most 1,024 levels. It refuses one thing that real
-clients and providers send, half a surrogate pair (`"\\ud83d"`, JavaScript's way of cutting an emoji in two); only for
-those the slower `json` module is asked, held to the same strictness.
+orjson reads nearly everything: strict UTF-8, no NaN, no infinity, at most 1,024 levels. It rejects one thing that real
+clients and providers send, a lone surrogate (`"\\ud83d"`, JavaScript's way of cutting an emoji in two); only then the
+slower `json` module is used, with the same strictness.
 
 Failure mode: `load` raises ValueError and quotes nothing; `load_object` returns `None`.
 Source: RFC 8259 sections 7 and 8.
@@ -23,10 +23,10 @@ PairsHook = Callable[[list[tuple[str, Any]]], Any]
 
 
 def load(data: bytes) -> Any:
-    """Decode one JSON document. Integers beyond 64 bits come as floats.
+    """Decode one JSON document. Integers beyond 64 bits become floats.
 
     Raises:
-        ValueError: it is not JSON, is not UTF-8, holds NaN or infinity, or is nested too deeply.
+        ValueError: it is not JSON, not UTF-8, contains NaN or infinity, or is nested too deeply.
     """
     try:
         return orjson.loads(data)
@@ -37,9 +37,9 @@ def load(data: bytes) -> Any:
 
 
 def load_exact(data: bytes, pairs_hook: PairsHook | None = None) -> Any:
-    """Decode like `load`, but keep integers of any size; about ten times as slow.
+    """Decode like `load`, but preserve integers of any size; about ten times as slow.
 
-    `pairs_hook`: gets the members of each object in order, duplicates included.
+    `pairs_hook`: called with the members of each object in order, including duplicates.
     Raises:
         ValueError: as for `load`.
     """
@@ -53,7 +53,7 @@ def load_exact(data: bytes, pairs_hook: PairsHook | None = None) -> Any:
 
 
 def load_object(data: bytes) -> dict[str, Any] | None:
-    """Decode a JSON object that need not be one; `None` for anything else."""
+    """Decode a JSON object; `None` for anything else."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -62,7 +62,7 @@ def load_object(data: bytes) -> dict[str, Any] | None:
 
 
 def load_container(data: bytes) -> Any:
-    """Decode an object or a list that need not be one; `None` for anything else, which is text as it stands."""
+    """Decode an object or a list; `None` for anything else, which is plain text."""
     if data.lstrip()[:1] not in (b"{", b"["):
         return None
     try:
@@ -80,7 +80,7 @@ def _load_rare_object(data: bytes) -> dict[str, Any] | None:
 
 
 def dump_exact(document: Any) -> bytes:
-    """Encode what `load_exact` gave: equal as a JSON value, in UTF-8 where the text allows it.
+    """Encode the result of `load_exact`: equal as a JSON value, in UTF-8 where possible.
 
     Raises:
         ValueError: nested too deeply.
@@ -96,9 +96,9 @@ def dump_exact(document: Any) -> bytes:
 
 
 def printable(value: Any) -> str:
-    """Return a name or an id that is fit for logs, labels and databases: cut to a bounded length; empty for all else.
+    """Return a name or id if it is fit for logs, labels and databases, cut to a bounded length; otherwise empty.
 
-    Control characters and half surrogate pairs make it unfit: no real name has them.
+    Control characters and lone surrogates make it unfit: no real name has them.
     """
     if type(value) is not str or not value.isprintable():
         return ""
@@ -106,7 +106,7 @@ def printable(value: Any) -> str:
 
 
 def utf8_len(text: str) -> int:
-    """Return the size of `text` in UTF-8; half a surrogate pair counts three bytes."""
+    """Return the size of `text` in UTF-8; a lone surrogate counts three bytes."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 

@@ -1,16 +1,17 @@
-"""Our own errors in OpenAI's shape, before and inside a stream, so that every SDK raises its own class of exception.
+"""Our own errors in OpenAI's format, before and inside a stream, so that every SDK raises its usual exceptions.
 
-Before the first byte: status, JSON and headers. Inside a stream: one event, after which nothing may follow, above all
-no terminator. The `error` member is what the SDKs look for in every dialect.
+Before the first byte: status, JSON and headers. Inside a stream: one event, after which nothing may follow, especially
+no terminator. The SDKs look for the `error` member in every dialect.
 
-Whether an SDK tries again is decided here, by headers alone; it does not read the body. It obeys `x-should-retry`, and
-else sends a 429 or a 5xx again, after `retry-after-ms`, or `Retry-After`, if that is not too long:
+Only headers decide whether an SDK retries; it does not read the body. It obeys `x-should-retry`; otherwise it retries a
+429 or a 5xx, after `retry-after-ms` or `Retry-After` if that is not too long:
 
     daily limit                       Retry-After, x-should-retry: false, however soon the window ends
-    short window                      Retry-After, retry-after-ms, which is exact
-    a wait that the SDKs do not obey  Retry-After, x-should-retry: false: they would come back far too early
+    short window                      Retry-After, and retry-after-ms, which is exact
+    a wait that the SDKs do not obey  Retry-After, x-should-retry: false: they would retry far too early
 
-Rule of the file: nothing but the error's own message, type, code and param is told, figures of a quota, and the rules
+Rule of the file: only the error's own message, type, code and param are sent, figures of a quota, and the policy rules
+that a text violated.
 of a policy that a text broke.
 Source: openapi.yaml `ErrorResponse`, `ResponseErrorEvent`; the official SDKs (`_should_retry`,
 `_calculate_retry_timeout`, `Stream.__stream__`).
@@ -23,15 +24,14 @@ from proxy.errors import PolicyViolation, ProxyError, QuotaExceeded
 from proxy.exchange import Dialect, Header
 
 _PATIENCE_S = 60
-"""Releases of the SDKs differ in how long they wait: all of them so long. Beyond, most try again after their own, short
-back-off."""
+"""The longest wait that all releases of the SDKs obey. Beyond it, most retry after their own short back-off."""
 _HOPELESS_CODES = frozenset({"answer_not_scannable", "upstream_bad_encoding", "upstream_event_too_large"})
-"""Failures that the same request would meet again."""
+"""Failures that a retry would meet again."""
 _PROXIED_METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
 def render(error: ProxyError) -> tuple[int, list[Header], bytes]:
-    """Return status, headers (without Content-Length) and body of an answer."""
+    """Return status, headers (without Content-Length) and body of a response."""
     headers: list[Header] = [(b"Content-Type", b"application/json")]
     wait_s = error.retry_after_s
     if wait_s is not None:
@@ -68,11 +68,11 @@ def stream_event(error: ProxyError, dialect: Dialect, sequence_number: int = 0) 
 
 
 def _may_try_again(error: ProxyError) -> bool:
-    """Leave it to the SDK, unless the same request would certainly fail again."""
+    """Leave it to the SDK, unless a retry would certainly fail."""
     wait_s = error.retry_after_s
     if error.code in _HOPELESS_CODES or (wait_s is not None and wait_s > _PATIENCE_S):
         return False
-    # A limit that names no wait is one that the request alone exceeds.
+    # A limit without a wait is one that the request alone exceeds.
     return not isinstance(error, QuotaExceeded) or (error.retryable and wait_s is not None)
 
 

@@ -1,7 +1,7 @@
-"""What a request lets its answer be: the JSON schema that it asks for, the tools that may be called and how.
+"""What a request requires of its answer: the requested JSON schema, the available tools.
 
-Rule of the file: pure; a member of the wrong type counts as absent, because the provider judges it. Schemas come from
-anybody and are only looked at by `json_schema`.
+Rule of the file: pure; a member of the wrong type counts as absent, because the provider validates it. Schemas are
+untrusted and only evaluated by `json_schema`.
 
 Source: OpenAI API reference: `response_format` and `tools` of chat completions, `text.format` and `tools` of responses.
 """
@@ -15,23 +15,23 @@ from proxy.exchange import Dialect
 
 @dataclass(slots=True)
 class Expected:
-    """What an answer must be like."""
+    """The requirements for an answer."""
 
     is_json: bool = False
-    """The text must be a JSON document: an object, or what `schema` says."""
+    """The text must be a JSON document: an object, or one that conforms to `schema`."""
     schema: Any = None
-    """`None` where any object will do."""
+    """`None` if any object is acceptable."""
     functions: dict[str, Any] = field(default_factory=dict)
-    """The functions that may be called, and the schema of their arguments; `None` where they have none."""
+    """The functions that may be called, and the schema of their arguments, `None` without one."""
 
     @property
     def needs_schemas(self) -> bool:
-        """True where a schema may have to be judged by, which may take long."""
+        """True if a schema may have to be evaluated, which may take long."""
         return self.schema is not None or any(schema is not None for schema in self.functions.values())
 
 
 def expected_of(dialect: Dialect, document: Mapping[str, Any]) -> Expected:
-    """Return what a request expects. `dialect`: chat or responses."""
+    """Return what a request requires. `dialect`: chat or responses."""
     if dialect == "responses":
         form = _object(_object(document.get("text")).get("format"))
         held = form

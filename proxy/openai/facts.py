@@ -1,7 +1,7 @@
-"""What every answer says about itself, whole or as an event: id, model, conversation, usage, error, end.
+"""Facts that every answer may contain, complete or as an event: id, model, conversation, usage, error, end.
 
-Rule of the file: anything may be missing or of the wrong type; nothing raises. An error is noted by its code alone, and
-only if it looks like one: a message may quote a prompt.
+Rule of the file: anything may be missing or of the wrong type; nothing raises. Of an error only the code is recorded,
+and only if it looks like one: a message may quote a prompt.
 
 Source: OpenAI API reference; openapi.yaml `ErrorResponse`, `ResponseErrorCode`.
 """
@@ -19,7 +19,7 @@ _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def read_identity(document: Mapping[str, Any], meter: Meter) -> None:
-    """Note the answer's own id and model, each once."""
+    """Record the answer's own id and model, each once."""
     if meter.response_id is None:
         meter.response_id = printable(document.get("id")) or None
     if meter.response_model is None:
@@ -27,7 +27,7 @@ def read_identity(document: Mapping[str, Any], meter: Meter) -> None:
 
 
 def note_usage(document: Mapping[str, Any], meter: Meter) -> None:
-    """Take over the `usage` of a document if it has one that can be believed; the latest counts."""
+    """Record the `usage` of a document if it is plausible; the latest counts."""
     value = document.get("usage")
     if value is not None:
         meter.usage = read_usage(value) or meter.usage
@@ -41,7 +41,7 @@ def add_to_usage(document: Mapping[str, Any], meter: Meter) -> None:
 
 
 def note_error(error: Any, meter: Meter) -> None:
-    """Note the code or type of an error object."""
+    """Record the code or type of an error object."""
     found = error if type(error) is dict else {}
     for name in ("code", "type"):
         value = found.get(name)
@@ -54,7 +54,7 @@ def note_error(error: Any, meter: Meter) -> None:
 
 
 def read_response(response: Mapping[str, Any], meter: Meter) -> None:
-    """Read a finished response object, but for its usage and output."""
+    """Read a finished response object, except its usage and output."""
     read_identity(response, meter)
     conversation = response.get("conversation")
     if type(conversation) is dict:
@@ -67,7 +67,7 @@ def read_response(response: Mapping[str, Any], meter: Meter) -> None:
 
 
 def read_output(response: Mapping[str, Any], meter: Meter) -> None:
-    """Count the output of a response object that came whole; of a stream it has been counted from events."""
+    """Count the output of a complete response object; in a stream it has been counted from events."""
     output = response.get("output")
     if type(output) is list:
         for item in output:
@@ -76,7 +76,7 @@ def read_output(response: Mapping[str, Any], meter: Meter) -> None:
 
 
 def read_unit_usage(document: Mapping[str, Any], dialect: Dialect, meter: Meter) -> None:
-    """Note what is billed where no tokens are named: images produced, seconds heard."""
+    """Record billed units other than tokens: images produced, seconds transcribed."""
     if dialect == "audio":
         meter.usage = read_seconds(document.get("duration"))
     elif dialect == "images" and type(document.get("data")) is list:

@@ -1,11 +1,11 @@
-"""How much text a request gives the model to read: the basis of estimates.
+"""How much text of a request the model reads: the basis of estimates.
 
-Counted are the strings of the members below, at any depth, in UTF-8; definitions of tools and formats count as the JSON
-they are. Token ids count four bytes each, what the vocabulary holds on average. Images, sounds and files count a fixed
-size per part, never the length of their base64.
+Counted are the strings of the members below, at any depth, in UTF-8; definitions of tools and formats count as JSON.
+Token ids count four bytes each, the average of a vocabulary. Images, audio and files count a fixed size per part, never
+the length of their base64.
 
-Cost: O(strings), without recursion; about 0.4 us per message. So it is done on demand, and `text_bound` does without
-where it can.
+Cost: O(strings), without recursion; about 0.4 us per message. So it is computed on demand, and `text_bound` avoids it
+if possible.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from proxy.openai.documents import utf8_len
 from proxy.openai.estimate import BYTES_PER_TOKEN
 
 MEDIA_PART_BYTES = 765 * BYTES_PER_TOKEN
-"""One image, sound or file: 765 tokens is what OpenAI bills for a 1024 x 1024 image in high detail."""
+"""One image, audio or file: 765 tokens is what OpenAI bills for a 1024 x 1024 image in high detail."""
 
 _PROSE = frozenset({"messages", "input", "prompt", "instructions", "suffix", "prediction", "query", "documents"})
 _DEFINITIONS = frozenset({"tools", "functions", "response_format", "text"})
@@ -42,10 +42,10 @@ def input_text_bytes(document: Mapping[str, Any]) -> int:
 
 
 def text_bound(request: ParsedRequest) -> int:
-    """Return the bytes of text in a request or, where that spares the count, a little more: the size of its body.
+    """Return the bytes of text in a request or, if that saves counting them, a slightly higher bound: the body's size.
 
-    Parts of media, which count more than their own length, stand in a list inside the list of messages: a body with a
-    single list has none. What is larger may be one data URL and is counted.
+    Media parts, which count more than their own length, are in a list inside the list of messages: a body with a single
+    list has none. A larger body may be mostly a data URL and is counted.
     """
     body = request.body
     if body is None or request.document is None:

@@ -1,10 +1,10 @@
-"""The JSON body of a request: what may pass, and which bytes go upstream.
+"""The JSON body of a request: validation, and the bytes that go upstream.
 
-Rule of the file: what we read and what the provider gets must mean the same. A body that leaves no room for a second
-reading (no key twice in one object) is passed on as the client's own bytes; any other is written anew from what we
-read, equal as a JSON value, the last of equal keys winning. That there is no such key is proven cheaply, one way or
-the other: the body is exactly what orjson would write; or both hold the same number of `":` pairs, which escapes could
-fake and therefore rule out; or else every object is looked at one by one.
+Rule of the file: we and the provider must read the same. A body that can be read in only one way (no duplicate key in
+an object) is passed on as the client's own bytes; any other is re-encoded from what we read, equal as a JSON value,
+with the last of duplicate keys. Uniqueness is proven cheaply, in one of three ways: the body is exactly what orjson
+would write; or both have the same number of `":` pairs, provided that no escapes could fake one; or every object is
+examined.
 
 Failure mode: a body that is not JSON, or beyond the limits, is refused with 400 before much time or memory is spent.
 
@@ -23,14 +23,14 @@ from proxy.openai.documents import dump_exact, load, load_exact
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 _BLANK_BEFORE_COLON = (b" :", b"\t:", b"\r:", b"\n:")
 _FAKES_KEY_END = re.compile(rb"\\u00(?:2[02]|3[aA])")
-"""Escapes of quote, blank and colon: orjson writes them plainly, so that the two counts are no longer comparable."""
+"""Escapes of quote, blank and colon: orjson writes them unescaped, so the two counts are not comparable."""
 
 
 def parse_body(body: bytes, limits: Limits) -> Any:
     """Decode the body of a request within `limits`.
 
     Raises:
-        InvalidRequest: it is not JSON, or it has too many elements or levels.
+        InvalidRequest: it is not JSON, or has too many elements or levels.
     """
     size = len(body)
     if size > limits.json_structurals and _structurals(body) > limits.json_structurals:
@@ -42,7 +42,7 @@ def parse_body(body: bytes, limits: Limits) -> Any:
         document = load(body)
     except ValueError as error:
         raise _unreadable(body, error) from None
-    # Every level has a byte at both ends: most bodies are too short to be too deep (bench/wire_format.py).
+    # Every level has a byte at both ends, so most bodies are too short to be too deep (bench/wire_format.py).
     depth = limits.json_depth
     if size > 2 * depth and body.count(b"{") + body.count(b"[") > depth and _is_deeper(document, depth):
         raise InvalidRequest(
@@ -53,22 +53,22 @@ def parse_body(body: bytes, limits: Limits) -> Any:
 
 
 def unambiguous(body: bytes, document: Any) -> bytes:
-    """Return `body` if no object in it has a key twice, else `document` as new bytes. Cost O(body), no copy usually."""
+    """Return `body` if no object in it has a duplicate key, else `document` re-encoded. O(body), usually no copy."""
     if _has_unique_keys(body, document):
         return body
     return dump_exact(load_exact(body))
 
 
 def with_option(body: bytes, name: str, option: str) -> bytes:
-    """Write the object in `body` anew, `option` set to true in its member `name`, an object or null."""
+    """Re-encode the object in `body` with `option` set to true in its member `name`, an object or null."""
     document = load_exact(body)
     document[name] = {**(document[name] or {}), option: True}
     return dump_exact(document)
 
 
 def with_new_member(body: bytes, member: bytes) -> bytes:
-    """Put `member` (`"name":value`) behind the last member of the object in `body`, which is not empty; every other
-    byte stays where it was."""
+    """Append `member` (`"name":value`) to the object in `body`, which is not empty; every other byte stays in
+    place."""
     end = body.rindex(b"}")
     return b"%b,%b%b" % (body[:end], member, body[end:])
 
@@ -90,9 +90,9 @@ def _has_unique_keys(body: bytes, document: Any) -> bool:
 
 
 def _key_ends(body: bytes) -> int:
-    """Count the `":` pairs, in short steps where no blank stands before any colon.
+    """Count the `":` pairs, in short steps unless a blank precedes a colon.
 
-    The interpreter does nothing else while an expression runs: 40 ms over 8 MB of small objects.
+    The interpreter lock is held while an expression runs: 40 ms over 8 MB of small objects.
     """
     if any(blank in body for blank in _BLANK_BEFORE_COLON):
         return len(_KEY_END.findall(body))
@@ -111,7 +111,7 @@ def _looked_at_one_by_one(body: bytes) -> bool:
 
 
 def _is_deeper(document: Any, limit: int) -> bool:
-    """Walk level by level: no recursion, and each value is seen once."""
+    """Walk level by level: no recursion, and each value is visited once."""
     level = [document]
     for _ in range(limit):
         level = [

@@ -1,7 +1,7 @@
-"""Changing single values of a JSON document in its own bytes: everything else stays as it was written.
+"""Replaces single values of a JSON document in its own bytes: everything else stays unchanged.
 
-Rule of the file: a value is named by its path from the root. Where a key stands twice in an object, each of its values
-is changed: which of them a reader takes is up to the reader.
+Rule of the file: a value is identified by its path from the root. If an object has a key twice, both values are
+replaced, as readers differ in which one they use.
 
 Source: RFC 8259.
 """
@@ -21,7 +21,7 @@ _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]
 def edited(data: bytes, values: Mapping[Path, bytes]) -> bytes:
     """Return `data`, a valid document, with other values at some of its paths. Cost O(len(data)), about 10 MB/s.
 
-    `values`: path -> JSON to stand there. A path that is not there is passed over.
+    `values`: path -> new JSON. A path that does not exist is ignored.
     """
     pieces: list[bytes] = []
     at = 0
@@ -34,20 +34,20 @@ def edited(data: bytes, values: Mapping[Path, bytes]) -> bytes:
 
 
 def written(text: str, like: bytes) -> bytes:
-    """Return a JSON string, in plain ASCII where the document it goes to is."""
+    """Return a JSON string, in ASCII if the document that it is for is ASCII."""
     if not like.isascii():
         try:
             return json.dumps(text, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            pass  # half a surrogate pair can only be written as an escape
+            pass  # a lone surrogate can only be written as an escape
     return json.dumps(text).encode("ascii")
 
 
 def _spans(data: bytes, values: Mapping[Path, bytes]) -> list[tuple[int, int, bytes]]:
-    """Return begin, end and new value of each place, in order."""
+    """Return begin, end and new value of each replacement, in order."""
     found: list[tuple[int, int, bytes]] = []
     open_at: list[tuple[Path, int]] = []
-    """Path and begin of the objects and lists around."""
+    """Path and begin of the enclosing objects and lists."""
     steps: list[str | int] = []
     key: bytes | None = None
     for token in _TOKEN.finditer(data):

@@ -1,11 +1,11 @@
-"""Whether a value is what a JSON schema asks for, in a bounded number of steps. Schemas come from anybody.
+"""Validates a value against a JSON schema, in a bounded number of steps. Schemas are untrusted.
 
-A few hundred bytes of schema can ask for hours: twenty levels of `allOf` with two equal references each, a reference to
-itself, a pattern that backtracks, `uniqueItems` over objects. So every step is counted, against one sum for the whole
-judgement; patterns are RE2's; references stay inside the schema, and nothing is ever fetched.
+A few hundred bytes of schema can take hours: twenty levels of `allOf` with two equal references each, a recursive
+reference, a pattern that backtracks, `uniqueItems` over objects. So every step is counted against one limit for the
+whole validation; patterns are RE2's; references stay inside the schema, and nothing is ever fetched.
 
-Rule of the file: what is not known for sure is not judged (`Unjudged`): a keyword of a wrong shape, a pattern that RE2
-does not have, a base changed by `$id`, `unevaluated..`. Unknown keywords say nothing, and neither does `format`. Pure.
+Rule of the file: anything uncertain is not judged (`Unjudged`): a keyword of the wrong type, a pattern that RE2 does
+not support, a base changed by `$id`, `unevaluated..`. Unknown keywords are ignored, and so is `format`. Pure.
 
 Source: JSON Schema 2020-12, Core sections 8, 10 and Validation section 6; of draft 7 `items` as a list,
 `additionalItems` and `dependencies`, which clients still write.
@@ -22,26 +22,26 @@ _MOST_DEPTH: Final = 64
 _MOST_PATTERN: Final = 1000
 _MOST_MEMORY: Final = 1 << 20
 _BYTES_OF_A_STEP: Final = 64
-"""Text that a pattern reads in the time of a step."""
+"""Bytes of text that a pattern reads in the time of one step."""
 
 Schema = Mapping[str, Any]
 
 
 class Unjudged(Exception):
-    """The schema cannot be judged here, or not within the steps. Says nothing of the value."""
+    """The schema cannot be evaluated here, or not within the steps. Says nothing about the value."""
 
 
 def conforms(schema: Any, value: Any, most_steps: int) -> bool:
     """Tell whether `value` is valid against `schema`. Cost: at most `most_steps` steps of about a microsecond.
 
     Raises:
-        Unjudged: nobody can tell.
+        Unjudged: the schema cannot be evaluated.
     """
     return _Judge(schema, most_steps).accepts(schema, value, 0)
 
 
 class _Judge:
-    """One judgement: the schema as a whole, and the steps that are left."""
+    """One validation: the complete schema, and the remaining steps."""
 
     def __init__(self, root: Any, most_steps: int) -> None:
         self.root = root
@@ -49,7 +49,7 @@ class _Judge:
         self._patterns: dict[str, Any] = {}
 
     def spend(self, steps: int = 1) -> None:
-        """Take steps. Raises Unjudged when none are left."""
+        """Use steps. Raises Unjudged if none are left."""
         self._left -= steps
         if self._left < 0:
             raise Unjudged("too many steps")
@@ -71,7 +71,7 @@ class _Judge:
         return True
 
     def matches(self, pattern: Any, text: str) -> bool:
-        """Tell whether a pattern is found in a text."""
+        """Tell whether a pattern matches in a text."""
         found = self._patterns.get(_of(str, pattern))
         if found is None:
             found = self._patterns[pattern] = self._compiled(pattern)
@@ -93,7 +93,7 @@ class _Judge:
             raise Unjudged("a pattern is not one of RE2's") from None
 
     def key(self, value: Any, depth: int = 0) -> Hashable:
-        """Return what is equal for equal JSON values, and only for those: 1 and 1.0, but not 1 and true."""
+        """Return a key that is equal exactly for equal JSON values: 1 and 1.0, but not 1 and true."""
         self.spend()
         if depth > _MOST_DEPTH:
             raise Unjudged("a value is nested too deeply")
@@ -222,7 +222,7 @@ def _required(judge: _Judge, names: Any, value: Any, _schema: Schema, _depth: in
 
 
 def _dependent(judge: _Judge, members: Any, value: Any, _schema: Schema, depth: int) -> bool:
-    """Judge `dependentRequired`, `dependentSchemas` and what held both before."""
+    """Evaluate `dependentRequired`, `dependentSchemas` and the former keyword for both."""
     if type(value) is not dict:
         return True
     for name, then in _of(dict, members).items():
@@ -296,7 +296,7 @@ def _ref(judge: _Judge, reference: Any, value: Any, _schema: Schema, depth: int)
 
 
 def _resolved(judge: _Judge, reference: str) -> Any:
-    """Return the part of the schema that a JSON pointer names. Nothing else is followed."""
+    """Return the part of the schema that a JSON pointer names. No other references are followed."""
     if reference != "#" and not reference.startswith("#/"):
         raise Unjudged("a reference leads out of the schema")
     judge.spend(len(reference))

@@ -1,7 +1,7 @@
-"""Writing texts of an event or an answer anew where something in them was masked.
+"""Rewrites the texts of an event or an answer in which something was masked.
 
-Rule of the file: what repeats a masked text token by token goes with it; every other byte stays as it was written. An
-event that is made only to carry the rest of a text says nothing else, so that nothing is added up twice.
+Rule of the file: members that repeat a masked text token by token are removed with it; every other byte is unchanged.
+An event that is created only to carry the rest of a text contains nothing else, so that nothing is added up twice.
 
 Source: OpenAI API reference, `logprobs`; llama.cpp and vLLM for the other names of tokens.
 """
@@ -13,11 +13,11 @@ from proxy.openai.channels import Path
 from proxy.openai.json_edit import edited, written
 
 _REPEATS: Final = ("logprobs", "top_logprobs", "completion_probabilities", "token_ids", "tokens")
-"""Members that spell a text a second time, token by token."""
+"""Members that repeat a text token by token."""
 
 
 def with_texts(data: bytes, document: Any, texts: Mapping[Path, str]) -> bytes:
-    """Return `data` with other texts at some paths. `document`: `data`, decoded."""
+    """Return `data` with other texts at some paths. `document`: decoded `data`."""
     values: dict[Path, bytes] = {}
     for path in texts:
         values |= repeats(document, path)
@@ -25,7 +25,7 @@ def with_texts(data: bytes, document: Any, texts: Mapping[Path, str]) -> bytes:
 
 
 def repeats(document: Any, path: Path) -> dict[Path, bytes]:
-    """Return what else spells the text at `path`, token by token, and what to write there instead."""
+    """Return the paths that repeat the text at `path` token by token, and their replacements."""
     found: dict[Path, bytes] = {}
     value = document
     for depth, step in enumerate(path):
@@ -39,9 +39,9 @@ def repeats(document: Any, path: Path) -> dict[Path, bytes]:
 
 
 def alone(document: Any, path: Path, text: str) -> tuple[Any, Path]:
-    """Return an event like `document` that says nothing but `text`, and the path of it.
+    """Return an event like `document` that contains only `text`, and its path.
 
-    Identity stays: labels of the event, indexes on the way to the text. Everything that a client adds up goes.
+    Identity is preserved: labels of the event, indexes on the path. Everything that a client would add up is removed.
     """
     said: Any = text
     for depth in range(len(path) - 1, -1, -1):

@@ -1,15 +1,15 @@
-"""Upper bounds of what is no text: images, sounds and files in a request, images and speech in an answer.
+"""Upper bounds for media: images, audio and files in a request, images and speech in an answer.
 
 | what             | tokens at most                                                                             |
 |------------------|--------------------------------------------------------------------------------------------|
-| image in         | what the model's family takes for the largest picture of that detail                       |
-| sound in         | the seconds that its bytes hold at 16 kbit/s, the least that encoders use for speech       |
+| image in         | what the model's family charges for the largest picture of that detail                     |
+| audio in         | the seconds that its bytes hold at 16 kbit/s, the least that encoders use for speech       |
 | file, video      | its decoded bytes, or a document of 100 pages with text and picture                        |
-| image out        | by quality and shape; anything else as the dearest                                         |
+| image out        | by quality and format; the maximum if unknown                                              |
 | speech out       | by the bytes of its text at the slowest ordinary pace                                      |
 
-Rule of the file: the bound stands in place of base64, but only where a message or an item holds it; the same words
-elsewhere are text, and so is everything else in such a part. What only the provider can look up, `is_unseen` tells.
+Rule of the file: the bound replaces base64, but only in media parts of messages and items; the same members elsewhere
+are text, and so is everything else in such a part. `is_unseen` detects content that only the provider can look up.
 
 Source: OpenAI guides "Images and vision", "Audio", "File inputs", "Image generation"; Gemini API, "Audio".
 """
@@ -24,11 +24,11 @@ from proxy.openai.documents import utf8_len
 from proxy.openai.model_names import base_name, of_family
 
 BYTES_PER_SECOND: Final = 2000
-"""Of sound: 16 kbit/s."""
+"""Of audio: 16 kbit/s."""
 TOKENS_PER_SECOND: Final = 10
-"""Of sound that OpenAI's models hear, one for 100 ms."""
+"""Of audio input to OpenAI's models, one per 100 ms."""
 MOST_IMAGE_TOKENS: Final = 16_384
-"""For a picture given to an unknown model: the default of the Qwen-VL family, which takes the most."""
+"""For a picture sent to an unknown model: the default of the Qwen-VL family, which is the highest."""
 MOST_FILE_TOKENS: Final = 262_144
 
 _OTHERS_TOKENS_PER_SECOND: Final = 32
@@ -58,7 +58,7 @@ _MEDIA: Final = (
     rb'|video_url|input_video)"'
 )
 _HELD: Final = rb'"file_(?:id|url)":"|"type":"item_reference"|"audio":\{[^{}]*"id":'
-# RE2 jumps to the word that a match begins with: a tenth of the time of `re` for 20 KB (bench/decision.py).
+# RE2 searches for a literal prefix first: a tenth of the time of `re` for 20 KB (bench/decision.py).
 _SIGN: Final = re2.compile(_MEDIA)
 _HELD_BY_PROVIDER: Final = re2.compile(_HELD)
 _EITHER: Final = re2.compile(_MEDIA + b"|" + _HELD)
@@ -71,20 +71,20 @@ class Media:
 
     tokens: int = 0
     data_bytes: int = 0
-    """Bytes of its JSON that `tokens` stands for."""
+    """Bytes of its JSON that `tokens` accounts for."""
     found: bool = False
 
 
 def is_text_alone(written: bytes) -> bool:
-    """Tell that there are neither media nor what only the provider knows, but for what its tools find.
+    """Tell whether there is neither media nor content that only the provider knows, apart from results of its tools.
 
-    One look in the place of two, which most requests are spared. `written`: the document's members as compact JSON.
+    One search instead of two for most requests. `written`: the document's members as compact JSON.
     """
     return _EITHER.search(written) is None
 
 
 def may_hold_media(written: bytes) -> bool:
-    """Tell whether there may be media in messages or items: it spares most requests the walk. `written`: as above."""
+    """Tell whether messages or items may contain media: saves most requests the walk. `written`: as above."""
     return _SIGN.search(written) is not None
 
 
@@ -110,7 +110,7 @@ def find_media(document: Mapping[str, Any], model: str | None) -> Media:
 
 
 def is_unseen(document: Mapping[str, Any], written: bytes) -> bool:
-    """Tell whether the model will also read what only the provider knows, or what its own tools find."""
+    """Tell whether the model will also read content that only the provider knows, or results of its own tools."""
     get = document.get
     if get("previous_response_id") is not None or get("conversation") is not None:
         return True
@@ -123,7 +123,7 @@ def is_unseen(document: Mapping[str, Any], written: bytes) -> bool:
 
 
 def image_out_tokens(document: Mapping[str, Any]) -> int:
-    """Return the output tokens of one generated image. `document`: the request; empty for one that is not known."""
+    """Return the output tokens of one generated image. `document`: the request; empty if unknown."""
     quality, size, previews = document.get("quality"), document.get("size"), document.get("partial_images")
     square, oblong = _IMAGE_OUT.get(quality if type(quality) is str else "", _IMAGE_OUT["high"])
     known = previews if type(previews) is int and 0 <= previews <= _MOST_PREVIEWS else _MOST_PREVIEWS
@@ -132,7 +132,7 @@ def image_out_tokens(document: Mapping[str, Any]) -> int:
 
 
 def speech_tokens(document: Mapping[str, Any]) -> int:
-    """Return the output tokens of a text read aloud."""
+    """Return the output tokens of synthesized speech."""
     text, speed = document.get("input"), document.get("speed")
     size = utf8_len(text) if type(text) is str else 0
     if (type(speed) is int or type(speed) is float) and speed < 1:

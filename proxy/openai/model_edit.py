@@ -1,8 +1,8 @@
-"""Give a request another model: the value of its member `model`, and no other byte, wherever that can be proven.
+"""Replaces a request's model: the value of its member `model`, and no other byte, wherever that is provably right.
 
-A key reads `"model"` and a colon. In valid JSON such bytes are a key unless the first quote is an escaped one. So where
-the object is known to have a model, there is exactly one such key, and no escape could spell another one, it is the
-one. Any other body is written anew from what was read, equal as a JSON value but for the model.
+A key is `"model"` and a colon. In valid JSON such bytes are a key unless the first quote is escaped. So if the object
+is known to have a model, there is exactly one such key, and no escape could spell another, that is the one. Any other
+body is re-encoded from what was read, equal as a JSON value except for the model.
 
 Source: RFC 8259 sections 4 and 7.
 """
@@ -21,9 +21,9 @@ _OPTIONS: Final = "stream_options"
 
 
 def with_model(body: bytes, model: str, *, has_model: bool) -> bytes:
-    """Return the JSON object in `body` with `model` as its model. `has_model`: it has the member, as a text.
+    """Return the JSON object in `body` with `model` as its model. `has_model`: it has that member, with a text.
 
-    Cost: two searches and a copy, usually; else O(body) in Python.
+    Cost: usually two searches and a copy; else O(body) in Python.
     """
     if has_model and _ESCAPED_LETTER not in body and len(_KEY.findall(body)) == 1:
         if (found := _MODEL.search(body)) is not None:

@@ -1,8 +1,8 @@
-"""Which family a model belongs to, by its name: limits are facts of families, not of dated releases.
+"""The family of a model, by its name: limits are facts of families, not of dated releases.
 
     ft:gpt-4o-mini-2024-07-18:org::id -> gpt-4o-mini-2024-07-18 -> gpt-4o-mini-2024-07 -> .. -> gpt-4o-mini -> gpt-4o
 
-Rule of the file: only whole segments are taken off the end, so `gpt-4.1` and `gpt-4o` are never a `gpt-4`.
+Rule of the file: only whole segments are removed from the end, so `gpt-4.1` and `gpt-4o` never match `gpt-4`.
 """
 
 import re
@@ -22,7 +22,7 @@ def base_name(model: str) -> str:
 
 
 def of_family(model: str | None, table: Mapping[str, Fact]) -> Fact | None:
-    """Return what `table` says about the closest family of `model`; `None` for one it does not hold."""
+    """Return the entry of `table` for the closest family of `model`; `None` without one."""
     name = base_name(model) if model else ""
     while name:
         if (fact := table.get(name)) is not None:

@@ -1,12 +1,12 @@
-"""Looking at a multipart form while it passes by: small text fields and the sizes of files.
+"""Observes a multipart form as it passes: small text fields and the sizes of files.
 
-The bytes themselves are relayed by somebody else, at once and unchanged; nothing is held here but a possible piece of a
-boundary, the head of a part, and the values of small fields. Memory is flat, whatever is sent.
+The bytes themselves are relayed elsewhere, at once and unchanged; only a possible part of a boundary, the head of a
+part and the values of small fields are held here. Memory is constant for any input.
 
     preamble -> head -> part -> head -> part -> .. -> epilogue
-                 `--> broken (malformed: the rest is not looked at)
+                 `--> broken (malformed: the rest is ignored)
 
-Failure mode: a malformed form only makes the facts say so; the provider answers. `feed` never raises.
+Failure mode: a malformed form is only marked as such; the provider answers. `feed` never raises.
 
 Source: RFC 7578 (multipart/form-data), RFC 2046 section 5.1.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MAX_PARTS = 64
-"""Fields kept, and files kept; more pass by uncounted."""
+"""The most fields, and files, that are recorded; further ones are ignored."""
 MAX_VALUE_BYTES = 4096
 _MAX_HEAD_BYTES = 16_384
 _MAX_BOUNDARY = 200
@@ -32,7 +32,7 @@ _FILENAME = re.compile(rb';\s*filename\*?=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]+))', r
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """One file of a form; its name stays out, only the length is told."""
+    """One file of a form; its name is not kept, only the length."""
 
     name: str
     filename_length: int
@@ -41,19 +41,19 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class FormFacts:
-    """What a form held."""
+    """The content of a form."""
 
     fields: Mapping[str, str]
     """Text fields up to `MAX_VALUE_BYTES`; the last of equal names."""
     sizes: Mapping[str, int]
-    """Bytes per text field, of any size; equal names added up."""
+    """Bytes per text field, of any size; equal names are added up."""
     files: tuple[FilePart, ...]
     malformed: bool
     """Not a form, or cut off: the facts may be incomplete."""
 
 
 class Span(NamedTuple):
-    """Bytes of the form that belong to the content of one part; what lies between spans is framing."""
+    """Bytes of the form that belong to the content of one part; everything between spans is framing."""
 
     start: int
     """Offset in the whole form."""
@@ -73,7 +73,7 @@ class _Part:
 
 
 class MultipartObserver:
-    """Reads one form. `content_type`: the header's value as it came."""
+    """Reads one form. `content_type`: the unchanged header value."""
 
     def __init__(self, content_type: bytes) -> None:
         found = _BOUNDARY.search(content_type)
@@ -82,32 +82,32 @@ class MultipartObserver:
         self._ended = False
         self._in_head = False
         self._delimiter = b"\r\n--" + boundary
-        self._pending = b"\r\n"  # the first boundary has no line before it: one is put there
+        self._pending = b"\r\n"  # the first boundary is not preceded by a line end, so one is added
         self._part: _Part | None = None
         self._fields: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
         self._files: list[FilePart] = []
         self._spans: list[Span] | None = None
         self._read = 0
-        """Bytes fed."""
+        """Number of bytes fed."""
         self._base = 0
-        """Offset in the form of what is being read."""
+        """Offset of the current input in the form."""
 
     def follow(self) -> None:
-        """From now on note where the contents of parts stand: ask `spans` after each `feed`."""
+        """Start to record where the contents of parts are: call `spans` after each `feed`."""
         self._spans = []
 
     def spans(self) -> tuple[list[Span], int]:
-        """Return the spans found since the last call, and up to which offset everything is known.
+        """Return the spans found since the last call, and the offset up to which they are known.
 
-        Of a form that is broken everything is known, and no span tells what the rest belongs to.
+        For a malformed form, that is the end of the input, and no span covers the rest.
         """
         found, self._spans = self._spans or [], []
         return found, self._read if self.is_over else self._read - len(self._pending)
 
     @property
     def is_broken(self) -> bool:
-        """The form is malformed: the rest is not looked at."""
+        """The form is malformed: the rest is ignored."""
         return self._broken
 
     @property
@@ -116,7 +116,7 @@ class MultipartObserver:
         return self._broken or self._ended
 
     def feed(self, chunk: bytes) -> None:
-        """Look at the next bytes of the body. Cost O(chunk)."""
+        """Observe the next bytes of the body. Cost O(chunk)."""
         self._read += len(chunk)
         if self._broken or self._ended:
             return
@@ -131,7 +131,7 @@ class MultipartObserver:
         return FormFacts(dict(self._fields), dict(self._sizes), tuple(self._files), self._broken or not self._ended)
 
     def _read_content(self, data: bytes, start: int) -> int | None:
-        """Read a part up to its boundary; return where the next head begins, `None` if that is not known yet."""
+        """Read a part up to its boundary; return the start of the next head, `None` if it is not known yet."""
         found = data.find(self._delimiter, start)
         if found < 0:
             self._wait(data, start, max(start, len(data) - len(self._delimiter) + 1))
@@ -154,7 +154,7 @@ class MultipartObserver:
         return found + 1
 
     def _read_head(self, data: bytes, start: int) -> int | None:
-        """Read the lines above a part; `data[start:]` begins with the end of the boundary's own line."""
+        """Read the header lines of a part; `data[start:]` begins with the end of the boundary's own line."""
         end = data.find(b"\r\n\r\n", start)
         if end < 0:
             self._broken = len(data) - start > _MAX_HEAD_BYTES

@@ -1,11 +1,11 @@
-"""Which endpoint a request target means: the strict check of the target, and the table of endpoints, one row each.
+"""The endpoint of a request target: validation of the target, and the table of endpoints, one row each.
 
-Everything that is not in the table is a default row: identified, routed, counted and traced like any other request,
-its body passed on as it is. A known path with another method is a default row too: the provider answers, not we.
+Everything else gets a fallback row: identified, routed, counted and traced like any other request, with its body passed
+on unchanged. So does a known path with another method: the provider answers, not we.
 
-Rules of the file. The raw path is only looked at, never rebuilt: for the look-up alone a trailing slash and escapes of
-letters and digits (`/v1/%63hat/..`) are undone, so that no spelling a provider might accept escapes its row. Answers
-that repeat usage which was charged before (stored completions, responses, runs) have the dialect `none`.
+Rules of the file. The raw path is only examined, never rebuilt: for the look-up alone, a trailing slash and escapes of
+letters and digits (`/v1/%63hat/..`) are normalised, so that no spelling that a provider might accept evades its row.
+Answers that repeat usage that was charged before (stored completions, responses, runs) have the dialect `none`.
 
 Source: RFC 9112 section 3.2.1, RFC 3986 section 3.3; OpenAI API reference; the resource paths of the official SDK.
 """
@@ -20,9 +20,9 @@ from proxy.errors import InvalidRequest
 from proxy.exchange import BodyKind, Dialect, Operation
 
 UNKNOWN = Operation("unknown", "other", "raw", "generic", billable=False)
-"""Default row of requests that do something: if the answer names its usage, it is metered."""
+"""Fallback row of requests that do something: if the answer reports usage, it is metered."""
 UNKNOWN_READ = Operation("unknown", "other", "raw", "none", billable=False)
-"""Default row of requests that look something up: usage in the answer was charged when it arose."""
+"""Fallback row of requests that look something up: usage in the answer was charged before."""
 UNKNOWN_WEBSOCKET = Operation("unknown", "other", "websocket", "realtime", billable=False)
 _WEBSOCKET = "WEBSOCKET"
 _ID = "{id}"
@@ -38,19 +38,19 @@ def _model(
     stream_usage: bool = False,
     sent_to: str | None = None,
 ) -> Operation:
-    """Make a row whose answers cost money."""
+    """Return a row whose answers are billed."""
     return Operation(name, request_type, body, dialect, True, stream_usage, gen_ai, sent_to)
 
 
 def _free(name: str, request_type: str, body: BodyKind = "none", dialect: Dialect = "none") -> Operation:
-    """Make a row whose answers cost nothing."""
+    """Return a row whose answers are free."""
     return Operation(name, request_type, body, dialect, billable=False)
 
 
 _CHAT = _model(
     "chat.completions.create", "chat", "chat", gen_ai="chat", stream_usage=True, sent_to="/v1/chat/completions"
 )
-"""Names of ours for chat completions: they say what a request is for."""
+"""Our names for chat completions, which say what a request is for."""
 _TABLE: tuple[tuple[str, str, Operation], ...] = (
     (
         "POST",
@@ -166,12 +166,12 @@ _ESCAPED_PLAIN = re.compile(r"%(?:2[dD]|3[0-9]|[46][1-9a-fA-F]|[57][0-9aA]|5[fF]
 
 
 def operations() -> tuple[Operation, ...]:
-    """Return every row of the table, the default rows last."""
+    """Return every row of the table, the fallback rows last."""
     return (*(row[2] for row in _TABLE), UNKNOWN, UNKNOWN_READ, UNKNOWN_WEBSOCKET)
 
 
 def target_of(operation: Operation, target: str) -> str:
-    """Return the raw target under which providers know an operation. `target`: the client's."""
+    """Return the raw target that providers use for an operation. `target`: the client's."""
     if operation.sent_to is None:
         return target
     _, mark, query = target.partition("?")
@@ -179,7 +179,7 @@ def target_of(operation: Operation, target: str) -> str:
 
 
 def match(method: str, path: str, upgrade: bool) -> Operation:
-    """Return the row of a request whose path `check_target` accepted. `upgrade`: it asks for a websocket."""
+    """Return the row of a request whose path `check_target` accepted. `upgrade`: it requests a websocket."""
     if upgrade and method == "GET":
         method = _WEBSOCKET
     known = _EXACT.get((method, path))
@@ -213,7 +213,7 @@ _MODEL_PATH = re.compile(r"/v1/models/[^/]+")
 
 
 def check_target(target: bytes | str) -> str:
-    """Return the path of a raw request target that is safe to append to an upstream's base URL as it stands.
+    """Return the path of a raw request target that is safe to append to an upstream's base URL unchanged.
 
     Raises:
         InvalidRequest: status 400, or 404 for a well-formed path outside of /v1.

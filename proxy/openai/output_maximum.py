@@ -1,8 +1,8 @@
 """How many tokens a request lets the model generate, and how to lower that.
 
-Rules of the file. A maximum that is no positive whole number counts as absent: the provider refuses it or takes no
-notice. The table holds limits that the vendors publish; a name that it does not know has none, and where releases of
-one family differ, the highest stands. A lowered body is equal as a JSON value but for the maximum.
+Rules of the file. A maximum that is not a positive integer counts as absent: the provider refuses or ignores it. The
+table has limits that the vendors publish; unknown names have none, and if the releases of a family differ, the highest
+limit is used. A lowered body is equal as a JSON value except for the maximum.
 
 Source: OpenAI API reference: chat completions, completions, responses; the model pages of OpenAI, Anthropic, Google.
 """
@@ -24,7 +24,7 @@ _MEMBERS: Final[Mapping[Dialect, tuple[str, ...]]] = {
     "responses": ("max_output_tokens",),
 }
 _REASONING: Final = re.compile(r"(o[1-9]|gpt-[5-9])(?![0-9])")
-"""Models of OpenAI that refuse `max_tokens`; every other provider understands it."""
+"""OpenAI models that refuse `max_tokens`; every other provider accepts it."""
 _DEFAULT_OF_COMPLETIONS: Final = 16
 _COMPLETIONS_OF_OPENAI: Final = {"gpt-3.5-turbo-instruct": True, "davinci-002": True, "babbage-002": True}
 
@@ -70,7 +70,7 @@ _LIMITS: Final[Mapping[str, int]] = {
 
 @lru_cache(maxsize=1024)
 def model_limit(model: str | None) -> int | None:
-    """Return the most tokens that `model` generates per choice; `None` if that is not known."""
+    """Return the most tokens that `model` generates per choice; `None` if unknown."""
     return of_family(model, _LIMITS)
 
 
@@ -88,7 +88,7 @@ def requested(document: Mapping[str, Any], dialect: Dialect, model: str | None) 
 
 
 def choices(document: Mapping[str, Any], dialect: Dialect) -> int:
-    """Return how many answers are generated: those of every prompt, discarded ones included. At least 1."""
+    """Return how many answers are generated: for every prompt, including discarded ones. At least 1."""
     if dialect == "chat":
         return _positive(document.get("n")) or 1
     if dialect == "completions":
@@ -100,9 +100,9 @@ def choices(document: Mapping[str, Any], dialect: Dialect) -> int:
 def capped(request: ParsedRequest, dialect: Dialect, output_tokens: int, *, model: str | None = None) -> ParsedRequest:
     """Return `request` with a body that lets all choices together generate at most `output_tokens`.
 
-    For requests whose `Bound.can_be_capped`. `model`: the name that the provider gets, if the body says another:
-    some understand one member only. With fewer tokens than choices each choice still gets one, the least that can be
-    asked for.
+    For requests whose `Bound.can_be_capped`. `model`: the name that the provider gets, if it differs from the body's:
+    some models accept one member only. If there are fewer tokens than choices, each choice still gets one, the least
+    that can be requested.
     """
     body = request.body
     assert body is not None
@@ -116,9 +116,9 @@ def capped(request: ParsedRequest, dialect: Dialect, output_tokens: int, *, mode
 
 
 def lowered(body: bytes, document: Mapping[str, Any], dialect: Dialect, per_choice: int) -> bytes:
-    """Return the object in `body` with the maximum `per_choice`: in the members it has, else in the one that fits.
+    """Return the object in `body` with the maximum `per_choice`: in the members it has, else in the suitable one.
 
-    `document`: `body`, decoded. Cost: a copy of the body where the member is new, else O(body) in Python.
+    `document`: decoded `body`. Cost: a copy of the body if the member is new, else O(body) in Python.
     """
     names = [name for name in _MEMBERS[dialect] if document.get(name) is not None]
     if not names:
@@ -137,7 +137,7 @@ def _fitting(dialect: Dialect, model: Any) -> str:
 
 
 def _prompts(prompt: Any) -> int:
-    """Return the number of prompts: a list of texts or of lists of token ids holds several."""
+    """Return the number of prompts: a list of texts or of lists of token ids contains several."""
     if type(prompt) is list and prompt and type(prompt[0]) is not int:
         return len(prompt)
     return 1

@@ -1,10 +1,10 @@
-"""What a request says: the facts that routing, accounting and traces need, and the bytes that go upstream.
+"""Parses a request: the facts that routing, accounting and traces need, and the bytes that go upstream.
 
 Only one edit is ever made to a readable body: a stream is asked for its usage (`stream_options.include_usage`), so that
-it can be accounted for; `strip_usage` tells the relay to take the extra chunk out of the answer again.
+it can be accounted for; `strip_usage` makes the relay remove the extra chunk from the answer.
 
-Failure mode: the body of a known JSON operation that cannot be read is refused (400). On a path we do not know, what is
-said to be JSON and is not passes unread: only the provider can tell whether it is right.
+Failure mode: a body that cannot be read is refused (400) if the operation is known to use JSON. On an unknown path,
+invalid JSON passes unread: only the provider can tell whether it is right.
 
 Source: OpenAI API reference: chat completions, responses, completions.
 """
@@ -30,9 +30,9 @@ _ASK_FOR_USAGE = b'"stream_options":{"include_usage":true}'
 
 
 def parse_json(body: bytes, operation: Operation, *, limits: Limits, force_stream_usage: bool) -> ParsedRequest:
-    """Read a JSON body. Whether the Content-Type says JSON is the caller's to check.
+    """Parse a JSON body. The caller checks the Content-Type.
 
-    `force_stream_usage`: the upstream's setting; it matters only to operations that have the option.
+    `force_stream_usage`: the upstream's setting; relevant only to operations with that option.
     Raises:
         InvalidRequest: not JSON, not an object, or beyond a limit.
     """
@@ -66,7 +66,7 @@ def parse_json(body: bytes, operation: Operation, *, limits: Limits, force_strea
 
 
 def parse_multipart(form: FormFacts, request_bytes: int) -> ParsedRequest:
-    """Return what a form said, once it has passed by; its body was streamed."""
+    """Return the facts of a form, once it has passed; its body was streamed."""
     return ParsedRequest(
         body=None,
         document=None,
@@ -82,7 +82,7 @@ def parse_multipart(form: FormFacts, request_bytes: int) -> ParsedRequest:
 
 
 def parse_empty(request_bytes: int = 0) -> ParsedRequest:
-    """Return the facts of a request without a body, or with one that passes by unread."""
+    """Return the facts of a request without a body, or with one that passes unread."""
     return ParsedRequest(
         body=None,
         document=None,
@@ -98,7 +98,7 @@ def parse_empty(request_bytes: int = 0) -> ParsedRequest:
 
 
 def parse_handshake(target: str) -> ParsedRequest:
-    """Return the facts of a websocket's request: its query may name the model."""
+    """Return the facts of a websocket request: its query may name the model."""
     query = parse_qs(target.partition("?")[2])
     return replace(parse_empty(), model=printable(query.get("model", [None])[-1]) or None)
 
@@ -110,7 +110,7 @@ def _unread(body: bytes) -> ParsedRequest:
 def _ask_for_usage(body: bytes, document: Mapping[str, Any]) -> tuple[bytes, bool]:
     """Return the body that asks for usage and whether it had to be changed.
 
-    Options that the provider will refuse (not an object, a flag that is no boolean) stay: the refusal is its answer.
+    Options that the provider will refuse (not an object, a flag that is not a boolean) stay, so that it can.
     """
     if _OPTIONS not in document:
         return with_new_member(body, _ASK_FOR_USAGE), True

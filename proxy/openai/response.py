@@ -1,9 +1,9 @@
-"""Reading a provider's whole answer into the attempt's `Meter`.
+"""Reads a provider's complete answer into the attempt's `Meter`.
 
-A body that was kept whole is decoded; of a larger one only its two ends are looked at: id and model stand near the
-beginning, usage near the end (embeddings, images in base64).
+A buffered body is decoded; of a larger one only the two ends are inspected: id and model are near the beginning, usage
+near the end (embeddings, images in base64).
 
-Rule of the file: a body may be anything; nothing raises and nothing is kept but facts.
+Rule of the file: a body may be anything; nothing raises and only facts are stored.
 Source: OpenAI API reference, the answer object of each endpoint.
 """
 
@@ -23,7 +23,7 @@ from proxy.openai.facts import (
 )
 
 END_BYTES = 65_536
-"""How much of each end `inspect_ends` wants."""
+"""How much of each end `inspect_ends` needs."""
 
 _MEMBER = re.compile(
     rb'[ \t\r\n]*("(?:id|object|created|model|created_at|status|background)"[ \t\r\n]*:[ \t\r\n]*'
@@ -34,7 +34,7 @@ _MAX_TRIES = 8
 
 
 def inspect(dialect: Dialect, body: bytes, meter: Meter) -> None:
-    """Read a JSON answer that was kept whole; anything else is passed over. Sets `terminated`: it is complete."""
+    """Read a complete JSON answer; anything else is ignored. Sets `terminated`: it is complete."""
     inspect_document(dialect, load_object(body), meter)
 
 
@@ -55,7 +55,7 @@ def inspect_document(dialect: Dialect, document: Any, meter: Meter) -> None:
 
 
 def inspect_ends(dialect: Dialect, head: bytes, tail: bytes, meter: Meter) -> None:
-    """Read what can be told from the first and the last bytes of a complete JSON answer."""
+    """Read what the first and the last bytes of a complete JSON answer reveal."""
     meter.terminated = True
     early = _early_members(head)
     late = _late_members(tail)
@@ -76,7 +76,7 @@ def _read_output(document: dict[str, Any], meter: Meter) -> None:
 
 
 def _early_members(head: bytes) -> dict[str, Any]:
-    """Return the plain members at the beginning, up to the first of another kind."""
+    """Return the simple members at the beginning, up to the first of another kind."""
     start = head.find(b"{")
     if start < 0 or head[:start].strip():
         return {}
@@ -91,8 +91,8 @@ def _early_members(head: bytes) -> dict[str, Any]:
 def _late_members(tail: bytes) -> dict[str, Any]:
     """Return the members at the end, from the first of a known name on.
 
-    What follows a member of the answer itself closes exactly one object, so that it reads as one with a `{` before it.
-    Members further inside leave a `}` over, and text cannot hold a quote behind a comma.
+    What follows a member of the answer itself closes exactly one object, so it parses after a `{` is prepended. After
+    nested members there is a surplus `}`, and text cannot contain a quote after a comma.
     """
     starts = [found.end() for found in _LATE_MEMBER.finditer(tail)][-_MAX_TRIES:]
     for start in starts:

@@ -1,10 +1,10 @@
-"""What an answer says, put together: of each choice its text, its refusal, its tool calls, and why it ended.
+"""The content of an answer: the text, refusal, tool calls and end reason of each choice.
 
     whole       chat completion `choices`, or the `output` of a response
-    stream      the same, from the pieces in chunks, or from the response that the last event holds
+    stream      the same, from the pieces in chunks, or from the response in the last event
 
 Rule of the file: pure; anything may be missing or of the wrong type, nothing raises. A response is one choice.
-Reasoning is not part of what is said.
+Reasoning is not included.
 
 Source: OpenAI API reference: chat completion object and chunk, response object, responses streaming.
 """
@@ -16,13 +16,13 @@ from typing import Any, Final, Literal
 from proxy.exchange import Dialect
 
 End = Literal["length", "filter", "other", ""]
-"""Why a choice ended: at its maximum, by the provider's filter, otherwise; empty: it does not say."""
+"""Why a choice ended: at its maximum, by the provider's filter, otherwise; empty: not reported."""
 
 _ENDS: Final[Mapping[Any, End]] = {
     "length": "length", "max_tokens": "length", "max_output_tokens": "length", "content_filter": "filter",
 }  # fmt: skip
 _SILENT: Final = frozenset({"reasoning", "message", "function_call", "custom_tool_call"})
-"""Items of a response that are read, or that say nothing to the client."""
+"""Items of a response that are read, or that have no content for the client."""
 
 
 @dataclass(slots=True)
@@ -43,11 +43,11 @@ class Said:
     calls: tuple[Call, ...] = ()
     end: End = ""
     has_media: bool = False
-    """It holds what is no text: sound, an image, a search, a call of another kind."""
+    """It contains something other than text: audio, an image, a search, another kind of call."""
 
 
 def said_whole(dialect: Dialect, document: Mapping[str, Any] | None) -> tuple[Said, ...]:
-    """Return the choices of an answer that came whole; none where it has none. `dialect`: chat or responses."""
+    """Return the choices of a complete answer; empty if it has none. `dialect`: chat or responses."""
     if document is None:
         return ()
     if dialect == "responses":
@@ -56,7 +56,7 @@ def said_whole(dialect: Dialect, document: Mapping[str, Any] | None) -> tuple[Sa
 
 
 class SaidReader:
-    """Puts the choices of a stream together. `dialect`: chat or responses."""
+    """Assembles the choices of a stream. `dialect`: chat or responses."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._is_response = dialect == "responses"
@@ -90,7 +90,7 @@ class _Pieces:
         self._texts: list[str] = []
         self._refusals: list[str] = []
         self._calls: dict[int, tuple[list[str], list[str], bool]] = {}
-        """Names and arguments by the call's index, and whether it is one of a function."""
+        """Names and arguments by the call's index, and whether it is a function call."""
         self._end: End = ""
         self._has_media = False
 
@@ -109,7 +109,7 @@ class _Pieces:
             self._end = _end(reason)
 
     def said(self) -> Said:
-        """Return the whole."""
+        """Return the assembled choice."""
         calls = [Call("".join(names), "".join(parts), kind) for _, (names, parts, kind) in sorted(self._calls.items())]
         return Said("".join(self._texts), "".join(self._refusals), tuple(calls), self._end, self._has_media)
 

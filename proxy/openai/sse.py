@@ -1,9 +1,9 @@
-"""Server-sent events: reading along with a stream of bytes that somebody else relays.
+"""Server-sent events: reads a stream of bytes that is relayed elsewhere.
 
-Line ends are made uniform first (CR, LF and CRLF are equal, also where a chunk ends between CR and LF), then an event
-ends at an empty line. The events are the same for every way of cutting the stream into chunks.
+Line ends are normalised first (CR, LF and CRLF are equal, even if a chunk ends between CR and LF), then an event ends
+at an empty line. The events are the same for every way of splitting the stream into chunks.
 
-Failure mode: an event above the limit is told by its name alone, so that a stream's end is still recognised. Nothing
+Failure mode: an event above the limit is reported by its name only, so that a stream's end is still recognised. Nothing
 raises. Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
 """
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 BOM = b"\xef\xbb\xbf"
 CR = 0x0D
-"""As a number: looking for a byte takes a fraction of the time that looking for bytes takes."""
+"""As a number: searching for a byte takes a fraction of the time of searching for bytes."""
 _NAME_WINDOW = 4096
 
 
 @dataclass(slots=True)
 class Event:
-    """One event. `name`: of its `event:` line. `data`: its data lines joined by LF; empty if there were none."""
+    """One event. `name`: from its `event:` line. `data`: its data lines joined by LF; empty without any."""
 
     name: bytes | None
     data: bytes
@@ -26,7 +26,7 @@ class Event:
 def single_event(chunk: bytes) -> Event | None:
     """Return the event of a chunk that is exactly `data: ` and its data on one line and an empty line, else `None`.
 
-    That is how nearly every event of nearly every provider arrives, so it is asked first (bench/wire_format.py).
+    Nearly every event of nearly every provider arrives like that, so it is tried first (bench/wire_format.py).
     """
     if chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and chunk.find(b"\n") == len(chunk) - 2:
         return Event(None, chunk[6:-2])
@@ -34,7 +34,7 @@ def single_event(chunk: bytes) -> Event | None:
 
 
 class EventReader:
-    """Reads along with a stream. `limit`: events larger than this are told without their data."""
+    """Reads a stream in passing. `limit`: larger events are reported without their data."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -46,7 +46,7 @@ class EventReader:
 
     @property
     def mid_event(self) -> bool:
-        """True while an event has begun and not ended: what is written now would become a part of it."""
+        """True inside an event: anything written now would become a part of it."""
         if not self._pending:
             return self._oversized is not None
         return self._oversized is not None or bool(self._pending.strip(b"\n"))
@@ -62,7 +62,7 @@ class EventReader:
         return _split(chunk, self._limit)
 
     def flush(self) -> Event | None:
-        """Return the event that lacks its empty line at the stream's end; `None` if there is none."""
+        """Return the event without an empty line at the stream's end; `None` if there is none."""
         rest, self._pending, self._searched = bytes(self._pending), bytearray(), 0
         oversized, self._oversized = self._oversized, None
         if oversized is not None:
@@ -93,7 +93,7 @@ class EventReader:
         return [oversized, *_split(complete[complete.find(b"\n\n") + 2 :], self._limit)]
 
     def _shed(self) -> None:
-        """Forget an event that has become too large; its end is still looked for."""
+        """Drop an event that has become too large; keep looking for its end."""
         if len(self._pending) > self._limit + 1:
             if self._oversized is None:
                 self._oversized = Event(_name_of(self._pending), b"")
@@ -109,7 +109,7 @@ class EventReader:
         return True
 
     def _with_plain_ends(self, chunk: bytes) -> bytes:
-        """Turn CRLF and CR into LF. A LF at the start belongs to a CR that ended the chunk before."""
+        """Convert CRLF and CR to LF. A LF at the start belongs to a CR that ended the previous chunk."""
         if self._after_cr and chunk.startswith(b"\n"):
             chunk = chunk[1:]
             self._after_cr = False
@@ -119,7 +119,7 @@ class EventReader:
 
 
 def _split(text: bytes, limit: int) -> list[Event]:
-    """Return the events in `text`, which ends with an empty line and has plain line ends."""
+    """Return the events in `text`, which ends with an empty line and has normalised line ends."""
     events = []
     for block in text[:-2].split(b"\n\n"):
         if len(block) > limit:
@@ -132,7 +132,7 @@ def _split(text: bytes, limit: int) -> list[Event]:
 
 
 def _parse(block: bytes) -> Event | None:
-    """Return the event that the lines of `block` make; `None` if none of them is a data line."""
+    """Return the event of the lines in `block`; `None` if none of them is a data line."""
     name, values = None, []
     for line in block.split(b"\n"):
         label, value = split_field(line)
@@ -144,7 +144,7 @@ def _parse(block: bytes) -> Event | None:
 
 
 def _name_of(head: bytes | bytearray) -> bytes | None:
-    """Return the name of an event too large to be read, if it stands near its beginning."""
+    """Return the name of an event too large to be parsed, if it is near its beginning."""
     for line in bytes(head[:_NAME_WINDOW]).split(b"\n"):
         label, value = split_field(line)
         if label == b"event":

@@ -1,13 +1,13 @@
-"""Server-sent events: cutting a stream where one event ends and the next begins.
+"""Server-sent events: splits a stream between events.
 
-For a relay that may have to stop between two events: what it holds back is never more than one event, and what it has
-let go is never a part of one. Blank lines and comments outside an event mean nothing and do not wait for one: they are
-how providers keep a slow answer alive.
+For a relay that may have to stop between two events: it never holds back more than one event, and never releases a part
+of one. Blank lines and comments outside an event are meaningless and do not wait for one: providers use them to keep a
+slow answer alive.
 
-Rule of the file: no byte is changed, all bytes of the cuts together are the stream. Where the cuts lie does not depend
-on how the stream came in pieces; a LF that came later than its CR is a cut of its own.
+Rule of the file: no byte is changed, and the pieces add up to the stream. Their boundaries do not depend on how the
+stream was split before; a LF that arrives after its CR is a piece of its own.
 
-Failure mode: an event above the limit goes on in parts, as they come. Nothing raises.
+Failure mode: an event above the limit is returned in parts, as they arrive. Nothing raises.
 Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
 """
 
@@ -17,14 +17,14 @@ _FIELDS = (b"data:", b"event:", b"id:")
 
 
 class EventCutter:
-    """Cuts one stream. `limit`: the most bytes that are held for one event."""
+    """Splits one stream. `limit`: the most bytes that are held for one event."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._held = bytearray()
-        """What has come of the current event and has not been returned."""
+        """Bytes of the current event that were not returned yet."""
         self._line_bytes = 0
-        """Size of the line that has not ended, counting what has been returned of it."""
+        """Size of the unfinished line, including what was returned of it."""
         self._inside = False
         self._first = True
         self._after_cr = False
@@ -33,11 +33,11 @@ class EventCutter:
 
     @property
     def is_between(self) -> bool:
-        """True where an event may begin with the next byte: nothing is held, and no mark can stand before it."""
+        """True if an event may begin with the next byte: nothing is held, and no byte order mark can precede it."""
         return not (self._held or self._inside or self._after_cr or self._first)
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return whole events, each with its blank line, and what stands between them. About 0.5 us for one event."""
+        """Return whole events, each with its blank line, and what is between them. About 0.5 us for one event."""
         if self._held or self._inside or self._after_cr or CR in chunk or not chunk.endswith(b"\n\n"):
             return self._feed_lines(chunk)
         blocks = chunk[:-2].split(b"\n\n")
@@ -48,7 +48,7 @@ class EventCutter:
         return [chunk] if len(blocks) == 1 else [block + b"\n\n" for block in blocks]
 
     def flush(self) -> bytes:
-        """Return what is held of an event that lacks its end."""
+        """Return the held part of an event without an end."""
         rest = bytes(self._held)
         self._held.clear()
         return rest
@@ -75,7 +75,7 @@ class EventCutter:
         return cuts
 
     def _ends_here(self) -> bool:
-        """Take the line that has ended; tell whether an event ends with it, or whether it stands outside of any."""
+        """Take the line that has ended; tell whether an event ends with it, or whether it is outside of any."""
         begin, self._line_bytes = len(self._held) - self._line_bytes, 0
         content = bytes(self._held[begin:]).rstrip(b"\r\n") if begin >= 0 else b"cut"
         if self._first:

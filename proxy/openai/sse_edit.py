@@ -1,15 +1,15 @@
-"""Server-sent events: taking things out of a stream on its way, without touching or delaying the rest.
+"""Server-sent events: removes parts of a stream in passing, without changing or delaying the rest.
 
-What `feed` returns may leave now. A line waits for its end only; fields above the data (`event:`, `id:`) wait for the
-data, as they mean nothing alone. Whether an event is kept, changed or dropped is decided at its first data line if that
-looks whole (as many `{` as `}`), else at its empty line:
+The result of `feed` may be sent at once. Lines are held only until they end; fields before the data (`event:`, `id:`)
+wait for the data, as they mean nothing alone. Whether an event is kept, changed or dropped is decided at its first data
+line if that looks complete (as many `{` as `}`), else at its empty line:
 
               first data line, or empty line       empty line
     OPEN ------------------------------------> KEEP ----------> OPEN
        `-------------------------------------> DROP ------------^
 
-Bytes that are not changed are never built anew: CR, CRLF, comments and a byte order mark leave as they came. The output
-is the same for every way of cutting the stream into chunks.
+Unchanged bytes are never rebuilt: CR, CRLF, comments and a byte order mark are preserved. The output is the same for
+every way of splitting the stream into chunks.
 
 Failure mode: an event above the limit cannot be held and ends the stream (UpstreamFailed).
 Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
@@ -32,7 +32,7 @@ class _State(Enum):
 
 
 class _Fate(Enum):
-    """What became of the last line: a LF that belongs to its CR but came later shares it."""
+    """The decision for the last line: a LF that arrives after its CR shares it."""
 
     SENT = 1
     HELD = 2
@@ -54,11 +54,11 @@ class EventEditor:
 
     @property
     def mid_event(self) -> bool:
-        """True while a part of an event has left and its end has not."""
+        """True while an event has been returned in part."""
         return self._state is _State.KEEP
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what may leave now. An ordinary event costs about 0.5 us on top of the edit.
+        """Return what may be sent now. An ordinary event costs about 0.5 us on top of the edit.
 
         Raises:
             UpstreamFailed: code upstream_event_too_large.
@@ -76,7 +76,7 @@ class EventEditor:
         return self._feed_whole(chunk)
 
     def _feed_whole(self, chunk: bytes) -> bytes:
-        """Take several events at once, none of which is a part of one."""
+        """Take several complete events at once."""
         out = []
         for block in chunk[:-2].split(b"\n\n"):
             if block.startswith(b"data: ") and b"\n" not in block:
@@ -184,7 +184,7 @@ class EventEditor:
         return b"" if dropped else out + line
 
     def _release(self) -> bytes:
-        """Decide about the current event and return what was held of it."""
+        """Decide on the current event and return the held part of it."""
         out = b"".join(self._held)
         self._state, self._fate = _State.KEEP, _Fate.SENT
         if self._values:
@@ -200,7 +200,7 @@ class EventEditor:
         return out
 
     def _reframed(self, edited: bytes) -> bytes:
-        """Return the held lines with `edited` in place of the first data line, framed like it; the others go."""
+        """Return the held lines with `edited` in place of the first data line, framed like it, without the others."""
         first = self._value_lines[0]
         line, value = self._held[first], self._values[0]
         content = line.rstrip(b"\r\n")

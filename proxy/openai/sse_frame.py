@@ -1,16 +1,16 @@
-"""Server-sent events: one event with other data, framed as it was.
+"""Server-sent events: replaces the data of one event, with its framing preserved.
 
-Rule of the file: the lines of an event are kept, all but the values of its data lines: names, ids, comments, blanks
-after colons, CR, LF and CRLF stay. Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
+Rule of the file: everything but the values of data lines is kept: names, ids, comments, blanks after colons, CR, LF and
+CRLF. Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
 """
 
 from proxy.openai.sse import BOM, single_event, split_field
 
 
 def reframed(event: bytes, data: bytes) -> bytes:
-    """Return `event`, a whole one with its blank line, with `data` in place of its own.
+    """Return `event`, complete with its blank line, with `data` in place of its own.
 
-    Data that has as many lines as before goes line by line where they stood, other data to the place of the first.
+    Data with as many lines as before is replaced line by line, other data at the place of the first line.
     """
     if single_event(event) is not None and b"\n" not in data:
         return b"data: %b\n\n" % data
@@ -30,13 +30,13 @@ def reframed(event: bytes, data: bytes) -> bytes:
 
 
 def _value(line: bytes) -> bytes | None:
-    """Return what a data line says, `None` for any other line."""
+    """Return the value of a data line, `None` for any other line."""
     label, value = split_field(line.rstrip(b"\r\n").removeprefix(BOM))
     return value if label == b"data" else None
 
 
 def _with_value(line: bytes, value: bytes, new: bytes) -> bytes:
-    """Return a data line with a new value, as several lines of its kind if that has several."""
+    """Return a data line with a new value; several such lines if the value has several."""
     content = line.rstrip(b"\r\n")
     head, end = content[: len(content) - len(value)], line[len(content) :]
     if not value:

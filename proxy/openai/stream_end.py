@@ -1,15 +1,15 @@
-"""Ending a stream before its provider does, in the provider's own dialect: as if the maximum length had been reached.
+"""Ends a stream before its provider does, in the provider's own dialect: as if the maximum length had been reached.
 
 | dialect           | what the client gets                                                               |
 |-------------------|------------------------------------------------------------------------------------|
 | chat, completions | for each open choice a chunk with `finish_reason: "length"`, then `[DONE]`         |
 | responses         | `response.incomplete`, reason `max_output_tokens`, with the response as it began   |
-| any other         | an error event: there is no shape for an early end                                 |
+| any other         | an error event: there is no form for an early end                                  |
 
-A stream is followed while its events leave; what is kept of it is bounded: names of the first chunk, numbers of its
-choices, or the event that brought the response object. Figures of usage are never made up.
+A stream is followed as its events are sent; the stored state is bounded: members of the first chunk, indexes of its
+choices, or the event with the response object. Usage is never invented.
 
-Failure mode: a stream that showed nothing to build an end from, or too large a thing, ends with the error event.
+Failure mode: a stream with nothing to build an end from, or with something too large, ends with the error event.
 Source: OpenAI API reference: chat completion chunk, completion object, `ResponseIncompleteEvent`, realtime `error`.
 """
 
@@ -22,10 +22,10 @@ from proxy.openai import error_body
 from proxy.openai.documents import MAX_NAME, dump_exact, load_exact
 
 MOST_KEPT_BYTES = 262_144
-"""Of the event that brings the response object: it repeats instructions and tools of the request."""
+"""Of the event with the response object: it repeats instructions and tools of the request."""
 MOST_CHOICES = 256
 _SHARED = ("id", "object", "created", "model", "service_tier", "system_fingerprint")
-"""Members that all chunks of one answer have in common."""
+"""Members that all chunks of one answer share."""
 _NOTHING_SAID = {"role": "assistant", "content": ""}
 """First delta of a choice."""
 
@@ -34,12 +34,12 @@ class StreamEnd(Protocol):
     """Follows one stream, to be able to end it after any event."""
 
     def follow(self, data: bytes, document: dict[str, Any]) -> None:
-        """Note an event that the client gets. `document`: `data`, decoded; kept no longer than the call."""
+        """Process an event that the client gets. `document`: decoded `data`; not kept after the call."""
 
     def finish(self, dropped: dict[str, Any]) -> bytes | None:
-        """Return the events that end the stream regularly, `None` where that cannot be done.
+        """Return the events that end the stream regularly, `None` if that is impossible.
 
-        `dropped`: the event that would have come next and is not sent.
+        `dropped`: the next event, which is not sent.
         """
 
     def fail(self, error: ProxyError) -> bytes:
@@ -47,30 +47,30 @@ class StreamEnd(Protocol):
 
 
 def end_of(dialect: Dialect, *, asked_for_usage: bool) -> StreamEnd:
-    """Return what ends a stream of `dialect`. `asked_for_usage`: every chunk has a member `usage`, null in most."""
+    """Return the object that ends a stream of `dialect`. `asked_for_usage`: chunks have a `usage`, mostly null."""
     if dialect in ("chat", "completions"):
         return _EndOfChoices(dialect, asked_for_usage)
     return _EndOfResponse() if dialect == "responses" else _EndUnknown(dialect)
 
 
 def realtime_error(error: ProxyError) -> str:
-    """Return the message that tells a realtime client why its session ends."""
+    """Return the message that ends a realtime client's session."""
     described = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
     event = {"type": "error", "event_id": f"event_{error.code}", "error": {**described, "event_id": None}}
     return json.dumps(event, separators=(",", ":"))
 
 
 class _EndUnknown:
-    """A dialect whose streams can only fail."""
+    """A dialect whose streams can only end with an error."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
 
     def follow(self, data: bytes, document: dict[str, Any]) -> None:
-        """Nothing has to be known."""
+        """Do nothing, as no state is needed."""
 
     def finish(self, dropped: dict[str, Any]) -> bytes | None:
-        """No regular end is known."""
+        """Return `None`: there is no regular end."""
         return None
 
     def fail(self, error: ProxyError) -> bytes:
@@ -79,17 +79,17 @@ class _EndUnknown:
 
 
 class _EndOfChoices:
-    """Chunks of choices, which end one by one."""
+    """Chunks with choices, which end one by one."""
 
     def __init__(self, dialect: Dialect, asked_for_usage: bool) -> None:
         self._dialect = dialect
         self._asked_for_usage = asked_for_usage
         self._shared: dict[str, Any] | None = None
         self._finished: dict[int, bool] = {}
-        """Choice that the client has seen -> it has seen its finish reason; at most `MOST_CHOICES`."""
+        """Choice sent to the client -> whether its finish reason was sent; at most `MOST_CHOICES`."""
 
     def follow(self, data: bytes, document: dict[str, Any]) -> None:
-        """Note identity and choices of a chunk. Cost for one delta: about 0.3 us."""
+        """Store identity and choices of a chunk. Cost for one delta: about 0.3 us."""
         finished = self._finished
         for choice in _choices(document):
             if self._shared is None:
@@ -102,7 +102,7 @@ class _EndOfChoices:
                 finished[index] = False
 
     def finish(self, dropped: dict[str, Any]) -> bytes | None:
-        """Finish what has begun, also a choice that would have begun with the dropped chunk."""
+        """Finish the choices that have begun, including one that begins with the dropped chunk."""
         shared = _shared(dropped) if self._shared is None else self._shared
         begun = [index for index, finished in self._finished.items() if not finished]
         new = {_index(choice) for choice in _choices(dropped)} - self._finished.keys()
@@ -111,7 +111,7 @@ class _EndOfChoices:
         return b"".join([*chunks, b"data: [DONE]\n\n"])
 
     def fail(self, error: ProxyError) -> bytes:
-        """Return the error event, after which no terminator may come."""
+        """Return the error event, after which there must be no terminator."""
         return error_body.stream_event(error, self._dialect)
 
     def _chunk(self, shared: dict[str, Any], index: int, delta: dict[str, str]) -> bytes:
@@ -126,12 +126,12 @@ class _EndOfResponse:
 
     def __init__(self) -> None:
         self._began = b""
-        """Data of the first event with a response object; empty if there was none, or if it was too large."""
+        """Data of the first event with a response object; empty if there was none, or it was too large."""
         self._number = 0
         """Number of the next event."""
 
     def follow(self, data: bytes, document: dict[str, Any]) -> None:
-        """Note the response object and the event's number."""
+        """Store the response object and the event's number."""
         number = document.get("sequence_number")
         self._number = 1 + (number if type(number) is int else self._number)
         if not self._began and len(data) <= MOST_KEPT_BYTES and type(document.get("response")) is dict:
@@ -147,10 +147,10 @@ class _EndOfResponse:
             event = {"type": "response.incomplete", "sequence_number": self._number, "response": response}
             return b"event: response.incomplete\ndata: %b\n\n" % dump_exact(event)
         except ValueError:
-            return None  # nested more deeply than can be written
+            return None  # nested too deeply to be encoded
 
     def fail(self, error: ProxyError) -> bytes:
-        """Return the error event under the next number."""
+        """Return the error event with the next number."""
         return error_body.stream_event(error, "responses", self._number)
 
 

@@ -1,10 +1,10 @@
-"""Taking the usage that we asked for out of a stream again, for a client that did not ask.
+"""Removes the usage that we requested from a stream, for a client that did not request it.
 
-A provider that is asked for usage sends it as an extra chunk without choices, and writes `"usage":null` into all
-others. The first goes altogether, the second is cut out of the text; every other byte of the event stays as it came.
+A provider that is asked for usage sends it as an extra chunk without choices, and adds `"usage":null` to all others.
+The former is dropped, the latter is cut out of the text; every other byte of the event is unchanged.
 
-Rule of the file: what is cut is proven to be the member of the chunk itself, never one further inside and never text.
-Where that cannot be proven the event passes unchanged.
+Rule of the file: what is cut is proven to be the member of the chunk itself, not a nested one and not text. If that
+cannot be proven, the event passes unchanged.
 
 Source: OpenAI API reference: `stream_options.include_usage`.
 """
@@ -18,14 +18,14 @@ from proxy.openai.documents import load_object
 _NULL_MEMBER = re.compile(rb',[ \t\r\n]*"usage"[ \t\r\n]*:[ \t\r\n]*null|"usage"[ \t\r\n]*:[ \t\r\n]*null[ \t\r\n]*,?')
 _COMPACT = b',"usage":null'
 _BACKSLASH = 0x5C
-"""As a number: looking for a byte takes a quarter of the time that looking for bytes takes."""
+"""As a number: searching for a byte takes a quarter of the time of searching for bytes."""
 _MAX_TRIES = 8
 
 
 def strip_usage(data: bytes, document: Mapping[str, Any]) -> bytes | None:
-    """Return the data of a chat or completion chunk without the forced usage; `None` if the chunk is nothing else.
+    """Return the data of a chat or completion chunk without the forced usage; `None` if there is nothing else in it.
 
-    `document`: `data`, decoded. Cost: about 0.3 us (bench/wire_format.py).
+    `document`: decoded `data`. Cost: about 0.3 us (bench/wire_format.py).
     """
     if "usage" not in document:
         return data
@@ -33,7 +33,7 @@ def strip_usage(data: bytes, document: Mapping[str, Any]) -> bytes | None:
     if usage is not None:
         only_usage = type(usage) is dict and document.get("choices") == []
         return None if only_usage else data
-    # A single plain spelling, and no escape that could hide another: it is the chunk's own member.
+    # Spelled once, and no escape could spell another: it is the chunk's own member.
     if data.count(b'"usage"') > 1 or (_BACKSLASH in data and b"\\u" in data):
         return _proven(data, document)
     before, found, after = data.rpartition(_COMPACT)
@@ -41,7 +41,7 @@ def strip_usage(data: bytes, document: Mapping[str, Any]) -> bytes | None:
 
 
 def _proven(data: bytes, document: Mapping[str, Any]) -> bytes:
-    """Try the places one by one: the right one leaves exactly the other members."""
+    """Try the occurrences one by one: the right one leaves exactly the other members."""
     wanted = {name: value for name, value in document.items() if name != "usage"}
     for tries, found in enumerate(_NULL_MEMBER.finditer(data)):
         if tries == _MAX_TRIES:

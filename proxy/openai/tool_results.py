@@ -1,7 +1,7 @@
 """Tool results that a client sends back: names, ids and sizes, never the text.
 
-Clients repeat the whole history with every turn. A result counts where it is new, that is, behind the last message of
-the model, so that each is traced once; the name of its function is looked up from the call earlier in the same body.
+Clients repeat the whole history with every turn. A result counts if it is new, that is, after the last message of the
+model, so that each is traced once; the name of its function is taken from the call earlier in the same body.
 
 Source: OpenAI API reference: `role: tool` messages of chat, `function_call_output` items of responses.
 """
@@ -38,7 +38,7 @@ def _fresh_messages(messages: list[Any]) -> list[dict[str, Any]]:
 
 
 def _fresh_items(items: list[Any]) -> list[dict[str, Any]]:
-    """Like `_fresh_messages`, of the items of a response."""
+    """Like `_fresh_messages`, for the items of a response."""
     found = []
     for item in reversed(items):
         if type(item) is dict:

@@ -1,4 +1,4 @@
-"""Reading a `usage` object: every spelling OpenAI and compatible providers use, into one `Usage`.
+"""Reads a `usage` object, in every format of OpenAI and compatible providers, into one `Usage`.
 
 | where                     | input           | output              | details                                        |
 |---------------------------|-----------------|---------------------|------------------------------------------------|
@@ -7,8 +7,8 @@
 | transcription, realtime   | `input_tokens`  | `output_tokens`     | `input_token_details`, `output_token_details`  |
 | whisper                   | `seconds`       |                     |                                                |
 
-Rule of the file: a provider may send anything. A total that is negative, not a number, or absurd voids the whole object
-(then an estimate is made); a detail that is, is left out, and no detail exceeds its total. Nothing raises.
+Rule of the file: a provider may send anything. A total that is negative, not a number, or absurd invalidates the whole
+object (then usage is estimated); such a detail is ignored, and no detail exceeds its total. Nothing raises.
 
 Source: OpenAI API reference, "usage" of each endpoint; DeepSeek's `prompt_cache_hit_tokens`.
 """
@@ -18,7 +18,7 @@ from typing import Any
 from proxy.exchange import Usage
 
 MAX_TOKENS = 1_000_000_000
-"""More than any call can use: such a figure is a fault of the provider, not a bill."""
+"""More than any call can use: a higher figure is a fault of the provider."""
 MAX_SECONDS = 30 * 86_400.0
 
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
@@ -37,9 +37,9 @@ _OUTPUT_PARTS = {
 
 
 def read_usage(value: Any) -> Usage | None:
-    """Return the figures of a `usage` object; `None` if it holds none that can be believed.
+    """Return the figures of a `usage` object; `None` if it has no plausible ones.
 
-    Cost: about 1 us; most details are zero, and only the others are looked at (bench/wire_format.py).
+    Cost: about 1 us; most details are zero, and only the others are read (bench/wire_format.py).
     """
     if type(value) is not dict:
         return None
@@ -63,7 +63,7 @@ def read_usage(value: Any) -> Usage | None:
 
 
 def read_seconds(value: Any) -> Usage | None:
-    """Return a billed duration; `None` if it is not a believable number of seconds."""
+    """Return a billed duration; `None` if it is not a plausible number of seconds."""
     if type(value) not in (int, float) or not 0 <= value <= MAX_SECONDS:
         return None
     return Usage(audio_seconds=float(value))
@@ -79,7 +79,7 @@ def add_usage(total: Usage | None, more: Usage) -> Usage:
 def _note_parts(
     usage: Usage, value: dict[str, Any], names: tuple[str, ...], fields: dict[str, str], total: int
 ) -> None:
-    """Set the fields of `usage` that the first of the members `names` has figures for."""
+    """Set the fields of `usage` from the first of the members `names` with details."""
     for name in names:
         if (details := value.get(name)) is not None:
             break
@@ -100,7 +100,7 @@ def _part(value: Any, total: int) -> int:
 
 
 def _count(value: Any) -> int | None:
-    """Return a whole number in range, or `None`; some providers send `12.0`."""
+    """Return an integer in range, or `None`; some providers send `12.0`."""
     if type(value) not in (int, float) or not 0 <= value <= MAX_TOKENS or value != int(value):
         return None
     return int(value)
