@@ -17,6 +17,7 @@ from typing import Protocol
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.exchange import BodyKind, Inbound, ParsedRequest
+from proxy.openai.json_steps import dissolve, is_slow
 from proxy.openai.multipart import MultipartObserver
 from proxy.openai.request import parse_empty, parse_json, parse_multipart
 
@@ -105,7 +106,9 @@ class Intake:
             raw = await self._read_json()
             limits = self._limits
             understand = partial(parse_json, raw, inbound.operation, limits=limits, force_stream_usage=force_usage)
-            return understand() if len(raw) <= limits.json_thread_bytes else await asyncio.to_thread(understand)
+            if len(raw) <= limits.json_thread_bytes:
+                return understand()
+            return await asyncio.to_thread(lambda: _counted(understand()))
         if kind == "multipart":
             self.observer = MultipartObserver(content_type)
         return parse_empty(inbound.content_length or 0)
@@ -172,8 +175,15 @@ def slim(request: ParsedRequest) -> ParsedRequest:
     """
     if request.request_bytes <= _LARGE_BYTES or request.document is None:
         return request
+    if request.body is not None and is_slow(request.body):
+        asyncio.get_running_loop().run_in_executor(None, dissolve, request.document)
+    return replace(_counted(request), document=None)
+
+
+def _counted(request: ParsedRequest) -> ParsedRequest:
+    """Count the text now: in a thread, where the body was read in one."""
     text_bytes = request.input_text_bytes()
-    return replace(request, document=None, input_text_bytes=lambda: text_bytes)
+    return replace(request, input_text_bytes=lambda: text_bytes)
 
 
 def _kind(inbound: Inbound, content_type: bytes) -> BodyKind:

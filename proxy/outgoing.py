@@ -9,6 +9,7 @@ An attempt may have a request of its own, such as a review's; then that one is b
 that asks for a different answer omits the client's idempotency key: a provider would repeat the first one, or refuse.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from typing import Final, Protocol
@@ -62,7 +63,7 @@ class Sender(Protocol):
 class Outgoing:
     """The outgoing side of one exchange. `body`: the client's body after phase 2."""
 
-    __slots__ = ("_lowered_to", "_settling", "_with", "_x", "body")
+    __slots__ = ("_large", "_lowered_to", "_settling", "_with", "_x", "body")
 
     def __init__(self, x: Exchange, means: Means, settling: Settling) -> None:
         self._x = x
@@ -70,6 +71,7 @@ class Outgoing:
         self._settling = settling
         self.body: Body = None
         self._lowered_to: int | None = None
+        self._large: tuple[tuple[str | None, bytes], Bound | None] | None = None
 
     async def reserve(self) -> None:
         """Phase 5: reserve the most that the first attempt may cost, or what is left if that allows a useful answer."""
@@ -80,7 +82,7 @@ class Outgoing:
             billable = x.inbound.operation.billable
             self._settling.reservation = quotas.without_limit(x.principal) if billable else None
             return
-        bound = self._bound_of(x.plan.candidates[0], x.request)
+        bound = await self._bound_apart(x.plan.candidates[0], x.request)
         if bound is None:
             return
         held = quotas.reserve_now(x.principal, bound)
@@ -116,7 +118,7 @@ class Outgoing:
         """Reserve for an attempt; False if the quota, or the project's limit for one request, does not allow it."""
         settling, most = self._settling, self._x.plan.max_cost_nanos if self._x.plan is not None else None
         held, bound = settling.reservation, settling.bound
-        wanted = self._bound_of(attempt.candidate, attempt.request or self._x.request)
+        wanted = await self._bound_apart(attempt.candidate, attempt.request or self._x.request)
         if held is None or wanted is None:
             return True
         earlier = self._x.attempts[: attempt.index]
@@ -133,6 +135,15 @@ class Outgoing:
             return True
         tokens = sum(charge.usage.input_tokens + charge.usage.output_tokens for charge in charges)
         return await held.cover(wanted, tokens, nanos)
+
+    async def _bound_apart(self, candidate: Candidate, request: ParsedRequest | None) -> Bound | None:
+        """Return the same as `_bound_of`: that of a large body, which is read again, from a thread and once a model."""
+        if candidate.bound is not None or request is None or request.document is not None or request.body is None:
+            return self._bound_of(candidate, request)
+        asked = (candidate.model, request.body)
+        if self._large is None or self._large[0] != asked:
+            self._large = asked, await asyncio.to_thread(self._bound_of, candidate, request)
+        return self._large[1]
 
     def _bound_of(self, candidate: Candidate, request: ParsedRequest | None) -> Bound | None:
         """Return the most that a request may use and cost at a candidate."""

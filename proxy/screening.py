@@ -23,7 +23,7 @@ from proxy.exchange import Capture, Header, Inbound, Message, ParsedRequest, Web
 from proxy.findings import Action, Unscanned, Verdict
 from proxy.openai.documents import dump_exact, load, load_exact
 from proxy.openai.input_text import input_text_bytes
-from proxy.openai.json_body import parse_body, unambiguous
+from proxy.openai.json_body import edited, parse_body, unambiguous
 from proxy.openai.multipart import MultipartObserver
 from proxy.openai.stream_end import realtime_error
 from proxy.policy import places
@@ -153,7 +153,8 @@ class Screening:
         request = replace(request, body=body)
         if request.document is not None and scanned.sent:
             changed = places.changed(request.document, scanned.sent)
-            request = replace(request, document=changed, input_text_bytes=partial(input_text_bytes, changed))
+            text_bytes = input_text_bytes(changed)  # here, as this may be a thread
+            request = replace(request, document=changed, input_text_bytes=lambda: text_bytes)
         return scanned, kept, request
 
     def _document(self, request: ParsedRequest, inbound: Inbound) -> tuple[Any, bytes]:
@@ -271,7 +272,7 @@ def _edited(body: bytes, document: Any, changes: dict[places.Place, str]) -> byt
     if not changes:
         return body
     if type(document) is not str:
-        return dump_exact(places.changed(load_exact(body), changes))
+        return edited(body, lambda exact: places.changed(exact, changes))
     text = changes.get((), document)
     return text.encode() if _is_utf8(body) else text.encode("latin-1")
 

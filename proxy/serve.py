@@ -52,6 +52,9 @@ _CUT_GRACE_S = 2.0
 _MAINTENANCE_PERIOD_S = 3600.0
 _RESTART_PAUSE_S = 5.0
 _RETRY_S = 1.0
+_SWITCH_S = 0.001
+"""How long a thread that reads or scans a large body keeps the interpreter from the event loop at a time, where it can
+be interrupted; Python's own 5 ms are waited for at each of several steps of a request (bench/stalls.py)."""
 _TEND_PERIOD_S = 1.0
 
 
@@ -64,6 +67,7 @@ def run(loaded: Loaded, load: Callable[[], Loaded], welcome: bool = False) -> in
     mistakes.
     """
     logs.configure(loaded.config.logging.level)
+    sys.setswitchinterval(_SWITCH_S)
     for problem in loaded.warnings:
         _log.warning("configuration", extra={"problem": str(problem)})
     runner = run_loop if loaded.config.server.uvloop else asyncio.run
@@ -261,11 +265,12 @@ async def _complete(app: App) -> None:
 def _calm_garbage_collector() -> None:
     """Collect garbage rarely: requests leave no cycles, and the default runs every ten requests (`make bench`: 5 %).
 
+    The second generation is collected early, before a large body has added hundreds of thousands of objects: 30 ms.
     Objects alive now live to the end, so later collections skip them. Until now collection was off (`cli.serve`).
     """
     memory.tidy()  # returns 4 of some 85 MB that the start has left unused
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(20_000, 2, 150)
     gc.enable()
 
 

@@ -56,9 +56,9 @@ class Policy(Section):
     )
     header: bool = Field(True, description="Tell in x-sidegate-policy what was found in the request, if anything was.")
     thread_bytes: Bytes = Field(
-        65_536,
+        16_384,
         description="Requests with more text are scanned in a thread, so that no other request waits; this much takes "
-        "some 20 ms where it is slowest.",
+        "at most 20 ms, where it is groups of digits, and 50 us where it is clean.",
     )
     nested_bytes: Bytes = Field(
         1_048_576,

@@ -125,8 +125,9 @@ class Limits(Section):
         2_000_000, description="Most '{', '[' and ',' of a JSON body: bounds parse time and memory; above it 400."
     )
     json_thread_bytes: Bytes = Field(
-        1_048_576,
-        description="Larger JSON bodies are parsed in a thread, so that other requests wait for one step at most.",
+        262_144,
+        description="Larger JSON bodies are parsed in a thread, in steps, so that other requests wait for one of these "
+        "at most. The slowest JSON of this size takes 15 ms.",
     )
     event_bytes: Bytes = Field(
         16_777_216, description="Largest single event of a stream that has to be edited; above it the stream is cut."

@@ -12,14 +12,19 @@ Source: RFC 8259 section 4 (names should be unique); OpenAI's own error text.
 """
 
 import re
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 import orjson
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
-from proxy.openai.documents import dump_exact, load, load_exact
+from proxy.openai import json_steps
+from proxy.openai.documents import dump_exact, load_exact
 
+_ANY_DEPTH: Final = 1024
+"""What the decoder reads at most; what `limits` allow was looked at before."""
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 _BLANK_BEFORE_COLON = (b" :", b"\t:", b"\r:", b"\n:")
 _FAKES_KEY_END = re.compile(rb"\\u00(?:2[02]|3[aA])")
@@ -39,7 +44,7 @@ def parse_body(body: bytes, limits: Limits) -> Any:
             code="json_too_complex",
         )
     try:
-        document = load(body)
+        document = json_steps.read(body, limits.json_depth)
     except ValueError as error:
         raise _unreadable(body, error) from None
     # Every level has a byte at both ends, so most bodies are too short to be too deep (bench/wire_format.py).
@@ -56,14 +61,19 @@ def unambiguous(body: bytes, document: Any) -> bytes:
     """Return `body` if no object in it has a duplicate key, else `document` re-encoded. O(body), usually no copy."""
     if _has_unique_keys(body, document):
         return body
-    return dump_exact(load_exact(body))
+    return edited(body, lambda exact: exact)
+
+
+def edited(body: bytes, edit: Callable[[Any], Any]) -> bytes:
+    """Return what `edit` makes of the value of `body`, which `parse_body` has read: numbers of any size stay."""
+    if not json_steps.is_slow(body):
+        return dump_exact(edit(load_exact(body)))
+    return json_steps.dump_in_steps(edit(json_steps.Steps(body, load_exact, _ANY_DEPTH).load()))
 
 
 def with_option(body: bytes, name: str, option: str) -> bytes:
     """Re-encode the object in `body` with `option` set to true in its member `name`, an object or null."""
-    document = load_exact(body)
-    document[name] = {**(document[name] or {}), option: True}
-    return dump_exact(document)
+    return edited(body, lambda exact: {**exact, name: {**(exact[name] or {}), option: True}})
 
 
 def with_new_member(body: bytes, member: bytes) -> bytes:
@@ -102,12 +112,18 @@ def _key_ends(body: bytes) -> int:
 def _looked_at_one_by_one(body: bytes) -> bool:
     unique = True
 
-    def note(pairs: list[tuple[str, Any]]) -> None:
+    def note(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal unique
-        unique = unique and len({key for key, _ in pairs}) == len(pairs)
+        members = dict(pairs)
+        unique = unique and len(members) == len(pairs)
+        return members
 
-    load_exact(body, note)
-    return unique
+    if not json_steps.is_slow(body):
+        load_exact(body, note)
+        return unique
+    steps = json_steps.Steps(body, partial(load_exact, pairs_hook=note), _ANY_DEPTH)
+    steps.load()
+    return unique and not steps.repeats_key
 
 
 def _is_deeper(document: Any, limit: int) -> bool:
@@ -126,7 +142,9 @@ def _is_deeper(document: Any, limit: int) -> bool:
 
 
 def _unreadable(body: bytes, error: ValueError) -> InvalidRequest:
-    if isinstance(error, orjson.JSONDecodeError):
+    if isinstance(error, json_steps.Unreadable):
+        reason = f"{error.reason.partition(':')[0]} (near byte {error.at})"
+    elif isinstance(error, orjson.JSONDecodeError):
         reason = f"{error.msg.partition(':')[0]} (line {error.lineno}, column {error.colno})" if body else "it is empty"
     else:
         reason = "it holds text that is not UTF-8, or a number or a nesting that cannot be read"

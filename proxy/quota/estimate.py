@@ -24,7 +24,8 @@ import orjson
 from proxy.config.quota import Quota
 from proxy.exchange import Operation, ParsedRequest, Usage
 from proxy.holds import Bound
-from proxy.openai.documents import dump_exact, load_object
+from proxy.openai import json_steps
+from proxy.openai.documents import dump_exact
 from proxy.openai.media_bounds import (
     BYTES_PER_SECOND,
     TOKENS_PER_SECOND,
@@ -53,6 +54,8 @@ _READABLE: Final = frozenset({str, list, dict})
 _WITH_MAXIMUM: Final = frozenset({"chat.completions.create", "completions.create", "responses.create"})
 _UPLOAD_BYTES: Final = 25 * 1024 * 1024
 """The largest recording that OpenAI accepts, for an upload that does not announce its size."""
+_ANY_DEPTH: Final = 1024
+"""Bodies were held to the limit when they came."""
 _PROMPT_TOKENS: Final = 256
 """Above the 224 tokens of its prompt that transcription reads."""
 _TRANSCRIBERS: Final = (
@@ -324,9 +327,13 @@ def _written(members: Mapping[str, Any]) -> bytes:
 
 
 def _document(request: ParsedRequest) -> Mapping[str, Any]:
-    if request.document is None and request.body is not None:
-        return load_object(request.body) or {}
-    return request.document or {}
+    if request.document is not None or request.body is None:
+        return request.document or {}
+    try:
+        document = json_steps.read(request.body, _ANY_DEPTH)
+    except ValueError:
+        return {}
+    return document if type(document) is dict else {}
 
 
 def _nanos(tokens: int, nanos_per_million: int) -> int:

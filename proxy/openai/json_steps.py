@@ -1,0 +1,249 @@
+"""Large JSON, read in short steps, so that other threads of the interpreter get their turn.
+
+A decoder reads a text in one call, and nothing else runs meanwhile: 60 ms for a hundred thousand small messages. So the
+text is cut at commas outside strings, about every `_STEP` bytes. Each piece is read as a document of its own: what is
+open where it begins is opened again before it, what is open where it ends is closed behind it.
+
+    {"model":"m","messages":[{..},{..}          the first, closed by  ,"end"]}
+    {"on":["on"  ,{..},{..}]   ,"n":1  }        the next: its comma is its own, so that none can be lost or made up
+
+Rule of the file: the same value, and an error for the same texts, as if read at once; a key that stands twice takes its
+last value. Members stand for what is open or ends in a piece; their names are drawn anew, so no text has them.
+
+Failure mode: `Unreadable`. Cost: as in one call where most of it is lists of objects, else some 20 ns a byte more.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+from proxy.openai.documents import load
+
+LARGE_BYTES: Final = 1 << 18
+_MANY_STRUCTURALS: Final = 50_000
+"""Fewer are read within 10 ms in one call."""
+_STEP: Final = 1 << 16
+_EMPTIED: Final = 1000
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_WHOLE: Final = re.compile(rb'(?:[^",]++|"(?:[^"\\]++|\\.)*+"|(,))*+', re.DOTALL)
+"""All that is whole from a place outside strings; the group is the last comma."""
+_QUOTE: Final = ord('"')
+_BRACKETS: Final = b"{}[]"
+_OTHERS: Final = bytes(code for code in range(256) if code not in _BRACKETS)
+_CLOSED_BY: Final = {"{": "}", "[": "]"}
+
+Read = Callable[[bytes], Any]
+
+
+class Unreadable(ValueError):
+    """It is not JSON, or nested too deeply. `at`: near which byte."""
+
+    def __init__(self, reason: str, at: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.at = at
+
+
+def is_slow(body: bytes) -> bool:
+    """Tell whether reading `body` in one call may take more than a moment, by at most three looks at it."""
+    if len(body) <= LARGE_BYTES:
+        return False
+    return body.count(b",") + body.count(b"{") + body.count(b"[") > _MANY_STRUCTURALS
+
+
+def read(body: bytes, depth: int) -> Any:
+    """Decode `body`, in steps where one call would take long. Raises ValueError."""
+    return Steps(body, load, depth).load() if is_slow(body) else load(body)
+
+
+def dissolve(document: Any) -> None:
+    """Empty a large document that nobody holds any more, in steps: all of it at once takes 20 ms."""
+    for value in document.values():
+        while type(value) is list and value:
+            del value[-_EMPTIED:]
+    document.clear()
+
+
+class Steps:
+    """One text, read once. `read`: decodes one piece; `depth`: most levels."""
+
+    def __init__(self, body: bytes, read: Read, depth: int) -> None:
+        self._body = body
+        self._read = read
+        self._depth = depth
+        name = secrets.token_hex(8)
+        self._on, self._end = f"on-{name}", f"end-{name}"
+        self._root: Any = None
+        self._open: list[Any] = []
+        """The containers that go on, from the outermost."""
+        self._between = b"},{"
+        """What stood around the last comma that was looked for: there will be more of these."""
+        self.repeats_key = False
+        """Whether a key stood in two pieces of one object; what `read` sees is not in it."""
+
+    def load(self) -> Any:
+        """Return what the text says. Raises Unreadable."""
+        at, size = 0, len(self._body)
+        while at < size:
+            begun = "".join("[" if type(each) is list else "{" for each in self._open)
+            at = self._likely(at, begun) or self._certain(at, begun)
+        return self._root
+
+    def _likely(self, at: int, begun: str) -> int | None:
+        """Take a piece behind which the same is open as before it, and return its end; `None` where that is not so.
+
+        Nearly all of a large body are such pieces, and that it was one is proven by reading it.
+        """
+        stop = self._body.rfind(self._between, at + 1, at + _STEP) + 1
+        if not begun or not stop:
+            return None
+        try:
+            self._take(at, stop, begun, begun)
+        except Unreadable:
+            return None
+        return stop
+
+    def _certain(self, at: int, begun: str) -> int:
+        """Take a piece whatever it holds, and return its end."""
+        stop, brackets = _cut(self._body, at, self._depth)
+        self._between = self._body[stop - 1 : stop + 2 + self._body.startswith(b" ", stop + 1)]
+        left = self._left_open(begun.encode() + brackets, at)
+        is_last = stop == len(self._body)
+        if bool(left) is is_last:
+            raise Unreadable("unexpected end of data" if is_last else "unexpected content after document", stop)
+        self._take(at, stop, begun, left)
+        return stop
+
+    def _take(self, at: int, stop: int, begun: str, left: str) -> None:
+        """Read a piece. `begun`, `left`: the brackets that are open before and behind it."""
+        try:
+            value = self._read(b"%b%b%b" % (self._opening(begun), self._body[at:stop], self._closing(left)))
+        except ValueError as error:
+            raise Unreadable(_reason(error), at) from None
+        going_on = self._going_on(value, begun)
+        ends = self._ends(value, left) if left else []
+        if ends is None:
+            raise Unreadable("unexpected content", at)
+        before, self._open = (
+            self._open,
+            [
+                self._open[level] if level < len(going_on) and going_on[level] is end else end
+                for level, end in enumerate(ends)
+            ],
+        )
+        if before:
+            self._join(before, going_on)
+        else:
+            self._root = value
+
+    def _left_open(self, left: bytes, at: int) -> str:
+        """Return which of the brackets are not closed; what else is wrong with them is for the decoder to say."""
+        for _ in range(self._depth + 1):
+            size = len(left)
+            left = left.replace(b"{}", b"").replace(b"[]", b"")
+            if len(left) == size:
+                break
+        if len(left) > self._depth or left.strip(b"{["):
+            raise Unreadable("unexpected closing bracket, or nested too deeply", at)
+        return left.decode()
+
+    def _opening(self, begun: str) -> bytes:
+        if not begun:
+            return b""
+        outer = "".join("[" if bracket == "[" else f'{{"{self._on}":' for bracket in begun[:-1])
+        return (outer + (f'["{self._on}"' if begun[-1] == "[" else f'{{"{self._on}":0')).encode()
+
+    def _closing(self, left: str) -> bytes:
+        if not left:
+            return b""
+        end = f',"{self._end}"' if left[-1] == "[" else f',"{self._end}":0'
+        return (end + "".join(_CLOSED_BY[bracket] for bracket in reversed(left))).encode()
+
+    def _going_on(self, value: Any, begun: str) -> list[Any]:
+        """Return the containers that were opened again, from the outermost."""
+        found = []
+        for _ in begun:
+            found.append(value)
+            value = value[0] if type(value) is list else value[self._on]
+        return found
+
+    def _ends(self, value: Any, left: str) -> list[Any] | None:
+        """Return the containers that go on behind the piece, the mark of the innermost taken out; `None`: not here.
+
+        The last member of an object is not the last that was written if its key stood there before: all are tried.
+        """
+        kind, is_list = type(value), left[0] == "["
+        if kind is not (list if is_list else dict):
+            return None
+        if len(left) == 1:
+            if not is_list:
+                return None if value.pop(self._end, None) is None else [value]
+            return [value] if value and value[-1] == self._end and value.pop() else None
+        children = value[-1:] if is_list else reversed(value.values())
+        for child in children:
+            if (inner := self._ends(child, left[1:])) is not None:
+                return [value, *inner]
+        return None
+
+    def _join(self, before: list[Any], going_on: list[Any]) -> None:
+        """Add what the piece says to the containers that it goes on with."""
+        for container, more in zip(before, going_on, strict=True):
+            if type(container) is list:
+                container += more[1:]
+            else:
+                del more[self._on]
+                self.repeats_key = self.repeats_key or not more.keys().isdisjoint(container)
+                container.update(more)
+
+
+def dump_in_steps(document: Any) -> bytes:
+    """Encode as `documents.dump_exact` does, member by member; several times as slow."""
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+    text = "".join(encoder.iterencode(document))
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _cut(body: bytes, at: int, depth: int) -> tuple[int, bytes]:
+    """Return where the piece that begins at `at` ends, at a comma outside strings or at the end; and its brackets.
+
+    Raises Unreadable: without a comma it can only be nested, and is too deeply.
+    """
+    size, begun, comma, brackets, before = len(body), at, -1, b"", b""
+    at += at > 0  # its own comma
+    while at < size and comma - begun < _STEP // 2:
+        whole = _WHOLE.match(body, at, min(at + _STEP, size))
+        assert whole
+        if whole.start(1) > 0:
+            comma = whole.start(1)
+            before = brackets + _brackets(body[at:comma])
+        brackets += _brackets(body[at : whole.end()])
+        if comma < 0 and len(brackets) > 3 * depth:
+            raise Unreadable("nested too deeply", at)
+        at = whole.end()
+        if at < size and body[at] == _QUOTE:
+            at = _behind_string(body, at)
+    return (comma, before) if comma - begun >= _STEP // 2 else (size, brackets)
+
+
+def _brackets(text: bytes) -> bytes:
+    return _STRING.sub(b"", text).translate(None, _OTHERS)
+
+
+def _behind_string(body: bytes, at: int) -> int:
+    """Return where the string that begins at `at` has ended: one of megabytes at the speed of a copy."""
+    size, at = len(body), at + 1
+    while at < size:
+        window = body[at : at + _STEP].replace(b"\\\\", b"..").replace(b'\\"', b"..")
+        if (end := window.find(b'"')) >= 0:
+            return at + end + 1
+        at += max(len(window) - window.endswith(b"\\"), 1)
+    return size
+
+
+def _reason(error: ValueError) -> str:
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
