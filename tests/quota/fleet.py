@@ -33,7 +33,7 @@ HORIZON_S = 600.0
 """From then on nothing new begins and nothing fails."""
 LIMIT = Units(600_000, 6_000_000_000)
 CALLERS = [Caller(user, project) for project in ("p", "q") for user in ("a", "b")]
-REQUESTS = 4000
+REQUESTS = 3000
 """Of all sidecars together; about twice what the limits of two windows bear."""
 
 
