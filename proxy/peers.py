@@ -84,11 +84,14 @@ class Downstream(Protocol):
         """Close the connection without ending the body, after flushing what was written: a visible truncation."""
 
 
+MessageKind = Literal["text", "binary", "ping", "pong", "close"]
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One websocket message (fragments joined) or control frame."""
 
-    kind: Literal["text", "binary", "ping", "pong", "close"]
+    kind: MessageKind
     data: str | bytes = b""
     """Text as `str`, else bytes; the reason of a close frame as `str`."""
     code: int | None = None

@@ -11,13 +11,13 @@ Source: RFC 6455 sections 4.2.2, 5.5.1 and 7.4.
 
 import asyncio
 from contextlib import suppress
-from struct import pack
 
 from aiohttp import WSMsgType, web
 
 from proxy.errors import ClientDisconnected, InvalidRequest
 from proxy.exchange import Headers, Message
 from proxy.ingress.listener import RawRequest
+from proxy.websocket_frames import frame_of, message_of
 
 _CLOSE_WAIT_S = 5.0
 _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
@@ -63,22 +63,13 @@ class ClientWebsocket:
         """Return the client's next message."""
         assert self.response is not None
         frame = await self.response.receive()
-        if frame.type is WSMsgType.TEXT:
-            return Message("text", frame.data)
-        if frame.type is WSMsgType.BINARY:
-            return Message("binary", bytes(frame.data))
-        if frame.type is WSMsgType.PING:
-            return Message("ping", bytes(frame.data))
-        if frame.type is WSMsgType.PONG:
-            return Message("pong", bytes(frame.data))
-        if frame.type is WSMsgType.CLOSE:
-            closing = Message("close", frame.extra or "", frame.data or None)
-            with suppress(ClientDisconnected):
-                await self.send(closing)
-            return closing
         if frame.type is WSMsgType.ERROR:
             raise InvalidRequest("The websocket message is malformed or too large.", code="invalid_websocket_message")
-        return Message("close", abrupt=True)
+        message = message_of(frame.type, frame.data, frame.extra)
+        if frame.type is WSMsgType.CLOSE:
+            with suppress(ClientDisconnected):
+                await self.send(message)
+        return message
 
     async def send(self, message: Message) -> None:
         """Pass a message of the provider to the client."""
@@ -93,27 +84,12 @@ class ClientWebsocket:
             raise ClientDisconnected("The client closed the websocket.") from None
 
     async def _send(self, response: web.WebSocketResponse, message: Message) -> None:
-        data = message.data
-        if message.kind == "close":
-            await self._end(response, message)
-        elif isinstance(data, str):
-            await response.send_frame(data.encode(), WSMsgType.TEXT)
-        elif message.kind == "binary":
-            await response.send_frame(data, WSMsgType.BINARY)
-        elif message.kind == "ping":
-            await response.ping(data)
-        else:
-            await response.pong(data)
-
-    async def _end(self, response: web.WebSocketResponse, message: Message) -> None:
         if message.abrupt:
             self._drop()
-        elif not self._closing:
-            self._closing = True
-            reason = message.data.encode() if isinstance(message.data, str) else message.data
-            # 1005 and 1006 describe a close without a code; they must not appear in a frame.
-            coded = message.code is not None and message.code not in (1005, 1006)
-            await response.send_frame(pack("!H", message.code) + reason if coded else b"", WSMsgType.CLOSE)
+        elif message.kind != "close" or not self._closing:  # a close frame is sent once
+            self._closing = self._closing or message.kind == "close"
+            payload, opcode = frame_of(message)
+            await response.send_frame(payload, WSMsgType(opcode))
 
     async def finish(self) -> None:
         """Let the client answer the provider's close frame, then end the connection.

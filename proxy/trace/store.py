@@ -80,18 +80,7 @@ SELECT $1::uuid, $2::text, $3::bytea
 WHERE NOT EXISTS (SELECT FROM trace_dead_letters WHERE trace_id = $1 AND record = $3)
 """
 
-_SELECT_ONE = """
-SELECT id, created_at, conversation_id::text, conversation_ref, request_type, operation, method, path, user_id,
-    project_id, model, response_model, upstream, stream, status, outcome, input_tokens, cached_input_tokens,
-    output_tokens, reasoning_tokens, usage_source, total_cost, total_duration_ms, first_byte_ms, upstream_ms,
-    overhead_ms, request_bytes, response_bytes, upstream_request_id, routing_decisions::text, llm_calls::text,
-    tool_calls::text, error_info::text, phases::text, client::text, quota::text, policy::text,
-    recorded_at
-FROM request_traces WHERE created_at = $1 AND id = $2
-"""
-
-# Unused filters fold away when PostgreSQL plans with the values, so each search gets the index that suits it.
-_SELECT_PAGE = """
+_SELECT = """
 SELECT id, created_at, conversation_id::text, conversation_ref, request_type, operation, method, path, user_id,
     project_id, model, response_model, upstream, stream, status, outcome, input_tokens, cached_input_tokens,
     output_tokens, reasoning_tokens, usage_source, total_cost, total_duration_ms, first_byte_ms, upstream_ms,
@@ -99,6 +88,14 @@ SELECT id, created_at, conversation_id::text, conversation_ref, request_type, op
     tool_calls::text, error_info::text, phases::text, client::text, quota::text, policy::text,
     recorded_at
 FROM request_traces
+"""
+
+_SELECT_ONE = _SELECT + "WHERE created_at = $1 AND id = $2"
+
+# Unused filters fold away when PostgreSQL plans with the values, so each search gets the index that suits it.
+_SELECT_PAGE = (
+    _SELECT
+    + """
 WHERE ($1::timestamptz IS NULL OR created_at >= $1)
     AND ($2::timestamptz IS NULL OR created_at < $2)
     AND ($3::text IS NULL OR project_id = $3)
@@ -113,6 +110,7 @@ WHERE ($1::timestamptz IS NULL OR created_at >= $1)
 ORDER BY created_at DESC, id DESC
 LIMIT $13
 """
+)
 
 _ID_BYTES = 16
 _ENSURE_PARTITIONS = "SELECT sidegate_ensure_partitions($1)"

@@ -58,12 +58,7 @@ class SessionClient:
             raise failures.shutting_down()
         fields = text_fields(request.headers)
         total_at = asyncio.get_running_loop().time() + self._timeouts.total_s
-        await self._slots.take(total_at)
-        try:
-            return await self._exchange(request, fields, total_at)
-        except BaseException:
-            self._slots.give()
-            raise
+        return await self._slots.start(total_at, lambda: self._exchange(request, fields, total_at))
 
     async def close(self) -> None:
         """Drop all connections, including those in use."""

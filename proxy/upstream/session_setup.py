@@ -6,10 +6,10 @@ Source: aiohttp client reference.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -21,6 +21,8 @@ from proxy.errors import InvalidRequest, UpstreamFailed
 from proxy.exchange import Headers, UpstreamRequest
 from proxy.upstream import failures
 from proxy.upstream.origin import Origin, tls_context
+
+T = TypeVar("T")
 
 _AUTOMATIC_FIELDS: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
@@ -34,8 +36,20 @@ class Slots:
         self.busy = 0
         self.waiting = 0
 
-    async def take(self, total_at: float) -> None:
-        """Wait for a slot. Raises NoUpstreamAvailable if none becomes free in time."""
+    async def start(self, total_at: float, exchange: Callable[[], Awaitable[T]]) -> T:
+        """Wait for a slot and start an exchange, whose reply gives the slot back; here that happens only if it fails.
+
+        Raises:
+            NoUpstreamAvailable: no slot became free in time. Also what `exchange` raises.
+        """
+        await self._take(total_at)
+        try:
+            return await exchange()
+        except BaseException:
+            self.give()
+            raise
+
+    async def _take(self, total_at: float) -> None:
         self.waiting += 1
         try:
             async with asyncio.timeout_at(min(asyncio.get_running_loop().time() + self._pool_s, total_at)):

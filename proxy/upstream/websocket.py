@@ -18,7 +18,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from struct import pack
 from typing import Final
 
 import aiohttp
@@ -42,15 +41,10 @@ from proxy.upstream.session_setup import (
     reason_text,
     text_fields,
 )
+from proxy.websocket_frames import frame_of, message_of
 
 _REFUSAL_BYTES: Final = 1_048_576
 _HANDSHAKE_PREFIX: Final = b"sec-websocket-"
-_OPCODES: Final = {
-    "text": WSMsgType.TEXT,
-    "binary": WSMsgType.BINARY,
-    "ping": WSMsgType.PING,
-    "pong": WSMsgType.PONG,
-}
 _IDENTITY_PREFIXES: Final = (b"openai-organization.", b"openai-project.")
 
 
@@ -100,13 +94,9 @@ class WebsocketClient:
             raise failures.shutting_down()
         fields = text_fields(_without_handshake(request.headers))
         total_at = asyncio.get_running_loop().time() + self._timeouts.total_s
-        await self._slots.take(total_at)
-        try:
-            progress = Progress(request, self._timeouts, total_at)
-            return await self._shake_hands(request, fields, progress)
-        except BaseException:
-            self._slots.give()
-            raise
+        return await self._slots.start(
+            total_at, lambda: self._shake_hands(request, fields, Progress(request, self._timeouts, total_at))
+        )
 
     async def close(self) -> None:
         """Drop all connections."""
@@ -221,22 +211,13 @@ class UpstreamWebsocket:
             UpstreamFailed: the provider violated the protocol, or sent a message over the limit.
         """
         frame = await self._socket.receive()
-        if frame.type is WSMsgType.TEXT:
-            return Message("text", frame.data)
-        if frame.type is WSMsgType.BINARY:
-            return Message("binary", bytes(frame.data))
-        if frame.type is WSMsgType.PING:
-            return Message("ping", bytes(frame.data))
-        if frame.type is WSMsgType.PONG:
-            return Message("pong", bytes(frame.data))
-        if frame.type is WSMsgType.CLOSE:
-            closing = Message("close", frame.extra or "", frame.data or None)
-            with suppress(UpstreamFailed):
-                await self.send(closing)
-            return closing
         if frame.type is WSMsgType.ERROR:
             raise failures.malformed("websocket frame refused")
-        return Message("close", abrupt=True)
+        message = message_of(frame.type, frame.data, frame.extra)
+        if frame.type is WSMsgType.CLOSE:
+            with suppress(UpstreamFailed):
+                await self.send(message)
+        return message
 
     async def send(self, message: Message) -> None:
         """Pass a message of the client to the provider.
@@ -245,21 +226,11 @@ class UpstreamWebsocket:
             UpstreamFailed: the connection is lost.
         """
         try:
-            if message.kind == "close":
-                await self._end(message)
-            else:
-                data = message.data.encode() if isinstance(message.data, str) else message.data
-                await self._socket.send_frame(data, _OPCODES[message.kind])
+            if message.abrupt:
+                self._response.close()
+            elif message.kind != "close" or not self._closing:  # a close frame is sent once
+                self._closing = self._closing or message.kind == "close"
+                payload, opcode = frame_of(message)
+                await self._socket.send_frame(payload, WSMsgType(opcode))
         except (ConnectionError, aiohttp.ClientError) as error:
             raise failures.failed(failures.CLOSED) from error
-
-    async def _end(self, message: Message) -> None:
-        if message.abrupt:
-            self._response.close()
-        elif not self._closing:
-            self._closing = True
-            reason = message.data.encode() if isinstance(message.data, str) else message.data
-            # 1005 and 1006 describe a close without a code; they must not appear in a frame.
-            coded = message.code is not None and message.code not in (1005, 1006)
-            frame = pack("!H", message.code) + reason if coded else b""
-            await self._socket.send_frame(frame, WSMsgType.CLOSE)
