@@ -1,7 +1,6 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from unittest.mock import Mock
@@ -10,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from aiohttp import StreamReader, web
-from aiohttp.test_utils import RawTestServer, TestClient, make_mocked_request
+from aiohttp.test_utils import make_mocked_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,37 +22,12 @@ from proxy.db.pool import Database
 from proxy.errors import InvalidRequest
 from proxy.journal.frames import Kind, Record
 from proxy.quota.ledger import Ledger
-from tests.fakes.own_api import ADMIN_KEY, handler, own_api
+from tests.fakes.own_api import ADMIN_KEY, Serve
 
 AUTHORIZED = {"Authorization": f"Bearer {ADMIN_KEY}"}
 SETTINGS = schema.Database()
 DEFAULTS = Quota(default_tokens_daily=1000, default_cost_daily=Decimal("2.5"), lease_ttl_s=86_400)
 LEASE = UUID("019e7044-8800-77cc-8d99-d8c5accf11fb")
-
-Serve = Callable[[Database], TestClient[web.BaseRequest, None]]
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    clients = []
-
-    async def start(database: Database) -> TestClient[web.BaseRequest, None]:
-        client = TestClient(RawTestServer(handler(own_api(database, DEFAULTS))))
-        await client.start_server()
-        clients.append(client)
-        return client
-
-    yield start
-    for client in clients:
-        await client.close()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(SETTINGS)
-    await database.connect(database_url)
-    yield database
-    await database.close()
 
 
 async def _get(client, path: str, status: int = 200, **headers: str):
@@ -94,7 +68,7 @@ async def _use(database: Database, user: str, project: str, tokens: int, nanos: 
 async def test_caller_never_seen_has_the_limits_it_would_get_and_leaves_nothing_behind(
     database: Database, serve: Serve, database_url: str
 ) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     quota = await _get(client, "status?userId=alice&projectId=new")
     assert (quota["userId"], quota["projectId"], quota["exists"]) == ("alice", "new", False)
     assert (quota["maxTokensDaily"], quota["maxCostDaily"]) == (1000, Decimal("2.5"))
@@ -113,7 +87,7 @@ async def test_caller_never_seen_has_the_limits_it_would_get_and_leaves_nothing_
 
 
 async def test_status_tells_what_was_used_and_what_replicas_hold(database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     await _use(database, "alice", "shop", 100, 12_345_678)
     quota = await _get(client, "status?userId=alice&projectId=shop")
     assert (quota["exists"], quota["window"], quota["resetAt"]) == (True, 1, "2100-01-01T00:00:00Z")
@@ -124,7 +98,7 @@ async def test_status_tells_what_was_used_and_what_replicas_hold(database: Datab
 
 
 async def test_what_a_vanished_replica_held_is_burned_and_does_not_remain(database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     await _use(database, "alice", "shop", 100, 500_000_000)
     async with database.transaction() as connection:
         await connection.execute("UPDATE quota_leases SET expires_at = now() - interval '1 second'")
@@ -138,7 +112,7 @@ async def test_what_a_vanished_replica_held_is_burned_and_does_not_remain(databa
 
 
 async def test_money_is_a_number_with_all_nine_digits(database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     await _use(database, "alice", "shop", 1, 1)
     async with client.get("/v1/quota/status?userId=alice&projectId=shop", headers=AUTHORIZED) as response:
         body = await response.read()
@@ -150,7 +124,7 @@ async def test_money_is_a_number_with_all_nine_digits(database: Database, serve:
 async def test_update_of_a_new_caller_sets_one_limit_and_takes_the_other_by_default(
     database: Database, serve: Serve
 ) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     caller = {"userId": "älice 😀", "projectId": "new"}
     quota = await _post(client, "update", {**caller, "maxTokensDaily": 5_000_000})
     assert (quota["maxTokensDaily"], quota["maxCostDaily"], quota["exists"]) == (5_000_000, Decimal("2.5"), True)
@@ -177,13 +151,13 @@ async def test_update_of_a_new_caller_sets_one_limit_and_takes_the_other_by_defa
     ],
 )
 async def test_cost_is_kept_to_the_last_digit(given: str, stored: str, database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     body = b'{"userId": "u", "projectId": "p", "maxCostDaily": %b}' % given.encode()
     assert (await _post(client, "update", body))["maxCostDaily"] == Decimal(stored)
 
 
 async def test_limit_below_what_was_used_leaves_nothing(database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     await _use(database, "alice", "shop", 100, 1_000_000_000)
     body = {"userId": "alice", "projectId": "shop", "maxTokensDaily": 99, "maxCostDaily": "0.5"}
     quota = await _post(client, "update", body)
@@ -191,7 +165,7 @@ async def test_limit_below_what_was_used_leaves_nothing(database: Database, serv
 
 
 async def test_reset_begins_a_new_window_and_keeps_the_limits(database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     await _use(database, "alice", "shop", 100, 1)
     await _use(database, "bob", "shop", 100, 1)
     quota = await _post(client, "reset", {"userId": "alice", "projectId": "shop"})
@@ -202,13 +176,13 @@ async def test_reset_begins_a_new_window_and_keeps_the_limits(database: Database
 
 
 async def test_reset_of_a_caller_never_seen_is_404(database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     error = (await _post(client, "reset", {"userId": "alice", "projectId": "shop"}, 404))["error"]
     assert (error["code"], error["param"]) == ("quota_not_found", "userId")
 
 
 async def test_top_lists_those_nearest_to_a_limit_first(database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     await _use(database, "tokens", "shop", 300, 0)
     await _use(database, "money", "shop", 1, 1_000_000_000)
     await _use(database, "other", "lab", 200, 0)
@@ -338,7 +312,7 @@ async def test_body_with_broken_framing_is_refused() -> None:
 
 
 async def test_client_that_asks_first_is_told_to_go_on(database: Database, serve: Serve) -> None:
-    client = await serve(database)
+    client = await serve(database, DEFAULTS)
     body = {"userId": "u", "projectId": "p", "maxTokensDaily": 1}
     assert (await _post(client, "update", body, Expect="100-continue"))["maxTokensDaily"] == 1
 

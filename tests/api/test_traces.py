@@ -1,14 +1,11 @@
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import RawTestServer, TestClient
 
 from proxy.config import schema
 from proxy.db.pool import Database
@@ -16,37 +13,12 @@ from proxy.exchange import Exchange
 from proxy.journal.frames import Kind, Record
 from proxy.trace import record
 from proxy.trace.store import TraceStore
-from tests.fakes.own_api import ADMIN_KEY, handler, own_api
+from tests.fakes.own_api import ADMIN_KEY, Serve
 from tests.trace.exchanges import begun, finished
 
 AUTHORIZED = {"Authorization": f"Bearer {ADMIN_KEY}"}
 NOW_MS = time.time_ns() // 1_000_000
 SETTINGS = schema.Database()
-
-Serve = Callable[[Database], TestClient[web.BaseRequest, None]]
-
-
-@pytest.fixture
-async def serve() -> AsyncIterator[Serve]:
-    clients = []
-
-    async def start(database: Database) -> TestClient[web.BaseRequest, None]:
-        client = TestClient(RawTestServer(handler(own_api(database))))
-        await client.start_server()
-        clients.append(client)
-        return client
-
-    yield start
-    for client in clients:
-        await client.close()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(SETTINGS)
-    await database.connect(database_url)
-    yield database
-    await database.close()
 
 
 async def _store(database: Database, *exchanges: Exchange) -> None:

@@ -1,10 +1,12 @@
 """The management API over one database, as `app` wires it, and a server in front of it."""
 
 import time
+from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import cast
 
 from aiohttp import web
+from aiohttp.test_utils import TestClient
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
@@ -35,6 +37,9 @@ from tests.fakes.projects import Projects
 from tests.quota.replica import without_limits
 
 ADMIN_KEY = "admin-0123456789"
+
+Serve = Callable[..., Awaitable[TestClient[web.BaseRequest, None]]]
+"""Starts a server of the management API: `await serve(database, quota)`."""
 
 
 _POLICY = schema.Policy()

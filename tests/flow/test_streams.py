@@ -117,36 +117,33 @@ async def test_stream_when_options_hold_more_then_only_usage_is_added(
     assert options == {"include_obfuscation": False, "include_usage": True}
 
 
-async def test_stream_when_an_event_arrives_then_it_leaves_at_once(
-    provider: Provider, sidegate: Sidegate, case: str
+async def check_each_leaves_at_once(
+    provider: Provider, sidegate: Sidegate, case: str, body: bytes, pieces: list[bytes]
 ) -> None:
-    pieces = single_line_events(b"\n", usage=False)
+    """Send each piece only once the one before has come through."""
     gates = [provider.gate() for _ in pieces]
     interleaved = [step for piece, gate in zip(pieces, gates, strict=True) for step in (chunk(piece), gate)]
     provider.on(case, script(sse_head(), *interleaved, LAST_CHUNK))
     async with asyncio.timeout(10), await Wire.open(sidegate.address) as wire:
-        await wire.send(post("/v1/chat/completions", PLAIN, case=case))
+        await wire.send(post("/v1/chat/completions", body, case=case))
         await wire.head()
         for piece, gate in zip(pieces, gates, strict=True):
             await wire.until(piece)
             gate.open()
         await wire.until(LAST_CHUNK)
+
+
+async def test_stream_when_an_event_arrives_then_it_leaves_at_once(
+    provider: Provider, sidegate: Sidegate, case: str
+) -> None:
+    await check_each_leaves_at_once(provider, sidegate, case, PLAIN, single_line_events(b"\n", usage=False))
 
 
 async def test_stream_when_answers_are_scanned_then_an_event_leaves_as_soon_as_it_is_complete(
     provider: Provider, sidegate: Sidegate, case: str
 ) -> None:
     pieces = [b": ping\n", b"\n", b'data: {"choices":[]}\n\n', b"data: [DONE]\n\n"]
-    gates = [provider.gate() for _ in pieces]
-    interleaved = [step for piece, gate in zip(pieces, gates, strict=True) for step in (chunk(piece), gate)]
-    provider.on(case, script(sse_head(), *interleaved, LAST_CHUNK))
-    async with asyncio.timeout(10), await Wire.open(sidegate.address) as wire:
-        await wire.send(post("/v1/chat/completions", ASKED, case=case))
-        await wire.head()
-        for piece, gate in zip(pieces, gates, strict=True):
-            await wire.until(piece)
-            gate.open()
-        await wire.until(LAST_CHUNK)
+    await check_each_leaves_at_once(provider, sidegate, case, ASKED, pieces)
 
 
 async def test_stream_when_the_head_is_there_then_it_leaves_before_the_first_event(
