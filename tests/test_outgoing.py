@@ -95,6 +95,19 @@ async def test_further_attempt_when_the_first_cost_nothing_then_the_difference_i
     assert intent["reserved"][2] == sum(nanos for _, _, nanos in intent["quota"]["leases"])
 
 
+async def test_further_attempt_when_it_is_cheaper_then_its_record_would_charge_no_more_than_it_may_cost(replica):
+    scene = Scene(replica, DEAR, CHEAP)
+    await scene.outgoing.reserve()
+    before = scene.reserved
+    scene.attempt(sent=True, status=500, failure="server_error")
+    assert await scene.outgoing.prepare(scene.attempt())
+    assert scene.reserved == before
+    intent = scene.intents[-1]
+    ((_, tokens, nanos),) = intent["quota"]["leases"]
+    assert intent["reserved"] == [tokens - 100, 100, nanos]
+    assert nanos == scene.held.total.cost_nanos < before[1]
+
+
 async def test_first_attempt_when_it_goes_to_a_dearer_candidate_then_that_one_is_reserved_and_on_record(replica):
     scene = Scene(replica, DEAR, CHEAP)
     scene.x.plan.candidates = (CHEAP, DEAR)

@@ -88,9 +88,18 @@ class Reservation:
         return True
 
     def held(self) -> Hold:
-        """Return the current reservation, for the intent."""
-        shares = tuple([Share(part.lease.id, part.tokens, part.nanos) for part in self.parts])
-        return Hold(self.window, shares, self.unleased)
+        """Return the share of each lease in `total`, for the intent.
+
+        A crash charges exactly these shares. The parts can be larger than `total`: a fallback may need less than the
+        attempt before it.
+        """
+        total, shares = self.total, []
+        tokens, nanos = total.tokens, total.cost_nanos
+        for part in self.parts:
+            share = Share(part.lease.id, min(tokens, part.tokens), min(nanos, part.nanos))
+            tokens, nanos = tokens - share.tokens, nanos - share.cost_nanos
+            shares.append(share)
+        return Hold(self.window, tuple(shares), self.unleased)
 
     def settle(self, tokens: int, nanos: int) -> Hold:
         """End the reservation: charge what was used, return the rest. Call once; never waits."""
