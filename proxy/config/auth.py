@@ -1,4 +1,4 @@
-"""The keys of authentication: whom to believe on the data port, and how soon a change of a key counts here."""
+"""The section `auth`: how callers are authenticated, and how soon a change of a key takes effect."""
 
 from typing import Literal
 
@@ -12,17 +12,15 @@ class Auth(Section):
 
     mode: Literal["trusted", "keys"] = Field(
         "trusted",
-        description="`trusted`: whoever reaches the data port is believed, as beside one application on loopback. "
+        description="`trusted`: the request names its caller, as for one application on loopback. "
         "`keys`: every request needs a key (`Authorization: Bearer sg-..`), which names its user and project.",
     )
-    refresh_s: Seconds = Field(
-        2.0, description="A key that was revoked, or a role that was changed, counts here within this time."
-    )
+    refresh_s: Seconds = Field(2.0, description="A revoked key or a changed role takes effect within this time.")
     outage_s: Seconds = Field(
-        3600.0, description="While PostgreSQL is away, a key last seen valid stays so for this long; others get 503."
+        3600.0, description="While PostgreSQL is unavailable, known keys stay valid for this long; others get 503."
     )
-    max_keys: Count = Field(10_000, description="Keys kept in memory; of more, those used last.")
+    max_keys: Count = Field(10_000, description="Keys cached in memory; beyond it the least recently used are evicted.")
     guesses_per_minute: Count = Field(
-        30, description="Wrong keys from one address in a minute; beyond, unknown keys from there get 429 unseen."
+        30, description="Wrong keys from one address per minute; beyond, unknown keys from there get 429 unchecked."
     )
     last_used_s: Seconds = Field(60.0, description="How often it is written down when keys were last used.")

@@ -1,4 +1,4 @@
-"""The section `cache`: how much of answers is kept, for how long. Whether a project's are, the project says."""
+"""The section `cache`: the size and lifetime of the answer cache. Projects enable it."""
 
 from pydantic import Field
 
@@ -6,18 +6,18 @@ from proxy.config.units import Bytes, Seconds, Section
 
 
 class Cache(Section):
-    """Answers of projects with `features.enableCache`, given again to the same request."""
+    """The answer cache of projects with `features.enableCache`."""
 
     memory_bytes: Bytes = Field(
-        67_108_864, description="Answers that a replica keeps in memory; beyond it those unused longest go."
+        67_108_864, description="Answers in a replica's memory; beyond it the least recently used are evicted."
     )
-    entry_bytes: Bytes = Field(1_048_576, description="A larger answer is not kept.")
-    ttl_s: Seconds = Field(3600.0, description="An answer is given again for so long.")
+    entry_bytes: Bytes = Field(1_048_576, description="A larger answer is not stored.")
+    ttl_s: Seconds = Field(3600.0, description="Lifetime of an answer.")
     shared: bool = Field(
         False,
-        description="Share answers between replicas, in PostgreSQL. They are then at rest there: those alone in which "
-        "the policy has looked and found nothing.",
+        description="Share answers between replicas, in PostgreSQL. Only answers that the policy has "
+        "scanned without a finding are stored there.",
     )
     shared_bytes: Bytes = Field(
-        1_073_741_824, description="Shared answers of all projects; the oldest beyond it go within a minute."
+        1_073_741_824, description="Shared answers of all projects; beyond it the oldest are deleted within a minute."
     )

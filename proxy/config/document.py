@@ -22,8 +22,8 @@ _INDENT: Final = "  "
 _HEAD: Final = """\
 # yaml-language-server: $schema=sidegate.schema.json
 #
-# Every key of Sidegate with its default. Copy what you change; everything may be left out.
-# `sidegate config check --config FILE` finds mistakes, `sidegate config show --config FILE` tells what is in effect.
+# Every key of Sidegate with its default. Copy what you change; everything is optional.
+# `sidegate config check --config FILE` finds mistakes, `sidegate config show --config FILE` shows what is in effect.
 # Flags win over the environment, the environment over this file. Every key can be set in the environment as
 # SIDEGATE__SECTION__KEY, for example SIDEGATE__TIMEOUTS__GAP_S=30; the usual ones have short names as well.
 # Secrets: ${NAME} takes the value of an environment variable, file:/path the content of a file.

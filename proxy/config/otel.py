@@ -39,7 +39,7 @@ class Otel(Section):
         description="Base URL of a collector that takes OTLP over HTTP (protobuf), for example http://localhost:4318; "
         "/v1/traces is appended.",
     )
-    traces_endpoint: Url = Field(None, description="The whole URL for spans, used as it is in the place of `endpoint`.")
+    traces_endpoint: Url = Field(None, description="The complete URL for spans, used unchanged instead of `endpoint`.")
     headers: dict[str, str] = Field(
         default_factory=dict,
         description="Sent with every export, for example a key. Values may be ${NAME} or file:/path.",
@@ -50,7 +50,7 @@ class Otel(Section):
     timeout_s: Seconds = Field(10.0, description="One export, and the last one at the end of the process.")
     service_name: str = Field("sidegate", min_length=1, max_length=256, description="Attribute service.name.")
     resource_attributes: dict[str, str] = Field(
-        default_factory=dict, description="More attributes of this process, for example deployment.environment.name."
+        default_factory=dict, description="Further attributes of this process, for example deployment.environment.name."
     )
     sampler: Literal[
         "always_on",
@@ -67,9 +67,9 @@ class Otel(Section):
         "servers of your own); or none at all.",
     )
     batch_spans: Count = Field(512, description="Spans per export.")
-    batch_delay_s: Seconds = Field(5.0, description="A span waits this long for others.")
-    queue_spans: Count = Field(2048, description="Spans that wait at the same time; above it new ones are dropped.")
-    retry_s: Seconds = Field(60.0, description="An export that fails is tried again for this long, then dropped.")
+    batch_delay_s: Seconds = Field(5.0, description="The longest wait of a span for others.")
+    queue_spans: Count = Field(2048, description="Spans waiting for export; above it new ones are dropped.")
+    retry_s: Seconds = Field(60.0, description="A failed export is retried for this long, then dropped.")
 
     @property
     def url(self) -> str | None:

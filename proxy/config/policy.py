@@ -1,4 +1,4 @@
-"""The keys of the policy: what is scanned, and what is done about what is found."""
+"""The section `policy`: what is scanned, and the actions for findings."""
 
 import re
 from typing import Annotated, Final, Literal
@@ -29,57 +29,58 @@ Actions = dict[Selector, Action]
 
 
 class Policy(Section):
-    """What may not leave, in either direction. A project may decide otherwise, in `projects.config`."""
+    """The content policy, in both directions. Projects can override it in `projects.config`."""
 
-    scan_prompts: bool = Field(True, description="Look at every text of a request before it is sent.")
-    scan_outputs: bool = Field(True, description="Look at every text that is generated before the client gets it.")
+    scan_prompts: bool = Field(True, description="Scan every text of a request before it is sent.")
+    scan_outputs: bool = Field(True, description="Scan every generated text before the client gets it.")
     redact_secrets: bool = Field(
-        True, description="Mask where the action is `redact`, also in captured content; off only flags there."
+        True,
+        description="Mask findings with the action `redact`, also in captured content; if off, they are only flagged.",
     )
     rules_file: str | None = Field(
-        None, description="Own rules, laid over the shipped ones: the same id replaces a rule, a new one adds to them."
+        None, description="Own rules, layered over the default ones: the same id replaces a rule, a new one is added."
     )
     prompt_actions: Actions = Field(
         default_factory=dict,
-        description="allow, flag, redact or block, by rule id, category.severity or category; the narrowest wins. Laid "
-        "over: secret.high and pii.high block, secret.medium redact, everything else flag.",
+        description="allow, flag, redact or block, by rule id, category.severity or category; the most specific wins. "
+        "Defaults: secret.high and pii.high block, secret.medium redact, everything else flag.",
     )
     output_actions: Actions = Field(
         default_factory=dict,
-        description="The same for answers, over: secret.high, secret.medium and pii.high redact, everything else flag.",
+        description="For answers. Defaults: secret.high, secret.medium and pii.high redact, everything else flag.",
     )
     unscannable: Literal["allow", "deny"] = Field(
-        "allow", description="Parts without readable text (images, audio, archives): pass and say so, or refuse."
+        "allow", description="Parts without readable text (images, audio, archives): pass and record them, or refuse."
     )
     on_fault: Literal["closed", "open"] = Field(
         "closed", description="When scanning itself fails: refuse with 500 policy_unavailable, or pass and count it."
     )
-    header: bool = Field(True, description="Tell in x-sidegate-policy what was found in the request, if anything was.")
+    header: bool = Field(True, description="Report findings in the request in the header x-sidegate-policy.")
     thread_bytes: Bytes = Field(
         16_384,
-        description="Requests with more text are scanned in a thread, so that no other request waits; this much takes "
-        "at most 20 ms, where it is groups of digits, and 50 us where it is clean.",
+        description="Requests with more text are scanned on a thread, so that no other request waits; this much takes "
+        "at most 20 ms, for groups of digits, and 50 us if it is clean.",
     )
     nested_bytes: Bytes = Field(
         1_048_576,
-        description="Text that is decoded once more per request: JSON inside strings, base64; the rest is not.",
+        description="Nested text (JSON in strings, base64) decoded per request; the rest is not.",
     )
     hold_s: Seconds = Field(
         1.0,
-        description="An event whose text may yet become a finding leaves without that when others waited this long.",
+        description="An event with undecided text is sent without it once others have waited for this long.",
     )
-    hold_bytes: Bytes = Field(262_144, description="The same when more than this waits behind it.")
+    hold_bytes: Bytes = Field(262_144, description="The same if more than this waits behind it.")
     max_channels: Count = Field(
         1024,
         description="Channels of one answer (choices, tool calls, parts) whose text is followed across events; further "
-        "ones are scanned event by event, and the trace says so. Each costs some 2 KB.",
+        "ones are scanned event by event, which the trace records. Each costs some 2 KB.",
     )
-    max_findings: Count = Field(100, description="Findings kept per trace; more are counted.")
+    max_findings: Count = Field(100, description="Findings recorded per trace; more are only counted.")
     max_projects: Count = Field(
-        1000, description="Projects with a policy of their own kept ready; the longest unused are made anew."
+        1000, description="Compiled policies of projects; beyond it the least recently used are compiled again."
     )
     compile_wait_s: Seconds = Field(
         10.0,
-        description="A request waits this long for a new policy of its project; then the former one serves, or, where "
-        "there is none, it is a fault.",
+        description="A request waits this long for a new policy of its project; then the previous one is used, and "
+        "without one the request is refused.",
     )

@@ -1,4 +1,4 @@
-"""The keys of the directory of projects: how soon a change of `projects.config` counts here."""
+"""The section `projects`: how soon a change of `projects.config` takes effect."""
 
 from pydantic import Field
 
@@ -6,13 +6,15 @@ from proxy.config.units import Count, Seconds, Section
 
 
 class Projects(Section):
-    """What every replica knows of the projects, kept in memory and followed in PostgreSQL."""
+    """Settings of projects, cached in memory and polled from PostgreSQL."""
 
-    poll_s: Seconds = Field(2.0, description="A changed project counts here within this time.")
-    reload_s: Seconds = Field(60.0, description="All projects are read anew so often; then deleted ones are noticed.")
+    poll_s: Seconds = Field(2.0, description="A change of a project takes effect within this time.")
+    reload_s: Seconds = Field(
+        60.0, description="Interval at which all projects are reloaded, which also detects deleted ones."
+    )
     first_wait_s: Seconds = Field(
-        5.0, description="So long after its start a replica lets requests wait for the projects to be read."
+        5.0, description="For this long after the start, requests wait for the projects to be loaded."
     )
     max_projects: Count = Field(
-        10_000, description="Projects with settings of their own that are kept; of more, the latest changed ones."
+        10_000, description="Projects with settings that are cached; of more, the most recently changed ones."
     )

@@ -17,10 +17,10 @@ REFUSALS = ("i'm sorry, but i can't", "sorry, but i can't", "sorry, i can't", "i
 
 
 class Complexity(Section):
-    """When a request counts as complex: each thing found gives points."""
+    """When a request counts as complex: a sum of points."""
 
-    high_points: Count = Field(4, description="From so many points on the complexity is high.")
-    medium_points: Count = Field(2, description="From so many points on it is medium.")
+    high_points: Count = Field(4, description="Complexity is high from this many points on.")
+    medium_points: Count = Field(2, description="Complexity is medium from this many points on.")
     long_input_tokens: Count = Field(2000, description="A longer input gives one point.")
     very_long_input_tokens: Count = Field(16_000, description="A longer input gives two points more.")
     code_points: Annotated[int, Field(ge=0, le=16)] = Field(2, description="For code in the input.")
@@ -31,11 +31,11 @@ class Complexity(Section):
 
 
 class Breaker(Section):
-    """When a provider is left alone for a while."""
+    """When a provider is not used for a while."""
 
-    failures: Count = Field(5, description="So many failures in a row open the breaker of a provider's credential.")
+    failures: Count = Field(5, description="Consecutive failures that open the breaker of a provider's credential.")
     window_s: Seconds = Field(10.0, description="Time over which the share of failures is counted.")
-    window_attempts: Count = Field(20, description="Least attempts in that time for their share to count.")
+    window_attempts: Count = Field(20, description="Minimum of attempts in that time for their share to count.")
     failure_share: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="Share that opens the breaker.")
     open_s: Seconds = Field(5.0, description="Length of the first pause; doubled each time the probe fails.")
     open_max_s: Seconds = Field(60.0, description="Longest pause.")
@@ -46,22 +46,22 @@ class Escalation(Section):
     """When an answer is not good enough, for projects with `enableAutoEscalate`."""
 
     max_escalations: Annotated[int, Field(ge=0, le=3)] = Field(
-        2, description="A weak answer is replaced by one of a higher layer so many times at most."
+        2, description="How often a weak answer is replaced by one of a higher layer, at most."
     )
     answer_bytes: Bytes = Field(
         1_048_576,
-        description="Up to this size an answer is held to be checked; a larger one is delivered unchecked as it comes.",
+        description="Answers up to this size are held and checked; larger ones are delivered unchecked as they arrive.",
     )
     hold_s: Seconds = Field(
-        60.0, description="One that is not complete after this time is delivered unchecked as it comes."
+        60.0, description="One that is incomplete after this time is delivered unchecked as it arrives."
     )
     schema_steps: Count = Field(
         50_000,
-        description="Steps of a microsecond that one JSON schema may take; beyond them it says nothing.",
+        description="Steps of about a microsecond that one JSON schema may take; beyond them it is ignored.",
     )
     refusals: Annotated[tuple[str, ...], Field(max_length=100)] = Field(
         REFUSALS,
-        description="A short answer that begins so is a refusal; case does not count, nor does `cannot` for `can't`.",
+        description="A short answer that begins like this is a refusal, in any case, with `cannot` or `can't`.",
     )
 
 
@@ -75,10 +75,10 @@ class CrossCheck(Section):
 
 
 class Routing(Section):
-    """Layers, retries and fallbacks. Without several providers or layers, requests pass as they are."""
+    """Layers, retries and fallbacks. Without several providers or layers, requests pass unchanged."""
 
     layers_file: str | None = Field(
-        None, description="The models of the layers L0 to L3. Without it the shipped config/layers.yaml is used."
+        None, description="The models of the layers L0 to L3. Without it the default config/layers.yaml is used."
     )
     default_layer: Layer = Field("L0", description="Where `model: auto` begins, unless its project says otherwise.")
     high_layer: Layer = Field("L1", description="Where a complex request of quality `high` begins.")
@@ -89,7 +89,9 @@ class Routing(Section):
         3,
         description="Most attempts for one answer, all providers together. An escalation is a new answer.",
     )
-    deadline_s: Seconds = Field(120.0, description="No further attempt is begun this long after the request came.")
+    deadline_s: Seconds = Field(
+        120.0, description="No further attempt is started later than this after the request arrived."
+    )
     retry_after_max_s: Annotated[float, Field(ge=0, le=60)] = Field(
         2.0, description="A provider that asks for a longer wait is not asked again; the next one is."
     )
@@ -103,7 +105,7 @@ class Routing(Section):
     peek_s: Annotated[float, Field(ge=0, le=600)] = Field(
         10.0, description="A stream's first event is waited for so long before its head is sent; 0 does not wait."
     )
-    breaker: Breaker = Field(Breaker(), description="When a provider is left alone for a while.")
+    breaker: Breaker = Field(Breaker(), description="When a provider is not used for a while.")
     escalation: Escalation = Field(
         Escalation(), description="Answers that are not good enough; switched on by projects."
     )

@@ -89,8 +89,8 @@ class Server(Section):
     )
     watch_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
         2.0,
-        description="How often the configuration and every file that it names are looked at; what has changed is taken "
-        "over while running. 0: on SIGHUP alone.",
+        description="How often the configuration and every file that it names are checked; changes are applied "
+        "while running. 0: on SIGHUP only.",
     )
 
 
@@ -159,7 +159,7 @@ class Timeouts(Section):
     )
     answer_hold_s: Seconds = Field(
         1.0,
-        description="A JSON answer waits this long to leave in one piece; an unfinished one then leaves as it comes.",
+        description="A JSON answer is held for this long to be sent in one piece; then it is sent as it arrives.",
     )
     after_end_s: Seconds = Field(
         5.0, description="How long a provider may keep a stream open after its terminator; then the answer ends anyway."
@@ -214,7 +214,7 @@ class Journal(Section):
     """The durable queue on disk between requests and PostgreSQL."""
 
     segment_bytes: Annotated[int, Field(ge=65_536)] = Field(
-        16_777_216, description="Size at which a new file is begun."
+        16_777_216, description="Size at which a new file is started."
     )
     max_bytes: Annotated[int, Field(ge=1_048_576)] = Field(
         536_870_912, description="All segments together. Above 90 % captured content is not kept; at 100 % see on_full."
@@ -228,8 +228,8 @@ class Journal(Section):
     fsync_interval_ms: Count = Field(100, description="With fsync: interval, at most this much is lost at power loss.")
     batch_records: Count = Field(500, description="Records per transaction.")
     batch_bytes: Bytes = Field(1_048_576, description="Bytes per transaction; a single larger record goes alone.")
-    batch_delay_ms: Count = Field(500, description="A record waits this long for company before it is written.")
-    retry_max_s: Seconds = Field(5.0, description="Longest pause between tries while PostgreSQL is away.")
+    batch_delay_ms: Count = Field(500, description="The longest wait of a record for others before it is written.")
+    retry_max_s: Seconds = Field(5.0, description="Longest pause between retries while PostgreSQL is unavailable.")
 
 
 RequestType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
@@ -265,10 +265,10 @@ class Identity(Section):
 class Prices(Section):
     """The price table."""
 
-    file: str | None = Field(None, description="Own table instead of the shipped one, same format.")
+    file: str | None = Field(None, description="Own table instead of the default one, same format.")
     overrides: dict[str, dict[PriceClass, Dollars]] = Field(
         default_factory=dict,
-        description="Per model: input, cached_input, output ... in dollars per million tokens; laid over the table.",
+        description="Per model: input, cached_input, output ... in dollars per million tokens; applied to the table.",
     )
     unknown_model: Literal["estimate", "free", "deny"] = Field(
         "estimate", description="A model without a price: charge `unknown_price`, charge nothing, or refuse it."
@@ -314,7 +314,7 @@ class Config(Section):
     upstreams: tuple[UpstreamEntry, ...] = Field(
         (),
         max_length=64,
-        description="Several providers in the place of `upstream`; the first is the default. See docs/routing.md.",
+        description="Several providers instead of `upstream`; the first is the default. See docs/routing.md.",
         json_schema_extra={"writeOnly": True},
     )
     routing: Routing = Routing()

@@ -18,44 +18,44 @@ class Shedding(Section):
 
     content_lag_s: Seconds = Field(
         0.1,
-        description="Event loop so late for three looks in a row: bodies of new requests are not captured "
-        "(tracing.content). To redact and write them is the work that can be left out first.",
+        description="Event loop this late three times in a row: bodies of new requests are not captured "
+        "(tracing.content), as redacting and storing them is the most dispensable work.",
     )
     fair_lag_s: Seconds = Field(
         0.25,
-        description="So late: a project that has its even share of the running requests gets 503 for more, unless they "
-        "are critical. Every step of every stream waits so long by then.",
+        description="This late: a project with its even share of the running requests gets 503 for more, unless they "
+        "are critical. By then every step of every stream waits this long.",
     )
     full_lag_s: Seconds = Field(
         0.5,
-        description="So late: every new request gets 503 that is not critical (admission.priority of its project); a "
-        "retry elsewhere is faster than an answer from here.",
+        description="This late: every new request gets 503 unless it is critical (admission.priority of its project); "
+        "a retry elsewhere is faster than an answer from here.",
     )
     closed_lag_s: Seconds = Field(
-        1.0, description="So late: every new request gets 503. Twice full_lag_s: critical ones are too many themselves."
+        1.0, description="This late: every new request gets 503. At twice full_lag_s even critical ones are too many."
     )
     memory_limit_bytes: Annotated[int, Field(ge=0, le=1 << 53)] = Field(
-        0, description="Memory that this process may have. 0: the limit of its control group, if that has one."
+        0, description="Memory that this process may have. 0: the limit of its control group, if any."
     )
     bodies_memory: Share = Field(
         0.125,
-        description="JSON request bodies held at the same time take at most so much of it, and limits.buffered_bytes. "
-        "Read, scanned and sent they need up to 3.4 times their bytes, and that comes faster than memory is looked at.",
+        description="Share that JSON request bodies may hold together, besides limits.buffered_bytes. To read, scan "
+        "and send them takes up to 3.4 times their size, and that arrives faster than memory is measured.",
     )
     content_memory: Share = Field(
-        0.8, description="So much of it resident: as at content_lag_s. Above 1: never, as for the others."
+        0.8, description="Resident share of it: as at content_lag_s. Above 1: never, as for the others."
     )
     fair_memory: Share = Field(
-        0.9, description="So much of it resident: as at fair_lag_s. Above 1: never, where something else bounds memory."
+        0.9, description="Resident share of it: as at fair_lag_s. Above 1: never, if something else limits memory."
     )
     full_memory: Share = Field(
-        0.95, description="So much of it resident: as at full_lag_s. What is left is for requests that run."
+        0.95, description="Resident share of it: as at full_lag_s. The rest is for running requests."
     )
-    closed_memory: Share = Field(0.97, description="So much of it resident: as at closed_lag_s.")
+    closed_memory: Share = Field(0.97, description="Resident share of it: as at closed_lag_s.")
     reset_memory: Share = Field(
         0.98,
-        description="So much of it resident: the request that holds most memory is ended, then the next. The others "
-        "would end with it, were the process killed.",
+        description="Resident share of it: the request that holds most memory is ended, then the next. Otherwise "
+        "the system would kill the process with all requests.",
     )
     critical_share: Annotated[float, Field(ge=0, le=1)] = Field(
         0.2,

@@ -52,7 +52,7 @@ class Upstream(Section):
 
     name: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="Name in traces and metrics.")
     base_url: str = Field(
-        "https://api.openai.com/v1", description="Everything after /v1 of a request is appended to it."
+        "https://api.openai.com/v1", description="Everything after /v1 of a request's path is appended to it."
     )
     api_key: Credential = Field(
         None, description="Sent as `Authorization: Bearer`. Use ${NAME} or file:/path, not the key itself."
@@ -67,7 +67,7 @@ class Upstream(Section):
         10.0, description="Idle connections are closed after this; keep it below the provider's own idle time."
     )
     force_stream_usage: bool = Field(
-        True, description="Ask for usage in streams even if the client did not, and take it out of the answer again."
+        True, description="Request usage in streams even if the client did not, and remove it from the answer."
     )
 
     @field_validator("base_url")
@@ -109,7 +109,7 @@ class UpstreamCredential(Section):
 
 
 class UpstreamTimeouts(Section):
-    """Times of one provider that differ from the section `timeouts`."""
+    """Overrides of the section `timeouts` for one provider."""
 
     connect_s: Seconds | None = Field(None, description="As timeouts.connect_s.")
     pool_s: Seconds | None = Field(None, description="As timeouts.pool_s.")
@@ -119,7 +119,7 @@ class UpstreamTimeouts(Section):
 
 
 class UpstreamEntry(Upstream):
-    """One provider of the list `upstreams`: what the simple form has, and what only several providers need."""
+    """One provider of the list `upstreams`: the simple form's keys, and those for several providers."""
 
     kind: Literal["openai", "azure"] = Field(
         "openai",
@@ -132,13 +132,13 @@ class UpstreamEntry(Upstream):
     credentials: tuple[UpstreamCredential, ...] = Field(
         (),
         max_length=64,
-        description="Several keys in the place of api_key; shared by weight and by what is under way.",
+        description="Several keys instead of api_key; balanced by weight and running requests.",
     )
-    timeouts: UpstreamTimeouts = Field(UpstreamTimeouts(), description="Times that differ from the section `timeouts`.")
+    timeouts: UpstreamTimeouts = Field(UpstreamTimeouts(), description="Overrides of the section `timeouts`.")
     models: dict[str, str] = Field(
         default_factory=dict,
         description="Models it has, by the name that clients use -> its own name for it (a deployment, for Azure). "
-        '`gpt-*: "*"` takes all that begin so, under the same name. Empty: every model.',
+        '`gpt-*: "*"` matches every name with that prefix, unchanged. Empty: every model.',
     )
 
     @model_validator(mode="after")
