@@ -263,3 +263,16 @@ async def test_json_when_large_then_its_bytes_are_kept_and_the_decoded_document_
     request = slim(request)
     assert (request.document, request.body, request.model) == (None, large, "gpt-4o")
     assert request.input_text_bytes() >= len(text)
+
+
+async def test_slim_when_there_are_many_messages_then_they_are_let_go():
+    large = b'{"model":"gpt-4o","messages":[' + b",".join([b'{"role":"user","content":"hi"}'] * 20_000) + b"]}"
+    body = Body(large)
+    taken = Intake(intake(body, JSON)._inbound, body, Limits(), ByteBudget(1 << 20))
+    request = await taken.parse(force_usage=True)
+    messages = request.document["messages"]
+    request = slim(request)
+    assert (request.document, request.input_text_bytes()) == (None, 120_000)
+    async with asyncio.timeout(5):
+        while messages:
+            await asyncio.sleep(0.001)

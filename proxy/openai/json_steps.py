@@ -124,8 +124,7 @@ class Steps:
             raise Unreadable(_reason(error), at) from None
         going_on = self._going_on(value, begun)
         ends = self._ends(value, left) if left else []
-        if ends is None:
-            raise Unreadable("unexpected content", at)
+        assert ends is not None, "the mark was read, so it is somewhere"
         before, self._open = (
             self._open,
             [

@@ -64,7 +64,7 @@ class Policy:
 
     @property
     def has_prepared_uploads(self) -> bool:
-        """True once `prompt_plan` is built: 4 MB and 0.1 s that a process without uploads is spared."""
+        """True once `prompt_plan` is built: up to 11 MB and 0.2 s that a process without uploads is spared."""
         return "prompt_plan" in self.__dict__
 
     def prepare_uploads(self) -> None:

@@ -150,3 +150,35 @@ def test_parse_body_when_depth_is_at_the_limit_then_accepted() -> None:
     assert parse_body(b"[" + b"[]," * 100 + b"[]]", limits)
     with pytest.raises(InvalidRequest):
         parse_body(b"[" + body + b"]", limits)
+
+
+LARGE = b'"messages":[' + b",".join([b'{"role":"user","content":"a, b"}'] * 20_000) + b"]}"
+
+
+@pytest.mark.parametrize(
+    ("start", "is_kept"),
+    [
+        (b'{"seed":123456789012345678901234567890,', True),
+        (b'{"seed":1,"seed":123456789012345678901234567890,', False),
+        (b'{"messages":[],"seed":123456789012345678901234567890,', False),
+    ],
+    ids=["no key twice", "in one piece", "far apart"],
+)
+def test_unambiguous_when_large_then_as_when_small(start: bytes, is_kept: bool) -> None:
+    body = start + LARGE
+    sent = unambiguous(body, parse_body(body, LIMITS))
+    assert (sent is body) is is_kept
+    assert json.loads(sent) == json.loads(body)
+
+
+def test_unambiguous_when_large_with_escapes_that_hide_quotes_then_keys_are_compared() -> None:
+    body = b'{"a\\u0022:":1, ' + LARGE
+    assert unambiguous(body, parse_body(body, LIMITS)) is body
+    body = b'{"a\\u0022:":1, "a\\":":1,' + LARGE
+    assert json.loads(unambiguous(body, parse_body(body, LIMITS))) == json.loads(body)
+
+
+def test_parse_body_when_large_and_malformed_then_refused_with_a_place() -> None:
+    with pytest.raises(InvalidRequest, match=r"\(near byte \d+\)") as caught:
+        parse_body(b"{" + LARGE[:-2] + b"x]}", LIMITS)
+    assert caught.value.code == "invalid_json"

@@ -82,9 +82,10 @@ def test_object_when_an_open_member_repeats_an_earlier_key_then_its_rest_is_foun
     assert Steps(body, load, 128).load() == json.loads(body)
 
 
-def test_nesting_when_deeper_than_allowed_then_it_is_refused():
+@pytest.mark.parametrize("before", [b"[", b"[1,"], ids=["without a comma", "with one"])
+def test_nesting_when_deeper_than_allowed_then_it_is_refused(before):
     with pytest.raises(Unreadable, match="nested too deeply"):
-        Steps(b"[" * 200 + b"]" * 200, load, 128).load()
+        Steps(before + b"[" * 200 + b"]" * 200 + b"]", load, 128).load()
 
 
 def test_messages_when_there_are_many_then_no_piece_is_long():
