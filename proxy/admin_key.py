@@ -1,4 +1,4 @@
-"""The key of the operator: the configured one, else one that is made at the first start and kept beside the data."""
+"""The operator's key: the configured one, or one created at the first start in the data directory."""
 
 import secrets
 from contextlib import suppress
@@ -11,12 +11,12 @@ FILE_NAME: Final = "admin.key"
 
 
 def admin_key(config: Config, data_dir: Path) -> str:
-    """Return the configured key, else the one kept in `data_dir`, made if there is none."""
+    """Return the configured key, else the one stored in `data_dir`, created if there is none."""
     if config.admin_key is not None:
         return config.admin_key.get_secret_value()
     path = data_dir / FILE_NAME
     with suppress(FileNotFoundError):
-        if key := path.read_text().strip():  # empty: the process that made it died before it wrote
+        if key := path.read_text().strip():  # empty: the process that created it died before writing
             return key
     key = f"sg-admin-{secrets.token_urlsafe(32)}"
     keep(key, data_dir)
@@ -24,7 +24,7 @@ def admin_key(config: Config, data_dir: Path) -> str:
 
 
 def keep(key: str, data_dir: Path) -> None:
-    """Write a key where `admin_key` finds it; nobody else may read it."""
+    """Store a key where `admin_key` finds it, readable by this user only."""
     data_dir.mkdir(parents=True, exist_ok=True)
     path = data_dir / FILE_NAME
     path.touch(mode=0o600)

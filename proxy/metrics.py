@@ -1,10 +1,11 @@
-"""Prometheus metrics: everything that can be said of an exchange is derived here, once, at its end.
+"""Prometheus metrics: everything known about an exchange is derived here, once, at its end.
 
 Rule of the file: label values come from closed sets (operations, outcomes, configured names) or are capped (`model`),
 so the number of series is bounded whatever clients send. Users, projects and keys are never labels.
 
-Values are kept in plain dicts and shown to prometheus_client when Prometheus asks. The library's own counters take a
-lock and a label look-up each time, which was an eighth of a request's CPU (`make bench`); there is one thread here.
+Values are stored in plain dicts and passed to prometheus_client when Prometheus scrapes. The library's own counters
+take a lock and a label look-up each time, which was an eighth of a request's CPU (`make bench`); there is one thread
+here.
 
 Source: prometheus_client, "Custom Collectors"; OpenTelemetry GenAI metrics for the choice of figures.
 """
@@ -30,7 +31,7 @@ _DURATION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2)
 _GEN_AI_SECONDS = tuple(0.01 * 2**power for power in range(14))
 _GEN_AI_TOKENS = tuple(4**power for power in range(14))
-"""The bounds that the conventions ask for."""
+"""The bounds that the conventions require."""
 _USUAL = (101, 200, 201, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503, 504)
 _USUAL_STATUSES: dict[int | None, str] = {status: str(status) for status in _USUAL}
 _CLASSES = ("none", *(f"{hundred}xx" for hundred in range(1, 10)))
@@ -58,7 +59,7 @@ class Tally:
         self.values: defaultdict[Labels, float] = defaultdict(float)
 
     def collect(self) -> Metric:
-        """Return the present values."""
+        """Return the current values."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for labels, value in self.values.items():
             family.add_metric([str(label) for label in labels], value)
@@ -81,7 +82,7 @@ class Distribution:
         series[-1] += value
 
     def collect(self) -> Metric:
-        """Return the present values; buckets are cumulative, as Prometheus has them."""
+        """Return the current values; buckets are cumulative, as in Prometheus."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         names = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
         for labels, series in self._series.items():
@@ -94,7 +95,7 @@ class Distribution:
 
 
 class _AtScrape(Collector):
-    """Shows values that are kept elsewhere."""
+    """Exports values that are stored elsewhere."""
 
     def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
         self._read = read
@@ -104,25 +105,25 @@ class _AtScrape(Collector):
         return iter(())
 
     def collect(self) -> Iterable[Metric]:
-        """Return the present values."""
+        """Return the current values."""
         return self._read()
 
 
 class Metrics:
-    """All metric families of one process, in a registry of their own."""
+    """All metric families of one process, in their own registry."""
 
     def __init__(self, max_models: int) -> None:
         self.registry = CollectorRegistry()
         self.in_flight = 0
-        """Requests being handled; the ingress counts."""
+        """Running requests; counted by the ingress."""
         self.finished = 0
-        """Requests that were observed."""
+        """Finished requests that were observed."""
         self.loop_lag_s = 0.0
-        """How late the event loop's latest timer was."""
+        """Delay of the event loop's latest timer."""
         self._models: set[str] = set()
         self._max_models = max_models
         self._gen_ai_providers: dict[str, str] = {}
-        """By upstream; empty where the names of OpenTelemetry are not wanted."""
+        """By upstream; empty if OpenTelemetry names are off."""
         self._requests = Tally("sidegate_requests", "Finished requests.", "operation", "outcome", "status", "stream")
         self._duration = Distribution(
             "sidegate_request_duration_seconds",
@@ -179,10 +180,8 @@ class Metrics:
             "rule",
             "action",
         )
-        self._unscanned = Tally(
-            "sidegate_policy_unscanned", "Parts that no text could be read from.", "direction", "reason"
-        )
-        self._hurried = Tally("sidegate_policy_hurried", "Events that left without their undecided end.", "reason")
+        self._unscanned = Tally("sidegate_policy_unscanned", "Parts that could not be scanned.", "direction", "reason")
+        self._hurried = Tally("sidegate_policy_hurried", "Events sent without their undecided end.", "reason")
         self._faults = Tally("sidegate_policy_faults", "Scans that failed.")
         named = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
         self._gen_ai_duration = Distribution(
@@ -194,12 +193,12 @@ class Metrics:
         self.registry.register(_AtScrape(self._collect))
 
     def follow(self, settings: Settings, upstreams: Sequence[UpstreamEntry]) -> None:
-        """Take over a changed configuration. What was counted stays."""
+        """Apply a changed configuration. Counts are kept."""
         self._max_models = settings.max_models
         self._gen_ai_providers = {one.name: one.gen_ai_provider for one in upstreams} if settings.gen_ai else {}
 
     def at_scrape(self, read: Callable[[], Iterable[Sample]]) -> None:
-        """Add values that are read when Prometheus asks."""
+        """Add values that are read when Prometheus scrapes."""
         self.registry.register(_AtScrape(lambda: _families(read())))
 
     def render(self) -> bytes:
@@ -246,7 +245,7 @@ class Metrics:
 
     def _observe_verdict(self, verdict: Verdict) -> None:
         if not (verdict.counts or verdict.missed or verdict.hurried or verdict.faults):
-            return  # as nearly always
+            return  # nearly always
         for (direction, rule_id, action), count in verdict.counts.items():
             rule = "project" if _RULE_OF_PROJECT.fullmatch(rule_id) else rule_id
             self._findings.values[direction, rule, action] += count

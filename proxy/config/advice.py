@@ -1,7 +1,7 @@
-"""What is legal but probably not meant: warnings of `sidegate config check`, never a reason to refuse.
+"""Settings that are legal but probably not intended: warnings of `sidegate config check`, never a reason to refuse.
 
 Rule of the file: each piece of advice is one function that reads the finished configuration and names a key;
-no value of a secret is looked at beyond its length.
+nothing of a secret is examined except its length.
 """
 
 from collections.abc import Iterator, Mapping

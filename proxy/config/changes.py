@@ -1,6 +1,6 @@
-"""Two versions of the configuration side by side: what changed, what cannot change now, and a name for each version.
+"""Compares two versions of the configuration: what changed, what cannot change now, and an identifier for each version.
 
-Rule of the file: keys are named, values never, not even in a hash: secrets and configured headers are left out of it,
+Rule of the file: keys are named, values never, not even as a hash: secrets and configured headers are excluded from it,
 as a short one could be found by trying.
 """
 
@@ -28,7 +28,7 @@ FIXED: Final[tuple[KeyPath, ...]] = (
     ("cache",),
     ("projects", "max_projects"),
 )
-"""What the process has built upon: addresses, files, the pool. Sections stand for all their keys."""
+"""What the process depends on: addresses, files, the pool. A section stands for all its keys."""
 _SECRETS: Final[dict[str, Any]] = {
     "admin_key": True,
     "upstream": {"headers"},
@@ -49,14 +49,14 @@ def is_fixed(name: str) -> bool:
 
 
 def as_far_as_possible(running: Config, wanted: Config) -> Config:
-    """Return `wanted` with what cannot change now as it is in `running`."""
+    """Return `wanted` with the values of `running` for everything that cannot change now."""
     for path in FIXED:
         wanted = _with(wanted, path, _value(running, path))
     return wanted
 
 
 def version(config: Config, digests: Mapping[str, str]) -> str:
-    """Name what is in force: the same for replicas with the same settings and files, whatever their secrets.
+    """Return the identifier of a version: equal for replicas with the same settings and files, whatever their secrets.
 
     `digests`: by key, of the files that the configuration names.
     """

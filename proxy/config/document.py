@@ -1,8 +1,8 @@
-"""The two documents that show the schema to people and editors: the commented YAML file and the JSON schema.
+"""The two generated documents of the schema: the commented YAML file and the JSON schema.
 
-Both are generated, and tests hold the files in `config/` to what is generated here, so they cannot fall behind.
+Tests compare the files in `config/` with what is generated here, so they cannot become outdated.
 
-Rule of the file: text only, no I/O; what a key means is said once, in the schema's descriptions.
+Rule of the file: text only, no I/O; the meaning of a key is written once, in the schema's descriptions.
 
 Source: JSON Schema draft 2020-12; yaml-language-server's `$schema` comment.
 """
@@ -32,7 +32,7 @@ _SIZES: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 def yaml_document() -> str:
-    """Return a configuration file that holds every key with its default, its unit and what it means."""
+    """Return a configuration file with every key, its default, its unit and its meaning."""
     lines: list[str] = []
     opened: set[KeyPath] = set()
     before: KeyPath = ()
@@ -58,7 +58,7 @@ def json_schema() -> str:
 
 
 def yaml_value(value: object) -> str:
-    """Return a default as YAML on one line. Words are quoted where YAML 1.1 would read something else."""
+    """Return a default as YAML on one line. Words are quoted if YAML 1.1 would read something else."""
     match value:
         case None:
             return "null"
@@ -128,7 +128,7 @@ def _note(key: Key) -> str:
 
 
 def _tidy(node: Any) -> None:
-    """Take out what would mislead: no key is required in a file, and a title made of the key's name says nothing."""
+    """Remove what would mislead: no key is required in a file, and a title made from the key's name adds nothing."""
     if isinstance(node, dict):
         for name, kind in (("required", list), ("title", str)):
             if isinstance(node.get(name), kind):

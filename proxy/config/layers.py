@@ -1,11 +1,12 @@
-"""The file of the layers: which models L0 (cheapest) to L3 (premium) have, in order of preference.
+"""The layers file: which models L0 (cheapest) to L3 (premium) have, in order of preference.
 
     L0:
       - {model: gpt-5-nano, capabilities: [tools, vision, json_schema], context_tokens: 400000}
       - {upstream: local, model: llama3.2, weight: 3}
 
-Rule of the file: a model is asked for under the name that clients use; its provider's own name stands with the provider
-(`upstreams[].models`), its price in the price table. A file with one mistake is refused as a whole, with all of them.
+Rule of the file: a model is requested under the name that clients use; its provider's own name is configured with the
+provider (`upstreams[].models`), its price in the price table. A file with any mistake is refused, reporting all of
+them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ _MOST_BYTES: Final = 1_048_576
 
 
 class LayersError(ValueError):
-    """Layers that cannot be used; the text lists every mistake, one per line."""
+    """Unusable layers; the text lists every mistake, one per line."""
 
 
 class LayerEntry(Section):
@@ -42,7 +43,7 @@ class LayerEntry(Section):
 
 
 class Layers(Section):
-    """All layers. An empty one is passed over."""
+    """All layers. An empty one is skipped."""
 
     L0: tuple[LayerEntry, ...] = ()
     L1: tuple[LayerEntry, ...] = ()
@@ -56,10 +57,10 @@ class Layers(Section):
 
 
 def load(path: Path | None, upstreams: Sequence[UpstreamEntry]) -> Layers:
-    """Read the file at `path`, else the shipped one.
+    """Read the file at `path`, else the default one.
 
     Raises:
-        LayersError: it cannot be read, is no such file, or names an upstream or a model that is not configured.
+        LayersError: it cannot be read, is not a layers file, or names an unknown upstream or model.
     """
     source = path or resources.ROOT / "config" / "layers.yaml"
     try:
@@ -95,7 +96,7 @@ def _place(detail: Any) -> str:
 
 
 def _strangers(layers: Layers, upstreams: Sequence[UpstreamEntry]) -> Any:
-    """Yield what the layers name and the configuration does not know."""
+    """Yield the names in the layers that the configuration does not know."""
     known = {upstream.name: upstream for upstream in upstreams}
     for layer in LAYERS:
         for number, entry in enumerate(layers.of(layer)):

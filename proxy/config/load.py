@@ -1,11 +1,12 @@
-"""From file, environment and flags to one validated, immutable `Config`, or to every mistake at once.
+"""Turns file, environment and flags into one validated, immutable `Config`, or reports every mistake at once.
 
     defaults  <  file  <  environment  <  flags        key by key, the rightmost that is set wins
          '---------.-----------'
               references (${NAME}, file:/path) -> types -> ranges -> Config + where each key came from
 
-Rule of the file: this is the only place that reads the process environment. Whoever needs a setting gets it through a
-constructor. Failure mode: nothing is guessed or skipped; a configuration with one mistake is refused as a whole.
+Rule of the file: this is the only place that reads the process environment. Settings are passed to everything else
+through constructors. Failure mode: nothing is guessed or skipped; a configuration with one mistake is refused as a
+whole.
 """
 
 import os
@@ -49,19 +50,19 @@ _WORDING: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = MappingProxy
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be used, and what is known about how it came to be."""
+    """A valid configuration, and where it came from."""
 
     config: Config
     demo: bool
-    """Neither a provider key nor a base URL was given: the caller answers from the demo upstream."""
+    """Neither a provider key nor a base URL was given, so the demo upstream answers."""
     origins: Mapping[KeyPath, Origin]
     """Who set each key; every key of the schema is present."""
     warnings: tuple[Problem, ...]
-    """Legal, but probably not what was meant."""
+    """Legal, but probably not intended."""
     path: Path | None
     """The file that was read."""
     files: tuple[Path, ...]
-    """Every file that was read: that one, and those in which secrets stand."""
+    """Every file that was read: that one, and those with secrets."""
 
 
 def load_from_process(path: Path | None = None, overrides: Mapping[str, str] | None = None) -> Loaded:
@@ -182,7 +183,7 @@ def _validate(
 
 
 def _word(detail: Any) -> str:
-    """Return our words for a mistake that pydantic found. Neither they nor its own quote the value."""
+    """Return our wording for a mistake that pydantic found. Neither contains the value."""
     if detail["type"] == "extra_forbidden":
         return f"unknown key{did_you_mean(nearest(str(detail['loc'][-1]), UpstreamEntry.model_fields))}"
     wording = _WORDING.get(detail["type"])
@@ -201,7 +202,7 @@ def _locate(path: KeyPath, origin: Origin, lines: Mapping[KeyPath, int]) -> Orig
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
-    """Sort by source and line, as a reader would go through them; the same text twice is said once."""
+    """Sort by source and line, in reading order; duplicates are removed."""
     rank = {"default": 0, "file": 1, "environment": 2, "flag": 3}
     unique = {str(problem): problem for problem in problems}.values()
     return sorted(unique, key=lambda problem: (rank[problem.origin.kind], problem.origin.line))

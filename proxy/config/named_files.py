@@ -1,6 +1,6 @@
-"""The files that keys of the configuration name, and that are read again when they change.
+"""The files that keys of the configuration name, and that are reloaded when they change.
 
-Rule of the file: whoever adds a key that names such a file adds it here, or a change of it goes unseen.
+Rule of the file: add every key that names such a file here, or changes of it are not noticed.
 """
 
 from collections.abc import Mapping

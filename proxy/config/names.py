@@ -1,4 +1,4 @@
-"""Which right name a wrong name was probably meant to be.
+"""Suggests the intended name for a misspelt one.
 
 Rule of the file: pure functions over words. The measure is the optimal string alignment distance: inserted, missing,
 replaced and swapped neighbouring letters each count one. Case and the choice between `-`, `_` and nothing do not count,

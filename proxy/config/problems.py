@@ -1,7 +1,7 @@
-"""Where a setting came from, and what is wrong with it.
+"""The origin of a setting, and the problems of settings.
 
-Rule of the file: a problem never holds the value it complains about, so that no mistyped secret can reach a terminal or
-a log. Everything that reads configuration collects problems and goes on; `ConfigError` carries all of them at once.
+Rule of the file: a problem never contains the value it is about, so that no mistyped secret can reach a terminal or
+a log. Everything that reads configuration collects problems and continues; `ConfigError` carries all of them at once.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ class Origin:
     kind: Literal["default", "file", "environment", "flag"]
     name: str = ""
     line: int = 0
-    """Line of a file, counted from 1; 0 where a line makes no sense."""
+    """Line of a file, starting at 1; 0 if there is none."""
 
     def __str__(self) -> str:
         match self.kind:
@@ -53,9 +53,9 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` holds every mistake that was found, in the order of the sources.
+    """The configuration is invalid. `problems`: every mistake, in the order of the sources.
 
-    `files`: what was read, or should have been; a change of one of them may mend it.
+    `files`: what was read, or should have been; a change of one of them may fix it.
     """
 
     def __init__(self, problems: Iterable[Problem], files: Iterable[Path] = ()) -> None:
@@ -66,7 +66,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One value that somebody set."""
+    """One value that was set."""
 
     value: Any
     origin: Origin
@@ -74,7 +74,7 @@ class Setting:
 
 @dataclass(slots=True)
 class Layer:
-    """What one source says: the file, the environment or the flags. A later layer wins key by key."""
+    """The settings of one source: the file, the environment or the flags. A later layer wins key by key."""
 
     settings: dict[KeyPath, Setting] = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
@@ -82,5 +82,5 @@ class Layer:
     problems: list[Problem] = field(default_factory=list)
 
     def complain(self, origin: Origin, path: KeyPath, text: str) -> None:
-        """Note one mistake and go on."""
+        """Record one mistake and continue."""
         self.problems.append(Problem(origin, ".".join(path), text))

@@ -1,4 +1,4 @@
-"""What a project decides for itself, in `projects.config`, over the configuration of the process.
+"""The settings of a project, in `projects.config`, over the configuration of the process.
 
     {"routing": {"defaultLayer": "L1", "maxLayer": "L2", "maxCostPerRequest": 0.05, "allowedModels": ["gpt-4o*"]},
      "security": {"scanPrompts": true, "scanOutputs": true, "redactSecrets": true, "blockedKeywords": ["project zeus"],
@@ -8,11 +8,11 @@
      "admission": {"priority": "normal", "priorityHeader": false},
      "quota": {...}, "timeZone": "Europe/Berlin"}
 
-`quota` and `timeZone` are read where they count, by `proxy.quota.limits` and by PostgreSQL. `None`: the configuration
-of the process decides.
+`quota` and `timeZone` are read where they are used, by `proxy.quota.limits` and by PostgreSQL. `None`: the
+configuration of the process applies.
 
-Rule of the file: anybody who may write SQL may write this document, so it is read member by member. What is wrong keeps
-its default and is named as a problem; a value is never quoted. Pure, never raises.
+Rule of the file: anybody with SQL access may write this document, so it is validated member by member. An invalid one
+keeps its default and is reported as a problem; values are never quoted. Pure, never raises.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ READ_ELSEWHERE: Final = frozenset({"quota", "timeZone"})
 
 
 class Part(BaseModel):
-    """Base of the parts: immutable, named as in JSON, strict about names and types, silent about values."""
+    """Base of the parts: immutable, named as in JSON, strict about names and types, never quoting values."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, alias_generator=to_camel, populate_by_name=True
@@ -47,28 +47,28 @@ class RoutingSettings(Part):
     default_layer: LayerName | None = None
     max_layer: LayerName | None = None
     max_cost_per_request: Dollars | None = None
-    """Dollars that one request may cost at most, by its upper bound."""
+    """The most that one request may cost in dollars, by its upper bound."""
     allowed_models: Annotated[tuple[Name, ...], Field(max_length=500)] | None = None
     """Names of models; a `*` stands for anything. `None`: every model."""
 
 
 class SecuritySettings(Part):
-    """What is scanned, and what is done about what is found."""
+    """What is scanned, and the actions for findings."""
 
     scan_prompts: bool | None = None
     scan_outputs: bool | None = None
     redact_secrets: bool | None = None
     blocked_keywords: Annotated[tuple[Name, ...], Field(max_length=500)] = ()
     secret_patterns: Annotated[tuple[Expression, ...], Field(max_length=100)] = ()
-    """What counts as a secret besides the rules. RE2 syntax."""
+    """What counts as a secret in addition to the rules. RE2 syntax."""
     allow_list: Annotated[tuple[Name, ...], Field(max_length=500)] = ()
-    """Texts that are no finding, whichever rule found them; they have to be all of it."""
+    """Exact texts that are never a finding, for any rule."""
     prompt_actions: Actions = Field(default_factory=dict)
     output_actions: Actions = Field(default_factory=dict)
 
 
 class FeatureSettings(Part):
-    """What is switched on beyond relaying; off where nothing is said."""
+    """Optional features; off by default."""
 
     enable_cross_check: bool = False
     enable_auto_escalate: bool = False
@@ -76,7 +76,7 @@ class FeatureSettings(Part):
 
 
 class AdmissionSettings(Part):
-    """Which requests still begin when the process is short of time, memory or room."""
+    """Which requests are admitted when the process is short of CPU time, memory or capacity."""
 
     priority: Priority = "normal"
     priority_header: bool = False
@@ -84,25 +84,25 @@ class AdmissionSettings(Part):
 
     @property
     def may_be_critical(self) -> bool:
-        """True where some request of the project can be critical."""
+        """True if some request of the project can be critical."""
         return self.priority_header or self.priority == "critical"
 
 
 class ProjectSettings(Part):
-    """All parts. One object per version of a project's document, so that it can be the key of what is made of it."""
+    """All parts. One object per version of a project's document, so that it can be the key of derived objects."""
 
     routing: RoutingSettings = RoutingSettings()
     security: SecuritySettings = SecuritySettings()
     features: FeatureSettings = FeatureSettings()
     admission: AdmissionSettings = AdmissionSettings()
     is_archived: bool = False
-    """The project has ended: nothing is served to it. No member of the document says so."""
+    """The project is archived: its requests are refused. Not a member of the document."""
 
 
 DEFAULT: Final = ProjectSettings()
-"""A project that decides nothing."""
+"""A project without settings."""
 ARCHIVED: Final = ProjectSettings(is_archived=True)
-"""A project that has ended."""
+"""An archived project."""
 
 _PARTS: Final[Mapping[str, type[Part]]] = {
     "routing": RoutingSettings,
@@ -113,7 +113,7 @@ _PARTS: Final[Mapping[str, type[Part]]] = {
 
 
 def parse(document: object) -> tuple[ProjectSettings, tuple[str, ...]]:
-    """Return the settings that count, and what is wrong with `document`, one line each."""
+    """Return the effective settings, and the problems of `document`, one line each."""
     if not isinstance(document, Mapping):
         return DEFAULT, ("config must be a JSON object",)
     problems = [_unknown("config", name, (*_PARTS, *READ_ELSEWHERE)) for name in document if not _is_known(name)]
@@ -127,7 +127,7 @@ def parse(document: object) -> tuple[ProjectSettings, tuple[str, ...]]:
 
 
 def validate(document: object) -> tuple[str, ...]:
-    """Return what is wrong with `document`, one line each; `quota` and `timeZone` are judged elsewhere."""
+    """Return the problems of `document`, one line each; `quota` and `timeZone` are validated elsewhere."""
     return parse(document)[1]
 
 
@@ -136,7 +136,7 @@ def _is_known(name: object) -> bool:
 
 
 def _read(name: str, model: type[Part], value: object) -> tuple[Part | None, list[str]]:
-    """Return one part made of the members that are right, and what is wrong with the others."""
+    """Return one part built from its valid members, and the problems of the others."""
     if value is None:
         return None, []
     if not isinstance(value, Mapping):
@@ -150,7 +150,7 @@ def _read(name: str, model: type[Part], value: object) -> tuple[Part | None, lis
 
 
 def _problem(part: str, model: type[Part], error: Any) -> str:
-    """Write one mistake: the member, which entry of it where it has several, and what it must be."""
+    """Return one problem: the member, its entry if it has several, and what it must be."""
     member, *rest = error["loc"]
     if error["type"] == "extra_forbidden" and not rest:
         return _unknown(part, member, [info.alias or name for name, info in model.model_fields.items()])

@@ -1,8 +1,8 @@
-"""Fetch secrets from where a reference points: `${NAME}` in the environment or `file:/path` on disk.
+"""Resolves references to secrets: `${NAME}` in the environment or `file:/path` on disk.
 
-Rules of the file: a reference is the whole value, never a part of one; what it points to must exist and hold something;
-a value that only looks like a reference is a mistake and not a secret; nothing that was fetched, or should have been,
-appears in a message. Files are read at each load, so a rotated secret is picked up by the next one.
+Rules of the file: a reference is the whole value, never a part of one; its target must exist and not be empty; a value
+that only looks like a reference is a mistake and not a secret; nothing that was read, or should have been, appears in a
+message. Files are read at each load, so a rotated secret is picked up by the next one.
 """
 
 import re
@@ -17,7 +17,7 @@ _MAX_SECRET_BYTES: Final = 65_536
 
 
 class BadReference(ValueError):
-    """A reference that leads nowhere. The message names the variable or the file, never a value."""
+    """A reference that cannot be resolved. The message names the variable or the file, never a value."""
 
 
 def is_reference(value: str) -> bool:
@@ -26,13 +26,13 @@ def is_reference(value: str) -> bool:
 
 
 def named_file(value: str) -> Path | None:
-    """Return the file that a value points to, `None` if it points to none."""
+    """Return the file that a value refers to, `None` if it is not such a reference."""
     value = value.strip()
     return Path(value.removeprefix(_FILE)) if value.startswith(_FILE) else None
 
 
 def resolve(value: str, environ: Mapping[str, str]) -> str:
-    """Return the secret that `value` points to, or `value` itself when it is no reference. White space is stripped.
+    """Return the secret that `value` refers to, or `value` itself if it is not a reference. White space is stripped.
 
     Raises:
         BadReference: the variable is not set, the file cannot be used, or the reference is malformed.
