@@ -63,7 +63,7 @@ from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from proxy.routing.dispatch import Dispatcher, dispatch
 from proxy.routing.needs import read_hints
-from proxy.routing.told import judged, told
+from proxy.routing.response_headers import check_headers, route_headers
 from proxy.screening import ScreenedClient, Screening
 from proxy.settling import Settling
 from proxy.shedding import Shedding
@@ -371,7 +371,9 @@ class _Run:
         headers = self._with.provider.response_headers(reply)
         own = self._own if attempt.request_id is not None else (*self._own, self._request_id)
         if x.plan is not None and x.plan.is_managed:
-            own = (*own, *told(attempt, x.attempts), *(() if x.judgement is None else judged(x.judgement)))
+            own = (*own, *route_headers(attempt, x.attempts))
+            if x.judgement is not None:
+                own = (*own, *check_headers(x.judgement))
         if self._recall is not None:
             own = (*own, *self._recall.headers)
         return Answer(

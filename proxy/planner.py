@@ -18,7 +18,7 @@ from proxy.config.schema import Config
 from proxy.exchange import Inbound, ParsedRequest, Principal, UpstreamReply
 from proxy.holds import Bound
 from proxy.quota.charge import Prices
-from proxy.quota.estimate import Bounds, dearest
+from proxy.quota.estimate import Bounds, highest_prices
 from proxy.quota.reservations import Reservations
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
@@ -42,7 +42,7 @@ class Planner:
         self._health = health
         self._prices = prices
         self._quotas = quotas
-        self._dearest = dearest(catalogue.layered_models(), prices)
+        self._highest_prices = highest_prices(catalogue.layered_models(), prices)
         self._refuses_unpriced = config.prices.unknown_model == "deny"
         self._rules: dict[int, tuple[ProjectSettings, Rules]] = {}
 
@@ -141,7 +141,7 @@ class Planner:
         rules = self._rules_of(project, billable=inbound.operation.billable)
         bounds = self._bounds(inbound, request)
         return Market(
-            self._catalogue, rules, bounds.at, self._config.routing, lambda: bounds.modest_nanos(self._dearest)
+            self._catalogue, rules, bounds.at, self._config.routing, lambda: bounds.modest_nanos(self._highest_prices)
         )
 
     def _bounds(self, inbound: Inbound, request: ParsedRequest) -> Bounds:

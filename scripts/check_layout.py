@@ -41,7 +41,7 @@ TESTED_ELSEWHERE = {
     "api/routing": "flow/test_routing.py",
     "candidates": "routing/test_plan.py",
     "config/routing": "config/test_load.py",
-    "routing/told": "flow/test_routing.py",
+    "routing/response_headers": "flow/test_routing.py",
     "trace/decision": "trace/test_record.py",
     "__main__": "cli",
     "api/assembly": "flow",

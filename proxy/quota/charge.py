@@ -33,7 +33,7 @@ class Prices(Protocol):
     def price(self, model: str | None, usage: Usage) -> tuple[int, bool]:
         """Return integer nano-dollars and whether the model has a price."""
 
-    def dearest(self, model: str | None, *, media: bool) -> tuple[int, int]:
+    def highest_prices(self, model: str | None, *, media: bool) -> tuple[int, int]:
         """Return the highest nano-dollars per million input and output tokens; `media`: of audio and images too."""
 
 

@@ -122,7 +122,7 @@ class Bounds:
         asked = self._asked or self._read()
         return asked.make(asked, model)
 
-    def modest_nanos(self, dearest: "Dearest") -> int | None:
+    def modest_nanos(self, highest: "HighestPrices") -> int | None:
         """Return the most that a modest answer costs at any of many models; `None` if only exact bounds can tell."""
         if not self._operation.billable:
             return None
@@ -131,7 +131,7 @@ class Bounds:
             return None
         tokens = asked.tokens + (_TOOL_PREAMBLE_TOKENS if asked.has_tools else 0)
         modest = asked.at_first if asked.maximum is None else asked.maximum
-        sent_price, price = dearest[asked.is_more_than_text]
+        sent_price, price = highest[asked.is_more_than_text]
         return _nanos(tokens, sent_price) + _nanos((modest + asked.predicted) * asked.choices, price)
 
     def _read(self) -> _Asked:
@@ -140,13 +140,13 @@ class Bounds:
         return self._asked
 
 
-Dearest = tuple[tuple[int, int], tuple[int, int]]
-"""The highest prices of many models, as from `Prices.dearest`: for text alone, and including media."""
+HighestPrices = tuple[tuple[int, int], tuple[int, int]]
+"""The highest prices of many models, as from `Prices.highest_prices`: for text alone, and including media."""
 
 
-def dearest(models: Sequence[str], prices: Prices) -> Dearest:
+def highest_prices(models: Sequence[str], prices: Prices) -> HighestPrices:
     """Return the highest prices of many models."""
-    text, media = ([prices.dearest(model, media=is_media) for model in models] for is_media in (False, True))
+    text, media = ([prices.highest_prices(model, media=is_media) for model in models] for is_media in (False, True))
     return _highest(text), _highest(media)
 
 
@@ -181,7 +181,7 @@ def _kind(operation: Operation, size: int) -> "Callable[[_Asked, str | None], Bo
 def _text(asked: _Asked, model: str | None) -> Bound:
     """Bound a text answer, or embeddings, which have no output. Routing calls this for every candidate."""
     tokens, has_media = _input(asked, model)
-    sent_price, price = asked.prices.dearest(model, media=has_media)
+    sent_price, price = asked.prices.highest_prices(model, media=has_media)
     if asked.operation.dialect == "embeddings":
         return _made(tokens, sent_price, 0, 0)
     count, beside, maximum = asked.choices, asked.predicted, asked.maximum
@@ -215,7 +215,7 @@ def _maximum(asked: _Asked, model: str | None) -> tuple[int, bool]:
 def _session(asked: _Asked, model: str | None) -> Bound:
     """Bound the first answer of a websocket; the session grows."""
     settings = asked.settings
-    sent_price, price = asked.prices.dearest(model, media=True)
+    sent_price, price = asked.prices.highest_prices(model, media=True)
     made = _made(settings.unseen_input_tokens, sent_price, settings.default_output_tokens, price)
     made.is_capped, made.can_grow = False, True
     return made
@@ -223,7 +223,7 @@ def _session(asked: _Asked, model: str | None) -> Bound:
 
 def _speech(asked: _Asked, model: str | None) -> Bound:
     """Bound synthesized speech."""
-    sent_price, price = asked.prices.dearest(model, media=True)
+    sent_price, price = asked.prices.highest_prices(model, media=True)
     return _made(_input(asked, model)[0], sent_price, speech_tokens(asked.document), price)
 
 
@@ -251,7 +251,7 @@ def _by_unit(asked: _Asked, models: Sequence[str], sent: int, output: int, units
     """Bound the usage of the most expensive of `models`, in tokens, in `units` or in both."""
     prices = asked.prices
     known = [model for model in models if prices.knows(model)] or models
-    each = [(*prices.dearest(model, media=True), prices.price(model, units)[0]) for model in known]
+    each = [(*prices.highest_prices(model, media=True), prices.price(model, units)[0]) for model in known]
     made = _made(sent, 0, output, max(price for _, price, _ in each))
     made.input_nanos = max(_nanos(sent, sent_price) + units_nanos for sent_price, _, units_nanos in each)
     return made

@@ -62,13 +62,13 @@ class Row:
     image_output: int
     per_hour: int | None
     per_image: int | None
-    _dearest: tuple[tuple[int, int], tuple[int, int]] = field(init=False, repr=False, compare=False)
+    _highest_prices: tuple[tuple[int, int], tuple[int, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         sent = max(self.input, self.cached_input, self.cache_write)
         sent_at_all = max(sent, self.audio_input, self.image_input)
         made_at_all = max(self.output, self.audio_output, self.image_output)
-        object.__setattr__(self, "_dearest", ((sent, self.output), (sent_at_all, made_at_all)))
+        object.__setattr__(self, "_highest_prices", ((sent, self.output), (sent_at_all, made_at_all)))
 
     @classmethod
     def from_nanos(cls, prices: Mapping[str, int]) -> Self:
@@ -87,9 +87,9 @@ class Row:
             per_image=prices.get("per_image"),
         )
 
-    def dearest(self, media: bool) -> tuple[int, int]:
+    def highest_prices(self, media: bool) -> tuple[int, int]:
         """Return the highest prices of input and output tokens; `media`: of tokens other than text as well."""
-        return self._dearest[media]
+        return self._highest_prices[media]
 
     def covers(self, usage: Usage) -> bool:
         """Tell whether the row prices this usage: duration and images may accompany tokens, or come alone."""
@@ -157,13 +157,13 @@ class PriceTable:
             return row.cost(usage), True
         return (self._unknown.cost(usage) if self._unknown is not None else 0), False
 
-    def dearest(self, model: str | None, *, media: bool) -> tuple[int, int]:
+    def highest_prices(self, model: str | None, *, media: bool) -> tuple[int, int]:
         """Return nano-dollars per million input and output tokens, each of the most expensive class a call may use.
 
         `media`: it may use audio and images. Upper bounds of what `price` charges per token.
         """
         row = self._find(model) or self._unknown
-        return row.dearest(media) if row is not None else (0, 0)
+        return row.highest_prices(media) if row is not None else (0, 0)
 
     def _find(self, model: str | None) -> Row | None:
         if model is None:

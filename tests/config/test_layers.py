@@ -20,13 +20,13 @@ def write(tmp_path):
 
 def test_shipped_layers_are_priced_and_each_is_dearer_than_the_one_below():
     layers, prices = load(None, Config().providers), load_prices(None, Prices())
-    dearest = []
+    highest = []
     for layer in LAYERS:
         entries = layers.of(layer)
         assert len(entries) >= 2
         assert all(prices.knows(entry.model) for entry in entries)
-        dearest.append(max(prices.dearest(entry.model, media=False) for entry in entries))
-    assert dearest == sorted(dearest)
+        highest.append(max(prices.highest_prices(entry.model, media=False) for entry in entries))
+    assert highest == sorted(highest)
 
 
 @pytest.mark.parametrize(

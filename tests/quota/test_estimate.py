@@ -13,7 +13,7 @@ from proxy.exchange import Usage
 from proxy.holds import Bound
 from proxy.openai.operations import match, operations
 from proxy.openai.request import parse_empty, parse_handshake, parse_json
-from proxy.quota.estimate import Bounds, bound, dearest
+from proxy.quota.estimate import Bounds, bound, highest_prices
 from proxy.routing.plan import least_nanos
 from proxy.upstream import pricing
 
@@ -337,7 +337,7 @@ MEMBERS = st.fixed_dictionaries(
 def test_modest_answer_of_many_models_costs_no_less_than_that_of_any(members, operation):
     models = ["gpt-4o", "gpt-5-pro", "claude-opus-4-5", "gpt-4o-audio-preview", "davinci-002", "nobody's"]
     made = Bounds(operation, ask(members, operation), None, SHIPPED, SETTINGS)
-    most = made.modest_nanos(dearest(models, SHIPPED))
+    most = made.modest_nanos(highest_prices(models, SHIPPED))
     if most is None:
         assert operation is COMPLETIONS or members["messages"] == messages([PICTURE])
     else:

@@ -329,7 +329,7 @@ def test_plan_whatever_is_asked_keeps_to_every_bound(layers, rules, asked):
 @given(layers=st.builds(Layers, L0=OFFERS, L1=OFFERS, L2=OFFERS, L3=OFFERS), rules=EVERY_RULE, asked=EVERY_REQUEST)
 def test_plan_when_the_dearest_answer_is_known_then_it_is_the_same_and_asks_less(layers, rules, asked):
     market = Market(Catalogue((UpstreamEntry(name="main"),), layers), rules, bound_of, Routing())
-    dearest = max(least_nanos(bound_of(model)) for model in PRICES)
+    highest = max(least_nanos(bound_of(model)) for model in PRICES)
 
     def decided(known):
         try:
@@ -339,7 +339,7 @@ def test_plan_when_the_dearest_answer_is_known_then_it_is_the_same_and_asks_less
         whole = [replace(one, bound=one.bound or bound_of(one.model)) for one in made.candidates]
         return replace(made, candidates=tuple(whole))
 
-    assert decided(replace(market, modest_nanos=lambda: dearest)) == decided(market)
+    assert decided(replace(market, modest_nanos=lambda: highest)) == decided(market)
 
 
 def test_plan_when_money_is_plenty_then_only_the_first_candidate_is_bounded():

@@ -317,28 +317,28 @@ def test_table_when_unknown_price_is_not_exact_then_refused(tmp_path: Path) -> N
         table_of(tmp_path, "alpha: {input: 1}", Prices(unknown_price={"input": Decimal("1e-12")}))
 
 
-# --- the dearest class ---------------------------------------------------------------------------------------------
+# --- the most expensive class ----------------------------------------------------------------------------------------
 
 
 @settings(deadline=None)
 @given(rows, tokens, tokens, st.lists(tokens, min_size=6, max_size=6), st.booleans())
-def test_dearest_when_usage_is_split_in_any_way_then_it_costs_no_more(row, sent, received, parts, media) -> None:
+def test_highest_prices_when_usage_is_split_in_any_way_then_it_costs_no_more(row, sent, received, parts, media) -> None:
     usage = Usage(sent, received, cached_input_tokens=parts[0], cache_write_tokens=parts[1])
     if media:
         usage.audio_input_tokens, usage.image_input_tokens = parts[2:4]
         usage.audio_output_tokens, usage.image_output_tokens = parts[4:]
-    sent_price, received_price = row.dearest(media)
+    sent_price, received_price = row.highest_prices(media)
     assert row.cost(usage) <= -(-(sent * sent_price + received * received_price) // MILLION)
 
 
-def test_dearest_when_media_are_ruled_out_then_only_text_is_priced(shipped: PriceTable) -> None:
-    assert shipped.dearest("gpt-audio", media=False) == (2_500_000_000, 10_000_000_000)
-    assert shipped.dearest("gpt-audio", media=True) == (32_000_000_000, 64_000_000_000)
+def test_highest_prices_when_media_are_ruled_out_then_only_text_is_priced(shipped: PriceTable) -> None:
+    assert shipped.highest_prices("gpt-audio", media=False) == (2_500_000_000, 10_000_000_000)
+    assert shipped.highest_prices("gpt-audio", media=True) == (32_000_000_000, 64_000_000_000)
 
 
 @pytest.mark.parametrize(
     ("policy", "expected"), [("estimate", (10_000_000_000, 30_000_000_000)), ("free", (0, 0))], ids=["estimate", "free"]
 )
-def test_dearest_when_a_model_is_unknown_then_the_settings_decide(policy, expected) -> None:
+def test_highest_prices_when_a_model_is_unknown_then_the_settings_decide(policy, expected) -> None:
     table = PriceTable({}, Prices(unknown_model=policy))
-    assert table.dearest("nobody's", media=True) == table.dearest(None, media=False) == expected
+    assert table.highest_prices("nobody's", media=True) == table.highest_prices(None, media=False) == expected

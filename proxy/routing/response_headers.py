@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from proxy.exchange import Attempt, Header, Headers, Judgement
 
 
-def told(attempt: Attempt, attempts: Sequence[Attempt]) -> Headers:
+def route_headers(attempt: Attempt, attempts: Sequence[Attempt]) -> Headers:
     """Return the headers for the answer of `attempt`."""
     candidate = attempt.candidate
     headers: list[Header] = [
@@ -31,7 +31,7 @@ def told(attempt: Attempt, attempts: Sequence[Attempt]) -> Headers:
     return headers
 
 
-def judged(judgement: Judgement) -> Headers:
+def check_headers(judgement: Judgement) -> Headers:
     """Return the headers for an answer that was checked."""
     headers: list[Header] = []
     if judgement.check is not None:
