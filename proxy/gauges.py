@@ -67,7 +67,7 @@ class Gauges:
         former = self.current().compiled.policies.served_former
         yield _counter("sidegate_policy_former", "Requests that the former policy of their project served.", former)
         yield _gauge("sidegate_keys_known", "API keys in memory.", len(self.keyring))
-        yield _gauge("sidegate_keys_age_seconds", "Since PostgreSQL has last told of them.", self.keyring.age_s)
+        yield _gauge("sidegate_keys_age_seconds", "Time since the keys were last refreshed.", self.keyring.age_s)
         yield _counter("sidegate_keys_refused", "Wrong API keys.", self.keyring.refused)
         yield _counter("sidegate_keys_blocked", "Keys from addresses that had guessed too often.", self.keyring.blocked)
         yield _gauge("sidegate_buffered_bytes", "Request bodies in memory.", self.budget.used_bytes)

@@ -71,7 +71,7 @@ class KeptAnswers:
         self._bytes = 0
 
     def follow(self, settings: Settings) -> None:
-        """Take over a changed configuration."""
+        """Apply a changed configuration."""
         self._settings = settings
         self.drop()
 
@@ -108,7 +108,7 @@ class KeptAnswers:
         self._bytes = 0
 
     def samples(self) -> Iterable[Sample]:
-        """Return what Prometheus is told."""
+        """Return the metrics."""
         text = "Analytics and quota requests answered from the cache (hit) or by PostgreSQL (miss)."
         for result, count in self._uses.items():
             yield Sample("counter", "sidegate_api_cache_requests", text, {"result": result}, count)

@@ -1,14 +1,15 @@
 """Keeps the schema at the version of this code for as long as the process lives.
 
-    bring_up, at the start --> look, every LOOK_S --the same or a newer one--> nothing
-                                         `--older--> bring_up, or say that `sidegate migrate up` has to
+    bring_up, at the start --> check, every LOOK_S --the same or a newer one--> nothing
+                                         `--older--> bring_up, or log that `sidegate migrate up` is needed
 
-A schema that was migrated can become an older one: a backup was put back, or an old standby promoted. Nothing else
-would tell: an older schema understands many a statement of this code, and stores its traces without the sums that
-later migrations count. So the version is asked for, and at intervals, because PgBouncer hides that PostgreSQL was away.
+A migrated schema can become an older one: a backup was restored, or an old standby promoted. Nothing else would reveal
+that: an older schema accepts many statements of this code, and stores traces without the sums that later migrations
+added. So the version is queried at intervals, because PgBouncer hides that PostgreSQL was replaced.
 
-Failure mode: PostgreSQL away: it is asked again, for as long as it takes. A newer schema is worked with, for it keeps
-what this version needs; one that cannot be migrated is logged and tried again, and requests are served meanwhile.
+Failure mode: while PostgreSQL is unavailable, the query is repeated for as long as it takes. A newer schema is
+accepted, as it keeps what this version needs; if one cannot be migrated, that is logged and retried while requests are
+served.
 """
 
 import asyncio

@@ -4,7 +4,7 @@
 |--------------------------------------------|------------------------------------------------------------------------|
 | reported the provider's own figures        | those, whatever they are                                               |
 | sent nothing, or was answered status >= 400| nothing                                                                |
-| was replaced: its stream began with an error| nothing                                                               |
+| was replaced: its stream began with error  | nothing                                                                |
 | ended, text was seen, without figures      | the bound of its input; as many output tokens as its text has bytes    |
 | a stream without a maximum, aborted        | its input; its text in bytes, and what may have been in transit        |
 | else aborted, cut, failed, or unreadable   | all that is reserved for it: how far the provider got is unknown       |
