@@ -17,7 +17,7 @@ from typing import Protocol
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.exchange import BodyKind, Inbound, ParsedRequest
-from proxy.openai.json_steps import dissolve
+from proxy.openai.json_steps import dissolve, is_slow
 from proxy.openai.multipart import MultipartObserver
 from proxy.openai.request import parse_empty, parse_json, parse_multipart
 
@@ -56,6 +56,9 @@ class ByteBudget:
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
+        self.decoding = asyncio.Lock()
+        """Held while a body of many elements is decoded: it takes up to 27 times its bytes then. Others wait for their
+        turn; decoding them at the same time would be no faster, and `limit_bytes` bounds how many can wait."""
 
     def take(self, size: int) -> None:
         """Reserve `size` bytes. Raises Overloaded if they do not fit."""
@@ -81,6 +84,7 @@ class Intake:
         self._limits = limits
         self._budget = budget
         self._held = 0
+        self._is_decoding = False
         self.observer: MultipartObserver | None = None
         """Reads a form while it passes."""
         self.screen: Screen | None = None
@@ -110,6 +114,9 @@ class Intake:
             understand = partial(parse_json, raw, inbound.operation, limits=limits, force_stream_usage=force_usage)
             if len(raw) <= limits.json_thread_bytes:
                 return understand()
+            if await asyncio.to_thread(is_slow, raw):
+                await self._budget.decoding.acquire()
+                self._is_decoding = True
             return await asyncio.to_thread(lambda: _counted(understand()))
         if kind == "multipart":
             self.observer = MultipartObserver(content_type)
@@ -140,10 +147,22 @@ class Intake:
         form = parse_multipart(self.observer.facts(), self.streamed_bytes)
         return replace(form, conversation=request.conversation)
 
+    def slim(self, request: ParsedRequest) -> ParsedRequest:
+        """Drop the decoded body if it is large, and let the next one be decoded."""
+        request = slim(request)
+        self._end_decoding()
+        return request
+
     def close(self) -> None:
         """Release the memory."""
+        self._end_decoding()
         self._budget.give(self._held)
         self._held = 0
+
+    def _end_decoding(self) -> None:
+        if self._is_decoding:
+            self._is_decoding = False
+            self._budget.decoding.release()
 
     def _hold(self, size: int) -> None:
         if self._held + size > self._budget.limit_bytes:  # too large even alone, so a retry would not help

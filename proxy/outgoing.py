@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from proxy.config.schema import Config
 from proxy.exchange import Attempt, Candidate, Exchange, Inbound, ParsedRequest, UpstreamReply
 from proxy.holds import Bound
+from proxy.intake import ByteBudget
 from proxy.openai.output_maximum import capped
 from proxy.quota.charge import Prices
 from proxy.quota.estimate import bound as bound_of
@@ -47,6 +48,10 @@ class Means(Protocol):
     @property
     def quotas(self) -> Reservations:
         """The quotas of this replica."""
+
+    @property
+    def budget(self) -> ByteBudget:
+        """What bounds the bodies in memory."""
 
     @property
     def tracer(self) -> Tracer | None:
@@ -142,7 +147,8 @@ class Outgoing:
             return self._bound_of(candidate, request)
         asked = (candidate.model, request.body)
         if self._large is None or self._large[0] != asked:
-            self._large = asked, await asyncio.to_thread(self._bound_of, candidate, request)
+            async with self._with.budget.decoding:
+                self._large = asked, await asyncio.to_thread(self._bound_of, candidate, request)
         return self._large[1]
 
     def _bound_of(self, candidate: Candidate, request: ParsedRequest | None) -> Bound | None:

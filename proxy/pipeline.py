@@ -44,7 +44,7 @@ from proxy.exchange import (
     WebsocketPeer,
 )
 from proxy.further import Further
-from proxy.intake import ByteBudget, Intake, RequestBody, slim
+from proxy.intake import ByteBudget, Intake, RequestBody
 from proxy.journal.segments import Journal
 from proxy.metrics import Metrics
 from proxy.openai import error_body
@@ -154,7 +154,7 @@ class _Run:
         x.request = await intake.parse(force_usage=self._with.provider.force_stream_usage)
         self._complete(x.request)
         x.marks["parse"] = time.monotonic()
-        x.request = slim(await self._screen(x.request, intake))
+        x.request = intake.slim(await self._screen(x.request, intake))
         x.marks["scan"] = time.monotonic()
         plan = self._plan(x.request)
         reply = await self._recalled(plan) if self._project.features.enable_cache else None

@@ -276,3 +276,23 @@ async def test_slim_when_there_are_many_messages_then_they_are_let_go():
     async with asyncio.timeout(5):
         while messages:
             await asyncio.sleep(0.001)
+
+
+async def test_json_of_many_elements_when_another_is_decoded_then_it_waits_for_its_turn():
+    dense = b'{"model":"gpt-4o","messages":[' + b"{}," * 100_000 + b"{}]}"
+    budget = ByteBudget(1 << 24)
+
+    def take(body):
+        return Intake(intake(Body(body), JSON)._inbound, Body(body), Limits(), budget)
+
+    first, second, third = take(dense), take(dense), take(CHAT)
+    request = await first.parse(force_usage=True)
+    waiting = asyncio.ensure_future(second.parse(force_usage=True))
+    assert (await third.parse(force_usage=True)).model == "gpt-4o"
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    assert first.slim(request).document is None
+    assert (await waiting).document is not None
+    second.close()
+    second.close()
+    assert not budget.decoding.locked()

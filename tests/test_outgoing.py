@@ -8,6 +8,7 @@ import pytest
 from proxy.config.schema import Config, Limits, Prices
 from proxy.exchange import Attempt, Candidate, Charge, Exchange, Inbound, RoutePlan, Usage
 from proxy.holds import Bound
+from proxy.intake import ByteBudget
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
 from proxy.outgoing import Outgoing
@@ -30,6 +31,7 @@ class Scene:
         self.config = Config(quota=replica.settings)
         self.provider, self.prices, self.quotas, self.journal = self, TABLE, replica.quotas, self
         self.secrets, self.tracer = (), None
+        self.budget = ByteBudget(1 << 20)
         self.sent, self.intents, self.finals = [], [], []
         inbound = Inbound("POST", PATH, PATH, (), {}, OPERATION, None, len(body), True)
         self.x = Exchange(trace_id(1_780_000_000_000), 1_780_000_000_000, 0.0, inbound, principal=ALICE)
