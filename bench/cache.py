@@ -46,7 +46,7 @@ async def measured(options: argparse.Namespace) -> Measured:
         stack.push_async_callback(asyncio.to_thread, provider.stop)
         home = directory / "proxy"
         home.mkdir()
-        proxy = Sidegate(home, f"http://127.0.0.1:{provider.address[1]}/v1", url)
+        proxy = Sidegate(home, f"http://127.0.0.1:{provider.address[1]}/v1", url, by_script=True)
         await asyncio.to_thread(proxy.start)
         stack.push_async_callback(asyncio.to_thread, proxy.stop)
         await _enable(url)

@@ -178,7 +178,7 @@ async def main(options: argparse.Namespace) -> int:
         await postgres.start()
         provider = provider_with_pace()
         (directory / "proxy").mkdir()
-        proxy = Sidegate(directory / "proxy", provider.base_url, postgres.url)
+        proxy = Sidegate(directory / "proxy", provider.base_url, postgres.url, by_script=True)
         try:
             proxy.start()
             chaos = Chaos(options, provider, proxy, postgres, dice)

@@ -54,7 +54,7 @@ class Fleet:
     def _make(self, number: int, url: str) -> Sidegate:
         directory = self._directory / f"proxy-{number}"
         directory.mkdir()
-        return Sidegate(directory, self._provider.base_url, url, self._settings)
+        return Sidegate(directory, self._provider.base_url, url, self._settings, by_script=True)
 
     async def start(self) -> None:
         await asyncio.gather(*(asyncio.to_thread(proxy.start) for proxy in self.proxies))

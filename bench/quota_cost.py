@@ -179,7 +179,7 @@ async def statements(options: argparse.Namespace) -> tuple[int, Counter[str]]:
         home.mkdir()
         upstream = f"http://127.0.0.1:{provider.address[1]}/v1"
         limits = {"DEFAULT_QUOTA_TOKENS_DAILY": str(options.limit)}
-        proxy = Sidegate(home, upstream, url, limits)
+        proxy = Sidegate(home, upstream, url, limits, by_script=True)
         await asyncio.to_thread(proxy.start)
         stack.push_async_callback(asyncio.to_thread, proxy.stop)
         await load.Pacer(proxy.address, []).run(options.rate, 2, 0.0)

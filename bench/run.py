@@ -113,7 +113,7 @@ def quantile(ordered: list[float], part: float) -> float:
 def start_sidegate(directory: Path, provider: Child, database_url: str) -> Sidegate:
     directory.mkdir()
     base = f"http://127.0.0.1:{provider.address[1]}/v1"
-    return Sidegate(directory, base, database_url).start()
+    return Sidegate(directory, base, database_url, by_script=True).start()
 
 
 async def measure(options: argparse.Namespace, directory: Path, database_url: str) -> None:

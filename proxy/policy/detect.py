@@ -18,8 +18,9 @@ Rule of the file: offsets are in bytes internally; only `Detector.find` converts
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from proxy.findings import Finding, Severity
@@ -32,7 +33,8 @@ _ANCHOR: Final = re.compile(r"[$^]|\\[Az]")
 """The anchors that remain in a pattern without its classes and other escapes."""
 
 
-_LARGE: Final = 4096
+_LARGE: Final = 16_384
+"""Smaller texts are scanned on the event loop, which must not wait until the parts are compiled."""
 _PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
 
@@ -161,7 +163,6 @@ class Detector:
         self.rules = rules
         self.matchers = tuple(Matcher(rule) for rule in rules.rules)
         self._gate = openings.gate(rules.rules).hits
-        self._parts = [openings.gate_part(rules.rules[part::_PARTS]).hits for part in range(_PARTS)]
 
     def may_find(self, data: bytes) -> bool:
         """Tell whether a rule could match anywhere in UTF-8 text, or in one of its lines.
@@ -192,6 +193,12 @@ class Detector:
         if len(data) < _LARGE or not base64_runs.is_mostly_runs(data):
             return self._gate(data)
         return [part + _PARTS * index for part, hits in enumerate(self._parts) for index in hits(data)]
+
+    @cached_property
+    def _parts(self) -> list[Callable[[bytes], list[int]]]:
+        """Groups of rules, compiled when the first such text comes: they take 2 MB. At worst, two threads do so."""
+        rules = self.rules.rules
+        return [openings.gate_part(rules[part::_PARTS]).hits for part in range(_PARTS)]
 
 
 def encode(text: str) -> bytes:

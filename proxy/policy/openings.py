@@ -28,7 +28,7 @@ _LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 
 
 class Openings:
-    """The closures of a group of rules. Immutable, so any thread may use it."""
+    """The closures of a group of rules. Any thread may use it: at worst, two compile the same."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         trees = [prefixes.parse(rule.pattern) for rule in rules]
@@ -44,9 +44,10 @@ class Openings:
         splits = [split for tree in trees if (split := prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP))]
         self.led = f"(?:{'|'.join(lead + prefixes.begun(rest) for lead, rest in splits)})\\z"
         """Matches if part of a secret follows its context, for a `Gate`."""
-        closures = [(lead, prefixes.closure(rest)) for lead, rest in splits]
-        self._lead = Ending([lead + closure for lead, closure in closures])
-        self._secrets = [(Ending([lead + closure]), Ending([closure])) for lead, closure in closures]
+        self._leads = Gate(f"(?:{lead}{prefixes.closure(rest)})\\z" for lead, rest in splits) if splits else None
+        self._secrets = [prefixes.closure(rest) for _, rest in splits]
+        self._asked: dict[int, Ending] = {}
+        """Of `_secrets`, those that were needed: few ever are, and each takes memory."""
 
     def start(self, data: bytes, at: int) -> int:
         """Return the first position from `at` on where a match may begin that `data` does not decide."""
@@ -65,11 +66,17 @@ class Openings:
         Only for rules with a context.
         """
         size = len(data)
-        if self._lead.start(data, at) == size:
+        if self._leads is None:
             return size
-        return min(
-            [secret.start(data, at) for lead, secret in self._secrets if lead.start(data, at) < size], default=size
-        )
+        led = self._leads.hits(data[max(0, at - boundaries.REACH) :])
+        return min([self._secret(index).start(data, at) for index in led], default=size)
+
+    def _secret(self, index: int) -> Ending:
+        """Return what the secret of one rule may begin with."""
+        found = self._asked.get(index)
+        if found is None:
+            found = self._asked[index] = Ending([self._secrets[index]])
+        return found
 
 
 def gate(rules: Iterable[Rule], others: Iterable[str] = ()) -> Gate:
