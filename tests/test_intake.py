@@ -287,12 +287,14 @@ async def test_json_of_many_elements_when_another_is_decoded_then_it_waits_for_i
 
     first, second, third = take(dense), take(dense), take(CHAT)
     request = await first.parse(force_usage=True)
+    assert budget.decoding.locked()
     waiting = asyncio.ensure_future(second.parse(force_usage=True))
     assert (await third.parse(force_usage=True)).model == "gpt-4o"
     await asyncio.sleep(0.05)
     assert not waiting.done()
     assert first.slim(request).document is None
     assert (await waiting).document is not None
+    assert budget.decoding.locked()
     second.close()
     second.close()
     assert not budget.decoding.locked()

@@ -1,5 +1,6 @@
 """What further attempts may cost: reserved before they are made, on a real ledger, and never beyond the limit."""
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -239,3 +240,14 @@ async def test_record_when_it_cannot_be_made_then_a_plain_one_has_what_all_attem
     assert (final["input_tokens"], final["output_tokens"], final["outcome"]) == (40, 60, "internal_error")
     assert final["total_cost"] == f"{nanos / 1e9:.9f}"
     assert not enabled or sum(share for _, _, share in final["quota"]["leases"]) == nanos
+
+
+async def test_bound_of_a_large_body_when_another_is_decoded_then_it_waits_for_its_turn(replica):
+    scene = Scene(replica, CHEAP, DEAR)
+    scene.x.request = replace(scene.x.request, document=None)
+    async with scene.budget.decoding:
+        waiting = asyncio.ensure_future(scene.outgoing.reserve())
+        _, pending = await asyncio.wait({waiting}, timeout=0.2)
+        assert pending
+    await waiting
+    assert scene.settling.reservation is not None

@@ -68,8 +68,7 @@ class Openings:
         size = len(data)
         if self._leads is None:
             return size
-        led = self._leads.hits(data[max(0, at - boundaries.REACH) :])
-        return min([self._secret(index).start(data, at) for index in led], default=size)
+        return min([self._secret(index).start(data, at) for index in self._leads.hits(data[at:])], default=size)
 
     def _secret(self, index: int) -> Ending:
         """Return what the secret of one rule may begin with."""
