@@ -5,14 +5,13 @@ Rule of the file: amounts of money stay decimal from the proxy's digits to the t
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from proxy.cli.api_client import ApiClient, connect, exact_document
+from proxy.cli.api_client import ApiClient, connect, exact_document, printable_json
 from proxy.cli.export import add_export, export
 from proxy.cli.failure import CommandFailed, Exit
 from proxy.cli.options import add_address, add_api, settings
@@ -54,6 +53,7 @@ _OPTIONS: Final = {
     "--group-by": ("groupBy", "PERIOD", "day, week or month", frozenset({"usage", "errors"})),
     "--limit": ("limit", "N", "how many", frozenset({"expensive", "users", "projects"})),
 }
+_LOOK_BACK: Final = timedelta(days=7)
 Row = tuple[str, ...]
 
 
@@ -99,11 +99,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _ask(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
-    answer = exact_document(client.get(arguments.path, _given(arguments)))
-    if arguments.json:
-        print(json.dumps(answer, default=_number))
-    else:
-        print("\n".join(_SHOW[arguments.question](answer)))
+    body = client.get(arguments.path, _given(arguments))
+    answer = exact_document(body)
+    print(printable_json(body) if arguments.json else "\n".join(_SHOW[arguments.question](answer)))
     return Exit.OK
 
 
@@ -122,18 +120,19 @@ def _given(arguments: argparse.Namespace) -> dict[str, str]:
 def _rebuild(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
     until: date = arguments.until or date.today()
-    since: date = arguments.since or until - timedelta(days=7)
+    since: date = arguments.since or until - _LOOK_BACK
     if since > until:
         raise CommandFailed("--until must not be before --since")
     days = [since + timedelta(days=number) for number in range((until - since).days + 1)]
     differing = 0
     for number, day in enumerate(days, 1):
         _progress(f"{day}  ({number} of {len(days)})")
-        found = _one_day(client, day, arguments)
+        body = _one_day(client, day, arguments)
+        found = exact_document(body)
         differing += sum(row["differences"] for row in found["projects"])
         _progress("")
         if arguments.json:
-            print(json.dumps(found, default=_number))
+            print(printable_json(body))
         else:
             print("\n".join(_checked(found)) or f"{day}  no traces")
     if not arguments.json:
@@ -142,22 +141,16 @@ def _rebuild(arguments: argparse.Namespace) -> int:
     return Exit.FAILED if arguments.check and differing else Exit.OK
 
 
-def _one_day(client: ApiClient, day: date, arguments: argparse.Namespace) -> Any:
+def _one_day(client: ApiClient, day: date, arguments: argparse.Namespace) -> bytes:
     parameters = {"day": day.isoformat(), **({} if arguments.project is None else {"projectId": arguments.project})}
     if arguments.check:
-        return exact_document(client.get("/v1/analytics/check", parameters))
-    return exact_document(client.post("/v1/analytics/rebuild", parameters=parameters))
+        return client.get("/v1/analytics/check", parameters)
+    return client.post("/v1/analytics/rebuild", parameters=parameters)
 
 
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r{text:<40}\r", end="", file=sys.stderr, flush=True)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, Decimal):
-        return float(value)
-    raise TypeError
 
 
 def _usage(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -286,6 +279,9 @@ def _ms(value: Decimal | float | None) -> str:
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
+        if day - date.min < _LOOK_BACK:  # the default of --since would be before all days
+            raise ValueError
     except ValueError:
         raise argparse.ArgumentTypeError("must be a day such as 2026-11-23") from None
+    return day

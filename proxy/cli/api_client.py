@@ -7,11 +7,12 @@ Failure mode: `CommandFailed` with one line that says what to do.
 
 import http.client
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from proxy.cli.failure import CommandFailed
 from proxy.config.advice import is_loopback
@@ -67,7 +68,7 @@ class ApiClient:
         headers: Mapping[str, str] | None = None,
     ) -> tuple[bytes, Mapping[str, str]]:
         """Return body and headers of a successful response. Raises as `get`."""
-        target = f"{path}?{urlencode(parameters)}" if parameters else path
+        target = _target(path, parameters)
         sent_headers = {"Authorization": f"Bearer {self._key}", **(headers or {})}
         body = None if document is None else json.dumps(document)
         connection = self._connection()
@@ -75,7 +76,7 @@ class ApiClient:
             connection.request(method, target, body, sent_headers | ({} if body is None else _JSON))
             answer = connection.getresponse()
             received = answer.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise CommandFailed(
                 f"no answer from {self._url}: {_reason(error)}; is Sidegate running there? See --url"
             ) from None
@@ -89,9 +90,7 @@ class ApiClient:
         """Yield a long body piece by piece. Raises as `get`, also if the body is cut short."""
         connection = self._connection()
         try:
-            connection.request(
-                "GET", f"{path}?{urlencode(parameters)}", headers={"Authorization": f"Bearer {self._key}"}
-            )
+            connection.request("GET", _target(path, parameters), headers={"Authorization": f"Bearer {self._key}"})
             answer = connection.getresponse()
             if answer.status != 200:
                 raise CommandFailed(_refusal(answer.status, answer.read()))
@@ -99,7 +98,7 @@ class ApiClient:
                 yield piece
             if answer.length:  # None for a chunked body, whose missing end http.client reports itself
                 raise CommandFailed(f"the answer of {self._url} was cut short")
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise CommandFailed(f"no complete answer from {self._url}: {_reason(error)}") from None
         finally:
             connection.close()
@@ -152,6 +151,19 @@ def local_url(loaded: Loaded) -> str:
     return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
 
 
+def segment(name: str) -> str:
+    """Return a name as one segment of a path. The proxy judges it, also if it is no valid text."""
+    return quote(name, safe="", errors="surrogateescape")
+
+
+def printable_json(body: bytes) -> str:
+    """Return JSON with every digit as the proxy wrote it, but in ASCII, so that no name can control a terminal.
+
+    Characters outside ASCII occur only inside strings, where they can be escaped.
+    """
+    return re.sub("[^ -~]", lambda letter: json.dumps(letter[0])[1:-1], body.decode())
+
+
 def document_of(body: bytes) -> Any:
     """Return the JSON document of a response. Raises CommandFailed if it is none."""
     return _parsed(body, float)
@@ -167,6 +179,10 @@ def _parsed(body: bytes, number: Callable[[str], Any]) -> Any:
         return json.loads(body, parse_float=number)
     except ValueError:
         raise CommandFailed("the proxy does not answer with JSON; is it Sidegate?") from None
+
+
+def _target(path: str, parameters: Mapping[str, str] | None) -> str:
+    return f"{path}?{urlencode(parameters, errors='surrogateescape')}" if parameters else path
 
 
 def _reason(error: Exception) -> str:

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from urllib.parse import quote
 
-from proxy.cli.api_client import connect, document_of
+from proxy.cli.api_client import connect, document_of, segment
 from proxy.cli.failure import Exit
-from proxy.cli.options import add_api, add_project, project_of, settings
+from proxy.cli.options import add_api, add_project, project_of, settings, whole_number
 from proxy.config.names import shown
 
 _ENDING: Final = """\
@@ -43,7 +42,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="create a key and print it, once", allow_abbrev=False)
     create.add_argument("--user", metavar="ID", required=True, help="whose key it is")
     create.add_argument("--name", metavar="TEXT", required=True, help="what it is for")
-    create.add_argument("--days", metavar="N", type=_days, help="lifetime in days (default: until it is revoked)")
+    create.add_argument(
+        "--days", metavar="N", type=whole_number(1, 3650), help="lifetime in days (default: until it is revoked)"
+    )
     for flag, member, text in _SCOPES:
         create.add_argument(flag, dest=member, metavar="NAME", action="append", help=text)
     create.set_defaults(run=_create)
@@ -53,7 +54,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rotate = actions.add_parser("rotate", help="create a successor and print it, once", allow_abbrev=False)
     rotate.add_argument("id", metavar="ID", help="id of the key")
     rotate.add_argument(
-        "--overlap-hours", metavar="N", type=int, default=24, help="how long the old key keeps working (default: 24)"
+        "--overlap-hours",
+        metavar="N",
+        type=whole_number(0, 720),
+        default=24,
+        help="how long the old key keeps working (default: 24)",
     )
     rotate.set_defaults(run=_rotate)
     revoke = actions.add_parser("revoke", help="revoke a key now", allow_abbrev=False)
@@ -81,13 +86,13 @@ def _create(arguments: argparse.Namespace) -> int:
 
 def _rotate(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
-    path = f"/v1/sidegate/keys/{quote(arguments.id, safe='')}/rotate"
+    path = f"/v1/sidegate/keys/{segment(arguments.id)}/rotate"
     return _show_new(client.post(path, {"overlapSeconds": arguments.overlap_hours * 3600}), arguments.json)
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
-    key = document_of(client.post(f"/v1/sidegate/keys/{quote(arguments.id, safe='')}/revoke", {}))
+    key = document_of(client.post(f"/v1/sidegate/keys/{segment(arguments.id)}/revoke", {}))
     print(json.dumps(key) if arguments.json else f"{key['id']} of {shown(key['userId'])} is revoked")
     return Exit.OK
 
@@ -117,9 +122,3 @@ def _table(keys: list[Mapping[str, Any]]) -> Iterator[str]:
         role = key["role"] or "-"
         names = (shown(key["userId"]), shown(key["projectId"]))
         yield _COLUMNS.format(key["id"], state, *names, role, used, shown(key["name"]))
-
-
-def _days(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 3650):
-        raise argparse.ArgumentTypeError("must be a number from 1 to 3650")
-    return int(text)

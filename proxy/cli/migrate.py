@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.cli.failure import CommandFailed, Exit
-from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.cli.options import add_config, add_data_dir, settings, whole_number
 from proxy.config.load import Loaded
 from proxy.db import migrate
 from proxy.db.embedded import EmbeddedPostgres
@@ -37,10 +37,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description, parser.epilog = "Apply or roll back database migrations, or list them.", _ENDING
     actions = parser.add_subparsers(metavar="up|down|status", required=True)
     up = actions.add_parser("up", help="apply outstanding migrations", description="Apply outstanding migrations.")
-    up.add_argument("--to", metavar="N", type=int, help="stop at version N (default: the newest)")
+    up.add_argument("--to", metavar="N", type=whole_number(0, 999), help="stop at version N (default: the newest)")
     up.set_defaults(run=run, action=_up)
     down = actions.add_parser("down", help="roll back", description="Roll back everything above a version.")
-    down.add_argument("--to", metavar="N", type=int, required=True, help="version to keep; 0 rolls back everything")
+    down.add_argument(
+        "--to", metavar="N", type=whole_number(0, 999), required=True, help="version to keep; 0 rolls back everything"
+    )
     down.set_defaults(run=run, action=_down)
     status = actions.add_parser("status", help="list the migrations", description="List all migrations.")
     status.set_defaults(run=run, action=_status)

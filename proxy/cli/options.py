@@ -4,10 +4,15 @@ Rule of the file: an option that sets a key is passed to the loader as typed; on
 """
 
 import argparse
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from proxy.cli.failure import CommandFailed
 from proxy.config.load import Loaded, load_from_process
+from proxy.config.names import shown
 
 _OVERRIDES: Final = {
     "--listen": "listen",
@@ -58,6 +63,36 @@ def project_of(arguments: argparse.Namespace, loaded: Loaded) -> str:
     """Return the project that `--project` names, by default the one of requests that name none."""
     project: str | None = arguments.project
     return loaded.config.identity.default_project if project is None else project
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """Return the type of an argument that is a whole number within bounds (inclusive)."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) <= 16 and lowest <= int(text) <= highest):
+            raise argparse.ArgumentTypeError(f"must be a number from {lowest} to {highest}")
+        return int(text)
+
+    return parse
+
+
+def read_json(file: str) -> Any:
+    """Return the JSON document in a file; `-` is standard input.
+
+    Raises:
+        CommandFailed: it holds no JSON in UTF-8.
+        OSError: it cannot be read.
+    """
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        return json.loads(text)
+    except UnicodeDecodeError:
+        reason = "is not UTF-8 text"
+    except ValueError as error:
+        reason = f"is not JSON: {error}"
+    except RecursionError:
+        reason = "is nested too deeply"
+    raise CommandFailed(f"{shown(file, 256)} {reason}")
 
 
 def settings(arguments: argparse.Namespace) -> Loaded:

@@ -4,9 +4,8 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
-from proxy.cli.api_client import connect, document_of
+from proxy.cli.api_client import connect, document_of, segment
 from proxy.cli.failure import Exit
 from proxy.cli.options import add_api, settings
 from proxy.config.names import shown
@@ -57,11 +56,11 @@ def _create(arguments: argparse.Namespace) -> int:
 
 
 def _rename(arguments: argparse.Namespace) -> int:
-    return _change(arguments, "PATCH", f"{_PATH}/{quote(arguments.id, safe='')}", {"name": arguments.name}, "changed")
+    return _change(arguments, "PATCH", f"{_PATH}/{segment(arguments.id)}", {"name": arguments.name}, "changed")
 
 
 def _delete(arguments: argparse.Namespace) -> int:
-    return _change(arguments, "DELETE", f"{_PATH}/{quote(arguments.id, safe='')}", None, "deleted")
+    return _change(arguments, "DELETE", f"{_PATH}/{segment(arguments.id)}", None, "deleted")
 
 
 def _change(

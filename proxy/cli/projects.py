@@ -6,15 +6,12 @@ concurrent change is overwritten: the later writer is refused.
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-from proxy.cli.api_client import ApiClient, connect, document_of
+from proxy.cli.api_client import ApiClient, connect, document_of, segment
 from proxy.cli.failure import CommandFailed, Exit
-from proxy.cli.options import add_api, settings
+from proxy.cli.options import add_api, read_json, settings
 from proxy.config.names import shown
 
 _ENDING: Final = """\
@@ -124,11 +121,7 @@ def _read(client: ApiClient, arguments: argparse.Namespace) -> tuple[dict[str, A
 
 
 def _load(file: str) -> dict[str, Any]:
-    text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise CommandFailed(f"{shown(file)} is not JSON: {error}") from None
+    document = read_json(file)
     if not isinstance(document, dict):
         raise CommandFailed(f"{shown(file)} must hold a JSON object")
     return document
@@ -159,7 +152,7 @@ def _member(text: str) -> tuple[list[str], Any]:
 
 
 def _one(arguments: argparse.Namespace) -> str:
-    return f"{_PATH}/{quote(arguments.id, safe='')}"
+    return f"{_PATH}/{segment(arguments.id)}"
 
 
 def _facts(arguments: argparse.Namespace) -> dict[str, str]:

@@ -5,13 +5,12 @@ the API unchanged, except that characters outside ASCII are escaped, so that no 
 """
 
 import argparse
-import json
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from proxy.cli.api_client import ApiClient, connect, exact_document
+from proxy.cli.api_client import ApiClient, connect, exact_document, printable_json
 from proxy.cli.failure import Exit
 from proxy.cli.options import add_api, add_project, project_of, settings
 from proxy.config.names import shown
@@ -86,7 +85,7 @@ def _top(arguments: argparse.Namespace) -> int:
     project = {} if arguments.project is None else {"projectId": arguments.project}
     body = client.get("/v1/quota/top", {**project, "limit": str(arguments.limit)})
     found = exact_document(body)
-    print(_plain(body) if arguments.json else "\n".join(_table(found["quotas"])))
+    print(printable_json(body) if arguments.json else "\n".join(_table(found["quotas"])))
     return Exit.OK
 
 
@@ -97,13 +96,8 @@ def _connect(arguments: argparse.Namespace) -> tuple[ApiClient, dict[str, str]]:
 
 def _print_one(body: bytes, as_json: bool) -> int:
     found = exact_document(body)
-    print(_plain(body) if as_json else "\n".join(_outline(found)))
+    print(printable_json(body) if as_json else "\n".join(_outline(found)))
     return Exit.OK
-
-
-def _plain(body: bytes) -> str:
-    """Return JSON in ASCII: other characters occur only inside strings, where they can be escaped."""
-    return re.sub("[^ -~]", lambda letter: json.dumps(letter[0])[1:-1], body.decode())
 
 
 def _outline(quota: Quota) -> Iterator[str]:

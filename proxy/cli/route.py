@@ -5,13 +5,11 @@ Rule of the file: `--json` prints the answer of the API; names in the tables are
 
 import argparse
 import json
-import sys
-from pathlib import Path
 from typing import Any, Final
 
 from proxy.cli.api_client import ApiClient, connect, document_of
-from proxy.cli.failure import CommandFailed, Exit
-from proxy.cli.options import add_api, settings
+from proxy.cli.failure import Exit
+from proxy.cli.options import add_api, read_json, settings
 from proxy.config.names import shown
 
 _ENDING: Final = """\
@@ -51,12 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    text = sys.stdin.read() if arguments.file == "-" else Path(arguments.file).read_text(encoding="utf-8")
-    try:
-        document = json.loads(text)
-    except ValueError:
-        raise CommandFailed(f"{arguments.file} does not hold JSON") from None
-    found = document_of(_client(arguments).post("/v1/route", document))
+    found = document_of(_client(arguments).post("/v1/route", read_json(arguments.file)))
     if arguments.json:
         print(json.dumps(found, indent=2))
         return Exit.OK

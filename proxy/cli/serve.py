@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from proxy.cli.failure import CommandFailed
-from proxy.cli.options import add_config, add_data_dir, settings
+from proxy.cli.options import add_config, add_data_dir, settings, whole_number
 from proxy.lazy import function
 
 _MOST_WORKERS: Final = 64
@@ -30,7 +30,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ops-listen", metavar="HOST:PORT", help="metrics and health (default: 127.0.0.1:9090)")
     add_data_dir(parser)
     parser.add_argument(
-        "--workers", metavar="N", type=_count, default=1, help="processes that share the data address (default: 1)"
+        "--workers",
+        metavar="N",
+        type=whole_number(1, _MOST_WORKERS),
+        default=1,
+        help="processes that share the data address (default: 1)",
     )
     parser.add_argument("--reuse-port", action="store_const", const="true", help=argparse.SUPPRESS)
     parser.add_argument("--welcome", action="store_true", help="print a first request to try")
@@ -49,9 +53,3 @@ def run(arguments: argparse.Namespace) -> int:
             raise CommandFailed(str(error)) from error
     code: int = function("proxy.serve:run")(loaded, partial(settings, arguments), welcome=arguments.welcome)
     return code
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 to {_MOST_WORKERS}")
-    return int(text)

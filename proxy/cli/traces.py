@@ -14,12 +14,11 @@ from datetime import UTC, datetime, timedelta
 from shutil import get_terminal_size
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
-from urllib.parse import quote
 
-from proxy.cli.api_client import ApiClient, connect
+from proxy.cli.api_client import ApiClient, connect, document_of, printable_json, segment
 from proxy.cli.export import add_export, export
 from proxy.cli.failure import Exit
-from proxy.cli.options import add_address, settings
+from proxy.cli.options import add_address, settings, whole_number
 from proxy.cli.trace_text import WIDTH, heading, outline, row
 
 _ENDING: Final = """\
@@ -63,7 +62,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     get.set_defaults(run=_get)
     tail = actions.add_parser("tail", help="list the latest traces", description="List traces.", allow_abbrev=False)
     tail.add_argument("--follow", "-f", action="store_true", help="keep printing new ones until Ctrl-C")
-    tail.add_argument("--limit", "-n", metavar="N", type=_limit, default=20, help="how many (default: 20)")
+    tail.add_argument(
+        "--limit", "-n", metavar="N", type=whole_number(1, 100_000), default=20, help="how many (default: 20)"
+    )
     for flag, (name, metavar, text) in _FILTERS.items():
         tail.add_argument(flag, dest=name, metavar=metavar, type=_time if metavar == "TIME" else str, help=text)
     tail.set_defaults(run=_tail)
@@ -85,8 +86,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _get(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
-    trace = client.get_json(f"/v1/traces/{quote(arguments.id, safe='')}")
-    print(json.dumps(trace) if arguments.json else "\n".join(outline(trace)))
+    body = client.get(f"/v1/traces/{segment(arguments.id)}")
+    trace = document_of(body)
+    print(printable_json(body) if arguments.json else "\n".join(outline(trace)))
     return Exit.OK
 
 
@@ -149,17 +151,11 @@ def _show(traces: Iterator[Trace], as_json: bool) -> None:
     sys.stdout.flush()
 
 
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 100_000):
-        raise argparse.ArgumentTypeError("must be a number from 1 to 100000")
-    return int(text)
-
-
 def _time(text: str) -> str:
     """Return a point in time as the API expects it; an age counts back from now."""
     age = _AGE.fullmatch(text)
     try:
         moment = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else datetime.fromisoformat(text)
+        return moment.astimezone(UTC).isoformat()
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError("must be ISO 8601 or an age like 15m") from None
-    return moment.astimezone(UTC).isoformat()

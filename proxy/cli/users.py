@@ -4,10 +4,9 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
-from urllib.parse import quote
 
 from proxy.auth.roles import Role
-from proxy.cli.api_client import connect, document_of
+from proxy.cli.api_client import connect, document_of, segment
 from proxy.cli.failure import Exit
 from proxy.cli.options import add_api, add_project, project_of, settings
 from proxy.config.names import shown
@@ -70,7 +69,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 def _ask(arguments: argparse.Namespace, method: str, document: Mapping[str, Any] | None) -> tuple[str, Any]:
     loaded = settings(arguments)
     project = project_of(arguments, loaded)
-    path = f"/v1/sidegate/projects/{quote(project, safe='')}/members/{quote(arguments.user, safe='')}"
+    path = f"/v1/sidegate/projects/{segment(project)}/members/{segment(arguments.user)}"
     return project, document_of(connect(arguments.url, loaded).ask(method, path, None, document))
 
 

@@ -121,6 +121,19 @@ def test_each_question_has_a_table_and_json(question: str, analytics_api: Analyt
     assert json.loads(capsys.readouterr().out) == answer
 
 
+def test_json_has_every_digit_of_the_amounts_as_the_proxy_wrote_it(analytics_api: AnalyticsApi, capsys) -> None:
+    text = b'{"totalCost":0.000021750,"model":"\xc3\xa9"}'
+    analytics_api.refusal = (200, text)
+    assert main(["analytics", "usage", "--json", "--url", analytics_api.url]) == 0
+    assert capsys.readouterr().out == '{"totalCost":0.000021750,"model":"\\u00e9"}\n'
+
+
+def test_rebuild_of_days_before_all_calendars_is_wrong_usage(capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["analytics", "rebuild", "--until", "0001-01-01"])
+    assert capsys.readouterr().err.startswith("sidegate: argument --until: must be a day such as 2026-11-23")
+
+
 def test_rebuild_goes_day_by_day_and_tells_what_differed(analytics_api: AnalyticsApi, capsys) -> None:
     words = ["analytics", "rebuild", "--since", "2026-11-01", "--until", "2026-11-03", "--url", analytics_api.url]
     assert main([*words, "--check"]) == 0

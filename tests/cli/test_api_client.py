@@ -6,6 +6,7 @@ import pytest
 
 from proxy.cli.api_client import ApiClient, connect, local_url
 from proxy.cli.failure import CommandFailed
+from proxy.cli.main import main
 from proxy.config.load import Loaded, load
 
 
@@ -40,6 +41,30 @@ def test_get_when_the_proxy_refuses_says_why_in_one_safe_line(api, status, body,
 def test_get_when_nobody_listens_names_the_address():
     with pytest.raises(CommandFailed, match=r"no answer from http://127\.0\.0\.1:1: Connection refused; is Sidegate"):
         ApiClient("http://127.0.0.1:1", "k").get("/")
+
+
+def test_get_of_a_host_that_no_name_can_be_says_so():
+    with pytest.raises(CommandFailed, match="no answer from http://"):
+        ApiClient("http://" + "\u00e4" * 70 + ".example:1", "k").get("/")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["traces", "get", "\udcff"],
+        ["traces", "tail", "--user", "\udcff"],
+        ["traces", "export", "--user", "\udcff"],
+        ["keys", "revoke", "\udcff"],
+        ["orgs", "delete", "\udcff"],
+        ["projects", "restore", "\udcff"],
+        ["users", "remove", "\udcff"],
+    ],
+)
+def test_an_argument_that_is_no_valid_text_is_judged_by_the_proxy(api, words, monkeypatch, capsys):
+    monkeypatch.setenv("SIDEGATE_ADMIN_KEY", "k")
+    api.refusal = (400, b'{"error": {"message": "Not a name."}}')
+    assert main([*words, "--url", api.url]) == 1
+    assert capsys.readouterr().err == "sidegate: the proxy answers 400: Not a name.\n"
 
 
 def test_get_json_of_something_else_says_so(api):

@@ -63,7 +63,7 @@ def test_explain_of_what_is_no_json_fails_before_anything_is_asked(api, tmp_path
     file = tmp_path / "request.json"
     file.write_text("{")
     assert main(["route", "explain", str(file), "--url", api.url]) == 1
-    assert "does not hold JSON" in capsys.readouterr().err
+    assert "is not JSON" in capsys.readouterr().err
     assert api.asked == []
 
 

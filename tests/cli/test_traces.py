@@ -73,6 +73,8 @@ def test_tail_passes_every_filter_on(api):
     [
         (["--since", "yesterday"], "argument --since: must be ISO 8601 or an age like 15m"),
         (["--since", "999999d"], "argument --since: must be ISO 8601 or an age like 15m"),
+        (["--since", "0001-01-01"], "argument --since: must be ISO 8601 or an age like 15m"),
+        (["--until", "9999-12-31T23:59:59-12:00"], "argument --until: must be ISO 8601 or an age like 15m"),
         (["--limit", "0"], "argument --limit/-n: must be a number from 1 to 100000"),
         (["--limit", "x"], "argument --limit/-n: must be a number from 1 to 100000"),
     ],
