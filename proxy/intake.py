@@ -9,14 +9,14 @@ that breaks these rules later ends its attempt.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
-from proxy.exchange import BodyKind, Inbound, ParsedRequest
+from proxy.exchange import BodyKind, Inbound, Operation, ParsedRequest
 from proxy.openai.json_steps import dissolve, is_slow
 from proxy.openai.multipart import MultipartObserver
 from proxy.openai.request import parse_empty, parse_json, parse_multipart
@@ -96,31 +96,28 @@ class Intake:
         inbound = self._inbound
         if not inbound.has_body:
             return parse_empty()
-        content_type = inbound.fields.get(b"content-type", b"")
-        encoding = inbound.fields.get(b"content-encoding", b"").strip().lower()
-        if encoding not in (b"", b"identity"):
-            raise InvalidRequest(
-                "Compressed request bodies are not accepted; send the body without Content-Encoding.",
-                status=415,
-                code="unsupported_content_encoding",
-            )
-        kind = _kind(inbound, content_type)
-        limit_bytes = self._limits.json_body_bytes if kind == "json" else self._limits.upload_body_bytes
+        kind = inbound.said(_kind, inbound.operation)
+        limits = self._limits
+        limit_bytes = limits.json_body_bytes if kind == "json" else limits.upload_body_bytes
         if inbound.content_length is not None and inbound.content_length > limit_bytes:
             raise too_large(limit_bytes)
         if kind == "json":
             raw = await self._read_json()
-            limits = self._limits
-            understand = partial(parse_json, raw, inbound.operation, limits=limits, force_stream_usage=force_usage)
             if len(raw) <= limits.json_thread_bytes:
-                return understand()
-            if await asyncio.to_thread(is_slow, raw):
-                await self._budget.decoding.acquire()
-                self._is_decoding = True
-            return await asyncio.to_thread(lambda: _counted(understand()))
+                return parse_json(raw, inbound.operation, limits=limits, force_stream_usage=force_usage)
+            return await self._parse_apart(raw, force_usage=force_usage)
         if kind == "multipart":
-            self.observer = MultipartObserver(content_type)
+            self.observer = MultipartObserver(inbound.fields.get(b"content-type", b""))
         return parse_empty(inbound.content_length or 0)
+
+    async def _parse_apart(self, raw: bytes, *, force_usage: bool) -> ParsedRequest:
+        """Parse a large body on a thread, once it is its turn if it is slow to decode."""
+        if await asyncio.to_thread(is_slow, raw):
+            await self._budget.decoding.acquire()
+            self._is_decoding = True
+        operation, limits = self._inbound.operation, self._limits
+        understand = partial(parse_json, raw, operation, limits=limits, force_stream_usage=force_usage)
+        return await asyncio.to_thread(lambda: _counted(understand()))
 
     async def _read_json(self) -> bytes:
         """Return the whole body. Every byte held was granted by the budget."""
@@ -207,16 +204,26 @@ def _counted(request: ParsedRequest) -> ParsedRequest:
     return replace(request, input_text_bytes=lambda: text_bytes)
 
 
-def _kind(inbound: Inbound, content_type: bytes) -> BodyKind:
-    """Decide how to read the body: by the operations table for known operations, by media type for the rest."""
-    media_type = content_type.partition(b";")[0].strip().lower()
+def _kind(fields: Mapping[bytes, bytes], operation: Operation) -> BodyKind:
+    """Decide how to read the body: by the operations table for known operations, by media type for the rest.
+
+    Raises:
+        InvalidRequest: it is compressed, or not of the operation's type.
+    """
+    if fields.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+        raise InvalidRequest(
+            "Compressed request bodies are not accepted; send the body without Content-Encoding.",
+            status=415,
+            code="unsupported_content_encoding",
+        )
+    media_type = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
     is_json = media_type == b"application/json" or media_type.endswith(b"+json")
-    if inbound.operation.body == "json" and not is_json and media_type:
+    if operation.body == "json" and not is_json and media_type:
         raise InvalidRequest(
             "This endpoint takes a JSON body; send it with Content-Type: application/json.",
             status=415,
             code="unsupported_media_type",
         )
-    if is_json or (inbound.operation.body == "json" and not media_type):
+    if is_json or (operation.body == "json" and not media_type):
         return "json"
     return "multipart" if media_type == b"multipart/form-data" else "raw"

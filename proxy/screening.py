@@ -61,8 +61,10 @@ class Screening:
             return request
         wants_kept = capture is not None and self.policy.redacts
         try:
-            work = partial(self._looked_at, request, inbound, wants_kept)
-            scanned, kept, sent = await self._apart(len(request.body), work)
+            if len(request.body) <= self._settings.thread_bytes:
+                scanned, kept, sent = self._looked_at(request, inbound, wants_kept)
+            else:
+                scanned, kept, sent = await asyncio.to_thread(self._looked_at, request, inbound, wants_kept)
         except ProxyError:
             raise
         except Exception as error:

@@ -148,8 +148,8 @@ class Settling:
         for attempt in x.attempts:
             if attempt.ended is None:
                 attempt.ended = now
-        if x.error is None and x.delivery.status is None and x.answering is not None:
-            x.delivery.status = x.answering.status
+        if x.error is None and x.delivery.status is None and (answering := x.answering) is not None:
+            x.delivery.status = answering.status
         x.ended = now
         x.outcome = outcome_of(x)
         held, bound = self.reservation, self.bound

@@ -12,7 +12,7 @@ from proxy.exchange import Exchange
 from proxy.ingress.downstream import HttpDownstream
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Running:
     """One of the requests in the pipeline."""
 

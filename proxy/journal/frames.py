@@ -76,8 +76,8 @@ def encode(seq: int, kind: Kind, trace_id: bytes, body: bytes) -> bytes:
     """
     if len(trace_id) != 16 or len(body) > MAX_BODY_BYTES:
         raise ValueError("a trace id has 16 bytes, a body at most 64 MiB")
-    crc = crc32(body, crc32(_COVERED.pack(seq, kind, trace_id)))
-    return _FRAME.pack(MAGIC, _MIN_PAYLOAD + len(body), crc, seq, kind, trace_id) + body
+    covered = _COVERED.pack(seq, kind, trace_id) + body
+    return _HEAD.pack(MAGIC, _MIN_PAYLOAD + len(body), crc32(covered)) + covered
 
 
 def scan_intact(data: bytes, offset: int, max_records: int) -> tuple[list[Record], int]:

@@ -62,6 +62,8 @@ _MAYBE_MEDIA: Final = frozenset({"data", "result", "audio", "image", "file_data"
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
 _LEAST_MEDIA: Final = 4096
 """A shorter text in a member that may contain media is treated as text."""
+_READABLE: Final = frozenset({str, dict, list})
+"""What may be text or contain it."""
 _SEALED: Final = frozenset({"reasoning.encrypted", "redacted_thinking"})
 """Types of objects whose `data` only the provider can read."""
 _NAMED: Final = frozenset(
@@ -320,7 +322,7 @@ def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = F
             rest += [
                 (member, (*path, name), (*key, name))
                 for name, member in reversed(value.items())
-                if member and name not in _LABELS and name not in left_out
+                if member and type(member) in _READABLE and name not in _LABELS and name not in left_out
             ]
         elif type(value) is list and type(value[0] if value else None) not in (int, float):
             rest += [

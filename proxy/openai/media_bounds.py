@@ -78,9 +78,11 @@ class Media:
 def is_text_alone(written: bytes) -> bool:
     """Tell whether there is neither media nor content that only the provider knows, apart from results of its tools.
 
-    One search instead of two for most requests. `written`: the document's members as compact JSON.
+    One search instead of two for most requests, none for a chat of plain strings. `written`: the document's members
+    as compact JSON.
     """
-    return _EITHER.search(written) is None
+    may_match = b'"type":"' in written or b'"file_' in written or b'"audio":{' in written
+    return not may_match or _EITHER.search(written) is None
 
 
 def may_hold_media(written: bytes) -> bool:
@@ -110,7 +112,10 @@ def find_media(document: Mapping[str, Any], model: str | None) -> Media:
 
 
 def is_unseen(document: Mapping[str, Any], written: bytes) -> bool:
-    """Tell whether the model will also read content that only the provider knows, or results of its own tools."""
+    """Tell whether the model will also read content that only the provider knows, or results of its own tools.
+
+    `written`: as above; empty if it was searched already.
+    """
     get = document.get
     if get("previous_response_id") is not None or get("conversation") is not None:
         return True
@@ -119,7 +124,7 @@ def is_unseen(document: Mapping[str, Any], written: bytes) -> bool:
     tools = document.get("tools")
     if type(tools) is list and any(type(tool) is dict and tool.get("type") not in _OWN_TOOLS for tool in tools):
         return True
-    return _HELD_BY_PROVIDER.search(written) is not None
+    return written != b"" and _HELD_BY_PROVIDER.search(written) is not None
 
 
 def image_out_tokens(document: Mapping[str, Any]) -> int:

@@ -60,21 +60,26 @@ def gather(document: Any) -> Gathered:
         item = stack.pop()
         kind = type(item)
         if kind is dict:
-            for key, value in item.items():
-                if key in PLAIN:
-                    stack.append(value)
-                elif type(value) is not str:
-                    texts.append(key)
-                    stack.append(value)
-                elif value[:1] in _MARKS and _is_left_out(value, gathered):
-                    texts.append(key)
-                else:
-                    texts.append(f"{lead(key)}{value}")
+            _gather_members(item, gathered, stack)
         elif kind is list:
             stack += item
         elif kind is str and not (item[:1] in _MARKS and _is_left_out(item, gathered)):
             texts.append(item)
     return gathered
+
+
+def _gather_members(members: dict[str, Any], gathered: Gathered, stack: list[Any]) -> None:
+    """Record the texts of an object's members; put what may contain more on the stack."""
+    texts = gathered.texts
+    for key, value in members.items():
+        kind = type(value)
+        if kind is str and not (value[:1] in _MARKS and _is_left_out(value, gathered)):
+            texts.append(value if key in PLAIN else f"{lead(key)}{value}")
+            continue
+        if key not in PLAIN:
+            texts.append(key)
+        if kind is dict or kind is list:  # numbers, true, false and null have no text
+            stack.append(value)
 
 
 def _is_left_out(text: str, gathered: Gathered) -> bool:

@@ -83,6 +83,11 @@ class _Held:
 
     async def complete(self, hold_s: float) -> bytes | None:
         """Return the whole body; `None` if it is too large to be held."""
+        if self._answer.reply.complete:  # it has arrived with its head, as most do
+            if body := await self._answer.reply.read():
+                self._count(body)
+                self.pieces.append(body)
+            return body
         size = 0
         async for piece in self._read(hold_s):
             if self.is_started and not self.pieces and not piece.strip(_BLANK):
@@ -111,7 +116,7 @@ class _Held:
 
     async def _read(self, hold_s: float) -> AsyncIterator[bytes]:
         """Yield the pieces of the body; once `hold_s` is over, pass leading white space on."""
-        meter, reply = self._answer.attempt.meter, self._answer.reply
+        reply = self._answer.reply
         give_up_at: float | None = asyncio.get_running_loop().time() + hold_s
         while True:
             try:
@@ -126,9 +131,12 @@ class _Held:
                 continue
             if not piece:
                 return
-            self._answer.note_first_byte()
-            meter.response_bytes += len(piece)
+            self._count(piece)
             yield piece
+
+    def _count(self, piece: bytes) -> None:
+        self._answer.note_first_byte()
+        self._answer.attempt.meter.response_bytes += len(piece)
 
     async def _start(self) -> None:
         blanks = b"".join(self.pieces)

@@ -44,6 +44,8 @@ class Catalogue:
     def __init__(self, upstreams: Sequence[UpstreamEntry], layers: Layers) -> None:
         self._upstreams = {upstream.name: upstream for upstream in upstreams}
         self.default = upstreams[0].name
+        self.is_single = len(upstreams) == 1 and not upstreams[0].models
+        """True if one provider serves every model, so that requests pass unchanged."""
         self._layers = {layer: tuple(self._offers(layers, layer)) for layer in LAYERS}
         self._layers_of: dict[str, list[Layer]] = {}
         for layer, offers in self._layers.items():
@@ -56,11 +58,6 @@ class Catalogue:
             for last, highest in enumerate(LAYERS)
             for first, start in enumerate(LAYERS)
         }
-
-    @property
-    def is_single(self) -> bool:
-        """True if one provider serves every model, so that requests pass unchanged."""
-        return len(self._upstreams) == 1 and not next(iter(self._upstreams.values())).models
 
     def layer(self, layer: Layer) -> tuple[Offer, ...]:
         """Return the offers of a layer in order of preference."""

@@ -24,6 +24,7 @@ from typing import Final, TypeVar
 from proxy.config.routing import Routing
 from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
 from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, UpstreamReply, first_values
+from proxy.openai.documents import MAX_NAME
 from proxy.routing.health import Health, Permit, Place
 from proxy.routing.peek import PeekedReply, can_be_peeked
 from proxy.routing.retry import OUTCOMES, Budget, Failure, Standing, again, cooling_s, of_error, of_status
@@ -352,7 +353,7 @@ def _note_head(attempt: Attempt, reply: UpstreamReply) -> None:
     attempt.status = reply.status
     for name, value in reply.headers:
         if len(name) == 12 and name.lower() == b"x-request-id":
-            attempt.request_id = value.decode("latin-1")
+            attempt.request_id = value[:MAX_NAME].decode("latin-1")
             return
 
 

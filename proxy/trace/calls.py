@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.exchange import MAX_TOOL_CALLS, Attempt, Charge, Exchange, ToolCall
 from proxy.trace.failure import call_error
-from proxy.trace.values import NAME, bounded, dollars, milliseconds
+from proxy.trace.values import NAME, dollars, milliseconds
 
 _MAX_COST_NANOS = 10**20 - 1
 """The maximum of NUMERIC(20, 9)."""
@@ -29,10 +29,10 @@ def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> d
     call: dict[str, Any] = {
         "index": attempt.index,
         "upstream": attempt.candidate.upstream,
-        "model": bounded(attempt.candidate.model, NAME),
-        "responseModel": bounded(meter.response_model, NAME),
+        "model": attempt.candidate.model,
+        "responseModel": meter.response_model,
         "status": attempt.status,
-        "requestId": bounded(attempt.request_id, NAME),
+        "requestId": attempt.request_id,
         "startedMs": milliseconds(attempt.started - x.started),
         "firstByteMs": None if first is None else milliseconds(first - attempt.started),
         "durationMs": milliseconds((ended if over is None else over) - attempt.started),
@@ -46,8 +46,8 @@ def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> d
     if attempt.index < len(x.charges):
         call.update(cost_of(x.charges[attempt.index]))
     if tracing:
-        call["responseId"] = bounded(meter.response_id, NAME)
-        call["finishReasons"] = [reason[:NAME] for reason in meter.finish_reasons[:MAX_TOOL_CALLS]]
+        call["responseId"] = meter.response_id
+        call["finishReasons"] = meter.finish_reasons
         call["responseBytes"] = meter.response_bytes
         call["events"] = meter.events
         if meter.tool_calls_dropped:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from proxy.candidates import Candidate, Judgement, RoutePlan
 from proxy.exchange import CacheUse
-from proxy.trace.values import NAME, bounded, dollars
+from proxy.trace.values import dollars
 
 _MOST_REJECTED: Final = 32
 
@@ -24,7 +24,7 @@ def decision(plan: RoutePlan, cache: CacheUse | None = None) -> dict[str, Any]:
         document["complexity"] = plan.complexity
     if plan.rejected:
         document["rejected"] = [
-            {"upstream": one.upstream, "model": bounded(one.model, NAME), "layer": one.layer, "why": one.why}
+            {"upstream": one.upstream, "model": one.model, "layer": one.layer, "why": one.why}
             for one in plan.rejected[:_MOST_REJECTED]
         ]
     if cache is not None:
@@ -43,7 +43,7 @@ def judged(judgement: Judgement) -> Iterator[dict[str, Any]]:
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
-    shown: dict[str, Any] = {"upstream": candidate.upstream, "model": bounded(candidate.model, NAME)}
+    shown: dict[str, Any] = {"upstream": candidate.upstream, "model": candidate.model}
     if candidate.layer is not None:
         shown["layer"] = candidate.layer
     if candidate.bound is not None:

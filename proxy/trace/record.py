@@ -1,8 +1,9 @@
 """The content of a trace: turns an `Exchange` into one JSON object whose keys are the columns of `request_traces`.
 
 Rule of the file: no I/O, and never prompt or answer text, credentials, or header values beyond the named client
-metadata. Every string from a client or provider is bounded in length; text and numbers that PostgreSQL refuses (NUL,
-lone surrogates, integers beyond 64 bits) are made storable here, because one such row would block its batch.
+metadata. Every string from a client or provider is bounded in length: names where they are read (`identify`,
+`documents.printable`), the rest here. Text and numbers that PostgreSQL refuses (NUL, lone surrogates, integers beyond
+64 bits) are made storable here, because one such row would block its batch.
 
     begin(x)          what is known before dispatch; shared by intent and final
     intent(x, head)   before dispatch: everything that an `interrupted` trace needs if this process dies
@@ -24,7 +25,7 @@ from typing import Any, Literal
 
 import orjson
 
-from proxy.exchange import Candidate, Charge, Exchange, Outcome, Usage
+from proxy.exchange import Attempt, Candidate, Charge, Exchange, Outcome, Usage
 from proxy.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
 from proxy.trace import context
@@ -66,12 +67,12 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
     document: Document = {
         "id": x.trace_id,
         "created_at": datetime.fromtimestamp(x.started_at_ms / 1000, UTC),
-        "conversation_ref": bounded(request.conversation, NAME) if request else None,
+        "conversation_ref": request.conversation if request else None,
         "request_type": x.request_type or inbound.operation.request_type,
         "operation": inbound.operation.name,
         "user_id": principal.user_id if principal else None,
         "project_id": principal.project_id if principal else None,
-        "model": bounded(request.model, NAME) if request else None,
+        "model": request.model if request else None,
         "stream": request.stream if request else False,
         "request_bytes": request.request_bytes if request else inbound.content_length or 0,
     }
@@ -93,7 +94,7 @@ def intent(x: Exchange, head: Document, bound: Bound | None = None, spent: Charg
     request = (x.attempts[-1].request if x.attempts else None) or x.request
     document = {
         **head,
-        "candidate": None if candidate is None else [candidate.upstream, bounded(candidate.model, NAME)],
+        "candidate": None if candidate is None else [candidate.upstream, candidate.model],
         "billable": x.inbound.operation.billable,
         "input_text_bytes": text_bound(request) if request and bound is None else 0,
         "quota": quota_of(x.hold),
@@ -123,16 +124,16 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
     document["total_duration_ms"] = milliseconds(total_s)
     document["upstream_ms"] = milliseconds(upstream_s)
     document["overhead_ms"] = milliseconds(max(total_s - upstream_s, 0.0))
-    document["response_bytes"] = _response_bytes(x)
-    first_byte_at = x.delivery.committed_at
-    if (answering := x.answering) is not None:
+    answering, first_byte_at = x.answering, x.delivery.committed_at
+    document["response_bytes"] = _response_bytes(x, answering)
+    if answering is not None:
         document["upstream"] = answering.candidate.upstream
         used = answering.used
-        document["response_model"] = bounded(used.response_model, NAME)
-        document["upstream_request_id"] = bounded(answering.request_id, NAME)
+        document["response_model"] = used.response_model
+        document["upstream_request_id"] = answering.request_id
         first_byte_at = answering.first_byte_at if first_byte_at is None else first_byte_at
         if document["conversation_ref"] is None:
-            document["conversation_ref"] = bounded(used.conversation, NAME)
+            document["conversation_ref"] = used.conversation
     document["first_byte_ms"] = None if first_byte_at is None else milliseconds(first_byte_at - x.started)
     if tracing:
         if x.judgement is not None:
@@ -241,11 +242,11 @@ def _first_candidate(x: Exchange) -> Candidate | None:
     return x.plan.candidates[0] if x.plan is not None and x.plan.candidates else None
 
 
-def _response_bytes(x: Exchange) -> int:
+def _response_bytes(x: Exchange, answering: Attempt | None) -> int:
     """Return the size of the answer: the last piece of a buffered one is sent only after this record is written."""
     edited = x.request is not None and x.request.strip_usage and x.replayed is None
-    if x.error is None and x.answering is not None and not edited:
-        return x.answering.meter.response_bytes
+    if x.error is None and answering is not None and not edited:
+        return answering.meter.response_bytes
     return x.delivery.bytes
 
 

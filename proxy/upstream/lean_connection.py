@@ -193,10 +193,13 @@ class Connection(asyncio.Protocol):
         uploading = self._upload is not None and (not self._upload.done() or self._upload.cancelled())
         self._detach()
         reply.end()
-        if uploading or not self._parser.reusable or not self.is_open or self._socket.get_write_buffer_size():
+        transport = self._transport
+        is_spent = uploading or not self._parser.reusable
+        if is_spent or transport is None or transport.is_closing() or transport.get_write_buffer_size():
             self.abort()
             return
-        self.resume()
+        if self._paused:
+            self.resume()
         self._on_free(self)
 
     def _end(self, exc: Exception | None) -> None:

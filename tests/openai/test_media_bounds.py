@@ -10,6 +10,7 @@ from proxy.openai.media_bounds import (
     MOST_IMAGE_TOKENS,
     find_media,
     image_out_tokens,
+    is_text_alone,
     is_unseen,
     may_hold_media,
     speech_tokens,
@@ -22,7 +23,9 @@ SOUND = "A" * 64_000
 
 def find(part, model="gpt-4o", member="messages"):
     document = {member: [{"role": "user", "content": [part]}]}
-    assert may_hold_media(orjson.dumps(document))
+    written = orjson.dumps(document)
+    assert may_hold_media(written)
+    assert not is_text_alone(written)
     return find_media(document, model)
 
 
@@ -119,7 +122,9 @@ def test_find_media_when_parts_are_anything_then_no_more_is_taken_off_than_was_t
     ids=repr,
 )
 def test_is_unseen_when_the_provider_adds_input_then_it_is_told(document, unseen):
-    assert is_unseen(document, orjson.dumps(document)) is unseen
+    written = orjson.dumps(document)
+    assert is_unseen(document, written) is unseen
+    assert is_unseen(document, b"" if is_text_alone(written) else written) is unseen
 
 
 @pytest.mark.parametrize(

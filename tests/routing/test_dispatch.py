@@ -48,6 +48,16 @@ async def test_dispatch_when_the_provider_names_no_request_then_there_is_none():
     assert attempts[0].request_id is None
 
 
+async def test_dispatch_when_the_provider_names_it_at_length_then_the_name_is_cut():
+    attempts = []
+
+    async def send(_attempt):
+        return Reply(headers=((b"x-request-id", b"r" * 5000),))
+
+    await dispatch(PLAN, attempts, send)
+    assert attempts[0].request_id == "r" * 256
+
+
 async def test_dispatch_when_the_provider_fails_then_the_attempt_ends_with_the_error_and_is_not_repeated():
     attempts = []
 

@@ -261,9 +261,8 @@ def test_interrupted_intent_without_a_plan_names_no_upstream() -> None:
         ("half \ud83d", "half \ufffd"),
         ("pair \ud83d\ude00", "pair 😀"),
         ("back\\u0000slash", "back\\u0000slash"),
-        ("x" * 5000, "x" * 256),
     ],
-    ids=["nul", "lone-surrogate", "split-pair", "escaped-text", "long"],
+    ids=["nul", "lone-surrogate", "split-pair", "escaped-text"],
 )
 def test_text_that_postgresql_refuses_is_made_storable(text: str, stored: str) -> None:
     x = finished(model=text)
