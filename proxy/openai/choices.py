@@ -23,6 +23,8 @@ _FUNCTION_CALL = -1
 _TEXTS = ("content", "refusal")
 _REASONING = ("reasoning_content", "reasoning")
 """Some providers send the same reasoning under both names: the longer one counts."""
+COUNTED = (*_TEXTS, *_REASONING)
+"""Members of a delta whose text is counted."""
 
 
 class ChoiceReader:

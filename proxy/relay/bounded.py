@@ -18,7 +18,7 @@ before the last byte is sent, as for any stream.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.exchange import Allowance, Downstream
@@ -95,7 +95,7 @@ class _Gate:
         self._asked_at = 0
         """`Meter.text_deltas` when the allowance covered them."""
 
-    async def pass_on(self, events: Iterator[Read]) -> bool:
+    async def pass_on(self, events: Iterable[Read]) -> bool:
         """Write events, all that are covered in one write; False: the stream has been ended."""
         ready: list[bytes] = []
         reading, allowance = self._reading, self._allowance
@@ -128,7 +128,7 @@ class _Gate:
         answer = self._answer
         answer.reply.close()  # anything generated while the client reads would have to be paid for
         left = self._reading.decided()
-        last = self._end.finish(dropped.document or {}) if answer.at_limit == "finish" else None
+        last = self._end.finish(self._reading.document_of(dropped)) if answer.at_limit == "finish" else None
         self._meter.cut = True
         answer.seal()
         if answer.mid_event:  # nothing well-formed can follow a part of an event

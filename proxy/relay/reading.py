@@ -3,17 +3,20 @@
     piece -> decode -> cut -> meter ----> admit: remove usage that only we requested, scan -> what may be sent
                               `- the relay may stop between these two: a metered event is not admitted yet
 
+Nearly every event repeats the one before it with another text (`openai.repeated`): then only that text is decoded.
+
 Failure mode: an event of more than `event_bytes` is not parsed. It passes in parts as they arrive, unless it must be
 edited or the policy requires everything to be scanned; all of it counts as text, so that an allowance limits it too.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.openai.decoding import Decoder
-from proxy.openai.deltas import StreamObserver
-from proxy.openai.documents import load_container
+from proxy.openai.deltas import StreamObserver, has_chunks
+from proxy.openai.documents import load_container, load_object
+from proxy.openai.repeated import Frame, frame_of
 from proxy.openai.sse import CR, Event, EventReader, single_event
 from proxy.openai.sse_cut import EventCutter
 from proxy.openai.sse_frame import reframed
@@ -21,6 +24,9 @@ from proxy.openai.stream_usage import strip_usage
 from proxy.relay.answer import Answer
 from proxy.relay.scanned import ScannedStream
 from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete
+
+_MOST_USELESS: Final = 16
+"""After so many events in succession that repeat none, no more frames are made: each costs as much as decoding."""
 
 
 class Read(NamedTuple):
@@ -31,7 +37,10 @@ class Read(NamedTuple):
     """`None`: a comment, a blank line, or a part of an event too large to be held."""
     document: dict[str, Any] | None
     """The event's data as it was metered; `None` if it is not a JSON object, or comes after the terminator."""
-    is_part: bool
+    is_part: bool = False
+    frame: Frame | None = None
+    """What the event repeats; then it has neither `event` nor `document`, but a `text`."""
+    text: str = ""
 
 
 class Reading:
@@ -47,7 +56,13 @@ class Reading:
         self._decoder = Decoder(encoding, DECODED_PIECE_BYTES) if encoding else None
         # The reader counts a CRLF as one: what is too large to be held whole is too large to be parsed.
         self._cutter = EventCutter(2 * event_bytes + 1024)
+        self._is_between = False
+        """The next byte may begin an event."""
         self._observer = StreamObserver(answer.dialect, answer.attempt.meter)
+        self._frame: Frame | None = None
+        """Of the latest decoded chunk."""
+        self._useless = 0 if has_chunks(answer.dialect) else _MOST_USELESS
+        """Number of events since the last repetition."""
         self._reader = EventReader(event_bytes)
         scanner = answer.scanner
         self._scan = None if scanner is None else ScannedStream(answer.dialect, scanner, reframed)
@@ -71,20 +86,30 @@ class Reading:
         """Return a piece of the body with its encoding removed."""
         return (piece,) if self._decoder is None else self._decoder.feed(piece)
 
-    def events(self, plain: bytes) -> Iterator[Read]:
-        """Yield the items of a piece, each metered only when it is requested."""
-        if self._cutter.is_between and CR not in plain and len(plain) <= self._event_bytes:
+    def events(self, plain: bytes) -> Iterable[Read]:
+        """Return the items of a piece, each metered only when it is requested."""
+        if self._is_between and len(plain) <= self._event_bytes:
             # Nearly every piece is exactly one event: neither the cutter nor the reader has to see it.
-            if (event := single_event(plain)) is not None:
-                yield self._metered(plain, event, is_part=False)
-                return
+            if (read := self._repeated(plain)) is not None:
+                return (read,)
+            if CR not in plain and (event := single_event(plain)) is not None:
+                return (self._metered(plain, event, is_part=False),)
+        return self._cut(plain)
+
+    def _cut(self, plain: bytes) -> Iterator[Read]:
+        self._is_between = False
         ends_part = self._cutter.mid_event
         cuts = self._cutter.feed(plain)
         begins_part = cuts[-1] if self._cutter.mid_event and cuts else None
         for cut in cuts:
-            found = self._reader.feed(cut)
-            yield self._metered(cut, found[0] if found else None, is_part=ends_part or cut is begins_part)
+            is_part = ends_part or cut is begins_part
+            read = None if is_part or len(cut) > self._event_bytes else self._repeated(cut)
+            if read is None:
+                found = self._reader.feed(cut)
+                read = self._metered(cut, found[0] if found else None, is_part=is_part)
+            yield read
             ends_part = False
+        self._is_between = self._cutter.is_between
 
     def rest(self) -> Iterator[Read]:
         """Yield the unfinished event at the end of the stream."""
@@ -102,11 +127,14 @@ class Reading:
         Raises:
             UpstreamFailed: it must be edited and is too large for that.
         """
-        cut, event, document, is_part = read
+        cut, event, document, is_part, frame, text = read
         if self._swallows_lf:
             self._swallows_lf = False
             if cut == b"\n":
                 return b""
+        if frame is not None:
+            sent = frame.sent(cut)
+            return sent if self._scan is None else b"".join(self._scan.take_usual(sent, sent[6:-2], (frame.key, text)))
         if is_part:
             return self._admit_part(cut)
         if event is None:
@@ -119,11 +147,7 @@ class Reading:
                 return b""
             if stripped is not data:
                 data, cut = stripped, reframed(cut, stripped)
-        if self._scan is None:
-            return cut
-        if document is None:
-            document = load_container(data)
-        return b"".join(self._scan.take(cut, data, event.name, document))
+        return self._admit_event(cut, Event(event.name, data), document)
 
     def held(self) -> bytes:
         """Return what was held, at the end of the stream."""
@@ -133,13 +157,44 @@ class Reading:
         """Return the decided part of what was held, when the stream was cut, by the provider or by us."""
         return b"" if self._scan is None else b"".join(self._scan.abandon())
 
+    def document_of(self, read: Read) -> dict[str, Any]:
+        """Return the document of an event, even of one that was not decoded; empty if it has none."""
+        if read.frame is not None:
+            return load_object(read.cut[6:-2]) or {}
+        return read.document or {}
+
+    def _repeated(self, cut: bytes) -> Read | None:
+        """Return a whole event metered, if it repeats the latest decoded chunk."""
+        frame = self._frame
+        if frame is None or not (text := frame.text_of(cut)):
+            return None
+        self._useless = 0
+        self._observer.observe_repeated(text)
+        return Read(cut, None, None, False, frame, text)
+
+    def _look_for_frame(self, cut: bytes, document: dict[str, Any] | None) -> None:
+        """Prepare for repetitions of an event that was just metered; there are none once nothing is read any more."""
+        if document is None:
+            self._frame = None
+        elif self._useless < _MOST_USELESS:
+            self._useless += 1
+            self._frame = frame_of(cut, document, strips_usage=self._strips) or self._frame
+
     def _metered(self, cut: bytes, event: Event | None, *, is_part: bool) -> Read:
         document = None if event is None else self._observer.observe(event)
+        if event is not None:
+            self._look_for_frame(cut, document)
         if event is not None and not event.data and len(cut) > self._event_bytes:
             is_part = True  # too large to be read
         if is_part:
             self._observer.count_unread(len(cut))
         return Read(cut, event, document, is_part)
+
+    def _admit_event(self, cut: bytes, event: Event, document: dict[str, Any] | None) -> bytes:
+        if self._scan is None:
+            return cut
+        data = event.data
+        return b"".join(self._scan.take(cut, data, event.name, load_container(data) if document is None else document))
 
     def _admit_part(self, cut: bytes) -> bytes:
         if self._strips:

@@ -28,7 +28,7 @@ from proxy.errors import PolicyViolation, ProxyError
 from proxy.exchange import Dialect
 from proxy.findings import Finding
 from proxy.openai.channels import ALL, Key, Path, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
-from proxy.openai.documents import dump_exact
+from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.masked_text import alone, with_texts
 from proxy.relay.waiting import Channel, Item
 from proxy.scanners import OutputScanner, Piece
@@ -104,6 +104,12 @@ class ScannedStream(Generic[Raw]):
             return left
         return left + self._queued(item)
 
+    def take_usual(self, raw: Raw, data: bytes, usual: tuple[Key, str]) -> list[Raw]:
+        """Do the same as `take` for a chunk of which `read_usual` returns `usual`: decoded only if it has to wait."""
+        if (channel := self._channels.get(usual[0])) is None:
+            return self.take(raw, data, None, load_object(data))
+        return self._take_usual(raw, data, None, usual, channel)
+
     def _take_usual(
         self, raw: Raw, data: bytes, document: Any, usual: tuple[Key, str], channel: Channel[Raw]
     ) -> list[Raw]:
@@ -123,7 +129,7 @@ class ScannedStream(Generic[Raw]):
                 left.append(raw)
                 return left
             return left + self._queued(Item(raw, data, document, len(data)))
-        item = Item(raw, data, document, len(data))
+        item = Item(raw, data, document or load_object(data), len(data))
         self._hold(channel, usual_path(key), said, item, told)
         return self._cut(item) if self.error is not None else self._queued(item)
 

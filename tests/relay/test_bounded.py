@@ -14,8 +14,10 @@ from proxy.errors import ClientDisconnected, UpstreamFailed, UpstreamTimeout
 from proxy.exchange import Capture, Exchange, Inbound, Operation, Usage
 from proxy.outcome import outcome_of
 from proxy.relay.bounded import can_be_bounded, relay_bounded
+from proxy.relay.reading import Reading
 from proxy.relay.relay import relay
 from tests.fakes.answers import WORDS, chat_stream, completion_stream, response_stream
+from tests.fakes.scanner import FakeScanner
 from tests.relay.peers import STREAM, Allowed, Client, Reply, announced, answer_to, cuts
 
 PLENTY = 1 << 30
@@ -396,3 +398,71 @@ async def test_end_when_the_dialect_has_none_then_an_error_event():
     client, _ = await relayed([delta, delta], Allowed(2), (STREAM, announced(delta * 2)), dialect="audio")
     assert client.body.startswith(delta + b'event: error\ndata: {"type":"error","error":{')
     assert client.length is None
+
+
+def usual(content: str, index: int = 0, name: str = "content", more: str = "") -> bytes:
+    choice = f'{{"index":{index},"delta":{{"{name}":{json.dumps(content)}}},"finish_reason":null}}'
+    return b'data: %b,"choices":[%b],"usage":null%b}\n\n' % (SHARED, choice.encode(), more.encode())
+
+
+TEXT = st.sampled_from('a| the| KE|Y-123|45678| BO|OM|psst|\u00e9|\U0001f44b|\n|"|usage'.split("|"))
+EVENTS = st.one_of(
+    st.builds(usual, TEXT),
+    st.builds(
+        usual, TEXT, st.just(0), st.just("content"), st.sampled_from([',"obfuscation":"aB3"', ',"obfuscation":"xyz1"'])
+    ),
+    st.builds(usual, TEXT, st.integers(0, 1), st.sampled_from(["content", "reasoning_content", "refusal"])),
+    st.sampled_from([FINISH, USAGE_EVENT, b": ping\n\n", usual("", more=',"x":"KEY-12345678"'), b"data: {\n\n"]),
+)
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.lists(EVENTS, max_size=30).map(b"".join),
+    st.lists(st.integers(1, 4000), max_size=6),
+    st.one_of(st.none(), st.integers(0, 40)),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from(["finish", "error"]),
+)
+async def test_stream_when_chunks_repeat_then_the_same_as_when_each_is_decoded(
+    stream, places, text_bytes, strip, is_scanned, at_limit
+):
+    """An event without a blank after its colon is framed in an unusual way, and always decoded."""
+    stream += DONE + usual("late")
+    results = []
+    for decoded in (False, True):
+        data = stream.replace(b"data: ", b"data:") if decoded else stream
+        allowance = None if text_bytes is None else Allowed(text_bytes)
+        scanner = FakeScanner() if is_scanned else None
+        client, answer = await relayed(
+            cuts(data, places), allowance, strip_usage=strip, scanner=scanner, at_limit=at_limit
+        )
+        meter = answer.attempt.meter
+        meter.response_bytes = 0
+        found = None if scanner is None else (scanner.seen, scanner.characters)
+        results.append((client.body.replace(b"data: ", b"data:"), meter, found))
+    assert results[0] == results[1]
+
+
+def test_stream_when_chunks_repeat_then_only_their_text_is_decoded():
+    words = ["a", " b", "\u4e16"] * 20
+    stream = [usual(word, more=f',"obfuscation":"{number:x}"') for number, word in enumerate(words)]
+    answer = answer_to(Client(), Reply([]), strip_usage=True)
+    reading = Reading(answer, 1 << 20)
+    for number, event in enumerate(stream):
+        (read,) = reading.events(event)
+        assert (read.text, read.document is None) == ((words[number], True) if number else ("", False))
+        assert reading.admit(read) == event.replace(NULL, b"")
+    assert answer.attempt.meter.text_deltas == len(stream)
+
+
+def test_stream_when_no_chunk_repeats_another_then_they_are_compared_no_more():
+    reading = Reading(answer_to(Client(), Reply([])), 1 << 20)
+    unlike = [usual("a", index) for index in range(20)]
+    for event in [*unlike, unlike[-1]]:
+        (read,) = reading.events(event)
+        reading.admit(read)
+    assert read.text == ""
+    (read,) = reading.events(unlike[15])
+    assert read.text == "a"
