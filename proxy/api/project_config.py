@@ -10,6 +10,7 @@ written with SQL are read leniently instead, member by member (`config.project`)
 Source: RFC 9110 sections 8.8.3, 13.1.1 (ETag, If-Match); RFC 6585 section 3 (428).
 """
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -68,7 +69,10 @@ class ProjectConfigs:
 
 async def check(store: TenantStore, config: Mapping[str, Any]) -> None:
     """Raise InvalidRequest if these settings are invalid, naming every mistake."""
-    problems = [*project.validate(config), *map(_in_quota, limits.validate(config.get("quota")))]
+    problems = [
+        *await asyncio.to_thread(project.validate, config),
+        *map(_in_quota, limits.validate(config.get("quota"))),
+    ]
     zone = config.get("timeZone")
     if zone is not None and not (type(zone) is str and await store.is_time_zone(zone)):
         problems.append("timeZone must be the name of a time zone, such as Europe/Berlin")

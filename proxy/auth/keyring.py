@@ -3,7 +3,9 @@
     key --> cached, and its secret matches --> its user, project, role and scopes; never waits
         --> else PostgreSQL is asked once, unless the address has sent too many wrong keys
 
-All cached keys are refreshed every `refresh_s`, so a revoked key or a changed role takes effect within that time.
+All cached keys are refreshed every `refresh_s`, so a revoked key or a changed role takes effect within that time,
+and at once if this process made the change: a look-up that began before it is not cached.
+
 Secrets are compared by digest in constant time, against the digest of nothing if the id is unknown, so neither response
 nor timing reveals whether an id exists. Only wrong keys count against an address; a cached key works from anywhere at
 any time.
@@ -47,6 +49,8 @@ class _Kept:
     key: StoredKey
     seen: float
     """When PostgreSQL last confirmed it (monotonic seconds)."""
+    read: int
+    """Number of the look-up that found it: an earlier one that ends later knows less."""
 
 
 class Keyring:
@@ -68,6 +72,9 @@ class Keyring:
         self._used: dict[str, datetime] = {}
         self._guesses: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._refreshed = clock()
+        self._reads = 0
+        self._changed = 0
+        """Number of the last look-up that began before a change was made here."""
         self.refused = 0
         """Wrong keys since the start. `blocked`: keys refused without a look, because of their address."""
         self.blocked = 0
@@ -102,13 +109,15 @@ class Keyring:
         address = peer or ""
         self._check_address(address)
         found = parts(key)
+        read = self._next_read()
         if found is not None:
             stored = (await self._source.find([found[0]])).get(found[0])
         fits = hmac.compare_digest(digest(found[1] if found else ""), stored.secret_hash if stored else _NOTHING)
         if stored is None or not fits or not stored.is_valid:
             self._note_wrong(address)
             raise Unauthenticated(_WRONG)
-        self._keep(stored)
+        if read > self._changed:  # else it may have been revoked meanwhile
+            self._keep(stored, read)
         self._used[stored.id] = self._now()
         return stored
 
@@ -122,6 +131,7 @@ class Keyring:
 
         They are not just dropped: a cached key works even from an address that others guess from, another does not.
         """
+        self._changed = self._reads
         ids = [
             kept.key.id
             for kept in self._kept.values()
@@ -136,15 +146,17 @@ class Keyring:
     async def _read_anew(self, ids: Collection[str]) -> None:
         if not ids:
             return
+        read = self._next_read()
         current = await self._source.find(ids)
         seen = self._clock()
         for key_id in ids:
-            stored = current.get(key_id)
+            kept, stored = self._kept.get(key_id), current.get(key_id)
+            if kept is None or kept.read > read:
+                continue
             if stored is not None and stored.is_valid:
-                if (kept := self._kept.get(key_id)) is not None:
-                    kept.key, kept.seen = stored, seen
+                kept.key, kept.seen, kept.read = stored, seen, read
             else:
-                self._kept.pop(key_id, None)
+                del self._kept[key_id]
 
     async def write_down(self) -> None:
         """Store when keys were last used, or keep it for the next time. Raises DatabaseUnavailable."""
@@ -159,6 +171,7 @@ class Keyring:
 
     def forget(self, key_id: str) -> None:
         """Drop a key that was just changed here, without waiting for the next refresh."""
+        self._changed = self._reads
         self._kept.pop(key_id, None)
 
     async def run(self) -> None:
@@ -188,8 +201,12 @@ class Keyring:
             return False
         return self._clock() - kept.seen <= self._settings.outage_s
 
-    def _keep(self, stored: StoredKey) -> None:
-        self._kept[stored.id] = _Kept(stored, self._clock())
+    def _next_read(self) -> int:
+        self._reads += 1
+        return self._reads
+
+    def _keep(self, stored: StoredKey, read: int) -> None:
+        self._kept[stored.id] = _Kept(stored, self._clock(), read)
         self._kept.move_to_end(stored.id)
         while len(self._kept) > self._settings.max_keys:
             self._kept.popitem(last=False)

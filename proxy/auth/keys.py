@@ -24,7 +24,8 @@ _FIND = "SELECT * FROM sidegate_keys WHERE id = ANY($1::text[])"
 _LIST = """
 SELECT * FROM sidegate_keys
 WHERE ($1::text IS NULL OR project_id = $1) AND ($2::text IS NULL OR user_id = $2)
-    AND ($3::text IS NULL OR (created_at, id) < (SELECT c.created_at, c.id FROM api_keys c WHERE c.id = $3))
+    AND ($3::text IS NULL OR (created_at, id) < (
+        SELECT c.created_at, c.id FROM api_keys c WHERE c.id = $3 AND ($1::text IS NULL OR c.project_id = $1)))
 ORDER BY created_at DESC, id DESC LIMIT $4
 """
 
@@ -123,7 +124,7 @@ class KeyStore:
     async def list(
         self, project_id: str | None, user_id: str | None, limit: int, cursor: str | None
     ) -> Sequence[StoredKey]:
-        """Return keys, newest first, older than the one that `cursor` names."""
+        """Return keys, newest first, older than the one that `cursor` names; none if that is another project's."""
         async with self._database.acquire() as connection:
             rows = await connection.fetch(_LIST, project_id, user_id, cursor, limit)
         return [StoredKey(**row) for row in rows]

@@ -31,6 +31,8 @@ from proxy.projects.store import Answer, ProjectRow
 _LOOK_BACK: Final = timedelta(seconds=30)
 """How long a transaction that changes a project may take to be noticed at once; otherwise the next reload does."""
 _FIRST_TRIES_S: Final = 0.1
+_Read = tuple[str, bytes, ProjectSettings, Sequence[str]]
+"""A project's id, document, settings and their problems."""
 _log = logging.getLogger("sidegate.projects")
 
 
@@ -108,7 +110,7 @@ class Directory:
             rows = [ProjectRow(str(project_id), config) for project_id, config in documents.items()]
         except (OSError, ValueError, AttributeError):
             return
-        self._take(rows)
+        self._take(self._new_in(rows))
         self._first.set()
 
     async def run(self) -> None:
@@ -126,33 +128,42 @@ class Directory:
         if self._heard is None or now >= self._reload_at:
             answer = await self._source.all()
             self._reload_at = now + self._settings.reload_s
-            changed = self._take(answer.rows) | self._drop_all_but({row.id for row in answer.rows})
+            changed = self._drop_all_but({row.id for row in answer.rows})  # first: they may be in the way of new ones
         else:
             answer = await self._source.changed_since(self._heard, _LOOK_BACK)
-            changed = self._take(answer.rows)
+            changed = False
+        if answer.rows:
+            changed |= self._take(await asyncio.to_thread(self._new_in, answer.rows))
         self._heard = answer.asked_at
         self._first.set()
         if changed:
             await asyncio.to_thread(self._keep, dict(self._documents))
 
-    def _take(self, rows: Sequence[ProjectRow]) -> bool:
-        """Apply documents; return whether any of them is new."""
-        changed = False
+    def _new_in(self, rows: Sequence[ProjectRow]) -> list[_Read]:
+        """Read the documents that are not known yet. Patterns in them take up to half a second each to compile."""
+        found: list[_Read] = []
         for row in rows:
             document = orjson.dumps(row.config, option=orjson.OPT_SORT_KEYS)
-            if self._documents.get(row.id) == document:
+            if self._documents.get(row.id) != document:
+                found.append((row.id, document, *((ARCHIVED, ()) if row.config is None else parse(row.config))))
+        return found
+
+    def _take(self, read: Sequence[_Read]) -> bool:
+        """Apply new documents, as far as there is room for their projects; return whether there were any."""
+        most, left_out = self._settings.max_projects, 0
+        for project_id, document, settings, problems in read:
+            if len(self._known) >= most and project_id not in self._known:
+                left_out += 1
                 continue
-            changed = True
-            if len(self._known) >= self._settings.max_projects and row.id not in self._known:
-                _log.warning("more projects than projects.max_projects", extra={"kept": self._settings.max_projects})
-                break
-            settings, problems = (ARCHIVED, ()) if row.config is None else parse(row.config)
-            self._known[row.id], self._documents[row.id] = settings, document
+            self._known[project_id], self._documents[project_id] = settings, document
             for problem in problems:
-                _log.warning("a project's setting is ignored", extra={"project": row.id, "reason": problem})
-        if changed:
-            self._rank()
-        return changed
+                _log.warning("a project's setting is ignored", extra={"project": project_id, "reason": problem})
+        if left_out:
+            _log.warning("more projects than projects.max_projects", extra={"kept": most, "leftOut": left_out})
+        if len(read) == left_out:
+            return False
+        self._rank()
+        return True
 
     def _drop_all_but(self, ids: set[str]) -> bool:
         gone = self._known.keys() - ids

@@ -183,6 +183,8 @@ async def test_other_tenants_keys_and_projects_do_not_exist(api: OwnApi) -> None
         assert (status, error["error"]["code"]) == (404, "key_not_found")
     assert (await api.post("owner", "keys", {"name": "x", "userId": "y", "projectId": "lab"}))[0] == 404
     assert (await api.ask("owner", "GET", "/v1/sidegate/keys?projectId=lab"))[0] == 404
+    for cursor in (foreign["id"], "zzzzzzzzzzzz"):  # nobody learns which of them exists, or since when
+        assert (await api.ask("owner", "GET", f"/v1/sidegate/keys?cursor={cursor}"))[1]["keys"] == []
     assert (await api.post("operator", "keys", {"name": "x", "userId": "y", "projectId": "nowhere"}))[0] == 404
     assert (await api.post("operator", "keys/zzzzzzzzzzzz/revoke"))[0] == 404
 

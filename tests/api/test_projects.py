@@ -3,6 +3,12 @@
 import asyncio
 import json
 
+import pytest
+
+from proxy.api import project_config
+from proxy.db.pool import Database
+from proxy.errors import InvalidRequest
+from proxy.tenants.store import TenantStore
 from tests.api.test_keys import OwnApi, api
 
 __all__ = ["api"]
@@ -215,3 +221,21 @@ async def test_users_are_listed_with_the_roles_that_the_caller_may_see(api: OwnA
     _, rest = await api.ask("operator", "GET", f"/v1/sidegate/users?cursor={page['nextCursor']}")
     assert [user["userId"] for user in rest["users"]] == ["developer", "owner", "stranger", "viewer"]
     assert "stranger" not in json.dumps(await api.ask("owner", "GET", "/v1/sidegate/users"))
+
+
+async def test_settings_are_validated_beside_the_event_loop(database: Database) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await asyncio.sleep(0)
+    began = turns
+    with pytest.raises(InvalidRequest):
+        await project_config.check(TenantStore(database), {"security": {"secretPatterns": ["("]}})
+    counting.cancel()
+    assert turns > began

@@ -1,5 +1,6 @@
 """Keys as PostgreSQL would know them, in a dict, with an outage on request."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -38,13 +39,18 @@ class KeyTable:
         self.keys = {key.id: key for key in keys}
         self.away = False
         self.asked = 0
+        self.gate = asyncio.Event()
+        """Answers leave while it is set, with what the table held when they were asked for."""
+        self.gate.set()
         self.touched: dict[str, datetime] = {}
 
     async def find(self, ids: Collection[str]) -> Mapping[str, StoredKey]:
         if self.away:
             raise DatabaseUnavailable("away")
         self.asked += 1
-        return {key_id: self.keys[key_id] for key_id in ids if key_id in self.keys}
+        answer = {key_id: self.keys[key_id] for key_id in ids if key_id in self.keys}
+        await self.gate.wait()
+        return answer
 
     async def touch(self, used: Mapping[str, datetime]) -> None:
         if self.away:

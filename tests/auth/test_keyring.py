@@ -210,6 +210,56 @@ async def test_role_that_changed_counts_at_once_also_while_others_guess_from_the
     assert keys.known(KEY) is None
 
 
+async def asked(table: KeyTable, times: int) -> None:
+    while table.asked < times:
+        await asyncio.sleep(0)
+
+
+async def test_look_up_that_began_before_a_revocation_here_is_not_kept() -> None:
+    table = KeyTable(stored())
+    keys = ring(table)
+    table.gate.clear()
+    looking = asyncio.create_task(keys.find(KEY, None))
+    await asked(table, 1)
+    table.keys[ID] = stored(is_valid=False)
+    keys.forget(ID)
+    table.gate.set()
+    await looking
+    assert keys.known(KEY) is None
+    with pytest.raises(Unauthenticated):
+        await keys.find(KEY, None)
+
+
+async def test_look_up_that_began_before_a_change_of_role_here_is_not_kept() -> None:
+    table = KeyTable(stored(role="owner"))
+    keys = ring(table)
+    table.gate.clear()
+    looking = asyncio.create_task(keys.find(KEY, None))
+    await asked(table, 1)
+    table.keys[ID] = stored(role="viewer")
+    await keys.recheck("shop", "alice")
+    table.gate.set()
+    await looking
+    assert keys.known(KEY) is None and (await keys.find(KEY, None)).role == "viewer"
+
+
+async def test_refresh_that_began_before_a_change_here_does_not_undo_it() -> None:
+    table = KeyTable(stored(role="owner"))
+    keys = ring(table)
+    await keys.find(KEY, None)
+    table.gate.clear()
+    refreshing = asyncio.create_task(keys.refresh())
+    await asked(table, 2)
+    table.keys[ID] = stored(role="viewer")
+    gate, table.gate = table.gate, asyncio.Event()
+    table.gate.set()
+    await keys.recheck("shop", "alice")
+    assert keys.known(KEY).role == "viewer"
+    gate.set()
+    await refreshing
+    assert keys.known(KEY).role == "viewer"
+
+
 async def test_key_is_dropped_if_it_cannot_be_read_anew_after_a_change() -> None:
     table = KeyTable(stored())
     keys = ring(table)

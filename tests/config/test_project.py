@@ -77,3 +77,12 @@ def test_parse_when_one_member_is_wrong_then_the_others_count_and_no_value_is_qu
 def test_parse_when_anything_is_said_then_it_answers(document):
     settings, problems = parse(document)
     assert settings.model_dump() and isinstance(problems, tuple)
+
+
+def test_validate_when_there_are_many_mistakes_then_the_first_are_told_and_the_others_counted():
+    strangers = {f"blockedKeyword{number:05}": 1 for number in range(30_000)}
+    problems = validate({**strangers, "security": strangers, "features": {**strangers, "enableCache": True}})
+    for part in ("config", "security", "features"):
+        told = [line for line in problems if line.startswith(f"{part} has")]
+        assert len(told) == 21 and told[-1] == f"{part} has 29980 more mistakes"
+    assert parse({"features": {**strangers, "enableCache": True}})[0].features.enable_cache

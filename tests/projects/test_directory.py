@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -188,6 +189,41 @@ async def test_refresh_when_there_are_too_many_projects_then_the_first_are_kept_
     await directory.refresh()
     assert len(directory) == 2
     assert "more projects" in caplog.text
+
+
+async def test_refresh_when_there_are_too_many_then_a_change_of_a_known_project_counts_all_the_same(clock):
+    source = Source(a=CACHE)
+    directory = Directory(Projects(max_projects=1), source, kept_in=None, clock=clock)
+    await directory.refresh()
+    source.projects = {"new": CACHE, "a": None}
+    await directory.refresh()
+    assert directory.get("a").is_archived
+    assert directory.get("new") is DEFAULT
+
+
+async def test_refresh_when_time_for_a_reload_then_deleted_projects_are_in_nobodys_way(clock):
+    source = Source(a=CACHE)
+    directory = Directory(Projects(max_projects=1), source, kept_in=None, clock=clock)
+    await directory.refresh()
+    source.projects = {"new": CACHE}
+    clock.now += 61
+    await directory.refresh()
+    assert directory.get("new").features.enable_cache
+    assert directory.get("a") is DEFAULT
+
+
+async def test_refresh_when_a_document_is_new_then_it_is_read_in_a_thread(directory, source):
+    readers = set()
+
+    class Document(dict):
+        def get(self, *arguments):
+            readers.add(threading.current_thread())
+            return super().get(*arguments)
+
+    source.projects["a"] = Document(CACHE)
+    await directory.refresh()
+    assert directory.get("a").features.enable_cache
+    assert readers and threading.current_thread() not in readers
 
 
 async def test_refresh_when_a_member_is_wrong_then_it_is_named_once_and_the_rest_counts(directory, source, caplog):

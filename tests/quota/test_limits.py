@@ -132,3 +132,7 @@ def test_parse_when_an_outage_policy_is_judged_then_as_in_the_configuration(poli
     except ValidationError:
         expected = 1
     assert len(validate({"onDatabaseOutage": policy})) == expected
+
+
+def test_validate_when_there_are_many_mistakes_then_the_first_are_told():
+    assert len(validate({f"maxTokenDaily{number:05}": 1 for number in range(30_000)})) == 20
