@@ -27,6 +27,7 @@ import asyncpg
 from bench.analytics_history import LAYERS, MODELS, PROJECTS, SERVER, USERS, generate
 from proxy.analytics.figures import Question
 from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
 from proxy.config import schema
 from proxy.db import migrate
 from proxy.db.embedded import EmbeddedPostgres
@@ -186,7 +187,7 @@ def percentile(values: list[float]) -> float:
 
 
 async def sizes(connection: asyncpg.Connection) -> None:
-    for name in ("usage", "sums", "latency", "latency_sums", "findings"):
+    for name in ("usage", "days", "user_blocks", "latency", "latency_days", "latency_blocks", "findings"):
         number, size = await connection.fetchrow(
             f"SELECT count(*), pg_size_pretty(pg_total_relation_size('analytics_{name}')) FROM analytics_{name}"  # noqa: S608
         )
@@ -221,6 +222,7 @@ async def run(options: argparse.Namespace, directory: Path) -> None:
         await migrate.up(connection)
         await database.connect(url)
         await reading.connect(url)
+        await Rollup(database, 0).make_blocks()  # as every replica does once an hour
         await sizes(connection)
         stored: list[float] = []
         writing = asyncio.create_task(write(database, options.rate, stored)) if options.rate else None

@@ -100,9 +100,9 @@ CROSS JOIN LATERAL (SELECT -n * $1::int AS days FROM generate_series(1, $2::int 
 WHERE day + days >= current_date - $2::int
 """
 _COARSE: Final = (
-    "TRUNCATE analytics_sums, analytics_latency_sums",
-    "INSERT INTO analytics_sums SELECT * FROM sidegate_usage_sums('-infinity', 'infinity')",
-    "INSERT INTO analytics_latency_sums SELECT * FROM sidegate_latency_sums('1900-01-01', '9000-01-01')",
+    "TRUNCATE analytics_days, analytics_latency_days",
+    "INSERT INTO analytics_days SELECT * FROM sidegate_usage_days('-infinity', 'infinity')",
+    "INSERT INTO analytics_latency_days SELECT * FROM sidegate_latency_days('-infinity', 'infinity')",
 )
 _TABLE: Final = "CREATE TABLE {table} (LIKE request_traces INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
 _ATTACH: Final = (
@@ -141,6 +141,7 @@ async def generate(url: str, database: Database, traces: int) -> None:
 
     await asyncio.gather(*(work(connection) for connection in lanes))
     await _copy_sums(lanes[0])
+    await Rollup(database, 0).make_blocks()
     print(f"{traces:,} traces and their sums made in {time.monotonic() - began:.0f} s", flush=True)
     await lanes[0].execute("VACUUM ANALYZE", timeout=_TIMEOUT_S)
     for connection in lanes:

@@ -21,6 +21,7 @@ from typing import Any
 
 from proxy import logs, memory
 from proxy.admin_key import admin_key
+from proxy.analytics.rollup import Rollup
 from proxy.api.lazy import may_be_ours
 from proxy.app import App
 from proxy.config.layers import LayersError
@@ -192,7 +193,7 @@ class _Process:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     async def _keep_database(self, app: App, data_dir: Path) -> None:
-        """Start the private PostgreSQL if none is configured, migrate, then maintain partitions until cancelled."""
+        """Start the private PostgreSQL if none is configured, migrate, then maintain tables until cancelled."""
         if not self._connected:
             await self._connect(app, data_dir)
             self._connected = True
@@ -285,6 +286,7 @@ async def _maintain(app: App) -> None:
         try:
             await app.store.maintain()
             await app.ledger.maintain()
+            await Rollup(app.database, app.config.database.retention_days).make_blocks()
             return
         except DatabaseUnavailable:
             await asyncio.sleep(_RETRY_S)

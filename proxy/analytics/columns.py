@@ -49,7 +49,8 @@ _PROJECTS: Final = """WITH RECURSIVE known AS (
 _OF_USER: Final = "analytics_usage u WHERE u.kind = 'u' AND u.user_id = $0"
 _PROJECTS_OF: Final = re.compile(r"\{projects of (\$\d+)\}")
 _LISTS: Final = {
-    "{projects}": _PROJECTS.replace("{rows}", "analytics_sums u WHERE u.kind = 'p'"),
+    "{projects}": _PROJECTS.replace("{rows}", "analytics_days u WHERE u.kind = 'p'"),
+    "{columns}": ", ".join(_REQUEST),
     "{requests}": _summed(_REQUEST),
     "{calls}": _summed((*_BY_PART, *_CALL)),
     "{signed requests}": _summed(_REQUEST, "sign * "),
@@ -62,7 +63,7 @@ def filled(statement: str) -> str:
 
     `{projects}`: a WITH clause whose `project` has $1, or without it the projects that have sums; walks an index from
     name to name. `{projects of $4}`: only those in which a user has sums.
-    `{requests}`: sums of requests, including `calls`. `{calls}`: sums of calls.
+    `{columns}`: the columns of requests, including `calls`. `{requests}`: their sums. `{calls}`: sums of calls.
     `{signed requests}`, `{signed calls}`: the same, multiplied by the `sign` of each row.
     """
     for name, columns in _LISTS.items():

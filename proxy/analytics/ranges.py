@@ -42,13 +42,6 @@ class Days:
     past: date
     time_range: TimeRange
 
-    @property
-    def weeks(self) -> tuple[date, date]:
-        """The first day of the whole weeks in them, and the day after those; without any, both are `past`."""
-        begin = self.first + timedelta(days=-self.first.weekday() % 7)
-        end = self.past - timedelta(days=self.past.weekday())
-        return (begin, end) if begin < end else (self.past, self.past)
-
 
 @dataclass(frozen=True, slots=True)
 class Piece:

@@ -1,9 +1,12 @@
-"""Rebuilds sums from traces: all SQL that compares and replaces rows of the sums.
+"""Rebuilds sums from traces, and sums past days in blocks: all SQL that compares and replaces rows of the sums.
 
-The sums are maintained by triggers (migrations/003, 008 and 012), so they agree with the traces by construction. They
-are rebuilt after somebody changed or deleted traces manually, or moved a project to another time zone: a day is that of
-the zone at the time of the sum. This is done day by day, each in a transaction that blocks writers, so that no trace is
-missed or counted twice. Sums of sums are rebuilt from the finer ones.
+The sums are maintained by triggers (migrations/003, 008, 012 and 013), so they agree with the traces by construction.
+They are rebuilt after somebody changed or deleted traces manually, or moved a project to another time zone: a day is
+that of the zone at the time of the sum. This is done day by day, each in a transaction that blocks writers, so that no
+trace is missed or counted twice. Sums of sums are rebuilt from the finer ones.
+
+Blocks of days are copies of sums, so that a query about months reads few rows. Whatever changes one of their days
+withdraws them, and `make_blocks` makes them again.
 
 Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; what was not committed has
 changed nothing and can be retried.
@@ -17,24 +20,38 @@ from typing import Final
 
 from proxy.db.pool import Database
 
-# The rows of sums of sums that differ from the totals of the finer ones, or exist on one side only.
+# The rows of sums of sums that differ from the totals of the finer ones, or exist on one side only. Blocks are compared
+# with their halves, down to two days.
 _COARSE: Final = """coarse AS (
     WITH kept AS (
-        SELECT * FROM analytics_sums
-        WHERE requests + calls <> 0
-            AND (kind <> 'S' AND day = $1 OR kind = 'S' AND day = date_trunc('week', $1::date)::date)
+        SELECT * FROM analytics_days WHERE requests + calls <> 0 AND day = $1
     ), added AS (
-        SELECT * FROM sidegate_usage_sums($1, $1::date + 1)
+        SELECT * FROM sidegate_usage_days($1, $1::date + 1)
     ), kept_times AS (
-        SELECT * FROM analytics_latency_sums
-        WHERE number <> 0 AND (kind = 'D' AND day = $1 OR kind <> 'D' AND day = date_trunc('week', $1::date)::date)
+        SELECT * FROM analytics_latency_days WHERE number <> 0 AND day = $1
     ), added_times AS (
-        SELECT * FROM sidegate_latency_sums($1, $1::date + 1) WHERE kind <> 'D' OR day = $1
+        SELECT * FROM sidegate_latency_days($1, $1::date + 1)
+    ), block AS MATERIALIZED (
+        SELECT * FROM analytics_blocks WHERE $1 >= first_day AND $1 < first_day + days
+    ), kept_users AS (
+        SELECT analytics_user_blocks.* FROM block JOIN analytics_user_blocks USING (days, first_day)
+    ), added_users AS (
+        SELECT made.* FROM block CROSS JOIN LATERAL sidegate_user_block(days, first_day) AS made
+    ), kept_blocks AS (
+        SELECT analytics_latency_blocks.* FROM block JOIN analytics_latency_blocks USING (days, first_day)
+    ), added_blocks AS (
+        SELECT made.* FROM block CROSS JOIN LATERAL sidegate_latency_block(days, first_day) AS made
     )
     SELECT project_id FROM ((TABLE kept EXCEPT TABLE added) UNION ALL (TABLE added EXCEPT TABLE kept)) AS usage
     UNION ALL
     SELECT project_id FROM ((TABLE kept_times EXCEPT TABLE added_times)
         UNION ALL (TABLE added_times EXCEPT TABLE kept_times)) AS latency
+    UNION ALL
+    SELECT project_id FROM ((TABLE kept_users EXCEPT TABLE added_users)
+        UNION ALL (TABLE added_users EXCEPT TABLE kept_users)) AS users
+    UNION ALL
+    SELECT project_id FROM ((TABLE kept_blocks EXCEPT TABLE added_blocks)
+        UNION ALL (TABLE added_blocks EXCEPT TABLE kept_blocks)) AS blocks
 )"""
 _COARSE_DIFFERS: Final = "WITH {coarse} SELECT EXISTS (SELECT FROM coarse)".replace("{coarse}", _COARSE)
 
@@ -94,7 +111,7 @@ GROUP BY project_id ORDER BY project_id
 """.replace("{coarse}", _COARSE)
 
 _LOCK = """
-LOCK TABLE analytics_usage, analytics_latency, analytics_sums, analytics_latency_sums, analytics_findings
+LOCK TABLE analytics_usage, analytics_latency, analytics_days, analytics_latency_days, analytics_findings
 IN SHARE ROW EXCLUSIVE MODE
 """
 _FORGET_USAGE = "DELETE FROM analytics_usage WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)"
@@ -116,17 +133,11 @@ SELECT * FROM sidegate_findings($2, ($1::date - 1)::timestamp AT TIME ZONE 'UTC'
     AT TIME ZONE 'UTC') WHERE day = $1
 """
 # Triggers have applied the changes of the finer rows; these statements correct what was wrong before.
-_FORGET_SUMS = """
-DELETE FROM analytics_sums WHERE kind <> 'S' AND day = $1 OR kind = 'S' AND day = date_trunc('week', $1::date)::date
-"""
-_ADD_UP = "INSERT INTO analytics_sums SELECT * FROM sidegate_usage_sums($1, $1::date + 1)"
-_FORGET_LATENCY_SUMS = """
-DELETE FROM analytics_latency_sums
-WHERE kind = 'D' AND day = $1 OR kind <> 'D' AND day = date_trunc('week', $1::date)::date
-"""
-_ADD_UP_LATENCY = """
-INSERT INTO analytics_latency_sums SELECT * FROM sidegate_latency_sums($1, $1::date + 1) WHERE kind <> 'D' OR day = $1
-"""
+_FORGET_DAYS = "DELETE FROM analytics_days WHERE day = $1"
+_ADD_UP = "INSERT INTO analytics_days SELECT * FROM sidegate_usage_days($1, $1::date + 1)"
+_FORGET_LATENCY_DAYS = "DELETE FROM analytics_latency_days WHERE day = $1"
+_ADD_UP_LATENCY = "INSERT INTO analytics_latency_days SELECT * FROM sidegate_latency_days($1, $1::date + 1)"
+_WITHDRAW_BLOCKS = "SELECT sidegate_withdraw_blocks(ARRAY[$1::date])"
 _FROM_TRACES: Final = (
     _FORGET_USAGE,
     _FORGET_LATENCY,
@@ -135,7 +146,9 @@ _FROM_TRACES: Final = (
     _COUNT_LATENCY,
     _COUNT_FINDINGS,
 )
-_FROM_SUMS: Final = (_FORGET_SUMS, _ADD_UP, _FORGET_LATENCY_SUMS, _ADD_UP_LATENCY)
+_FROM_SUMS: Final = (_FORGET_DAYS, _ADD_UP, _FORGET_LATENCY_DAYS, _ADD_UP_LATENCY, _WITHDRAW_BLOCKS)
+
+_MAKE_BLOCK: Final = "SELECT sidegate_make_block()"
 
 _TIMEOUT_S: Final = 600.0
 
@@ -185,3 +198,16 @@ class Rollup:
                     for statement in _FROM_SUMS:
                         await connection.execute(statement, day, timeout=_TIMEOUT_S)
         return [DayCheck(*row.values()) for row in rows]
+
+    async def make_blocks(self) -> int:
+        """Sum past days in blocks until none is due; return how many were made. Raises DatabaseUnavailable.
+
+        Each is a transaction of its own in which writers wait; where another process makes blocks, this one leaves it
+        to that.
+        """
+        made = 0
+        while True:
+            async with self._database.transaction() as connection:
+                if not await connection.fetchval(_MAKE_BLOCK, timeout=_TIMEOUT_S):
+                    return made
+            made += 1

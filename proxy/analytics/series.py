@@ -22,7 +22,7 @@ _SERIES: Final = filled("""
 SELECT date_trunc($6, day)::date AS period, CASE WHEN $7 = 'layer' THEN layer ELSE model END AS name,
     sum(calls)::bigint AS calls, {calls}
 FROM (
-    SELECT * FROM analytics_sums
+    SELECT * FROM analytics_days
     WHERE kind = 'a' AND project_id = '' AND day >= $2 AND day < $3 AND $1::text IS NULL AND $4::text IS NULL
     UNION ALL
     SELECT * FROM analytics_usage

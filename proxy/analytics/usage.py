@@ -44,7 +44,7 @@ _CELLS: Final = filled("""
 ), common AS MATERIALIZED (
     SELECT max(first_day) AS first_day, min(past_day) AS past_day FROM span WHERE $1::text IS NULL
 ), cell AS (
-    SELECT 1 AS sign, u.* FROM common c JOIN analytics_sums u ON u.kind = 'a' AND u.project_id = ''
+    SELECT 1 AS sign, u.* FROM common c JOIN analytics_days u ON u.kind = 'a' AND u.project_id = ''
         AND u.day >= c.first_day AND u.day < c.past_day
     UNION ALL
     SELECT 1, u.* FROM common c CROSS JOIN span s
@@ -65,7 +65,7 @@ _CELLS: Final = filled("""
 # $6 the first day, $7 the last one.
 _CELLS_OF_ALL: Final = """
 WITH cell AS (
-    SELECT 1 AS sign, * FROM analytics_sums
+    SELECT 1 AS sign, * FROM analytics_days
     WHERE kind = 'a' AND project_id = coalesce($1, '') AND day >= $6::date AND day <= $7::date
 )
 """

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from proxy.analytics import latency
-from proxy.analytics.figures import Question, Sums
+from proxy.analytics.figures import Percentiles, Question, Sums
 from proxy.analytics.queries import Analytics
 from proxy.config import schema
 from proxy.db.pool import Database
@@ -41,6 +41,9 @@ async def store(url: str, requests: Iterable[Request]) -> None:
         for _ in range(2):  # the second time is a replay
             async with database.transaction() as connection:
                 await traces.apply(connection, batch)
+    async with database.acquire() as connection:  # of most days, so that ranges are read from blocks and days
+        while await connection.fetchval("SELECT sidegate_make_block($1)", FIRST + timedelta(days=DAYS - 7)):
+            pass
     await database.close()
 
 
@@ -218,14 +221,24 @@ async def test_percentiles_of_one_user_are_those_of_the_latest_requests(
     assert found.total["duration"].p99 == pytest.approx(times[-1], rel=0.045)
 
 
-async def test_users_of_every_range_are_summed_from_days_and_weeks(analytics: Analytics) -> None:
-    for first, days in itertools.product(range(7), (1, 6, 7, 13, 20, 21)):
-        since = FIRST + timedelta(days=9 + first)
+@pytest.mark.parametrize("first", range(0, DAYS, 7))
+async def test_users_and_times_of_every_range_are_those_of_its_days(first: int, analytics: Analytics) -> None:
+    for days, project, kind in itertools.product((1, 2, 5, 16, 31, 60), (None, "lab"), (None, "chat")):
+        since = FIRST + timedelta(days=first)
         until = since + timedelta(days=days - 1)
-        _, users = await analytics.users(Question(since=since, until=until), 10)
-        expected = sums(_chosen(HISTORY, since, until), lambda r: r.user or "")
-        assert {share.name: share.sums.requests for share in users} == {
-            name: part.requests for name, part in expected.items()
+        chosen = [r for r in _chosen(HISTORY, since, until) if project in (None, r.project) and kind in (None, r.type)]
+        question = Question(since=since, until=until, project_id=project, request_type=kind)
+        _, users = await analytics.users(question, 10)
+        expected = sums(chosen, lambda r: r.user or "")
+        assert [share.name for share in users] == sorted(expected, key=lambda name: (-expected[name].nanos, name))
+        for share in users:
+            assert_same(share.sums, expected[share.name])
+        found = await analytics.latency(question)
+        durations, first_bytes = (found.total.get(m, Percentiles()) for m in ("duration", "first_byte"))
+        assert (durations.number, first_bytes.number) == (sum(r.us is not None for r in chosen), 0)
+        by_model = call_sums(chosen, lambda call: call.model, lambda _: True)
+        assert {name: part["first_byte"].number for name, part in found.by_model.items()} == {
+            name: part.calls for name, part in by_model.items()
         }
 
 

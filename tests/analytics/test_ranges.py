@@ -1,4 +1,4 @@
-"""Whole weeks in days, and edges moved to quarters of an hour: what is read and what makes good for it is the range."""
+"""Edges moved to quarters of an hour: what is read and what makes good for it is the range."""
 
 from datetime import UTC, date, datetime, timedelta
 
@@ -6,20 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.analytics.figures import TimeRange
-from proxy.analytics.ranges import Days, to_quarters
+from proxy.analytics.ranges import to_quarters
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 QUARTER = timedelta(minutes=15)
 moments = st.timedeltas(timedelta(0), timedelta(hours=3)).map(lambda after: NOON + after)
-
-
-@given(first=st.dates(date(2025, 1, 1), date(2027, 1, 1)), length=st.integers(1, 40))
-def test_weeks_are_all_that_fit_into_the_days(first: date, length: int) -> None:
-    days = Days(first, first + timedelta(days=length), TimeRange(NOON, NOON))
-    begin, end = days.weeks
-    mondays = [monday for monday in (first + timedelta(days=n) for n in range(length - 6)) if monday.weekday() == 0]
-    assert (begin, end) == ((mondays[0], mondays[-1] + timedelta(days=7)) if mondays else (days.past, days.past))
 
 
 @given(edges=st.tuples(moments, moments).filter(lambda edges: edges[0] < edges[1]), now=moments, probe=moments)

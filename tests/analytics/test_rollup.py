@@ -1,21 +1,36 @@
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
+import asyncpg
 import pytest
 
 from proxy.analytics.figures import Question
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
 from proxy.config import schema
+from proxy.db import migrate
 from proxy.db.pool import Database
 from proxy.trace.store import TraceStore
-from tests.analytics.history import generate
+from tests.analytics.history import generate, sums
 
 SETTINGS = schema.Database()
 DAY = date(2026, 10, 7)
 HISTORY = [request for request in generate(250, DAY - timedelta(days=1), 3) if request.project == "unknown"]
+
+FORMER = """
+    WITH usage AS (SELECT * FROM analytics_sums WHERE requests + calls > 0),
+        added AS (SELECT * FROM sidegate_usage_sums('-infinity', 'infinity')),
+        latency AS (SELECT * FROM analytics_latency_sums WHERE number > 0),
+        counted AS (SELECT * FROM sidegate_latency_sums('1999-01-01', '2999-01-01'))
+    SELECT count(*) FROM ((TABLE usage EXCEPT TABLE added) UNION ALL (TABLE added EXCEPT TABLE usage)) AS found
+    UNION ALL
+    SELECT count(*) FROM ((TABLE latency EXCEPT TABLE counted) UNION ALL (TABLE counted EXCEPT TABLE latency)) AS found
+"""
+"""How many sums of sums of the version before are not those of the finer rows, by both kinds."""
 
 
 @pytest.fixture
@@ -24,8 +39,18 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.connect(database_url)
     async with database.transaction() as connection:
         await TraceStore(database, SETTINGS).apply(connection, [request.record() for request in HISTORY])
+    await _make_blocks(database)
     yield database
     await database.close()
+
+
+async def _make_blocks(database: Database) -> int:
+    """Make all blocks that are due half a year later; return how many."""
+    made = 0
+    async with database.acquire() as connection:
+        while await connection.fetchval("SELECT sidegate_make_block($1)", DAY + timedelta(days=180)):
+            made += 1
+    return made
 
 
 async def _change(database: Database, statement: str) -> None:
@@ -54,10 +79,13 @@ async def test_sums_kept_by_the_trigger_are_those_of_the_traces(database: Databa
         "UPDATE analytics_usage SET call_errors = call_errors + 1 WHERE kind = 'q'",
         "DELETE FROM analytics_usage",
         "DELETE FROM analytics_latency",
-        "UPDATE analytics_sums SET requests = requests + 1 WHERE kind = 's'",
-        "DELETE FROM analytics_sums WHERE kind = 'p'",
-        "UPDATE analytics_sums SET cost_nanos = 0 WHERE kind = 'S'",
-        "UPDATE analytics_latency_sums SET number = number + 1 WHERE kind = 'w'",
+        "UPDATE analytics_days SET requests = requests + 1 WHERE kind = 's'",
+        "DELETE FROM analytics_days WHERE kind = 'p'",
+        "UPDATE analytics_latency_days SET number = number + 1",
+        "UPDATE analytics_user_blocks SET cost_nanos = 0 WHERE days = 2",
+        "DELETE FROM analytics_user_blocks WHERE days = 16",
+        "UPDATE analytics_latency_blocks SET numbers[1] = numbers[1] + 1 WHERE days = 64 AND NOT is_all",
+        "DELETE FROM analytics_latency_blocks WHERE days = 8 AND is_all",
         "DELETE FROM analytics_findings",
         "UPDATE request_traces SET policy = NULL",
         "INSERT INTO analytics_latency VALUES ('unknown', '2026-10-07', 'x', 'y', 'z', 'duration', 3, 2, 1)",
@@ -66,30 +94,32 @@ async def test_sums_kept_by_the_trigger_are_those_of_the_traces(database: Databa
 async def test_damage_is_found_and_mended(damage: str, database: Database) -> None:
     rollup = Rollup(database, 0)
     await _change(database, damage)
-    [found] = await rollup.check(DAY, "unknown")
-    assert found.wrong > 0
-    assert await rollup.check(DAY, "unknown") == [found]
-    assert await rollup.rebuild(DAY, "unknown") == [found]
+    found = {row.project_id: row for row in await rollup.check(DAY, None)}
+    assert sum(row.wrong for row in found.values()) > 0
+    assert {row.project_id: row for row in await rollup.check(DAY, None)} == found
+    assert {row.project_id: row for row in await rollup.rebuild(DAY, None)} == found
     [now] = await rollup.check(DAY, None)
     assert now.wrong == 0
-    assert now.kept_requests == now.counted_requests == found.counted_requests
+    assert now.kept_requests == now.counted_requests == found["unknown"].counted_requests
     assert (await _total(database)).requests == now.counted_requests
+    await _make_blocks(database)
+    assert [row.wrong for row in await rollup.check(DAY, None)] == [0]
 
 
 async def _differences(database: Database) -> int:
-    """Return how many coarse rows are not what the fine ones add up to."""
+    """Return how many coarse rows are not what the fine ones add up to: of days, and as the version before has them."""
     statement = """
-        WITH usage AS (SELECT * FROM analytics_sums WHERE requests + calls > 0),
-            added AS (SELECT * FROM sidegate_usage_sums('-infinity', 'infinity')),
-            latency AS (SELECT * FROM analytics_latency_sums WHERE number > 0),
-            counted AS (SELECT * FROM sidegate_latency_sums('1999-01-01', '2999-01-01'))
-        SELECT count(*) FROM ((TABLE usage EXCEPT TABLE added) UNION ALL (TABLE added EXCEPT TABLE usage)) AS found
+        WITH days AS (SELECT * FROM analytics_days WHERE requests + calls > 0),
+            summed AS (SELECT * FROM sidegate_usage_days('-infinity', 'infinity')),
+            times AS (SELECT * FROM analytics_latency_days WHERE number > 0),
+            timed AS (SELECT * FROM sidegate_latency_days('-infinity', 'infinity'))
+        SELECT count(*) FROM ((TABLE days EXCEPT TABLE summed) UNION ALL (TABLE summed EXCEPT TABLE days)) AS found
         UNION ALL
-        SELECT count(*) FROM ((TABLE latency EXCEPT TABLE counted) UNION ALL (TABLE counted EXCEPT TABLE latency))
-            AS found
+        SELECT count(*) FROM ((TABLE times EXCEPT TABLE timed) UNION ALL (TABLE timed EXCEPT TABLE times)) AS found
     """
     async with database.acquire() as connection:
-        return sum(row[0] for row in await connection.fetch(statement))
+        rows = [*await connection.fetch(statement), *await connection.fetch(FORMER)]
+    return sum(row[0] for row in rows)
 
 
 async def test_coarse_sums_follow_every_change_of_the_fine_ones(database: Database) -> None:
@@ -112,6 +142,148 @@ async def test_coarse_sums_follow_every_change_of_the_fine_ones(database: Databa
         await Rollup(database, 0).rebuild(DAY + timedelta(days=day), None)
     assert await _differences(database) == 0
     assert (await _total(database)).requests == sum(request.at.date() == DAY for request in [*HISTORY, *later])
+
+
+async def _answers(database: Database) -> tuple[object, ...]:
+    """Return what is read from blocks: users and times of sixty days."""
+    analytics, question = Analytics(database), Question(since=DAY - timedelta(days=30), until=DAY + timedelta(days=29))
+    return (await analytics.users(question, 10))[1], (await analytics.latency(question)).by_model
+
+
+async def _blocks(database: Database, since: date, until: date) -> list[tuple[int, date, date]]:
+    async with database.acquire() as connection:
+        return [
+            tuple(row.values()) for row in await connection.fetch("SELECT * FROM sidegate_blocks($1, $2)", since, until)
+        ]
+
+
+async def test_range_is_read_from_blocks_that_cover_each_of_its_days_once(database: Database) -> None:
+    dice = random.Random(5)
+    await _change(database, f"SELECT sidegate_withdraw_blocks(ARRAY['{DAY + timedelta(days=50)}'::date])")
+    for _ in range(100):
+        since = DAY + timedelta(days=dice.randrange(-200, 200))
+        until = since + timedelta(days=dice.randrange(200))
+        parts = await _blocks(database, since, until)
+        covered = [since, *(past for _, _, past in parts)]
+        assert [first for _, first, _ in parts] == covered[:-1] and covered[-1] == until
+        assert all(past - first == timedelta(days=days) for days, first, past in parts if days > 1)
+    assert len(await _blocks(database, DAY - timedelta(days=40), DAY + timedelta(days=49))) <= 12
+
+
+async def test_blocks_end_two_days_before_today_and_are_made_once(database: Database) -> None:
+    [*_, (days, first, past)] = await _blocks(database, DAY, DAY + timedelta(days=200))
+    assert (days, past) == (1, DAY + timedelta(days=200))
+    assert DAY + timedelta(days=178) <= first <= DAY + timedelta(days=179)
+    assert await _make_blocks(database) == 0
+    await _change(database, f"SELECT sidegate_withdraw_blocks(ARRAY['{DAY}'::date])")
+    assert await _make_blocks(database) == 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE analytics_usage SET requests = requests + 1 WHERE kind = 'u'",
+        "UPDATE analytics_usage SET day = day + 30 WHERE kind = 'u' AND user_id = 'bob'",
+        "DELETE FROM analytics_usage WHERE user_id = 'bob'",
+        "INSERT INTO analytics_usage SELECT kind, project_id, day - 20, user_id, quarter, layer, model, request_type,"
+        " shard, 1, 0, 0, 0, 0, 0, 0, 0, 1000000000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0"
+        " FROM analytics_usage WHERE kind = 'u'",
+        "UPDATE analytics_latency SET number = number + 1",
+        "DELETE FROM analytics_latency WHERE bucket % 3 = 0",
+        "INSERT INTO analytics_latency SELECT project_id, day + 20, layer, model, request_type, measure, bucket, shard,"
+        " 7 FROM analytics_latency",
+    ],
+)
+async def test_change_of_a_sum_is_read_at_once_and_from_new_blocks(change: str, database: Database) -> None:
+    before = await _answers(database)
+    await _change(database, change)
+    now = await _answers(database)
+    assert now != before
+    assert await _make_blocks(database) > 0
+    assert await _answers(database) == now
+    await _change(database, "DELETE FROM analytics_blocks")
+    assert await _answers(database) == now
+
+
+async def test_late_traces_are_read_at_once_and_from_new_blocks(database: Database) -> None:
+    late = generate(60, DAY - timedelta(days=1), 3, seed=9)
+    async with database.transaction() as connection:
+        await TraceStore(database, SETTINGS).apply(connection, [request.record() for request in late])
+    expected = sums([*HISTORY, *late], lambda request: request.user or "")
+    for made in (False, True):
+        users, by_model = await _answers(database)
+        assert {share.name: share.sums.requests for share in users} == {
+            n: part.requests for n, part in expected.items()
+        }
+        calls = [call for request in (*HISTORY, *late) for call in request.calls]
+        assert sum(part["duration"].number for part in by_model.values()) == len(calls)
+        assert made or await _make_blocks(database) > 0
+
+
+async def test_blocks_that_are_due_today_are_made_by_the_maintenance(database: Database) -> None:
+    today = datetime.now(UTC).date()
+    recent = generate(40, today - timedelta(days=9), 4, seed=9)
+    async with database.transaction() as connection:
+        await TraceStore(database, SETTINGS).apply(connection, [request.record() for request in recent])
+    await _change(database, "DELETE FROM analytics_blocks")
+    assert await Rollup(database, 0).make_blocks() > 0
+    assert await Rollup(database, 0).make_blocks() == 0
+    parts = await _blocks(database, today - timedelta(days=9), today + timedelta(days=1))
+    assert sum((past - first).days for days, first, past in parts if days > 1) in (6, 7, 8)
+    assert parts[-1][0] == 1
+
+
+async def test_sums_are_the_same_after_a_way_back_and_up_again(database: Database, database_url: str) -> None:
+    answers = await _answers(database)
+    store, late = TraceStore(database, SETTINGS), [r.record() for r in generate(40, DAY, 2, seed=9)]
+    connection = await asyncpg.connect(database_url)
+    await migrate.down(connection, 12)
+    assert [row[0] for row in await connection.fetch(FORMER)] == [0, 0]
+    assert await connection.fetchval("SELECT count(*) FROM analytics_sums WHERE kind = 'S'") > 0
+    async with database.transaction() as writing:  # by the functions of before
+        await store.apply(writing, late[:20])
+    assert [row[0] for row in await connection.fetch(FORMER)] == [0, 0]
+    assert await connection.fetchval("SELECT count(*) FROM pg_class WHERE relname LIKE 'analytics%blocks'") == 0
+    await migrate.up(connection)
+    await connection.close()
+    assert await _differences(database) == 0
+    after = await _answers(database)
+    assert after != answers
+    assert await _make_blocks(database) > 0
+    assert await _answers(database) == after
+    async with database.transaction() as writing:
+        await store.apply(writing, late[20:])
+    assert await _differences(database) == 0
+
+
+async def test_traces_and_a_block_of_their_day_wait_for_each_other(database: Database) -> None:
+    store, late = TraceStore(database, SETTINGS), [r.record() for r in generate(40, DAY, 1, seed=9)]
+    await _change(database, "DELETE FROM analytics_blocks")
+    async with database.transaction() as connection:  # not committed yet when blocks are to be made
+        await store.apply(connection, late[:20])
+        making = asyncio.create_task(_make_blocks(database))
+        await _until_waiting(database, 1)
+    assert await making > 0
+    exact = await _answers(database)
+    await _change(database, "DELETE FROM analytics_blocks")
+    assert await _answers(database) == exact
+
+    async def write() -> None:
+        async with database.transaction() as connection:
+            await store.apply(connection, late[20:])
+
+    async with database.transaction() as connection:  # the block is made first, and withdrawn by who waited for it
+        assert await connection.fetchval("SELECT sidegate_make_block($1)", DAY + timedelta(days=180))
+        writing = asyncio.create_task(write())
+        await _until_waiting(database, 1)
+    await writing
+    assert all(days == 1 for days, _, _ in await _blocks(database, DAY, DAY + timedelta(days=1)))
+
+
+async def _until_waiting(database: Database, number: int) -> None:
+    async with asyncio.timeout(30), database.acquire() as connection:
+        while await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < number:
+            await asyncio.sleep(0.01)
 
 
 async def test_every_duration_is_in_the_bucket_that_is_nearest_to_it(database: Database) -> None:
