@@ -12,7 +12,7 @@ Only headers decide whether an SDK retries; it does not read the body. It obeys 
 
 Rule of the file: only the error's own message, type, code and param are sent, figures of a quota, and the policy rules
 that a text violated.
-of a policy that a text broke.
+
 Source: openapi.yaml `ErrorResponse`, `ResponseErrorEvent`; the official SDKs (`_should_retry`,
 `_calculate_retry_timeout`, `Stream.__stream__`).
 """

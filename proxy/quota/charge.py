@@ -3,7 +3,7 @@
 | the attempt                                | is charged                                                             |
 |--------------------------------------------|------------------------------------------------------------------------|
 | reported the provider's own figures        | those, whatever they are                                               |
-| sent nothing, or was answered status >= 400| nothing                                                                |
+| sent nothing, or was answered status >= 300| nothing                                                                |
 | was replaced: its stream began with error  | nothing                                                                |
 | ended, text was seen, without figures      | the bound of its input; as many output tokens as its text has bytes    |
 | a stream without a maximum, aborted        | its input; its text in bytes, and what may have been in transit        |
@@ -51,7 +51,7 @@ def charge(
         return Charge(meter.usage, "provider", cost_nanos, priced)
     if not operation.billable or not attempt.sent or attempt.withdrawn or attempt.failure == "stream_error":
         return _NOTHING
-    if (attempt.status or 0) >= 400 or _is_idle(operation, meter):
+    if (attempt.status or 0) >= 300 or _is_idle(operation, meter):
         return _NOTHING
     if bound is None:
         usage = estimate_usage(request.input_text_bytes() if request else 0, meter.output_text_bytes)

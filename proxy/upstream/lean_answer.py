@@ -157,7 +157,7 @@ class AnswerParser:
             return
         self._check_framing()
         self.reusable = self._parser.should_keep_alive()
-        self.reason = self._reason.decode("utf-8", "replace")
+        self.reason = self._reason.decode("latin-1")  # sent on as the same bytes
         self.headers = self._headers
         self.status = status
         self._overhead = 0

@@ -201,8 +201,8 @@ def text_fields(headers: Headers) -> CIMultiDict[str]:
 
 
 def reason_text(response: aiohttp.ClientResponse) -> str:
-    """Return the reason phrase without the surrogates that aiohttp uses for bytes that are not UTF-8."""
-    return (response.reason or "").encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    """Return the reason phrase with one character per byte; aiohttp decodes UTF-8, with surrogates for other bytes."""
+    return (response.reason or "").encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def head_failure(error: aiohttp.ClientError, *, sent: bool) -> UpstreamFailed:

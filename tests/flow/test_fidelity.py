@@ -44,6 +44,7 @@ ANSWERS = {
     "many continues": b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + whole(JSON),
     "claims gzip": whole(b"this is not gzip", "Content-Encoding: gzip"),
     "binary": whole(bytes(range(256)) * 300, content_type="audio/mpeg"),
+    "odd reason": whole(JSON, status="200 Sch\xf6n \xc3\xa4"),
     "no type": whole(b"\x00\x01", content_type=""),
     "odd type": whole(b"data: 1", content_type="text/event-stream-like"),
 }  # fmt: skip

@@ -73,6 +73,7 @@ def test_charge_when_usage_is_missing_then_text_that_passed_is_estimated_and_mar
     [
         pytest.param({"sent": False, "status": None}, CHAT, id="nothing left"),
         pytest.param({"status": 429}, CHAT, id="refused by the provider"),
+        pytest.param({"status": 307}, CHAT, id="sent elsewhere by the provider"),
         pytest.param({}, MODELS, id="free of charge"),
     ],
 )
@@ -144,6 +145,7 @@ def test_charge_when_the_stream_kept_to_its_bound_then_the_reservation_covers_it
     [
         pytest.param({"sent": False, "status": None}, CHAT, id="nothing left"),
         pytest.param({"status": 500}, CHAT, id="refused by the provider"),
+        pytest.param({"status": 302}, CHAT, id="sent elsewhere by the provider"),
         pytest.param({}, MODELS, id="free of charge"),
         pytest.param({"ended": True, "status": 101}, REALTIME, id="a session without an answer"),
     ],
