@@ -124,7 +124,7 @@ class HttpDownstream:
     def _head(self, status: int, reason: str, headers: Headers, framing: bytes) -> bytes:
         version = self._request.version
         lines = [b"HTTP/1.%d %d %b" % (version[1] > 0, status, reason.encode("latin-1", "replace"))]
-        lines += [b": ".join(field) for field in headers]
+        lines += [name + b": " + value for name, value in headers]
         connection = b""
         if not self._keep_alive:
             connection = b"Connection: close\r\n"

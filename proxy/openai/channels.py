@@ -47,6 +47,7 @@ _LABELS: Final = frozenset(
 """Members that never contain text of a model."""
 _CHUNK: Final = _LABELS | {"choices"}
 _CHOICE: Final = _LABELS | {"delta"}
+_WHOLE_CHOICE: Final = _LABELS | {"message"}
 _ECHOES: Final = frozenset(
     "instructions tools tool_choice metadata prompt user safety_identifier prompt_cache_key text reasoning".split()
 )
@@ -62,8 +63,6 @@ _MAYBE_MEDIA: Final = frozenset({"data", "result", "audio", "image", "file_data"
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
 _LEAST_MEDIA: Final = 4096
 """A shorter text in a member that may contain media is treated as text."""
-_READABLE: Final = frozenset({str, dict, list})
-"""What may be text or contain it."""
 _SEALED: Final = frozenset({"reasoning.encrypted", "redacted_thinking"})
 """Types of objects whose `data` only the provider can read."""
 _NAMED: Final = frozenset(
@@ -191,11 +190,37 @@ def read_document(dialect: Dialect, document: Any) -> Texts:
         return texts
     if dialect == "none" and type(document) is dict and _hands_out_credentials(document.get("object")):
         return texts
+    if (usual := _usual_wholes(document)) is not None:
+        texts.wholes = usual
+        return texts
     _walk(document, (), (), texts)
     if dialect == "images":
         # The URL of an image is signed: it is an address for the client, not text of a model.
         texts.wholes = [whole for whole in texts.wholes if whole.path[-1:] != ("url",)]
     return texts
+
+
+def _usual_wholes(document: Any) -> list[Whole] | None:
+    """Return the texts of a chat completion in which messages have text alone, as most do; `None` for any other.
+
+    Takes a quarter of the time of a walk, and finds the same.
+    """
+    if type(document) is not dict or not _CHUNK.issuperset(document) or type(document.get("choices")) is not list:
+        return None
+    wholes: list[Whole] = []
+    for place, choice in enumerate(document["choices"]):
+        if type(choice) is not dict or not _WHOLE_CHOICE.issuperset(choice):
+            return None
+        message = choice.get("message")
+        if type(message) is not dict:
+            return None
+        for name, value in message.items():
+            if not value or name in _LABELS:
+                continue
+            if name != "content" or type(value) is not str or value.startswith("data:"):
+                return None
+            wholes.append(Whole(("choices", place, "message", name), value, "text"))
+    return wholes
 
 
 def place_of(steps: Iterable[str | int]) -> str:
@@ -322,7 +347,7 @@ def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = F
             rest += [
                 (member, (*path, name), (*key, name))
                 for name, member in reversed(value.items())
-                if member and type(member) in _READABLE and name not in _LABELS and name not in left_out
+                if member and name not in _LABELS and name not in left_out
             ]
         elif type(value) is list and type(value[0] if value else None) not in (int, float):
             rest += [

@@ -135,17 +135,16 @@ class AnswerParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a field of the head; count a field of the trailer, which is dropped."""
-        headers = self._headers
         if self.status:
             self._trailers += 1
-        else:
-            headers.append((name, value.rstrip(b" \t")))
-        if len(headers) + self._trailers > self._lines:
-            self._refuse("too many header lines")
+            self._check_lines()
+        else:  # counted when all have come; until then `feed` limits their bytes
+            self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         """Validate the head; skip an interim one."""
         status: int = self._parser.get_status_code()
+        self._check_lines()
         self._check_head(status)
         if status < 200:
             self._interim += 1
@@ -181,6 +180,10 @@ class AnswerParser:
     def _refuse(self, rule: str) -> None:
         self.fault = rule
         raise _Refused
+
+    def _check_lines(self) -> None:
+        if len(self._headers) + self._trailers > self._lines:
+            self._refuse("too many header lines")
 
     def _check_head(self, status: int) -> None:
         if status < 100:

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.openai.channels import ALL, PLAIN, place_of, read_document, read_event, read_plain, read_usual, usual_path
@@ -363,6 +363,24 @@ def test_message_of_a_session_when_its_shape_is_not_known_then_its_texts_come_wh
 )
 def test_place_when_named_then_it_holds_nothing_that_a_client_could_choose(steps, place):
     assert place_of(steps) == place
+
+
+MESSAGE = st.dictionaries(
+    st.sampled_from(["role", "content", "refusal", "audio", "object", "type", "annotations"]),
+    st.none() | st.just([]) | st.sampled_from(["", "a", "response", "data:,a", "data:image/png;base64,QUJD"]),
+)
+CHOICE = st.dictionaries(st.sampled_from(["index", "message", "finish_reason", "delta", "object"]), MESSAGE | st.none())
+
+
+@given(st.lists(CHOICE | MESSAGE | st.text(max_size=2), max_size=3), st.sampled_from(["chat", "images", "generic"]))
+@example([{"message": {"role": "assistant", "content": "a", "refusal": None}}, {"message": {"content": ""}}], "chat")
+@example([{"message": {"content": "data:image/png;base64,QUJD"}}], "chat")
+@example([{"message": {"arguments": "a"}}], "chat")
+@example([{"message": {"content": "a"}, "delta": {"content": "b"}}], "chat")
+def test_document_when_it_is_usual_then_it_is_read_as_any_other(choices, dialect):
+    document = {"id": "c", "object": "chat.completion", "created": 1, "choices": choices, "usage": {"total_tokens": 1}}
+    usual, walked = read_document(dialect, document), read_document(dialect, {**document, "unusual": None})
+    assert (usual.wholes, usual.missed) == (walked.wholes, walked.missed)
 
 
 JSON = st.recursive(
