@@ -46,12 +46,13 @@ class GuardedOutput:
 class GuardedChannel:
     """One channel of an answer."""
 
-    __slots__ = ("_failed", "_fault", "_scanner", "_untaken", "findings")
+    __slots__ = ("_failed", "_fault", "_scanner", "_take", "_untaken", "findings")
 
     def __init__(self, scanner: ChannelScanner, fault: Fault) -> None:
         self.findings: Sequence[Finding] = scanner.findings
         """The findings so far."""
         self._scanner = scanner
+        self._take = scanner.take
         self._fault = fault
         self._failed = False
         self._untaken = ""
@@ -79,16 +80,16 @@ class GuardedChannel:
 
     def take(self, delta: str) -> int | Sequence[Piece]:
         """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
-        text = self._untaken + delta if self._untaken else delta
         if not self._failed:
             try:
-                told = self._scanner.take(delta)
+                told = self._take(delta)
             except Exception as error:
                 self._failed = True
                 self._fault(error)
             else:
-                taken = told if isinstance(told, int) else sum([piece.taken for piece in told])
-                self._untaken = text[taken:] if taken < len(text) else ""
+                if self._untaken or told != len(delta):
+                    taken = told if isinstance(told, int) else sum([piece.taken for piece in told])
+                    self._untaken = (self._untaken + delta)[taken:]
                 return told
-        self._untaken = ""
+        text, self._untaken = self._untaken + delta, ""
         return len(text)

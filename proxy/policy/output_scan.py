@@ -5,7 +5,6 @@ the same masks are applied.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 from proxy.config.policy import Policy as Settings
@@ -27,9 +26,12 @@ class OutputScan:
         self.hold_bytes = settings.hold_bytes
         self.max_channels = settings.max_channels
         self.edits = bool(policy.output_plan.held.watches)
-        self.saw = partial(verdict.saw, "output")
+        verdict.saw("output", 0)
+        self._seen = verdict.scanned_characters
+
+    def saw(self, characters: int) -> None:
         """Record how much text was scanned."""
-        self.saw(0)
+        self._seen["output"] += characters
 
     def channel(self, kind: TextKind = "text") -> ChannelScanner:
         """Return the scanner of a new channel."""

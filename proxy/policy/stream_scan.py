@@ -155,17 +155,17 @@ class StreamScanner:
         """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
         if self.blocked is not None:
             return 0
-        window = self._window
+        window, out = self._window, self._out
+        is_bare = out == window.end
         window.append(delta)
         stop = self._glance()
         if stop is None:
             pieces = self._look_closely(False)
             return pieces[0].taken if len(pieces) == 1 and not pieces[0].masked else pieces
-        out = self._out
         if stop <= out:
             return 0
         self._out = stop
-        return window.characters(out, stop)
+        return len(delta) if is_bare and stop == window.end else window.characters(out, stop)
 
     def _glance(self) -> int | None:
         """Return up to where text may be sent, `None` if that needs a closer look, which would agree."""

@@ -34,6 +34,10 @@ class Team:
             self._members += ((number, index) for index in range(len(rules)))
         rules_in_order = [matcher.rule for watch in self.watches for matcher in watch.matchers]
         self._open = [(watch.openings.opening.find, watch.kept > 0) for watch in self.watches if not watch.leads]
+        self._first_open = len(self._members)
+        """The gate's first pattern that is no rule's but tells whether anything is open in a group."""
+        self._first_led = self._first_open + len(self._open)
+        """Its first pattern for a secret that follows its context."""
         begun = [watch.openings.begun for watch in self.watches if not watch.leads]
         leading = [watch.openings.led for watch in self.watches if watch.leads]
         self._gate = openings.gate(rules_in_order, [*begun, *leading]).hits
@@ -42,7 +46,7 @@ class Team:
         """Return for each watch which of its rules may match in `data`; watches without any are omitted."""
         hits: dict[int, list[int]] = {}
         for member in self._gate(data):
-            if member < len(self._members):
+            if member < self._first_open:
                 number, index = self._members[member]
                 hits.setdefault(number, []).append(index)
         return hits
@@ -54,14 +58,19 @@ class Team:
         """
         stop = size = len(data)
         before = at - boundaries.REACH if at > boundaries.REACH else 0
-        for member in self._gate(data[before:]) if self._members else ():
-            group = member - len(self._members)
-            if group >= len(self._open) or (group < 0 and self._matches(member, data, at)):
+        first = self._first_open
+        for member in self._gate(data[before:]) if first else ():
+            if member >= first:
+                if member >= self._first_led:
+                    return None
+                find, keeps = self._open[member - first]
+                place = find(data, before, size)[0][0]
+                place = max(place, at)
+                if keeps and place >= cover:
+                    place = head_end(data, place)
+                stop = min(stop, place)
+            elif self._matches(member, data, at):
                 return None
-            if group >= 0:
-                find, keeps = self._open[group]
-                place = max(at, find(data, before, size)[0][0])
-                stop = min(stop, head_end(data, place) if keeps and place >= cover else place)
         return stop
 
     def _matches(self, member: int, data: bytes, at: int) -> bool:
@@ -73,4 +82,4 @@ class Team:
 def head_end(data: bytes, at: int) -> int:
     """Return the end of the first characters at `at` that a mask would keep, so that they need not wait."""
     head = _HEAD.match(data, at)
-    return head.end() if head else at
+    return at if head is None else head.end()

@@ -30,7 +30,7 @@ from proxy.findings import Finding
 from proxy.openai.channels import ALL, Key, Path, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
 from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.masked_text import alone, with_texts
-from proxy.relay.waiting import Channel, Item
+from proxy.relay.waiting import UNREAD, Channel, Item
 from proxy.scanners import OutputScanner, Piece
 
 _CLEAN_CHARACTERS: Final = 64
@@ -78,8 +78,8 @@ class ScannedStream(Generic[Raw]):
         Cost for an ordinary event: see bench/policy_relay.py.
         """
         usual = read_usual(document)
-        if usual is not None and (channel := self._channels.get(usual[0])) is not None:
-            return self._take_usual(raw, data, document, usual, channel)
+        if usual is not None and usual[0] in self._channels:
+            return self.take_usual(raw, data, usual)
         texts = read_plain(self._dialect, data) if document is None else read_event(self._dialect, name, document)
         item = Item(raw, data, document, len(data))
         characters = 0
@@ -105,20 +105,15 @@ class ScannedStream(Generic[Raw]):
         return left + self._queued(item)
 
     def take_usual(self, raw: Raw, data: bytes, usual: tuple[Key, str]) -> list[Raw]:
-        """Do the same as `take` for a chunk of which `read_usual` returns `usual`: decoded only if it has to wait."""
-        if (channel := self._channels.get(usual[0])) is None:
-            return self.take(raw, data, None, load_object(data))
-        return self._take_usual(raw, data, None, usual, channel)
-
-    def _take_usual(
-        self, raw: Raw, data: bytes, document: Any, usual: tuple[Key, str], channel: Channel[Raw]
-    ) -> list[Raw]:
-        """Take an event that consists of one piece of a known channel."""
+        """Do the same as `take` for a chunk of which `read_usual` returns `usual`: one piece of a channel."""
         key, said = usual
+        channel = self._channels.get(key)
+        if channel is None:
+            return self.take(raw, data, None, load_object(data))
         size = len(said)
         self._saw(size)
         told = channel.take(said)
-        if type(told) is not int or len(channel.scanner.findings) > channel.noted:
+        if type(told) is not int or len(channel.findings) > channel.noted:
             self._note(channel)
         if told == size and not self._queue:
             channel.decided += size
@@ -128,8 +123,8 @@ class ScannedStream(Generic[Raw]):
             if not self._queue:
                 left.append(raw)
                 return left
-            return left + self._queued(Item(raw, data, document, len(data)))
-        item = Item(raw, data, document or load_object(data), len(data))
+            return left + self._queued(Item(raw, data, UNREAD, len(data)))
+        item = Item(raw, data, UNREAD, len(data))
         self._hold(channel, usual_path(key), said, item, told)
         return self._cut(item) if self.error is not None else self._queued(item)
 

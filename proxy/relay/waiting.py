@@ -10,11 +10,13 @@ takes is attributed to the event it came in, until an event has to be sent witho
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from proxy.openai.channels import Path
+from proxy.openai.documents import load_object
 from proxy.scanners import ChannelScanner, Piece
 
+UNREAD: Final = object()
 Raw = TypeVar("Raw")
 
 
@@ -22,9 +24,9 @@ class Item(Generic[Raw]):
     """One event on its way."""
 
     __slots__ = (
+        "_document",
         "changed",
         "data",
-        "document",
         "edits",
         "is_queued",
         "is_withheld",
@@ -36,10 +38,11 @@ class Item(Generic[Raw]):
     )
 
     def __init__(self, raw: Raw, data: bytes, document: Any, size: int) -> None:
+        """`document`: decoded `data`; `UNREAD`: it is an object, to be decoded when it is needed."""
         self.raw = raw
         self.size = size
         self.data = data
-        self.document = document
+        self._document = document
         self.waiting: list[Waiting[Raw]] = []
         """Those of its texts that were not decided at once."""
         self.open = 0
@@ -52,6 +55,13 @@ class Item(Generic[Raw]):
         self.is_withheld = False
         """It contains a complete text that is blocked."""
         self.since = 0.0
+
+    @property
+    def document(self) -> Any:
+        """The decoded data; `None` if it is not JSON."""
+        if self._document is UNREAD:
+            self._document = load_object(self.data)
+        return self._document
 
     @property
     def holds_blocked(self) -> bool:
@@ -132,11 +142,12 @@ class Waiting(Generic[Raw]):
 class Channel(Generic[Raw]):
     """One channel: its scanner, and its undecided texts."""
 
-    __slots__ = ("_open", "decided", "fed", "last", "name", "noted", "rest", "scanner")
+    __slots__ = ("_open", "decided", "fed", "findings", "last", "name", "noted", "rest", "scanner")
 
     def __init__(self, name: str, scanner: ChannelScanner) -> None:
         self.name = name
         self.scanner = scanner
+        self.findings = scanner.findings
         self.fed = 0
         self.decided = 0
         self.noted = 0
