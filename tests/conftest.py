@@ -4,12 +4,13 @@ Nothing starts before a test asks for `database_url` or `empty_database_url`.
 """
 
 import asyncio
+import gc
 import os
 import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,6 +45,17 @@ NOT_DURABLE = {
 MEMORY = Path("/dev/shm")
 """Where files live in memory. A database is 500 of them; the kernel needs a thirteenth of the time for it here."""
 _MEMORY_BYTES = 1 << 30
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the garbage collector from what modules and cases are, now and in all its later rounds."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class Postgres:
