@@ -3,11 +3,15 @@
     python -m bench.stalls
 
 A real `sidegate serve` with a heartbeat of one millisecond in its loop. Between two beats count what the process
-computed meanwhile, all its threads, and what passed on the clock; the smaller of both is the stall: where other
-programs take the core, the clock says too much. A second client sends small requests all the time.
+computed meanwhile, all its threads, and what passed on the clock while the loop did not wait for a core; the smaller
+of both is the stall: where other programs take the cores, the clock says too much. A second client sends small requests
+all the time.
 
-The kinds are the worst that a client can think of: one long text, base64, beginnings of secrets and of card numbers, a
-hundred thousand messages, and JSON of as many elements as `limits.json_structurals` takes.
+The kinds are the worst that a client can think of: one long text, base64, words of random letters, beginnings of
+secrets and of card numbers, nothing but addresses, a hundred thousand messages, and JSON of as many elements as
+`limits.json_structurals` takes. Some of them: `python -m bench.stalls prose deep`.
+
+Source: Linux, Documentation/scheduler/sched-stats.rst, for /proc/PID/task/TID/schedstat.
 """
 
 import asyncio
@@ -18,9 +22,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +50,9 @@ def bodies() -> dict[str, bytes]:
     """Return one body of each kind."""
     chance = random.Random(7)
     letters = "".join(chance.choices(_BASE64, k=SIZE))
+    words = "".join(
+        "".join(chance.choices(_BASE64 + "-_ .:=", k=12)) + chance.choice(" =:\n") for _ in range(SIZE // 13)
+    )
     groups = "".join(f"{chance.randrange(10_000):04} " for _ in range(SIZE // 5))
     message = {"role": "user", "content": "How do I change the password of a user whose mail is gone?"}
     head = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}],"metadata":'
@@ -52,8 +61,10 @@ def bodies() -> dict[str, bytes]:
         "code": _chat((CODE * (SIZE // len(CODE)))[:SIZE]),
         "base64": _chat(letters),
         "lines of base64": _chat("\n".join(letters[at : at + 76] for at in range(0, SIZE, 76))),
+        "random words": _chat(words),
         "sk-proj- repeated": _chat("sk-proj-" * (SIZE // 8)),
         "groups of digits": _chat(groups),
+        "addresses": _chat("a.b@mail-of-c.de " * (SIZE // 17)),
         "100,000 messages": _json({"model": "gpt-4o-mini", "messages": [message] * 100_000}),
         "empty objects": head + b"[" + b"{}," * 990_000 + b"{}]}",
         "empty lists": head + b"[" + b"[]," * 990_000 + b"[]]}",
@@ -96,12 +107,19 @@ async def _beating(main: Coroutine[Any, Any, int]) -> int:
 
 
 async def _beat() -> None:
-    while True:
-        clock, cpu = time.perf_counter(), time.process_time()
-        await asyncio.sleep(_BEAT_S)
-        stall = min(time.perf_counter() - clock, time.process_time() - cpu)
-        if stall >= _TOLD_S:
-            sys.stderr.write(f"stall {stall * 1000:.1f} ms\n")
+    with open(f"/proc/self/task/{threading.get_native_id()}/schedstat", "rb", buffering=0) as schedstat:
+        while True:
+            ready, cpu = _ready_s(schedstat), time.process_time()
+            await asyncio.sleep(_BEAT_S)
+            stall = min(_ready_s(schedstat) - ready, time.process_time() - cpu)
+            if stall >= _TOLD_S:
+                sys.stderr.write(f"stall {stall * 1000:.1f} ms\n")
+
+
+def _ready_s(schedstat: FileIO) -> float:
+    """Return the time on the clock without that in which the loop's thread waited for a core."""
+    schedstat.seek(0)
+    return time.perf_counter() - int(schedstat.read(100).split()[1]) / 1e9
 
 
 async def _ask(address: load.Address, body: bytes) -> str:
@@ -124,8 +142,8 @@ async def _small(address: load.Address) -> None:
         await asyncio.sleep(0.002)
 
 
-async def measure(directory: Path, database_url: str) -> None:
-    """Print the largest stall of each kind of body."""
+async def measure(directory: Path, database_url: str, named: list[str]) -> None:
+    """Print the largest stalls of each kind of body. `named`: the kinds, all if empty."""
     provider = Child.start("bench.upstream")
     proxy = _Watched(directory, f"http://127.0.0.1:{provider.address[1]}/v1", database_url)
     try:
@@ -136,6 +154,8 @@ async def measure(directory: Path, database_url: str) -> None:
         before = len(proxy.stalls())
         print(f"{'while it starts':20} largest stall {max(proxy.stalls(), default=0):5.1f} ms")
         for name, body in bodies().items():
+            if named and name not in named:
+                continue
             begun = time.perf_counter()
             answers = {await _ask(proxy.address, body) for _ in range(ROUNDS)}
             took = (time.perf_counter() - begun) / ROUNDS
@@ -159,11 +179,11 @@ async def main() -> None:
         directory = Path(name)
         (directory / "proxy").mkdir()
         if given := os.environ.get("DATABASE_URL"):
-            await measure(directory / "proxy", given)
+            await measure(directory / "proxy", given, sys.argv[1:])
             return
         private = EmbeddedPostgres(directory / "postgres")
         try:
-            await measure(directory / "proxy", await private.start())
+            await measure(directory / "proxy", await private.start(), sys.argv[1:])
         finally:
             await private.stop()
 

@@ -58,7 +58,7 @@ class Policy:
 
     def prepare(self) -> None:
         """Build now what the first request would otherwise build. Takes a tenth of a second or more."""
-        self.detector.find("")
+        self.detector.prepare()
         if self.scan_outputs:
             self.output_plan.warm_up()
 

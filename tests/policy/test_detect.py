@@ -1,5 +1,6 @@
 """What is found in a whole text, where it begins and where it ends."""
 
+import asyncio
 import random
 import string
 from typing import Any
@@ -80,6 +81,28 @@ def test_find_when_a_text_is_mostly_base64_then_every_rule_is_asked() -> None:
         alone = [found.rule_id for matcher in shipped.matchers for found in matcher.matches(encode(text))]
         assert sorted(found.rule_id for found in shipped.find(text)) == sorted(alone)
         assert rule.id in alone
+
+
+async def test_find_in_a_thread_never_uses_the_automaton_of_the_event_loop() -> None:
+    """RE2 locks one that ran out of memory to the end of a pass; the loop would wait for all of a large text."""
+    apart, on_loop = detector(KEY), detector(KEY)
+    apart._gate = on_loop._gate_apart = _locked
+    for text in ("see key-abcd.", "see key-abcd. " * 2000):
+        assert await asyncio.to_thread(apart.find, text)
+        assert await asyncio.to_thread(apart.may_find, text.encode())
+        assert on_loop.find(text)
+        assert on_loop.may_find(text.encode())
+
+
+def test_prepare_compiles_for_the_event_loop_alone() -> None:
+    shipped = detector(KEY)
+    shipped.prepare()
+    assert "_gate" in vars(shipped)
+    assert "_gate_apart" not in vars(shipped)
+
+
+def _locked(_data: bytes) -> list[int]:
+    raise AssertionError("another thread uses it")
 
 
 def test_judge_sees_no_more_than_the_limit_of_the_rule() -> None:
