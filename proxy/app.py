@@ -34,6 +34,7 @@ from proxy.cache.sharing import Sharing
 from proxy.cache.store import AnswerStore
 from proxy.config.schema import Config, Otel
 from proxy.db.pool import Database
+from proxy.db.portion import Portion
 from proxy.exchange import Charge
 from proxy.gauges import Gauges
 from proxy.generation import Compiled, Generation
@@ -81,6 +82,8 @@ class App:
         self.metrics = Metrics(config.metrics.max_models)
         self.metrics.follow(config.metrics, config.providers)
         self.database = Database(config.database)
+        size, wait_s = config.database.pool_size, config.database.acquire_timeout_s
+        self._for_api = Portion(self.database, max(1, size // 2), wait_s)
         self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
         self.store = TraceStore(self.database, config.database)
         self.ledger = Ledger(self.database, config.quota, _holder())
@@ -207,8 +210,7 @@ class App:
             lambda: function("proxy.api.assembly:assemble")(
                 config,
                 admin_key,
-                database=self.database,
-                traces=self.store,
+                database=self._for_api,
                 ledger=self.ledger,
                 keys=self._keys,
                 keyring=self.keyring,

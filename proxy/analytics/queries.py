@@ -13,13 +13,13 @@ from proxy.analytics.latency import read_latency
 from proxy.analytics.series import Series, Split, read_series
 from proxy.analytics.shares import read_projects, read_users
 from proxy.analytics.usage import read_usage
-from proxy.db.pool import Database
+from proxy.db.pool import Connections
 
 
 class Analytics:
     """Runs queries. Uses one connection of the pool per call; every method raises DatabaseUnavailable."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Connections) -> None:
         self._database = database
 
     async def usage(self, question: Question) -> Usage:

@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from proxy.db.pool import Database
+from proxy.db.pool import Connections
 
 # The rows of sums of sums that differ from the totals of the finer ones, or exist on one side only. Blocks are compared
 # with their halves, down to two days.
@@ -171,7 +171,7 @@ class DayCheck:
 class Rollup:
     """Compares sums with traces and rebuilds them. `retention_days`: how long traces are kept; 0: for ever."""
 
-    def __init__(self, database: Database, retention_days: int) -> None:
+    def __init__(self, database: Connections, retention_days: int) -> None:
         self._database = database
         self._retention_days = retention_days
 

@@ -10,7 +10,7 @@ from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, digest
 from proxy.auth.store import MemberStore
 from proxy.config.schema import Config
-from proxy.db.pool import Database
+from proxy.db.pool import Connections
 from proxy.planner import Planner
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
@@ -24,8 +24,7 @@ def assemble(
     config: Config,
     admin_key: str,
     *,
-    database: Database,
-    traces: TraceStore,
+    database: Connections,
     ledger: Ledger,
     keys: KeyStore,
     keyring: Keyring,
@@ -37,7 +36,7 @@ def assemble(
 ) -> Api:
     """Return the wired API."""
     stores = Stores(
-        traces=traces,
+        traces=TraceStore(database, config.database),
         quotas=ledger,
         analytics=Analytics(database),
         rollup=Rollup(database, config.database.retention_days),

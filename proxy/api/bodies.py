@@ -1,7 +1,7 @@
 """Request and response bodies of the management API: small JSON objects, read as strictly as query parameters.
 
-Unknown, missing and repeated members and bad values are all reported in one 400; `param` names the first. Numbers with
-a point or an exponent stay exact decimals.
+Unknown, missing and repeated members and bad values are all reported in one 400, up to 20; `param` names the first.
+Numbers with a point or an exponent stay exact decimals.
 
 Source: RFC 8259 sections 4 and 6 (names, numbers); RFC 9110 section 10.1.1 (Expect).
 """
@@ -17,8 +17,7 @@ import orjson
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from proxy.api.parameters import Parameter, missing
-from proxy.config.names import nearest, shown
+from proxy.api.parameters import Parameter, parsed
 from proxy.errors import InvalidRequest
 from proxy.intake import too_large
 
@@ -58,26 +57,9 @@ def members(text: bytes, known: Mapping[str, Parameter], required: tuple[str, ..
     """Return the values of a JSON object by name.
 
     Raises:
-        InvalidRequest: the body is not a JSON object, or the error names every mistake in it.
+        InvalidRequest: the body is not a JSON object, or as `parameters.parsed`.
     """
-    document = _object(text)
-    values: dict[str, Any] = {}
-    mistakes: dict[str, str] = {}
-    for name, value in document:
-        if name not in known:
-            mistakes[name] = f"Unknown member `{shown(name)}`{_suggestion(name, known)}."
-        elif name in values:
-            mistakes[name] = f"`{name}` is given twice."
-        else:
-            try:
-                values[name] = known[name].parse(value)
-            except ValueError:
-                mistakes[name] = f"`{name}` must be {known[name].allowed}."
-    mistakes |= missing(required, values, mistakes)
-    if mistakes:
-        message = f"{' '.join(mistakes.values())} Known members: {', '.join(sorted(known))}."
-        raise invalid(next(iter(mistakes)), message)
-    return values
+    return parsed(_object(text), known, required, "member")
 
 
 def document(text: bytes) -> dict[str, Any]:
@@ -142,16 +124,6 @@ def _number(literal: str) -> Decimal:
 OBJECT = Parameter(
     plain, "a JSON object without NUL characters, repeated members or numbers beyond 64 bits", {"type": "object"}
 )
-
-
-def _suggestion(name: str, known: Mapping[str, Parameter]) -> str:
-    close = nearest(name, known)
-    return f"; did you mean `{close}`?" if close else ""
-
-
-def invalid(param: str, message: str) -> InvalidRequest:
-    """Return the 400 about one member or parameter."""
-    return InvalidRequest(message, code="invalid_parameter", param=shown(param))
 
 
 def dollars(value: Decimal) -> orjson.Fragment:

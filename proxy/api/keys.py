@@ -12,11 +12,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from proxy.api.bodies import invalid, json_answer, members, read_body
+from proxy.api.bodies import json_answer, members, read_body
 from proxy.api.caller import Caller, not_found
 from proxy.api.names import MAX_NAME, NAME, is_identifier, name
 from proxy.api.paging import DEFAULT_LIMIT, PAGE, page, page_of
-from proxy.api.parameters import Parameter, read_query, text, whole
+from proxy.api.parameters import Parameter, invalid, read_query, text, whole
 from proxy.api.shapes import BOOLEAN, MOMENT, TEXT, array, describes, nullable, obj, one_of
 from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring

@@ -12,11 +12,11 @@ from typing import Any, Final, get_args
 
 from aiohttp import web
 
-from proxy.api.bodies import invalid, json_answer, members, read_body
+from proxy.api.bodies import json_answer, members, read_body
 from proxy.api.caller import Caller, not_found
 from proxy.api.names import IDENTIFIER, MAX_NAME, is_identifier
 from proxy.api.paging import DEFAULT_LIMIT, PAGE, page, page_of
-from proxy.api.parameters import one_of, read_query, text
+from proxy.api.parameters import invalid, one_of, read_query, text
 from proxy.api.projects import found
 from proxy.api.shapes import INTEGER, MOMENT, TEXT, array, describes, obj
 from proxy.api.shapes import one_of as one_word_of

@@ -1,8 +1,8 @@
 """Query parameters of the management API: strict, so that a misspelt filter never returns everything.
 
 A parameter is a name, a parser, and what is allowed (told in the error). Unknown, missing and repeated names and bad
-values are all reported in one 400; `param` names the first. Values never become SQL text: they are parsed here and
-bound as query arguments in the stores.
+values are all reported in one 400, up to 20; `param` names the first. Values never become SQL text: they are parsed
+here and bound as query arguments in the stores.
 
 Source: ISO 8601 / RFC 3339 (times); RFC 3986 section 3.4 (query).
 """
@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 from uuid import UUID
 
 from aiohttp import web
 
+from proxy.config.names import shown
 from proxy.errors import InvalidRequest
 from proxy.trace.record import created_at
 
 _MAX_QUERY_FIELDS = 64
+_MOST_TOLD: Final = 20
+"""Mistakes that are told. To find what a misspelt name means takes a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +48,48 @@ def read(query: str, known: Mapping[str, Parameter], required: tuple[str, ...] =
     """Return the parsed values of a raw query string by name. Empty values count as absent.
 
     Raises:
-        InvalidRequest: the message names every mistake and what would be allowed.
+        InvalidRequest: as `parsed`.
+    """
+    given = ((name, text) for name, text in _fields(query) if text or name not in known)
+    return parsed(given, known, required, "parameter")
+
+
+def parsed(
+    given: Iterable[tuple[str, Any]],
+    known: Mapping[str, Parameter],
+    required: tuple[str, ...],
+    noun: Literal["parameter", "member"],
+) -> dict[str, Any]:
+    """Return the values by name. `noun`: what a name is called in messages.
+
+    Raises:
+        InvalidRequest: the message names the mistakes and what would be allowed.
     """
     values: dict[str, Any] = {}
     mistakes: dict[str, str] = {}
-    for name, text in _fields(query):
+    for name, value in given:
+        if len(mistakes) == _MOST_TOLD:
+            break
         if name not in known:
-            mistakes[name] = f"Unknown parameter `{_shown(name)}`{_suggestion(name, known)}."
+            mistakes[name] = f"Unknown {noun} `{shown(name)}`{_suggestion(name, known)}."
         elif name in values:
             mistakes[name] = f"`{name}` is given twice."
-        elif text:
+        else:
             try:
-                values[name] = known[name].parse(text)
+                values[name] = known[name].parse(value)
             except ValueError:
                 mistakes[name] = f"`{name}` must be {known[name].allowed}."
-    mistakes |= missing(required, values, mistakes)
+    else:
+        absent = [name for name in required if name not in values and name not in mistakes]
+        mistakes |= {name: f"`{name}` is missing." for name in absent}
     if mistakes:
-        names = ", ".join(sorted(known))
-        raise InvalidRequest(
-            f"{' '.join(mistakes.values())} Known parameters: {names}.",
-            code="invalid_parameter",
-            param=_shown(next(iter(mistakes))),
-        )
+        raise invalid(next(iter(mistakes)), f"{' '.join(mistakes.values())} Known {noun}s: {', '.join(sorted(known))}.")
     return values
 
 
-def missing(required: Iterable[str], values: Mapping[str, Any], mistakes: Mapping[str, str]) -> dict[str, str]:
-    """Return the mistakes of required names that have no value, and no other mistake either."""
-    return {name: f"`{name}` is missing." for name in required if name not in values and name not in mistakes}
+def invalid(param: str, message: str) -> InvalidRequest:
+    """Return the 400 about one parameter or member."""
+    return InvalidRequest(message, code="invalid_parameter", param=shown(param))
 
 
 def text(longest: int) -> Parameter:
@@ -117,7 +134,12 @@ def one_of(names: tuple[str, ...]) -> Parameter:
 def _time(value: str) -> datetime:
     # An unescaped "+" of a zone arrives as a space; a date alone means its midnight; without a zone it is UTC.
     moment = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        moment.astimezone(UTC)  # as PostgreSQL will be told
+    except OverflowError:
+        raise ValueError from None
+    return moment
 
 
 def _day(value: str) -> date:
@@ -180,10 +202,5 @@ def _fields(query: str) -> list[tuple[str, str]]:
 
 
 def _suggestion(name: str, known: Mapping[str, Parameter]) -> str:
-    close = get_close_matches(_shown(name), known, n=1)
+    close = get_close_matches(shown(name), known, n=1)
     return f"; did you mean `{close[0]}`?" if close else ""
-
-
-def _shown(name: str) -> str:
-    """Return a name sent by a client, made short and printable for a message."""
-    return "".join(sign if sign.isprintable() and sign.isascii() else "?" for sign in name[:64])

@@ -11,9 +11,9 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from proxy.api.bodies import invalid, json_answer, read_body
+from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
-from proxy.api.parameters import read_query
+from proxy.api.parameters import invalid, read_query
 from proxy.api.shapes import ANY, INTEGER, OBJECT, TEXT, array, describes, nullable, obj, one_of
 from proxy.config.names import shown
 from proxy.errors import InvalidRequest

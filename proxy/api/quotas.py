@@ -18,10 +18,10 @@ from typing import Any
 from aiohttp import web
 
 from proxy.api.answering import LIFE
-from proxy.api.bodies import dollars, invalid, json_answer, members, read_body
+from proxy.api.bodies import dollars, json_answer, members, read_body
 from proxy.api.caller import Caller
 from proxy.api.names import PRINTABLE
-from proxy.api.parameters import Parameter, integer, read_query, whole
+from proxy.api.parameters import Parameter, integer, invalid, read_query, whole
 from proxy.api.shapes import BOOLEAN, CONDITIONAL, INTEGER, MOMENT, NUMBER, TEXT, array, describes, nullable, obj
 from proxy.auth.audit import AuditLog
 from proxy.errors import InvalidRequest

@@ -213,7 +213,7 @@ class Api:
                 caller.require(route.endpoint.permission)
             return await self._answer(request, route.endpoint, route.arguments, caller)
         except DatabaseUnavailable as error:
-            message = "PostgreSQL cannot be reached. Usage is kept in the journal until it can."
+            message = f"{error.message} Try again; meanwhile usage is kept in the journal."
             raise DatabaseUnavailable(message, retry_after_s=_RETRY_AFTER_S) from error
 
     async def _answer(

@@ -5,6 +5,9 @@ completion (with `prompt`). Hints and identity come from the same headers as the
 for its own user and project. No provider is called and nothing is reserved. Whatever would refuse the request refuses
 it here with the same error, except the policy, whose verdict is part of the response. A key can ask about its own
 project only; any other is 404.
+
+Bodies above `limits.json_thread_bytes` are refused with 413: they are decoded on the event loop, and their memory is
+not in the budget of the data plane's bodies.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from aiohttp import web
 
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
+from proxy.api.parameters import read_query
 from proxy.api.policy import FINDING, UNSCANNED, finding_document, unscanned_document
 from proxy.api.shapes import ANY, BOOLEAN, INTEGER, NUMBER, OBJECT, TEXT, array, by_name, describes, nullable, obj
 from proxy.assurance import promised
@@ -94,7 +98,8 @@ class RoutingApi:
     @describes(_EXPLAINED, body=OBJECT, headers=_HINTS, refuses=(404,))
     async def explain(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
         """Explain how a request with this body would be routed."""
-        body = await read_body(request, self._config.limits.json_body_bytes)
+        read_query(request, {})
+        body = await read_body(request, self._config.limits.json_thread_bytes)
         inbound = self._inbound(request, body)
         parsed = parse_json(body, inbound.operation, limits=self._config.limits, force_stream_usage=False)
         principal = self._principal(inbound, parsed, caller)
@@ -106,10 +111,9 @@ class RoutingApi:
         return json_answer({**who, **decision, "answer": answer, "policy": await self._verdict(parsed, project)})
 
     @describes(obj(upstreams=array(_UPSTREAM)))
-    async def upstreams(
-        self, _request: web.BaseRequest, _arguments: Mapping[str, str], _caller: Caller
-    ) -> web.Response:
+    async def upstreams(self, request: web.BaseRequest, _arguments: Mapping[str, str], _caller: Caller) -> web.Response:
         """Return the state of every credential of every provider."""
+        read_query(request, {})
         return json_answer({"upstreams": list(self._health.describe(time.monotonic()))})
 
     def _principal(self, inbound: Inbound, parsed: ParsedRequest, caller: Caller) -> Principal:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from proxy.db.pool import Database
+from proxy.db.pool import Connections
 from proxy.errors import DatabaseUnavailable, ProxyError
 
 Outcome = Literal["begun", "done", "refused", "failed"]
@@ -68,7 +68,7 @@ class Change:
 class AuditLog:
     """The audit log."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Connections) -> None:
         self._database = database
 
     @asynccontextmanager

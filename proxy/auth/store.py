@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from proxy.auth.roles import Role
-from proxy.db.pool import Database
+from proxy.db.pool import Connections
 
 _MEMBERS: Final = """
 SELECT user_id, role, created_at FROM user_roles
@@ -66,7 +66,7 @@ class User:
 class MemberStore:
     """All roles. Every method raises DatabaseUnavailable. `highest`: the changer's role, `None` for the operator."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Connections) -> None:
         self._database = database
 
     async def list(self, project_id: str, limit: int, cursor: str | None) -> Sequence[Member]:

@@ -127,7 +127,7 @@ class Limits(Section):
     json_thread_bytes: Bytes = Field(
         262_144,
         description="Larger JSON bodies are parsed in a thread, in steps, so that other requests wait for one of these "
-        "at most. The slowest JSON of this size takes 15 ms.",
+        "at most. The slowest JSON of this size takes 15 ms. `/v1/route` refuses them.",
     )
     event_bytes: Bytes = Field(
         16_777_216, description="Largest single event of a stream that has to be edited; above it the stream is cut."
@@ -185,7 +185,11 @@ class Database(Section):
         None,
         description="postgresql:// DSN; PgBouncer is fine. Without it a private PostgreSQL is started below data_dir.",
     )
-    pool_size: Count = Field(4, description="Connections of this process; N sidecars need N times as many.")
+    pool_size: Count = Field(
+        4,
+        description="Connections of this process; N sidecars need N times as many. The management API uses half of "
+        "them at most.",
+    )
     connect_timeout_s: Seconds = Field(2.0, description="Opening one connection.")
     acquire_timeout_s: Seconds = Field(2.0, description="Waiting for a free connection of the pool.")
     statement_timeout_s: Seconds = Field(30.0, description="One statement of the writer or of the API.")

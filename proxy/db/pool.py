@@ -21,8 +21,8 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, TypeAlias, cast
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, Protocol, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -58,6 +58,16 @@ _KEEPALIVE_PROBES = 3
 _UNACKNOWLEDGED_MS = 6000
 
 _log = logging.getLogger(__name__)
+
+
+class Connections(Protocol):
+    """What lends connections: all of the pool, or a part of them (`db.portion`)."""
+
+    def acquire(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend a connection; errors as at the head of this module."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend a connection inside a transaction."""
 
 
 class Database:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from proxy.db.pool import Database
+from proxy.db.pool import Connections
 from proxy.errors import RecordRejected
 
 State = Literal["active", "archived", "all"]
@@ -95,7 +95,7 @@ class ProjectConfig:
 class TenantStore:
     """All organizations and projects. Every method raises DatabaseUnavailable; `None` means: does not exist."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Connections) -> None:
         self._database = database
 
     async def organizations(self, limit: int, cursor: str | None = None) -> Sequence[Organization]:

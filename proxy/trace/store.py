@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from proxy.config import schema
-from proxy.db.pool import Database
+from proxy.db.pool import Connections
 from proxy.journal.frames import Kind, Record
 from proxy.trace.record import created_at
 from proxy.trace.stored import Filters, Page, StoredTrace
@@ -120,7 +120,7 @@ _DROP_PARTITIONS = "SELECT sidegate_drop_partitions($1)"
 class TraceStore:
     """Writes batches of the journal, and reads traces for the API. Uses one connection of the pool per call."""
 
-    def __init__(self, database: Database, settings: schema.Database) -> None:
+    def __init__(self, database: Connections, settings: schema.Database) -> None:
         self._database = database
         self._days_ahead = settings.partitions_ahead_days
         self._retention_days = settings.retention_days

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, integer, one_of, read, text
+from proxy.api.parameters import AMOUNT, EDGE, TIME, TRACE_ID, integer, one_of, parsed, read, text
 from proxy.errors import InvalidRequest
 
 KNOWN = {
@@ -62,7 +62,7 @@ def test_right_parameters_are_typed(query: str, values: dict[str, object]) -> No
         ("userId=123456789", "userId", "at most 8 characters"),
         ("userId=a%00b", "userId", "at most 8 characters"),
         ("userId=%ff", "userId", "at most 8 characters"),
-        ("%00%0a%c3%a9" + "n" * 100, "???" + "n" * 61, "Unknown parameter"),
+        ("%00%0a%c3%a9" + "n" * 100, "??é" + "n" * 61 + "...", "Unknown parameter"),
     ],
 )
 def test_mistake_is_refused_with_its_name_and_what_is_allowed(query: str, param: str, said: str) -> None:
@@ -92,3 +92,21 @@ def test_any_query_gives_values_or_a_printable_refusal(query: str) -> None:
         assert read(query, KNOWN).keys() <= KNOWN.keys()
     except InvalidRequest as refusal:
         assert refusal.message.isprintable()
+
+
+def test_mistakes_when_there_are_many_then_the_first_are_told() -> None:
+    given = [(f"unknown{number}", 1) for number in range(1000)]
+    with pytest.raises(InvalidRequest) as caught:
+        parsed(given, KNOWN, ("userId",), "member")
+    assert caught.value.message.count("Unknown member") == 20
+    assert "missing" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00 01:00"]
+)
+def test_time_that_no_clock_in_utc_can_show_is_refused(moment: str) -> None:
+    with pytest.raises(ValueError):
+        TIME.parse(moment)
+    with pytest.raises(ValueError):
+        EDGE.parse(moment)

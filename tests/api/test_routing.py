@@ -107,3 +107,10 @@ async def test_explanation_where_prompts_are_not_scanned_says_so():
     async with asking(OPERATOR, schema.Config(policy={"scan_prompts": False})) as ask:
         found = (await ask({**BODY, "messages": [{"content": HIGH}]}))[1]["policy"]
     assert (found["scanned"], found["action"]) == (False, "allow")
+
+
+async def test_body_that_only_a_thread_may_decode_is_refused():
+    async with asking(OPERATOR, schema.Config(limits={"json_thread_bytes": 1000})) as ask:
+        status, found = await ask({**BODY, "messages": [{"role": "user", "content": "x" * 1000}]})
+    assert (status, found["error"]["code"]) == (413, "request_too_large")
+    assert "1000 bytes" in found["error"]["message"]

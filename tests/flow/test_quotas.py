@@ -23,6 +23,10 @@ from tests.fakes.wire import Reply, Wire, exchange, post, request
 IN, OUT = 12, 18
 EACH = IN + OUT
 """What the provider bills for any request here."""
+_WAITING = """
+SELECT count(*) FROM (SELECT pg_stat_clear_snapshot()) AS anew, pg_stat_activity
+WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FROM request_traces%'
+"""
 MOST = 100
 """More than the bound of a request with `max_tokens` 18."""
 
@@ -195,6 +199,28 @@ async def test_quota_when_a_caller_is_new_then_it_gets_the_defaults(
     found = await standing(proxy, "new")
     assert (found["exists"], found["maxTokensDaily"], found["maxCostDaily"]) == (True, 200, 2.5)
     assert found["currentTokensToday"] == billed(provider, case)
+
+
+async def test_quota_when_the_api_waits_for_postgresql_then_a_new_caller_is_served_all_the_same(
+    provider: Provider, fleet: tuple[Sidegate, ...], own_database: str, case: str
+) -> None:
+    """Queries of the API must not take every connection: without one, the quota takes PostgreSQL for away."""
+    proxy, user = fleet[0], f"api-{case}"
+    provider.on(case, serving())
+    listing = request("GET", "/v1/traces", f"Authorization: Bearer {ADMIN_KEY}")
+    connection = await asyncpg.connect(own_database)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE request_traces IN ACCESS EXCLUSIVE MODE")
+            listings = [asyncio.create_task(exchange(proxy.address, listing, timeout_s=40)) for _ in range(12)]
+            while await connection.fetchval(_WAITING) < 2:
+                await asyncio.sleep(0.01)
+            reply = await ask(proxy, user, case, chat(max_tokens=18))
+    finally:
+        await connection.close()
+    assert reply.status == 200, reply.body
+    assert proxy.metrics()["sidegate_quota_degraded"] == 0
+    assert {(await one).status for one in listings} <= {200, 503}
 
 
 async def test_usage_when_it_is_missing_then_the_charge_is_an_upper_bound(
