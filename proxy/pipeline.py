@@ -169,8 +169,9 @@ class _Run:
             reply = reply if self._recall is None else self._recall.record(reply)
         x.marks["dispatch"] = time.monotonic()
         try:
-            assert x.answering is not None
-            self._answer = self._to_answer(x.answering, reply)
+            answering = x.answering
+            assert answering is not None
+            self._answer = self._to_answer(answering, reply)
             await relay(self._answer, self._downstream, self._with.config)
             if self._recall is not None:
                 self._recall.keep()

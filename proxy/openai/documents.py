@@ -102,7 +102,7 @@ def printable(value: Any) -> str:
     """
     if type(value) is not str or not value.isprintable():
         return ""
-    return value if len(value) <= MAX_NAME else value[:MAX_NAME]
+    return value[:MAX_NAME]
 
 
 def utf8_len(text: str) -> int:

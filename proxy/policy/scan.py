@@ -55,6 +55,8 @@ class Scanned:
     @property
     def blocked(self) -> Sighting | None:
         """The first finding that blocks the request."""
+        if not self.sightings:  # nearly always
+            return None
         return next((sighting for sighting in self.sightings if sighting.action == "block"), None)
 
     def enter(self, verdict: Verdict) -> None:

@@ -135,8 +135,7 @@ class Bounds:
         return _nanos(tokens, sent_price) + _nanos((modest + asked.predicted) * asked.choices, price)
 
     def _read(self) -> _Asked:
-        size = _UPLOAD_BYTES if self._content_length is None else self._content_length
-        self._asked = _read(self._operation, self._request, self._prices, self._settings, size)
+        self._asked = _read(self._operation, self._request, self._prices, self._settings, self._content_length)
         return self._asked
 
 
@@ -158,7 +157,10 @@ def bound(
     settings: Quota,
 ) -> Bound | None:
     """Return the most that a request may use at the model that it names; `None` if nothing is billable."""
-    return Bounds(operation, request, content_length, prices, settings).at(request.model)
+    if not operation.billable:
+        return None
+    asked = _read(operation, request, prices, settings, content_length)
+    return asked.make(asked, request.model)
 
 
 def _highest(prices: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -262,8 +264,10 @@ def _made(sent: int, sent_price: int, output: int, price: int) -> Bound:
     return Bound(sent, _nanos(sent, sent_price), output, price, output, is_capped=True, can_be_capped=False)
 
 
-def _read(operation: Operation, request: ParsedRequest, prices: Prices, settings: Quota, size: int) -> _Asked:
-    """Parse the body, once for all models. `size`: of the body."""
+def _read(
+    operation: Operation, request: ParsedRequest, prices: Prices, settings: Quota, content_length: int | None
+) -> _Asked:
+    """Parse the body, once for all models. `content_length`: of the body, `None` if it was not announced."""
     document = _document(request)
     members: dict[str, Any] = {}
     tokens = _BASE_TOKENS
@@ -279,7 +283,7 @@ def _read(operation: Operation, request: ParsedRequest, prices: Prices, settings
     unseen = is_unseen(document, signs)
     prediction = document.get("prediction")
     return _Asked(
-        _kind(operation, size),
+        _kind(operation, _UPLOAD_BYTES if content_length is None else content_length),
         operation,
         request.stream,
         prices,

@@ -71,6 +71,19 @@ def render(requests: Standing | None, tokens: Standing | None, cost: Standing | 
     return fields
 
 
+def render_day(tokens: tuple[int, int], nanos: tuple[int, int], reset_s: float) -> Headers:
+    """Return the same for the limits of a day alone, as most callers have them. Pairs of limit and remainder."""
+    reset, left = _reset(reset_s), nanos[1] if nanos[1] > 0 else 0
+    return (
+        (_TOKENS[0], b"%d" % tokens[0]),
+        (_TOKENS[1], b"%d" % (tokens[1] if tokens[1] > 0 else 0)),
+        (_TOKENS[2], reset),
+        (_COST[0], _limit_in_dollars(nanos[0])),
+        (_COST[1], dollars(left).encode()),
+        (_COST[2], reset),
+    )
+
+
 def _counted(names: _Triple, standing: Standing) -> tuple[Header, Header, Header]:
     left = standing.remaining if standing.remaining > 0 else 0
     return (names[0], b"%d" % standing.limit), (names[1], b"%d" % left), (names[2], _reset(standing.reset_s))

@@ -21,7 +21,7 @@ from proxy.holds import Bound, Share
 from proxy.quota import refusals
 from proxy.quota.caller import Caller
 from proxy.quota.callers import Callers
-from proxy.quota.headers import Standing, render, tightest
+from proxy.quota.headers import Standing, render, render_day, tightest
 from proxy.quota.lease import Part
 from proxy.quota.outage import Outage
 from proxy.quota.reservation import Reservation, Unleased
@@ -107,10 +107,10 @@ class Reservations:
         now, balance = self._clock(), caller.balance
         tokens, nanos = caller.reach(now)
         reset_s = max(caller.heard_at + balance.window_s - now, 0.0)
+        if caller.windows is None:
+            return render_day((balance.max_tokens, tokens), (balance.max_nanos, nanos), reset_s)
         day_tokens = Standing(balance.max_tokens, tokens, reset_s)
         day_cost = Standing(balance.max_nanos, nanos, reset_s)
-        if caller.windows is None:
-            return render(None, day_tokens, day_cost)
         minute = caller.windows.state(now)
         return render(minute.get("requests"), tightest(minute.get("tokens"), day_tokens), day_cost)
 

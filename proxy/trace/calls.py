@@ -101,8 +101,10 @@ def tool_calls(x: Exchange) -> list[dict[str, Any]]:
     if x.request is not None and x.request.tool_results:
         calls += [(None, call) for call in x.request.tool_results[:MAX_TOOL_CALLS]]
     for attempt in x.attempts:
-        if attempt.used.tool_calls:
-            calls += [(attempt.index, call) for call in attempt.used.tool_calls]
+        if made := attempt.used.tool_calls:
+            calls += [(attempt.index, call) for call in made]
+    if not calls:  # nearly always
+        return []
     return [
         {
             "kind": call.kind,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.quota.headers import Standing, dollars, duration, merge, render, tightest
+from proxy.quota.headers import Standing, dollars, duration, merge, render, render_day, tightest
 
 OURS = render(Standing(60, 10, 50.0), Standing(1000, 400, 36.0), Standing(10_000_000_000, 9_999_875_000, 3723.0))
 OTHER = ((b"Date", b"now"), (b"X-RateLimit-Limit-Images", b"5"), (b"date", b"again"))
@@ -42,6 +42,13 @@ def test_render_when_a_dimension_has_no_limit_then_nothing_is_said_of_it():
     assert render(None, None, None) == []
     assert [name for name, _ in render(None, Standing(1, -5, 0.0), None)] == [name for name, _ in OURS[3:6]]
     assert render(None, Standing(1, -5, 0.0), None)[1][1] == b"0"
+
+
+@given(st.lists(st.integers(-(10**12), 10**15), min_size=4, max_size=4), st.floats(-1, 90_000))
+def test_render_day_when_only_the_day_is_limited_then_it_is_as_from_render(numbers, reset_s):
+    tokens, nanos = numbers[:2], numbers[2:]
+    rendered = render(None, Standing(*tokens, reset_s), Standing(*nanos, reset_s))
+    assert list(render_day(tuple(tokens), tuple(nanos), reset_s)) == rendered
 
 
 @pytest.mark.parametrize(
