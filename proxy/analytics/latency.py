@@ -4,6 +4,7 @@ Past days are read from blocks of up to 64 days, the others one by one.
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 
 from proxy.analytics.figures import Latency, Measure, Percentiles, Question, TimeRange, percentiles
@@ -42,7 +43,19 @@ ORDER BY sum(sum(number)) OVER (PARTITION BY layer, model) DESC, layer, model
 LIMIT 100000
 """
 
-# Histograms have no users. $5 user, $6 how many of the latest requests are measured.
+# Histograms have no users: their latest requests are measured. Sums tell since which day there are enough, so that only
+# traces of those days are planned for and read. The range of all projects ends with a day of UTC, so the last days of
+# projects are not counted: part of them may be beyond it. $5 user, $6 how many.
+_SINCE_DAY_OF_USER: Final = """
+SELECT day FROM (
+    SELECT day, sum(sum(requests)) OVER (ORDER BY day DESC) AS requests FROM analytics_usage
+    WHERE kind = 'u' AND user_id = $5 AND day >= $2 AND day < $3::date - CASE WHEN $1::text IS NULL THEN 1 ELSE 0 END
+        AND ($1 IS NULL OR project_id = $1) AND ($4::text IS NULL OR request_type = $4)
+    GROUP BY day
+) AS sums WHERE requests >= $6 ORDER BY day DESC LIMIT 1
+"""
+
+# $2 and $3 are moments here.
 _LATENCY_OF_USER: Final = """
 SELECT '' AS layer, NULL AS model, measure, sidegate_bucket(us) AS bucket, count(*) AS number
 FROM (
@@ -68,8 +81,12 @@ async def read_latency(connection: Connection, question: Question) -> Latency:
     if question.user_id is None:
         rows = await connection.fetch(_LATENCY, project, days.first, days.past, kind)
     else:
+        user = kind, question.user_id, USER_REQUESTS
+        day = await connection.fetchval(_SINCE_DAY_OF_USER, project, days.first, days.past, *user)
         start, end = days.time_range.start, days.time_range.end
-        rows = await connection.fetch(_LATENCY_OF_USER, project, start, end, kind, question.user_id, USER_REQUESTS)
+        if day is not None:  # it begins up to fourteen hours before that of UTC
+            start = max(start, datetime.combine(day, time(), UTC) - timedelta(hours=14))
+        rows = await connection.fetch(_LATENCY_OF_USER, project, start, end, *user)
     return _latency(days.time_range, (tuple(row.values()) for row in rows))
 
 

@@ -210,15 +210,39 @@ async def test_expensive_requests_by_each_filter_are_those_of_it(filters: dict[s
     assert (await analytics.expensive(Question(since=since, until=until, model="opus"), 10))[1] == []
 
 
+@pytest.mark.parametrize("project", [None, "lab", "bank"])
+@pytest.mark.parametrize("most", [1, 3, 40, 1000])
+@pytest.mark.parametrize("name", ["all", "days", "one day"])
 async def test_percentiles_of_one_user_are_those_of_the_latest_requests(
+    name: str, most: int, project: str | None, analytics: Analytics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "USER_REQUESTS", most)
+    since, until = RANGES[name]
+    question = Question(user_id="alice", project_id=project, since=since, until=until)
+    found = (await analytics.latency(question)).total.get("duration", Percentiles())
+    zone = ZoneInfo(ZONES[project or "unknown"])  # of all projects the days are those of UTC
+    own = [
+        r
+        for r in HISTORY
+        if r.user == "alice" and project in (None, r.project) and since <= r.at.astimezone(zone).date() <= until
+    ]
+    latest = sorted(own, key=lambda r: r.at)[-most:]
+    times = sorted(r.us / 1000 for r in latest if r.us is not None)
+    assert found.number == len(times)
+    assert found.p99 == (pytest.approx(times[-(-len(times) * 99 // 100) - 1], rel=0.045) if times else None)
+
+
+async def test_latest_request_of_one_user_is_found_however_the_zones_lie(
     analytics: Analytics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(latency, "USER_REQUESTS", 3)
-    found = await analytics.latency(Question(user_id="alice", since=RANGES["all"][0], until=RANGES["all"][1]))
-    latest = sorted((r for r in HISTORY if r.user == "alice"), key=lambda r: r.at)[-3:]
-    times = sorted(r.us / 1000 for r in latest if r.us is not None)
-    assert found.total["duration"].number == len(times)
-    assert found.total["duration"].p99 == pytest.approx(times[-1], rel=0.045)
+    monkeypatch.setattr(latency, "USER_REQUESTS", 1)
+    for user, days in itertools.product(("alice", "bob"), range(10, DAYS)):
+        until = FIRST + timedelta(days=days)
+        question = Question(user_id=user, request_type="chat", since=FIRST, until=until)
+        own = [r for r in HISTORY if (r.user, r.type) == (user, "chat") and r.at.date() <= until]
+        us = max(own, key=lambda r: r.at).us
+        found = (await analytics.latency(question)).total.get("duration", Percentiles())
+        assert found.p50 == (None if us is None else pytest.approx(us / 1000, rel=0.045))
 
 
 @pytest.mark.parametrize("first", range(0, DAYS, 7))
