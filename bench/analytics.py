@@ -15,9 +15,11 @@ import json
 import random
 import resource
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -90,8 +92,10 @@ def record(dice: random.Random) -> Record:
     return Record(Kind.FINAL, UUID(identity).bytes, json.dumps(body).encode(), 0, 0)
 
 
-async def write(database: Database, rate: float, stored: list[float]) -> None:
-    """Store batches for ever; `stored` gets the seconds that each took."""
+async def write(url: str, rate: float) -> None:
+    """Store batches until cancelled; prints the seconds that each took."""
+    database = Database(SETTINGS)
+    await database.connect(url)
     store, dice = TraceStore(database, SETTINGS), random.Random(3)
     due = time.monotonic()
     while True:
@@ -99,9 +103,29 @@ async def write(database: Database, rate: float, stored: list[float]) -> None:
         began = time.monotonic()
         async with database.transaction() as connection:
             await store.apply(connection, batch)
-        stored.append(time.monotonic() - began)
+        print(time.monotonic() - began, flush=True)
         due = max(due + BATCH / rate, time.monotonic())
         await asyncio.sleep(due - time.monotonic())
+
+
+@asynccontextmanager
+async def writer(url: str, rate: float) -> AsyncIterator[None]:
+    """Let another process store batches meanwhile, so that what it does in Python does not delay the questions."""
+    command = (sys.executable, "-m", "bench.analytics", "--write-to", url, "--rate", str(rate))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        took = time.monotonic() - began
+        process.terminate()
+        told, _ = await process.communicate()
+    stored = [float(line) for line in told.split()]
+    each = statistics.median(stored)
+    print(
+        f"\n{len(stored) * BATCH / took:,.0f} traces/s stored meanwhile: {len(stored)} batches of {BATCH},"
+        f" {each * 1000:.0f} ms each, so {BATCH / each:,.0f} traces/s at most"
+    )
 
 
 def questions(analytics: Analytics, store: TraceStore, ids: list[UUID]) -> dict[str, Callable[[], Awaitable[object]]]:
@@ -224,19 +248,8 @@ async def run(options: argparse.Namespace, directory: Path) -> None:
         await reading.connect(url)
         await Rollup(database, 0).make_blocks()  # as every replica does once an hour
         await sizes(connection)
-        stored: list[float] = []
-        writing = asyncio.create_task(write(database, options.rate, stored)) if options.rate else None
-        began = time.monotonic()
-        await measure(reading, options.rounds, options.only)
-        if writing is not None:
-            rate = len(stored) * BATCH / (time.monotonic() - began)
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
-            took = statistics.median(stored)
-            print(
-                f"\n{rate:,.0f} traces/s stored meanwhile: {len(stored)} batches of {BATCH}, {took * 1000:.0f} ms each,"
-                f" so {BATCH / took:,.0f} traces/s at most"
-            )
+        async with writer(url, options.rate) if options.rate else nullcontext():
+            await measure(reading, options.rounds, options.only)
         await connection.close()
     finally:
         await reading.close()
@@ -253,7 +266,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1000.0, help="traces per second meanwhile; 0: no writer")
     parser.add_argument("--only", default="", help="questions with this in their name")
     parser.add_argument("--keep", type=Path, help="directory of the database; used again if it is there")
+    parser.add_argument("--write-to", help="only store traces at this URL, until ended: what `--rate` starts")
     options = parser.parse_args()
+    if options.write_to:
+        return asyncio.run(write(options.write_to, options.rate))
     with tempfile.TemporaryDirectory(prefix="sidegate-analytics-") as temporary:
         Path(temporary).chmod(0o711)
         asyncio.run(run(options, options.keep or Path(temporary)))

@@ -2,8 +2,8 @@
 
 The sums are maintained by triggers (migrations/003, 008, 012 and 013), so they agree with the traces by construction.
 They are rebuilt after somebody changed or deleted traces manually, or moved a project to another time zone: a day is
-that of the zone at the time of the sum. This is done day by day, each in a transaction that blocks writers, so that no
-trace is missed or counted twice. Sums of sums are rebuilt from the finer ones.
+that of the zone at the time of the sum. This is done day by day; a day that is wrong is summed in a transaction that
+blocks writers, so that no trace is missed or counted twice. Sums of sums are rebuilt from the finer ones.
 
 Blocks of days are copies of sums, so that a query about months reads few rows. Whatever changes one of their days
 withdraws them, and `make_blocks` makes them again.
@@ -18,7 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from proxy.db.pool import Connections
+from proxy.db.pool import Connection, Connections
 
 # The rows of sums of sums that differ from the totals of the finer ones, or exist on one side only. Blocks are compared
 # with their halves, down to two days.
@@ -55,7 +55,13 @@ _COARSE: Final = """coarse AS (
 )"""
 _COARSE_DIFFERS: Final = "WITH {coarse} SELECT EXISTS (SELECT FROM coarse)".replace("{coarse}", _COARSE)
 
-# Reads the traces whose local day may be $1 in some zone; the functions compute the day.
+# From when to when day $1 is, in the zones of all projects; without a known project it is UTC.
+_SPAN: Final = """
+SELECT min($1::date::timestamp AT TIME ZONE zone), max(($1::date + 1)::timestamp AT TIME ZONE zone)
+FROM (SELECT 'UTC' AS zone UNION SELECT sidegate_zone(id) FROM projects WHERE $2::text IS NULL OR id = $2) AS zones
+"""
+
+# $1 the day, $2 project, $3 and $4 the span of the traces that may be of that day; the functions compute which are.
 _COMPARE = """
 WITH line AS (
     SELECT is_kept, kind, project_id, user_id, quarter, layer, model, request_type,
@@ -67,8 +73,7 @@ WITH line AS (
     FROM (
         SELECT true AS is_kept, u.* FROM analytics_usage u WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)
         UNION ALL
-        SELECT false, u.* FROM sidegate_usage($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC',
-            ($1::date + 2)::timestamp AT TIME ZONE 'UTC') u WHERE day = $1
+        SELECT false, u.* FROM sidegate_usage($2, NULL, $3, $4) u WHERE day = $1
     ) AS rows
     GROUP BY is_kept, kind, project_id, user_id, quarter, layer, model, request_type
 ), usage AS (
@@ -82,8 +87,7 @@ WITH line AS (
         FROM analytics_latency WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)
         UNION ALL
         SELECT project_id, layer, model, request_type, measure, bucket, 0, number
-        FROM sidegate_latency($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC',
-            ($1::date + 2)::timestamp AT TIME ZONE 'UTC') WHERE day = $1
+        FROM sidegate_latency($2, NULL, $3, $4) WHERE day = $1
     ) AS sides GROUP BY project_id, layer, model, request_type, measure, bucket
 ), findings AS (
     SELECT project_id, sum(kept) <> sum(counted) AS differs
@@ -92,8 +96,7 @@ WITH line AS (
         FROM analytics_findings WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)
         UNION ALL
         SELECT project_id, direction, rule, category, action, 0, findings + requests
-        FROM sidegate_findings($2, ($1::date - 1)::timestamp AT TIME ZONE 'UTC',
-            ($1::date + 2)::timestamp AT TIME ZONE 'UTC') WHERE day = $1
+        FROM sidegate_findings($2, $3, $4) WHERE day = $1
     ) AS sides GROUP BY project_id, direction, rule, category, action
 ), {coarse}
 SELECT project_id, sum(wrong)::bigint AS wrong,
@@ -118,19 +121,16 @@ _FORGET_USAGE = "DELETE FROM analytics_usage WHERE day = $1 AND ($2::text IS NUL
 _FORGET_LATENCY = "DELETE FROM analytics_latency WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)"
 _COUNT_USAGE = """
 INSERT INTO analytics_usage
-SELECT * FROM sidegate_usage($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC', ($1::date + 2)::timestamp
-    AT TIME ZONE 'UTC') WHERE day = $1
+SELECT * FROM sidegate_usage($2, NULL, $3, $4) WHERE day = $1
 """
 _COUNT_LATENCY = """
 INSERT INTO analytics_latency
-SELECT * FROM sidegate_latency($2, NULL, ($1::date - 1)::timestamp AT TIME ZONE 'UTC', ($1::date + 2)::timestamp
-    AT TIME ZONE 'UTC') WHERE day = $1
+SELECT * FROM sidegate_latency($2, NULL, $3, $4) WHERE day = $1
 """
 _FORGET_FINDINGS = "DELETE FROM analytics_findings WHERE day = $1 AND ($2::text IS NULL OR project_id = $2)"
 _COUNT_FINDINGS = """
 INSERT INTO analytics_findings
-SELECT * FROM sidegate_findings($2, ($1::date - 1)::timestamp AT TIME ZONE 'UTC', ($1::date + 2)::timestamp
-    AT TIME ZONE 'UTC') WHERE day = $1
+SELECT * FROM sidegate_findings($2, $3, $4) WHERE day = $1
 """
 # Triggers have applied the changes of the finer rows; these statements correct what was wrong before.
 _FORGET_DAYS = "DELETE FROM analytics_days WHERE day = $1"
@@ -138,14 +138,8 @@ _ADD_UP = "INSERT INTO analytics_days SELECT * FROM sidegate_usage_days($1, $1::
 _FORGET_LATENCY_DAYS = "DELETE FROM analytics_latency_days WHERE day = $1"
 _ADD_UP_LATENCY = "INSERT INTO analytics_latency_days SELECT * FROM sidegate_latency_days($1, $1::date + 1)"
 _WITHDRAW_BLOCKS = "SELECT sidegate_withdraw_blocks(ARRAY[$1::date])"
-_FROM_TRACES: Final = (
-    _FORGET_USAGE,
-    _FORGET_LATENCY,
-    _FORGET_FINDINGS,
-    _COUNT_USAGE,
-    _COUNT_LATENCY,
-    _COUNT_FINDINGS,
-)
+_FORGET: Final = (_FORGET_USAGE, _FORGET_LATENCY, _FORGET_FINDINGS)
+_FROM_TRACES: Final = (_COUNT_USAGE, _COUNT_LATENCY, _COUNT_FINDINGS)
 _FROM_SUMS: Final = (_FORGET_DAYS, _ADD_UP, _FORGET_LATENCY_DAYS, _ADD_UP_LATENCY, _WITHDRAW_BLOCKS)
 
 _MAKE_BLOCK: Final = "SELECT sidegate_make_block()"
@@ -183,21 +177,22 @@ class Rollup:
     async def check(self, day: date, project_id: str | None) -> Sequence[DayCheck]:
         """Compare one day, of one project or of all; change nothing. Raises DatabaseUnavailable."""
         async with self._database.acquire() as connection:
-            rows = await connection.fetch(_COMPARE, day, project_id, timeout=_TIMEOUT_S)
-        return [DayCheck(*row.values()) for row in rows]
+            return await _compare(connection, day, project_id)
 
     async def rebuild(self, day: date, project_id: str | None) -> Sequence[DayCheck]:
-        """Rebuild the sums of one day; return the old and new ones. Raises DatabaseUnavailable."""
+        """Rebuild the sums of one day if they are wrong; return the old and new ones. Raises DatabaseUnavailable.
+
+        Writers wait only if something is wrong.
+        """
+        checks = await self.check(day, project_id)
+        if not any(row.wrong for row in checks):
+            return checks
         async with self._database.transaction() as connection:
             await connection.execute(_LOCK, timeout=_TIMEOUT_S)
-            rows = await connection.fetch(_COMPARE, day, project_id, timeout=_TIMEOUT_S)
-            if any(row["wrong"] for row in rows):
-                for statement in _FROM_TRACES:
-                    await connection.execute(statement, day, project_id, timeout=_TIMEOUT_S)
-                if await connection.fetchval(_COARSE_DIFFERS, day, timeout=_TIMEOUT_S):
-                    for statement in _FROM_SUMS:
-                        await connection.execute(statement, day, timeout=_TIMEOUT_S)
-        return [DayCheck(*row.values()) for row in rows]
+            checks = await _compare(connection, day, project_id)
+            if any(row.wrong for row in checks):
+                await _count_anew(connection, day, project_id)
+        return checks
 
     async def make_blocks(self) -> int:
         """Sum past days in blocks until none is due; return how many were made. Raises DatabaseUnavailable.
@@ -211,3 +206,27 @@ class Rollup:
                 if not await connection.fetchval(_MAKE_BLOCK, timeout=_TIMEOUT_S):
                     return made
             made += 1
+
+
+async def _compare(connection: Connection, day: date, project_id: str | None) -> Sequence[DayCheck]:
+    rows = await connection.fetch(
+        _COMPARE, day, project_id, *await _span(connection, day, project_id), timeout=_TIMEOUT_S
+    )
+    return [DayCheck(*row.values()) for row in rows]
+
+
+async def _count_anew(connection: Connection, day: date, project_id: str | None) -> None:
+    span = await _span(connection, day, project_id)
+    for statement in _FORGET:
+        await connection.execute(statement, day, project_id, timeout=_TIMEOUT_S)
+    for statement in _FROM_TRACES:
+        await connection.execute(statement, day, project_id, *span, timeout=_TIMEOUT_S)
+    if await connection.fetchval(_COARSE_DIFFERS, day, timeout=_TIMEOUT_S):
+        for statement in _FROM_SUMS:
+            await connection.execute(statement, day, timeout=_TIMEOUT_S)
+
+
+async def _span(connection: Connection, day: date, project_id: str | None) -> tuple[datetime, datetime]:
+    row = await connection.fetchrow(_SPAN, day, project_id)
+    assert row is not None
+    return row[0], row[1]

@@ -334,6 +334,20 @@ async def test_sums_by_another_zone_follow_the_projects_zone(database: Database)
     found = (await Analytics(database).usage(Question(project_id="unknown", since=DAY, until=DAY))).total
     zone = timedelta(hours=13)
     assert found.requests == sum((request.at + zone).date() == DAY for request in HISTORY)
+    for day in range(-2, 4):
+        assert [row.wrong for row in await rollup.check(DAY + timedelta(days=day), None)] in ([], [0])
+
+
+async def test_writers_wait_for_a_rebuild_only_where_something_is_wrong(database: Database) -> None:
+    rollup, late = Rollup(database, 0), [r.record() for r in generate(20, DAY, 1, seed=9)]
+    async with database.transaction() as connection:
+        await TraceStore(database, SETTINGS).apply(connection, late)
+        [row] = await rollup.rebuild(DAY, "unknown")
+        assert row.wrong == 0
+        await connection.execute("UPDATE request_traces SET input_tokens = input_tokens + 1")
+    rebuilding = [row.wrong for row in await rollup.rebuild(DAY, "unknown")]
+    assert rebuilding != [0]
+    assert [row.wrong for row in await rollup.check(DAY, "unknown")] == [0]
 
 
 async def test_odd_figures_in_a_trace_count_nothing_and_stop_nothing(database: Database) -> None:
