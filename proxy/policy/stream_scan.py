@@ -28,7 +28,8 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from proxy.findings import Action, Finding, Severity
-from proxy.policy import base64_runs, boundaries, mask, openings
+from proxy.policy import boundaries, mask, openings
+from proxy.policy.base64_runs import SHORTEST, ends_in_run
 from proxy.policy.detect import Detector, Matcher, encode, place
 from proxy.policy.rules import Rule
 from proxy.policy.stream_team import Team, head_end
@@ -111,6 +112,7 @@ class StreamScanner:
         self.blocked: Finding | None = None
         """The finding that ended the channel, if any."""
         self._plan = plan
+        self._open_from = plan.held.open_from
         self._held = [Track(watch) for watch in plan.held.watches]
         self._noted = [Track(watch) for watch in plan.noted.watches]
         self._window = Window(position, context)
@@ -169,16 +171,14 @@ class StreamScanner:
 
     def _glance(self) -> int | None:
         """Return up to where text may be sent, `None` if that needs a closer look, which would agree."""
-        window, look_at = self._window, self._look_at
-        if not look_at:
-            return None
+        window = self._window
         data, end = window.data, window.end
-        if b" " not in data[-base64_runs.SHORTEST :] and base64_runs.ends_in_run(data) and end < look_at + _PATIENCE:
-            return self._out
-        if end >= look_at:
-            return None
-        stop = self._plan.held.open_from(data, self._settled, self._cover - window.base)
-        return None if stop is None else window.base + stop
+        if b" " in data[-SHORTEST:] or not ends_in_run(data):
+            if end >= self._look_at:
+                return None
+            stop = self._open_from(data, self._settled, self._cover - window.base)
+            return None if stop is None else window.base + stop
+        return self._out if self._look_at and end < self._look_at + _PATIENCE else None
 
     def _up_to(self, stop: int) -> list[Piece]:
         """Release the text before `stop`."""

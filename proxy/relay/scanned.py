@@ -27,7 +27,7 @@ from typing import Any, Final, Generic, TypeVar
 from proxy.errors import PolicyViolation, ProxyError
 from proxy.exchange import Dialect
 from proxy.findings import Finding
-from proxy.openai.channels import ALL, Key, Path, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
+from proxy.openai.channels import ALL, Key, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
 from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.masked_text import alone, with_texts
 from proxy.relay.waiting import UNREAD, Channel, Item
@@ -125,7 +125,9 @@ class ScannedStream(Generic[Raw]):
                 return left
             return left + self._queued(Item(raw, data, UNREAD, len(data)))
         item = Item(raw, data, UNREAD, len(data))
-        self._hold(channel, usual_path(key), said, item, told)
+        channel.wait_for(usual_path(key), said, item)
+        if not isinstance(told, int):
+            self._place(channel, told)
         return self._cut(item) if self.error is not None else self._queued(item)
 
     def pass_by(self, raw: Raw, size: int) -> list[Raw]:
@@ -157,7 +159,9 @@ class ScannedStream(Generic[Raw]):
             return
         told = channel.take(text.text)
         if not self._is_decided(channel, told):
-            self._hold(channel, text.path, text.text, item, told)
+            channel.wait_for(text.path, text.text, item)
+            if not isinstance(told, int):
+                self._place(channel, told)
         self._note(channel)
 
     def _is_decided(self, channel: Channel[Raw], told: int | Sequence[Piece]) -> bool:
@@ -168,12 +172,6 @@ class ScannedStream(Generic[Raw]):
             return False
         self._ready += channel.let_pass(told)
         return channel.decided == channel.fed
-
-    def _hold(self, channel: Channel[Raw], path: Path, text: str, item: Item[Raw], told: int | Sequence[Piece]) -> None:
-        """Let `item` wait for a text that was just scanned, and distribute the pieces decided so far."""
-        channel.wait_for(path, text, item)
-        if not isinstance(told, int):
-            self._place(channel, told)
 
     def _opened(self, text: Text) -> Channel[Raw] | None:
         key = text.key
@@ -263,9 +261,7 @@ class ScannedStream(Generic[Raw]):
         """Return what may be sent, in order."""
         queue = self._queue
         out: list[Raw] = []
-        if not self._ready and self._held_bytes <= self._hold_bytes:
-            return out
-        while queue:
+        while queue and (self._ready or self._held_bytes > self._hold_bytes):
             first = queue[0]
             if first.open:
                 is_late = bool(self._ready) and self._clock() - first.since > self._hold_s

@@ -165,7 +165,10 @@ class Channel(Generic[Raw]):
 
     def wait_for(self, path: Path, text: str, item: Item[Raw]) -> None:
         """Register the text that was just scanned, after any rest from before."""
-        self._adopt(item, path, self.rest + text)
+        if self.rest:
+            self._adopt(item, path, self.rest + text)
+        else:
+            self._open.append(Waiting(self, item, path, text, self.fed))
 
     def adopt(self, item: Item[Raw]) -> None:
         """Move the rest to an event of its own."""
@@ -216,7 +219,6 @@ class Channel(Generic[Raw]):
 
     def _adopt(self, item: Item[Raw], path: Path, text: str) -> None:
         waiting = Waiting(self, item, path, text, self.fed)
-        if self.rest:
-            waiting.changed = item.changed = True
-            self.rest = ""
+        waiting.changed = item.changed = True
+        self.rest = ""
         self._open.append(waiting)
