@@ -110,7 +110,9 @@ class _Gate:
                 return False
             if self._follows and read.event is not None and read.document is not None:
                 self._end.follow(read.event.data, read.document)
-        await self.write(b"".join(ready))
+        if data := b"".join(ready):
+            self._note(data)
+            await self._downstream.write(data)
         return True
 
     async def _is_covered(self, allowance: Allowance, before: list[bytes]) -> bool:
@@ -149,13 +151,16 @@ class _Gate:
         await self._downstream.finish()
 
     async def write(self, data: bytes) -> None:
-        """Write bytes; the record is made first if they may be the last."""
+        """Write bytes, if there are any."""
+        if data:
+            self._note(data)
+            await self._downstream.write(data)
+
+    def _note(self, data: bytes) -> None:
+        """Take note of bytes that are written next; the record is made now if they may be the last."""
         answer = self._answer
-        if not data:
-            return
         if self._meter.terminated:
             answer.seal()
         if answer.capture is not None:
             answer.capture.add(data)
-        await self._downstream.write(data)
         answer.mid_event = self._reading.mid_event

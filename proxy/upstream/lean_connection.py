@@ -59,7 +59,8 @@ class Connection(asyncio.Protocol):
         self._upload: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._total_at = math.inf
-        self._paused = False
+        self.is_paused = False
+        """Nothing is read from the socket, because too much is unread."""
         self.idle_since = 0.0
         """`loop.time()` of the last return to the pool; maintained by the pool."""
 
@@ -97,12 +98,16 @@ class Connection(asyncio.Protocol):
 
     def await_more(self) -> None:
         """Start the gap timeout: a reader waits for the next piece of the body."""
-        self._limit(self._bounds.gap_s, failures.GAP_TIMEOUT)
+        at = self._loop.time() + self._bounds.gap_s
+        if at < self._total_at:  # inlined `_limit`: every event passes here
+            self._deadline.set(at, failures.GAP_TIMEOUT)
+        else:
+            self._allow_all()
 
     def resume(self) -> None:
         """Resume reading from the socket if it was paused."""
-        if self._paused:
-            self._paused = False
+        if self.is_paused:
+            self.is_paused = False
             self._socket.resume_reading()
 
     def drop(self) -> None:
@@ -134,8 +139,8 @@ class Connection(asyncio.Protocol):
         body = parser.feed(data)
         if not reply.status and parser.status:
             self._take_head(reply)
-        if body and reply.take(body) > self._bounds.read_ahead and not self._paused and not parser.complete:
-            self._paused = True
+        if body and reply.take(body) > self._bounds.read_ahead and not self.is_paused and not parser.complete:
+            self.is_paused = True
             self._socket.pause_reading()
         if parser.complete:
             self._finish(reply)
@@ -198,7 +203,7 @@ class Connection(asyncio.Protocol):
         if is_spent or transport is None or transport.is_closing() or transport.get_write_buffer_size():
             self.abort()
             return
-        if self._paused:
+        if self.is_paused:
             self.resume()
         self._on_free(self)
 

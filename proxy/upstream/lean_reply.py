@@ -15,6 +15,9 @@ from proxy.upstream import failures
 class Line(Protocol):
     """The part of its connection that a reply needs."""
 
+    is_paused: bool
+    """Nothing is read from the provider until `resume`."""
+
     def await_more(self) -> None:
         """Start the gap timeout."""
 
@@ -66,13 +69,13 @@ class Reply:
                 raise self._error
             if self._line is not None:
                 self._line.await_more()
-            self._waiter = self._loop.create_future()
-            await self._waiter
+            self._waiter = waiter = self._loop.create_future()
+            await waiter
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._unread = 0
-        if self._line is not None:
-            self._line.resume()
+        if (line := self._line) is not None and line.is_paused:
+            line.resume()
         return data
 
     @property
