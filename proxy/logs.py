@@ -38,7 +38,10 @@ class JsonFormatter(logging.Formatter):
             line["error"] = record.exc_info[0].__name__
             frames = traceback.extract_tb(record.exc_info[2])[-4:]
             line["where"] = [f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
-        return _ascii(orjson.dumps(line, default=str))
+        try:
+            return _ascii(orjson.dumps(line, default=str))
+        except TypeError:  # a lone surrogate, as in a file's name that is not UTF-8, or a number beyond 64 bits
+            return json.dumps(line, separators=(",", ":"), default=str)
 
 
 def _ascii(line: bytes) -> str:

@@ -55,7 +55,6 @@ class Reload:
         self._in_force = in_force
         self._watch = Watch((*loaded.files, *named_files(loaded.config).values()))
         self._asked = asyncio.Event()
-        self._admin_key: str | None = None
         self._results: dict[Result, int] = {"success": 0, "unchanged": 0, "failure": 0}
         self._is_good = True
         self._succeeded_at = time.time()

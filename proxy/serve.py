@@ -296,6 +296,10 @@ def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:
     config = app.config
     answers = "the demo upstream (set OPENAI_API_KEY or UPSTREAM_BASE_URL for a real one)" if demo else "the provider"
     shown = "the one you configured" if config.admin_key is not None else f"{config.data_dir}/admin.key"
+    intro, key_header = ["Try it:"], []
+    if config.auth.mode == "keys":
+        intro = ["Requests need a key here. Try it:", "  KEY=$(sidegate keys create --user me --name first)"]
+        key_header = ['    -H "Authorization: Bearer $KEY" \\']
     lines = [
         "",
         f"Sidegate is running; {answers} answers.",
@@ -304,8 +308,9 @@ def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:
         f"  admin key: {admin_key(config, Path(config.data_dir))}   ({shown})",
         f"  metrics and health: http://{ops}/metrics /livez /readyz",
         "",
-        "Try it:",
+        *intro,
         f"  curl -i http://{data}/v1/chat/completions -H 'Content-Type: application/json' \\",
+        *key_header,
         """    -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'""",
         "and read its trace by the x-sidegate-trace-id of the answer:",
         f"  curl http://{data}/v1/traces/TRACE_ID -H 'Authorization: Bearer ADMIN_KEY'",

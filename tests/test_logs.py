@@ -37,6 +37,12 @@ def test_line_when_text_tries_to_break_out_then_it_stays_one_ascii_line(lines):
     assert line["event"] == "a\nb\u2028c\x1b[31m\U0001f600"
 
 
+@pytest.mark.parametrize(("value", "written"), [("var/\udcff", "var/\udcff"), (1 << 70, 1 << 70)])
+def test_line_when_a_value_is_none_that_utf8_or_64_bits_hold_then_it_is_written_all_the_same(lines, value, written):
+    logging.getLogger("sidegate").error("cannot start", extra={"reason": value})
+    assert [line["reason"] for line in lines()] == [written]
+
+
 def test_line_when_an_exception_is_logged_then_its_text_stays_out(lines):
     try:
         raise ValueError("Bearer sk-secret")

@@ -57,16 +57,7 @@ def request_type_hint(fields: Mapping[bytes, bytes], known: Collection[str]) -> 
         InvalidRequest: it is not in `known`. Analytics keep sums for each type, so the set is closed.
     """
     value = fields.get(b"x-sidegate-request-type")
-    if value is None:
-        return None
-    name = value.strip().decode("latin-1").lower()
-    if name not in known:
-        raise InvalidRequest(
-            f"The header X-Sidegate-Request-Type must be one of {', '.join(known)}.",
-            code="invalid_header",
-            param="X-Sidegate-Request-Type",
-        )
-    return name
+    return None if value is None else _word(value, "X-Sidegate-Request-Type", known)
 
 
 def is_critical(fields: Mapping[bytes, bytes], settings: AdmissionSettings) -> bool:
@@ -78,14 +69,15 @@ def is_critical(fields: Mapping[bytes, bytes], settings: AdmissionSettings) -> b
     value = fields.get(b"x-sidegate-priority") if settings.priority_header else None
     if value is None:
         return settings.priority == "critical"
+    return _word(value, "X-Sidegate-Priority", _PRIORITIES) == "critical"
+
+
+def _word(value: bytes, header: str, known: Collection[str]) -> str:
     name = value.strip().decode("latin-1").lower()
-    if name not in _PRIORITIES:
-        raise InvalidRequest(
-            f"The header X-Sidegate-Priority must be one of {', '.join(_PRIORITIES)}.",
-            code="invalid_header",
-            param="X-Sidegate-Priority",
-        )
-    return name == "critical"
+    if name not in known:
+        allowed = ", ".join(known)
+        raise InvalidRequest(f"The header {header} must be one of {allowed}.", code="invalid_header", param=header)
+    return name
 
 
 def _own_name(fields: Mapping[bytes, bytes], field: bytes) -> str | None:

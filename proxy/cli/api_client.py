@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from proxy.admin_key import FILE_NAME
 from proxy.cli.failure import CommandFailed
 from proxy.config.advice import is_loopback
 from proxy.config.load import Loaded
@@ -21,7 +22,6 @@ from proxy.config.names import shown
 
 _TIMEOUT_S: Final = 15.0
 _PIECE_BYTES: Final = 65_536
-_KEY_FILE: Final = "admin.key"
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _MAX_MESSAGE: Final = 4000
 _JSON: Final = {"Content-Type": "application/json"}
@@ -135,7 +135,7 @@ def connect(url: str | None, loaded: Loaded) -> ApiClient:
         return ApiClient(url, configured.get_secret_value())
     if not is_loopback(_split(url).hostname or ""):
         raise CommandFailed("the proxy on another machine needs its admin key; set SIDEGATE_ADMIN_KEY")
-    file = Path(loaded.config.data_dir) / _KEY_FILE
+    file = Path(loaded.config.data_dir) / FILE_NAME
     try:
         return ApiClient(url, file.read_text(encoding="ascii").strip())
     except FileNotFoundError:

@@ -25,7 +25,6 @@ FIXED: Final[tuple[KeyPath, ...]] = (
     ("cache",),
     ("database",),
     ("journal",),
-    ("cache",),
     ("projects", "max_projects"),
 )
 """What the process depends on: addresses, files, the pool. A section stands for all its keys."""

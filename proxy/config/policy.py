@@ -9,7 +9,6 @@ from proxy.config.units import Bytes, Count, Seconds, Section
 
 Action = Literal["allow", "flag", "redact", "block"]
 CATEGORIES: Final = ("secret", "pii", "keyword", "command")
-SEVERITIES: Final = ("high", "medium", "low")
 
 _SELECTOR: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}(?:\.(?:high|medium|low))?")
 

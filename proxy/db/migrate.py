@@ -12,7 +12,8 @@ Failure mode: a `MigrationError` that says what is wrong and what to do; nothing
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ MIGRATIONS = ROOT / "migrations"
 
 _NAME = re.compile(r"(?P<version>\d{3})_(?P<name>[a-z0-9_]+)\.sql")
 _LOCK = 0x51DE6A7E  # any number, the same in every version of this code
+_DENIED = "42501"
+_NO_RIGHT = " The role needs the right to create tables in the first schema of its search path (docs/database.md)."
 _PASSING_CLASSES = ("08", "40", "53", "57", "58")
 _TIMEOUT_S = 3600.0  # waiting for another process, and a migration of a large table
 
@@ -204,26 +207,32 @@ async def _roll_back_last(connection: Connection, migrations: Sequence[Migration
 
 
 async def _run(connection: Connection, version: int, name: str, script: str) -> None:
-    try:
+    with _explained(f"{version:03d}_{name} failed, nothing of it stays"):
         await connection.execute(script, timeout=_TIMEOUT_S)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn what PostgreSQL refuses for good into MigrationFailed."""
+    try:
+        yield
     except asyncpg.PostgresError as error:
         state = error.sqlstate or ""
         if state[:2] in _PASSING_CLASSES or state == "55P03":
-            raise  # not the script's fault: the pool says what it means
-        hint = f" {error.hint}" if error.hint else ""
-        raise MigrationFailed(
-            f"{version:03d}_{name} failed, nothing of it stays: {error.message} (SQLSTATE {state}).{hint}"
-        ) from None
+            raise  # nobody's fault: the pool says what it means
+        hint = _NO_RIGHT if state == _DENIED else f" {error.hint}" if error.hint else ""
+        raise MigrationFailed(f"{what}: {error.message} (SQLSTATE {state}).{hint}") from None
 
 
 async def _lock_and_verify(connection: Connection, migrations: Sequence[Migration]) -> int:
     """Wait until no other process migrates, and return how many migrations are applied: always the first ones."""
     await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=_TIMEOUT_S)
-    await connection.execute(
-        "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
-        " checksum TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
-    )
-    records = await _records(connection)
+    with _explained("the table of migrations cannot be used"):
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+            " checksum TEXT NOT NULL, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+        )
+        records = await _records(connection)
     _verify(records, migrations)
     return len(records)
 

@@ -169,7 +169,9 @@ class Database:
             meaning = _REFUSALS.get(error.sqlstate or "", type(error).__name__)
             raise self._note_down(f"connection refused: {meaning}, SQLSTATE {error.sqlstate}") from error
         except (OSError, asyncpg.InterfaceError) as error:
-            raise self._note_down(f"no connection: {type(error).__name__}") from error
+            is_misconfigured = isinstance(error, asyncpg.exceptions.ClientConfigurationError)
+            reason = "a parameter of the database URL cannot be used" if is_misconfigured else type(error).__name__
+            raise self._note_down(f"no connection: {reason}") from error
         try:
             await lent.execute("SELECT 1", timeout=_PING_S)
         except BaseException as error:

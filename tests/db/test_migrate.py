@@ -1,4 +1,5 @@
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -89,6 +90,18 @@ async def test_up_when_a_script_fails_then_nothing_of_it_stays(connection: async
     assert await tables(connection) == ["one"]
     add(directory, 2, "two")
     assert [applied.version for applied in await up(connection, directory=directory)] == [2, 3]
+
+
+async def test_up_when_the_role_may_not_create_tables_then_the_right_it_needs_is_named(
+    connection: asyncpg.Connection, directory: Path
+) -> None:
+    role = f"weak_{uuid.uuid4().hex}"
+    await connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
+    try:
+        with pytest.raises(MigrationFailed, match=r"\(SQLSTATE 42501\)\. The role needs the right to create"):
+            await up(connection, directory=directory)
+    finally:
+        await connection.execute(f"RESET ROLE; DROP ROLE {role}")
 
 
 async def test_up_when_a_script_is_interrupted_then_the_error_is_not_the_scripts(

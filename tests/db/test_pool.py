@@ -72,6 +72,16 @@ async def test_acquire_when_connected_then_marks_up(database: Database) -> None:
     assert await database.probe()
 
 
+async def test_acquire_when_a_parameter_of_the_url_is_wrong_then_that_is_said() -> None:
+    database = Database(SETTINGS)
+    await database.connect("postgresql://u:password@127.0.0.1:1/x?sslmode=password")
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await answers(database)
+    assert "a parameter of the database URL cannot be used" in caught.value.message
+    assert "password" not in caught.value.message
+    await database.close()
+
+
 async def test_acquire_when_never_connected_or_closed_then_unavailable(empty_database_url: str) -> None:
     database = Database(SETTINGS)
     assert not await database.probe()

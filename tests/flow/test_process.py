@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes import warm
 from tests.fakes.fixtures import Launch
 from tests.fakes.judge import error_events, eventually
 from tests.fakes.provider import Provider
@@ -28,6 +29,26 @@ async def begin_stream(proxy: Sidegate, case: str) -> tuple[Wire, Reply]:
     reply = await wire.head()
     await wire.until(b"was")
     return wire, reply
+
+
+@pytest.mark.parametrize("mode", ["trusted", "keys"])
+def test_welcome_when_requests_need_a_key_then_it_says_how_to_get_one(mode: str, tmp_path: Path) -> None:
+    environ = {
+        "SIDEGATE_LISTEN": "127.0.0.1:0",
+        "SIDEGATE_OPS_LISTEN": "127.0.0.1:0",
+        "DATABASE_URL": NO_DATABASE,
+        "SIDEGATE__AUTH__MODE": mode,
+    }
+    printed = tmp_path / "printed"
+    with printed.open("wb") as out, (tmp_path / "log").open("wb") as log:
+        process = warm.start(["serve", "--welcome"], environ, tmp_path, out.fileno(), log.fileno())
+    try:
+        eventually(lambda: "TRACE_ID" in printed.read_text(), 30)
+    finally:
+        process.kill()
+        process.wait()
+    said = printed.read_text()
+    assert ("sidegate keys create" in said) == ('-H "Authorization: Bearer $KEY"' in said) == (mode == "keys")
 
 
 async def test_sigterm_when_idle_then_it_ends_at_once_with_0(launch: Launch) -> None:
