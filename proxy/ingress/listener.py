@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from aiohttp import StreamReader, http_exceptions, web
+from aiohttp.http import SERVER_SOFTWARE
 from aiohttp.http_writer import HttpVersion11, StreamWriter
 from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 
@@ -74,6 +75,11 @@ class RawRequest(web.BaseRequest):
     def expects_continue(self) -> bool:
         """True if the client waits for `100 Continue` before it sends the body."""
         return self.version >= (1, 1) and self.headers.get("Expect", "").lower() == "100-continue"
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """Remove the name of the HTTP library, which aiohttp adds if the provider has named no server."""
+        if response.headers.get("Server") == SERVER_SOFTWARE:
+            del response.headers["Server"]
 
     def recall(self, _version: object) -> Inbound | None:
         """Return nothing: repeated heads are not recognised here."""

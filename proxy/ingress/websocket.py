@@ -1,8 +1,8 @@
 """The client's side of a relayed websocket, on aiohttp's server websocket.
 
-Control frames are not answered here: they pass to the provider, whose answers pass back. The handshake is completed
-only after the provider has accepted, with the provider's choice of subprotocol. Compression is not negotiated, so that
-every message can be read as text.
+Control frames are not answered here, close frames included: they pass to the provider, whose answers pass back. The
+handshake is completed only after the provider has accepted, with the provider's choice of subprotocol. Compression is
+not negotiated, so that every message can be read as text.
 
 Failure mode: a disconnected client is a `close` message with `abrupt` set when reading, `ClientDisconnected` when
 writing; a client that does not read for `write_stall_s` counts as disconnected too.
@@ -32,6 +32,8 @@ class ClientWebsocket:
         self._write_stall_s = write_stall_s
         self.response: web.WebSocketResponse | None = None
         self._closing = False
+        self._has_closed = False
+        """The client has sent its close frame."""
         self._stalled = False
 
     async def accept(self, subprotocol: str | None, headers: Headers) -> None:
@@ -46,11 +48,12 @@ class ClientWebsocket:
             autoclose=False,
             autoping=False,
             compress=False,
-            protocols=(subprotocol,) if subprotocol else (),
             max_msg_size=self._max_message_bytes,
         )
         for name, value in headers:
             response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
+        if subprotocol is not None:  # aiohttp would look for it in the first of the client's fields only
+            response.headers["Sec-WebSocket-Protocol"] = subprotocol
         try:
             await response.prepare(self._request)
         except web.HTTPException:
@@ -65,11 +68,8 @@ class ClientWebsocket:
         frame = await self.response.receive()
         if frame.type is WSMsgType.ERROR:
             raise InvalidRequest("The websocket message is malformed or too large.", code="invalid_websocket_message")
-        message = message_of(frame.type, frame.data, frame.extra)
-        if frame.type is WSMsgType.CLOSE:
-            with suppress(ClientDisconnected):
-                await self.send(message)
-        return message
+        self._has_closed = self._has_closed or frame.type is WSMsgType.CLOSE
+        return message_of(frame.type, frame.data, frame.extra)
 
     async def send(self, message: Message) -> None:
         """Pass a message of the provider to the client."""
@@ -92,11 +92,11 @@ class ClientWebsocket:
             await response.send_frame(payload, WSMsgType(opcode))
 
     async def finish(self) -> None:
-        """Let the client answer the provider's close frame, then end the connection.
+        """Let the client answer the provider's close frame if it has not, then end the connection.
 
         If it were ended earlier, the kernel might reset it, and the close frame would be lost.
         """
-        if self.response is not None and not self.response.closed:
+        if self.response is not None and not self.response.closed and not self._has_closed:
             with suppress(TimeoutError, ConnectionError, RuntimeError):
                 async with asyncio.timeout(_CLOSE_WAIT_S):
                     while (await self.response.receive()).type not in _ENDS:

@@ -1,7 +1,9 @@
-"""Relay of a websocket: two pumps, message by message, until one side closes or disconnects.
+"""Relay of a websocket: two pumps, message by message, until both sides have closed or one disconnects.
 
-Pings and pongs pass through, so that each side measures the other and not us. A close frame is passed on with its code
-and reason. Text from the provider goes to the observer, which reads usage from it; by default it is unchanged.
+Pings and pongs pass through, so that each side measures the other and not us. So do close frames, with code and reason:
+what a side still sends before it answers one arrives, and so does its own answer; after `_ANSWER_WAIT_S` without an
+answer the close frame itself is sent back. Text from the provider goes to the observer, which reads usage from it; by
+default it is unchanged.
 
 A session may be limited: the allowance is asked after every text of the provider. A text that is not covered is not
 sent; the client gets an error message of the realtime dialect, and both sides a close frame. A session may be scanned:
@@ -13,7 +15,7 @@ Source: RFC 6455 sections 5.5 and 7.1.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ from proxy.relay.scanned import ScannedStream
 from proxy.scanners import OutputScanner
 
 _NORMAL, _POLICY = 1000, 1008
+_ANSWER_WAIT_S = 5.0
 _CLOSE_WAIT_S = 1.0
 """A provider that does not read must not delay the message to the client."""
 
@@ -58,30 +61,54 @@ async def relay_websocket(
     *,
     scan: SessionScan | None = None,
 ) -> None:
-    """Pump both directions until one of them ends; cancels the other.
+    """Pump both directions until both sides have closed, or one has disconnected.
 
-    `observe` gets each text message of the provider before the client does; `closed` runs when a close frame arrives,
-    before it is passed on.
+    `observe` gets each text message of the provider before the client does; `closed` runs when the session has ended by
+    a close frame, before the client gets one.
 
     Raises:
-        ClientDisconnected, UpstreamFailed: a side disconnected without closing.
+        ClientDisconnected, UpstreamFailed: a side disconnected before any had closed.
     """
     if limit is not None:
         provider, observe = _BoundedProvider(provider, observe, limit), _ignore
     if scan is not None:
         provider, observe = _ScannedProvider(provider, observe, scan), _ignore
     pumps = (
-        asyncio.create_task(_pump(client, provider, _ignore, closed, _client_lost), name="websocket to provider"),
+        asyncio.create_task(_pump(client, provider, _ignore, _nothing, _client_lost), name="websocket to provider"),
         asyncio.create_task(_pump(provider, client, observe, closed, _provider_lost), name="websocket to client"),
     )
     try:
-        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in done:
-            pump.result()
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        if (close := _close_of(*pumps)) is not None:
+            await asyncio.wait(pumps, timeout=_ANSWER_WAIT_S)
+        _raise_failure(pumps, after_close=close is not None)
+        if close is not None:
+            closed()
+            for pump, sink in zip(pumps, (provider, client), strict=True):
+                if _close_of(pump) is None:
+                    with suppress(ProxyError):
+                        await sink.send(close)
     finally:
         for pump in pumps:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+        if _close_of(*pumps) is not None:
+            closed()
+
+
+def _close_of(*pumps: asyncio.Task[Message]) -> Message | None:
+    """Return the close frame that one of the pumps has passed on; `None` if none has."""
+    for pump in pumps:
+        if pump.done() and not pump.cancelled() and pump.exception() is None:
+            return pump.result()
+    return None
+
+
+def _raise_failure(pumps: Iterable[asyncio.Task[Message]], *, after_close: bool) -> None:
+    """Raise what ended a pump. `after_close`: a side that is lost then has nothing to add."""
+    for pump in pumps:
+        if pump.done() and not (after_close and isinstance(pump.exception(), ProxyError)):
+            pump.result()
 
 
 async def _pump(
@@ -90,7 +117,8 @@ async def _pump(
     observe: Callable[[str], None],
     closed: Callable[[], None],
     lost: Callable[[], ProxyError],
-) -> None:
+) -> Message:
+    """Pass messages on until a close frame, which is passed on and returned."""
     while True:
         message = await source.receive()
         if message.kind == "text" and isinstance(message.data, str):
@@ -100,7 +128,7 @@ async def _pump(
                 raise lost()
             closed()
             await sink.send(message)
-            return
+            return message
         await sink.send(message)
 
 
@@ -214,3 +242,7 @@ def _provider_lost() -> ProxyError:
 
 def _ignore(_text: str) -> None:
     """Ignore the client's messages, which are not metered here."""
+
+
+def _nothing() -> None:
+    """Do nothing when the client closes: the provider may still send messages that count."""

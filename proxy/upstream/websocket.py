@@ -1,33 +1,36 @@
 """Opens a websocket to the provider and adapts it to the relay: messages in, messages out.
 
-aiohttp implements handshake and frames. Pings and pongs are passed on and not answered here; compression is not
-offered, so messages can be read directly. A handshake that the provider refuses is not an error: its response, with up
-to `_REFUSAL_BYTES` of body, becomes a reply without a socket, so that the client gets the provider's own message.
+aiohttp sends the handshake like any other request and implements the frames. Its own `ws_connect` is not used: it
+follows redirects, drops a body that ends with the connection, and accepts a `Connection` field with one option only.
+Pings and pongs are passed on and not answered here, and neither are close frames; compression is not offered, so
+messages can be read directly. A handshake that the provider refuses is not an error: its response, with up to
+`_REFUSAL_BYTES` of body, becomes a reply without a socket, so that the client gets the provider's own message.
 
     connect -> reply.socket is None: refused, read it like any reply      -> reply.socket: relay, then reply.close()
 
 Failure mode: a disconnected provider is a `close` message with `abrupt` set when reading, `UpstreamFailed` when
-writing. A refusal whose body is delimited by the end of the connection loses that body (aiohttp does not read it in a
-handshake).
+writing.
 
-Source: RFC 6455 sections 4.1, 5.5 and 7.4; OpenAI API reference, "Realtime with WebSockets".
+Source: RFC 6455 sections 4.1, 5.5 and 7.4; OpenAI API reference, "Realtime with WebSockets"; aiohttp 3.14,
+`ClientSession._ws_connect`.
 """
 
 import asyncio
+import base64
+import hashlib
+import os
 from collections.abc import Callable
-from contextlib import suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
 from aiohttp import WSMsgType
-from aiohttp.connector import Connection
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.client_ws import DEFAULT_WS_CLIENT_TIMEOUT
+from aiohttp.http import WS_KEY, WebSocketReader, WebSocketWriter
 from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.config import schema
-from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Message, UpstreamRequest
 from proxy.upstream import failures
 from proxy.upstream.headers import names_credential
@@ -44,6 +47,7 @@ from proxy.upstream.session_setup import (
 from proxy.websocket_frames import frame_of, message_of
 
 _REFUSAL_BYTES: Final = 1_048_576
+_READ_AHEAD_BYTES: Final = 65_536
 _HANDSHAKE_PREFIX: Final = b"sec-websocket-"
 _IDENTITY_PREFIXES: Final = (b"openai-organization.", b"openai-project.")
 
@@ -79,7 +83,7 @@ class WebsocketClient:
         self._timeouts = timeouts
         self._max_message_bytes = max_message_bytes
         self._slots = Slots(upstream.max_connections, timeouts.pool_s)
-        self._session = make_session(upstream, client, self._origin, response_class=_HandshakeResponse)
+        self._session = make_session(upstream, client, self._origin)
 
     async def connect(self, request: UpstreamRequest) -> "WebsocketReply":
         """Perform the handshake. `request.headers` may have the client's `Sec-WebSocket-*`; only offers are used.
@@ -105,85 +109,105 @@ class WebsocketClient:
     async def _shake_hands(
         self, request: UpstreamRequest, fields: CIMultiDict[str], progress: Progress
     ) -> "WebsocketReply":
-        answer = _Answer()
+        offered, key = subprotocols(request.headers), base64.b64encode(os.urandom(16))
+        fields.update({"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"})
+        fields["Sec-WebSocket-Key"] = key.decode()
+        if offered:
+            fields["Sec-WebSocket-Protocol"] = ", ".join(offered)
         UNDER_WAY.set(progress)
-        _ANSWER.set(answer)
         try:
             async with progress.timeout:
-                socket = await self._session.ws_connect(
-                    URL(request.url, encoded=True),
-                    protocols=subprotocols(request.headers),
-                    headers=fields,
-                    autoclose=False,
-                    autoping=False,
-                    compress=0,
-                    max_msg_size=self._max_message_bytes,
+                response = await self._session.request(
+                    "GET", URL(request.url, encoded=True), headers=fields, allow_redirects=False
                 )
+                if response.status != 101:
+                    return WebsocketReply(response, await _refusal(response), None, self._slots.give)
         except TimeoutError as error:
             raise failures.timed_out(progress.code, sent=progress.sent) from error
         except aiohttp.ClientError as error:
-            if isinstance(error, aiohttp.WSServerHandshakeError) and answer.status != 101:
-                return WebsocketReply(answer, None, self._slots.give)
             raise head_failure(error, sent=progress.sent) from error
-        return WebsocketReply(answer, socket, self._slots.give)
+        if not _accepts(response, key):
+            response.close()
+            raise failures.malformed("not the answer to this handshake")
+        chosen = response.headers.get("Sec-WebSocket-Protocol")
+        socket = _open(response, chosen if chosen in offered else None, self._max_message_bytes)
+        return WebsocketReply(response, b"", socket, self._slots.give)
 
 
-@dataclass(slots=True)
-class _Answer:
-    """The provider's response to the handshake."""
-
-    status: int = 0
-    reason: str = ""
-    headers: Headers = ()
-    body: bytes = b""
-    cut: bool = False
-    response: aiohttp.ClientResponse | None = None
-
-
-_ANSWER: Final[ContextVar[_Answer]] = ContextVar("answer to the handshake under way")
-"""Lets aiohttp's response, which a handshake creates in the request's task, find the place that keeps it."""
+async def _refusal(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body of a refusal, with at least one byte more than allowed if it is too long."""
+    body = b""
+    try:
+        while len(body) <= _REFUSAL_BYTES and (piece := await response.content.readany()):
+            body += piece
+    except BaseException:
+        response.close()
+        raise
+    return body
 
 
-class _HandshakeResponse(aiohttp.ClientResponse):
-    """Keeps the response to a handshake, whose body aiohttp would discard."""
+def _accepts(response: aiohttp.ClientResponse, key: bytes) -> bool:
+    """Tell whether a response with status 101 completes the handshake that sent `key`."""
+    fields = response.headers
+    options = {option.strip().lower() for value in fields.getall("Connection", ()) for option in value.split(",")}
+    digest = hashlib.sha1(key + WS_KEY, usedforsecurity=False).digest()
+    return (
+        fields.get("Upgrade", "").lower() == "websocket"
+        and "upgrade" in options
+        and fields.get("Sec-WebSocket-Accept") == base64.b64encode(digest).decode()
+    )
 
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        """Read the head, and the body of a refusal."""
-        await super().start(connection)
-        answer = _ANSWER.get()
-        answer.status, answer.headers, answer.response = self.status, self.raw_headers, self
-        answer.reason = reason_text(self)
-        if self.status != 101:
-            while len(answer.body) <= _REFUSAL_BYTES and (piece := await self.content.readany()):
-                answer.body += piece
-            answer.cut = len(answer.body) > _REFUSAL_BYTES
-        return self
+
+def _open(
+    response: aiohttp.ClientResponse, subprotocol: str | None, max_message_bytes: int
+) -> aiohttp.ClientWebSocketResponse:
+    """Return the socket of an accepted handshake, made of aiohttp's parts as its `ws_connect` does."""
+    connection = response.connection
+    if connection is None or (protocol := connection.protocol) is None or protocol.transport is None:
+        response.close()
+        raise failures.failed(failures.CLOSED)
+    loop = asyncio.get_running_loop()
+    reader = WebSocketDataQueue(protocol, _READ_AHEAD_BYTES, loop=loop)
+    writer = WebSocketWriter(protocol, protocol.transport, use_mask=True)
+    socket: aiohttp.ClientWebSocketResponse = aiohttp.ClientWebSocketResponse(
+        reader, writer, subprotocol, response, DEFAULT_WS_CLIENT_TIMEOUT, False, False, loop  # autoclose, autoping
+    )  # fmt: skip
+    # The queue refers to the parser weakly; the socket keeps it alive.
+    socket._parser = WebSocketReader(reader, max_message_bytes, compress=False, decode_text=True)
+    protocol.set_parser(socket._parser, reader)
+    return socket
 
 
 class WebsocketReply:
-    """Implements `exchange.UpstreamReply`. `socket`: the open websocket, `None` if the handshake was refused."""
+    """Implements `exchange.UpstreamReply`. `body`: of a refusal. `socket`: the open one, `None` if it was refused."""
 
     def __init__(
-        self, answer: _Answer, socket: aiohttp.ClientWebSocketResponse | None, on_done: Callable[[], None]
+        self,
+        response: aiohttp.ClientResponse,
+        body: bytes,
+        socket: aiohttp.ClientWebSocketResponse | None,
+        on_done: Callable[[], None],
     ) -> None:
-        self._answer = answer
+        self._response = response
+        self._body = body
+        self._is_cut = len(body) > _REFUSAL_BYTES
         self._on_done: Callable[[], None] | None = on_done
-        self.status = answer.status
-        self.reason = answer.reason
+        self.status = response.status
+        self.reason = reason_text(response)
         # The header fields of an accepted handshake concern only this connection.
-        self.headers = answer.headers if socket is None else _without_handshake(answer.headers)
-        self.socket = None if socket is None or answer.response is None else UpstreamWebsocket(socket, answer.response)
+        self.headers = response.raw_headers if socket is None else _without_handshake(response.raw_headers)
+        self.socket = None if socket is None else UpstreamWebsocket(socket, response)
         self.subprotocol = None if socket is None else socket.protocol
 
     @property
     def complete(self) -> bool:
         """True if the body of a refusal is complete."""
-        return not self._answer.cut
+        return not self._is_cut
 
     async def read(self) -> bytes:
         """Return the body of a refusal, then `b""`. Raises UpstreamFailed if it exceeds the limit."""
-        body, self._answer.body = self._answer.body, b""
-        if not body and self._answer.cut:
+        body, self._body = self._body, b""
+        if not body and self._is_cut:
             raise failures.failed(failures.BODY_CUT)
         return body
 
@@ -191,8 +215,7 @@ class WebsocketReply:
         """Drop the connection. Idempotent; never waits."""
         on_done, self._on_done = self._on_done, None
         if on_done is not None:
-            if self._answer.response is not None:
-                self._answer.response.close()
+            self._response.close()
             on_done()
 
 
@@ -205,7 +228,7 @@ class UpstreamWebsocket:
         self._closing = False
 
     async def receive(self) -> Message:
-        """Return the provider's next message; its close frame is echoed.
+        """Return the provider's next message.
 
         Raises:
             UpstreamFailed: the provider violated the protocol, or sent a message over the limit.
@@ -213,11 +236,7 @@ class UpstreamWebsocket:
         frame = await self._socket.receive()
         if frame.type is WSMsgType.ERROR:
             raise failures.malformed("websocket frame refused")
-        message = message_of(frame.type, frame.data, frame.extra)
-        if frame.type is WSMsgType.CLOSE:
-            with suppress(UpstreamFailed):
-                await self.send(message)
-        return message
+        return message_of(frame.type, frame.data, frame.extra)
 
     async def send(self, message: Message) -> None:
         """Pass a message of the client to the provider.

@@ -140,6 +140,41 @@ async def test_close_when_the_client_sends_it_then_the_provider_gets_it(
     assert sidegate.trace(reply.trace_id)["outcome"] == "ok"
 
 
+async def test_close_when_the_client_sends_it_behind_a_message_then_the_answer_to_that_still_arrives_and_counts(
+    provider: Provider, sidegate: Sidegate, case: str
+) -> None:
+    usage = {"total_tokens": 12, "input_tokens": 5, "output_tokens": 7}
+    done = json.dumps({"type": "response.done", "response": {"id": "resp_1", "usage": usage}}).encode()
+
+    async def answer(socket: Socket) -> None:
+        heard = [await skipping_control(socket.receive), await skipping_control(socket.receive)]
+        assert heard == [Frame(TEXT, b"{}"), close_frame(1000, b"enough")]
+        await socket.send(Frame(TEXT, done))
+        await socket.send(close_frame(4001, b"all said"))
+
+    provider.on(case, socket_script(answer))
+    async with asyncio.timeout(10):
+        wire, reply, socket = await connect(sidegate.address, TARGET, case=case)
+        async with wire:
+            await socket.send(Frame(TEXT, b"{}"))
+            await socket.send(close_frame(1000, b"enough"))
+            assert await skipping_control(socket.receive) == Frame(TEXT, done)
+            assert await skipping_control(socket.receive) == close_frame(4001, b"all said")
+    trace = sidegate.trace(reply.trace_id)
+    assert (trace["outcome"], trace["inputTokens"], trace["outputTokens"]) == ("ok", 5, 7)
+
+
+async def test_handshake_when_the_provider_redirects_then_the_client_decides(
+    provider: Provider, sidegate: Sidegate, case: str
+) -> None:
+    provider.on(case, script(whole(b"", f"Location: {provider.base_url}/elsewhere", status="307 Temporary Redirect")))
+    async with asyncio.timeout(10):
+        wire, reply, _ = await connect(sidegate.address, TARGET, case=case)
+        wire.reset()
+    assert (reply.status, reply.value("location")) == (307, f"{provider.base_url}/elsewhere")
+    assert [seen.target for seen in provider.seen(case)] == [TARGET]
+
+
 async def test_handshake_when_the_provider_refuses_then_its_answer_arrives(
     provider: Provider, sidegate: Sidegate, case: str
 ) -> None:

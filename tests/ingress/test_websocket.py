@@ -88,17 +88,21 @@ async def test_messages_when_sent_then_they_come_back_unchanged():
 
 
 @pytest.mark.parametrize("payload", [b"", struct.pack("!H", 1000), struct.pack("!H", 4999) + "ä".encode()])
-async def test_close_when_the_client_sends_it_then_it_is_answered_and_told(payload):
+async def test_close_when_the_client_sends_it_then_it_is_told_and_the_answer_ends_the_connection(payload):
     told = []
 
     async def script(websocket):
         told.append(await websocket.receive())
+        await websocket.send(Message("text", "not yet"))
+        await websocket.send(told[0])
 
     async with serving(talking(script)) as server, server.client() as client:
         await opened(client)
         await client.say(frame(CLOSE, payload))
+        assert await heard(client) == (TEXT, b"not yet")
         assert await heard(client) == (CLOSE, payload)
-        assert await client.rest() == b""
+        async with asyncio.timeout(2):  # nothing more is waited for
+            assert await client.rest() == b""
     code = struct.unpack("!H", payload[:2])[0] if payload else None
     assert told == [Message("close", payload[2:].decode(), code)]
 
@@ -183,11 +187,12 @@ async def test_message_when_it_breaks_the_rules_then_the_session_ends_with_an_er
 async def test_handshake_when_accepted_then_the_providers_choice_and_headers_are_in_it():
     headers = ((b"x-sidegate-trace-id", b"t-1"), (b"Set-Cookie", b"a"), (b"Set-Cookie", b"b"))
     async with serving(talking(echo, subprotocol="realtime", headers=headers)) as server, server.client() as client:
-        head = await opened(client, "Sec-WebSocket-Protocol: other, realtime")
+        head = await opened(client, "Sec-WebSocket-Protocol: other", "Sec-WebSocket-Protocol: more, realtime")
     lines = head.lower().split(b"\r\n")
     for line in (b"sec-websocket-protocol: realtime", b"x-sidegate-trace-id: t-1", b"set-cookie: a", b"set-cookie: b"):
         assert line in lines
     assert b"extensions" not in head.lower()
+    assert b"server:" not in head.lower()
 
 
 @pytest.mark.parametrize(

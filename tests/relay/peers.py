@@ -170,18 +170,32 @@ def cuts(data: bytes, places: Iterable[int]) -> list[bytes]:
 
 
 class Socket:
-    """`exchange.WebsocketPeer`: hands out `messages`, then stays silent; keeps what it was sent."""
+    """`exchange.WebsocketPeer`: hands out `messages`, then answers a close frame with itself; keeps what it was sent.
 
-    def __init__(self, *messages: Message | Exception, on_send: Callable[[Message], None] | None = None) -> None:
+    `waits`: says nothing before it was sent a close frame. `answers`: False for a peer that only listens at the end.
+    """
+
+    def __init__(
+        self,
+        *messages: Message | Exception,
+        on_send: Callable[[Message], None] | None = None,
+        waits: bool = False,
+        answers: bool = True,
+    ) -> None:
         self.sent: list[Message] = []
         self._messages = list(messages)
         self._on_send = on_send
+        self._waits = waits
+        self._answers = answers
+        self._closed = asyncio.Event()
 
     async def receive(self) -> Message:
         await asyncio.sleep(0)
-        if not self._messages:
+        if self._waits or not self._messages:
+            await self._closed.wait()
+        if not self._messages and not self._answers:
             await asyncio.Event().wait()
-        message = self._messages.pop(0)
+        message = self._messages.pop(0) if self._messages else self.sent[-1]
         if isinstance(message, Exception):
             raise message
         return message
@@ -190,4 +204,6 @@ class Socket:
         if self._on_send is not None:
             self._on_send(message)
         self.sent.append(message)
+        if message.kind == "close":
+            self._closed.set()
         await asyncio.sleep(0)

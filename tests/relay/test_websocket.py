@@ -6,6 +6,7 @@ import pytest
 from proxy.errors import ClientDisconnected, UpstreamFailed
 from proxy.exchange import Message, Meter
 from proxy.openai.deltas import StreamObserver
+from proxy.relay import websocket
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from tests.fakes.scanner import MASK, FakeScanner
 from tests.relay.peers import Allowed, Socket
@@ -25,11 +26,17 @@ def tasks() -> set[str]:
     return {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("websocket")}
 
 
+def once(log, event):
+    """Return a function that notes an event the first time."""
+    return lambda: None if event in log else log.append(event)
+
+
 async def relayed(client, provider):
     log = []
-    client._on_send = provider._on_send = lambda message: log.append(message.kind)
+    client._on_send = lambda message: log.append(f"client {message.kind}")
+    provider._on_send = lambda message: log.append(message.kind)
     try:
-        await relay_websocket(client, provider, lambda text: log.append(f"saw {text}"), lambda: log.append("closed"))
+        await relay_websocket(client, provider, lambda text: log.append(f"saw {text}"), once(log, "closed"))
     finally:
         assert tasks() == set()
     return log
@@ -39,15 +46,16 @@ async def test_messages_when_the_client_sends_them_then_the_provider_gets_them_i
     client, provider = Socket(*TALK, CLOSE), Socket()
     log = await relayed(client, provider)
     assert provider.sent == [*TALK, CLOSE]
-    assert client.sent == []
-    assert log == ["text", "binary", "ping", "pong", "text", "closed", "close"]
+    assert client.sent == [CLOSE]
+    assert log == ["text", "binary", "ping", "pong", "text", "close", "closed", "client close"]
 
 
 async def test_messages_when_the_provider_sends_them_then_text_is_seen_before_the_client_gets_it():
     client, provider = Socket(), Socket(*TALK, CLOSE)
     log = await relayed(client, provider)
     assert client.sent == [*TALK, CLOSE]
-    assert log == ['saw {"type":"a"}', "text", "binary", "ping", "pong", "saw ", "text", "closed", "close"]
+    sent = ["client binary", "client ping", "client pong", "saw ", "client text", "closed", "client close", "close"]
+    assert log == ['saw {"type":"a"}', "client text", *sent]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +64,59 @@ async def test_messages_when_the_provider_sends_them_then_text_is_seen_before_th
 async def test_close_when_it_comes_from_a_side_then_the_other_gets_the_same(close):
     for ends in ((Socket(close), Socket()), (Socket(), Socket(close))):
         await relayed(*ends)
-        assert [socket.sent for socket in ends].count([close]) == 1
+        assert [socket.sent for socket in ends] == [[close], [close]]
+
+
+LATE = Message("text", '{"type":"late"}')
+ANSWER = Message("close", "all said", 4001)
+
+
+async def test_close_when_the_client_sends_it_then_what_the_provider_still_says_arrives_and_counts():
+    client, provider = Socket(TALK[0], CLOSE), Socket(LATE, TALK[1], ANSWER, waits=True)
+    log = await relayed(client, provider)
+    assert (client.sent, provider.sent) == ([LATE, TALK[1], ANSWER], [TALK[0], CLOSE])
+    assert log[2:] == ['saw {"type":"late"}', "client text", "client binary", "closed", "client close"]
+
+
+async def test_close_when_the_provider_sends_it_then_what_the_client_still_says_arrives():
+    client, provider = Socket(LATE, ANSWER, waits=True), Socket(CLOSE)
+    await relayed(client, provider)
+    assert (client.sent, provider.sent) == ([CLOSE], [LATE, ANSWER])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param([], id="is silent"),
+        pytest.param([ABRUPT], id="is lost"),
+        pytest.param([UpstreamFailed("frame refused")], id="breaks the protocol"),
+    ],
+)
+@pytest.mark.parametrize("first", ["client", "provider"])
+async def test_close_when_the_other_side_does_not_answer_then_it_is_answered_for(monkeypatch, end, first):
+    monkeypatch.setattr(websocket, "_ANSWER_WAIT_S", 0.05)
+    closing, other = Socket(CLOSE), Socket(*end, waits=True, answers=False)
+    log = await relayed(*((closing, other) if first == "client" else (other, closing)))
+    assert (closing.sent, other.sent) == ([CLOSE], [CLOSE])
+    assert log.index("closed") < log.index("client close")
+
+
+async def test_close_when_the_client_leaves_before_the_answer_then_the_session_has_still_ended_well():
+    log = []
+    client, provider = Socket(CLOSE), Socket(answers=False)
+    work = asyncio.create_task(relay_websocket(client, provider, lambda _text: None, once(log, "closed")))
+    while not provider.sent:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert (log, tasks()) == (["closed"], set())
+
+
+async def test_close_when_relaying_fails_unexpectedly_after_it_then_the_error_escapes():
+    with pytest.raises(ZeroDivisionError):
+        await relayed(Socket(CLOSE), Socket(ZeroDivisionError(), waits=True))
 
 
 async def test_side_when_lost_without_a_close_frame_then_it_is_an_error_and_no_close_is_made_up():
@@ -112,7 +172,7 @@ async def bounded(client, provider, allowance):
     observer = StreamObserver("realtime", meter)
     try:
         await relay_websocket(
-            client, provider, observer.observe_message, lambda: log.append(("closed", meter.cut)), limit
+            client, provider, observer.observe_message, lambda: once(log, ("closed", meter.cut))(), limit
         )
     finally:
         assert tasks() == set()
@@ -123,7 +183,8 @@ async def test_session_when_always_covered_then_it_is_relayed_as_without_a_limit
     client, provider = Socket(), Socket(*TALK, said("ab"), CLOSE)
     meter, log = await bounded(client, provider, Allowed(2))
     assert client.sent == [*TALK, said("ab"), CLOSE]
-    assert (meter.cut, meter.output_text_bytes, log[-2:]) == (False, 2, [("closed", False), ("client", CLOSE)])
+    assert (meter.cut, meter.output_text_bytes) == (False, 2)
+    assert log[-3:] == [("closed", False), ("client", CLOSE), ("provider", CLOSE)]
     client, provider = Socket(*TALK, CLOSE), Socket()
     await bounded(client, provider, Allowed(0))
     assert provider.sent == [*TALK, CLOSE]
@@ -164,7 +225,8 @@ async def test_session_when_the_provider_cannot_be_told_then_the_client_still_is
     assert [message.kind for message in client.sent] == ["text", "close"]
 
 
-async def test_session_when_it_has_ended_then_the_client_reaches_the_provider_no_more():
+async def test_session_when_it_has_ended_then_the_client_reaches_the_provider_no_more(monkeypatch):
+    monkeypatch.setattr(websocket, "_ANSWER_WAIT_S", 0.05)
     wait = asyncio.Event()
 
     class Chatty(Socket):
@@ -198,7 +260,7 @@ async def scanned(scanner, *messages, limit=None, client_says=()):
     client, provider, log, meter = Socket(*client_says), Socket(*messages), [], Meter()
     observer = StreamObserver("realtime", meter)
     scan = SessionScan(meter, scanner, "realtime", lambda: log.append("sealed"))
-    await relay_websocket(client, provider, observer.observe_message, lambda: log.append("closed"), limit, scan=scan)
+    await relay_websocket(client, provider, observer.observe_message, once(log, "closed"), limit, scan=scan)
     return client, provider, meter, log
 
 

@@ -33,12 +33,12 @@ async def _heard(talk: Talk) -> tuple[int, bytes]:
     return first & 0x0F, bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
 
 
-async def _accept(talk: Talk, extra: bytes = b"") -> bytes:
+async def _accept(talk: Talk, extra: bytes = b"", connection: bytes = b"Upgrade") -> bytes:
     head = await talk.head()
     key = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key")).split(b": ")[1]
     digest = hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
     await talk.say(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: " + connection + b"\r\n"
         b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n" + extra + b"\r\n"
     )
     return head
@@ -150,17 +150,19 @@ async def test_message_when_fragmented_around_a_ping_is_joined():
         (struct.pack("!H", 4001) + "müde".encode(), Message("close", "müde", 4001)),
     ],
 )
-async def test_close_when_from_the_provider_keeps_code_and_reason_and_is_answered(payload, message):
+async def test_close_when_from_the_provider_keeps_code_and_reason_and_is_answered_by_the_client_alone(payload, message):
     answered = []
 
     async def closing(talk: Talk) -> None:
         await talk.say(_frame(_CLOSE, payload))
-        answered.append(await _heard(talk))
+        answered.extend([await _heard(talk), await _heard(talk)])
 
     async with _opened(closing) as (reply, _):
         assert await reply.socket.receive() == message
+        await reply.socket.send(Message("text", "not yet"))
+        await reply.socket.send(message)
         await until(lambda: bool(answered))
-    assert answered == [(_CLOSE, payload)]
+    assert answered == [(_TEXT, b"not yet"), (_CLOSE, payload)]
 
 
 @pytest.mark.parametrize(
@@ -226,17 +228,27 @@ async def test_frame_when_too_large_or_invalid_fails_as_protocol_error(frame):
 
 
 @pytest.mark.parametrize(
-    "framing", [b"Content-Length: 2\r\n\r\nno", b"Transfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n"]
+    "framing",
+    [
+        b"Content-Length: 2\r\n\r\nno",
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+        b"Connection: close\r\n\r\nno",
+    ],
+    ids=["counted", "chunked", "to the end"],
 )
-async def test_handshake_when_refused_returns_the_providers_answer(framing):
+@pytest.mark.parametrize("status", [401, 307])
+async def test_handshake_when_refused_returns_the_providers_answer(framing, status):
     async def refuse(talk: Talk) -> None:
         await talk.head()
-        await talk.say(b"HTTP/1.1 401 Who are you\r\nX-Request-Id: r2\r\n" + framing)
+        await talk.say(b"HTTP/1.1 %d Who are you\r\nLocation: /v1/x\r\nX-Request-Id: r2\r\n" % status + framing)
+        if b"close" in framing:
+            await talk.hang_up()
         await talk.gone()
 
     async with peer(refuse) as provider, _client(provider.url) as client:
         reply = await client.connect(_request(provider.url))
-        assert (reply.status, reply.reason, reply.socket, reply.subprotocol) == (401, "Who are you", None, None)
+        assert provider.connections == 1
+        assert (reply.status, reply.reason, reply.socket, reply.subprotocol) == (status, "Who are you", None, None)
         assert (b"X-Request-Id", b"r2") in list(reply.headers)
         assert [await reply.read(), await reply.read()] == [b"no", b""]
         reply.close()
@@ -265,6 +277,7 @@ async def test_handshake_when_refused_at_length_is_cut_at_the_bound():
         (b"", "upstream_first_byte_timeout"),
         (b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
          "upstream_protocol_error"),
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "upstream_protocol_error"),
         (b"nonsense\r\n\r\n", "upstream_protocol_error"),
     ],
 )  # fmt: skip
@@ -281,6 +294,18 @@ async def test_handshake_when_it_breaks_fails_with_its_code_and_frees_the_slot(s
         assert isinstance(caught.value, UpstreamTimeout) is code.endswith("timeout")
         assert caught.value.sent
         await until(lambda: not provider.open)
+
+
+async def test_handshake_when_the_connection_has_more_options_is_accepted():
+    async def script(talk: Talk) -> None:
+        await _accept(talk, connection=b"keep-alive, Upgrade")
+        await talk.say(_frame(_TEXT, b"hello"))
+        await talk.gone()
+
+    async with peer(script) as provider, _client(provider.url) as client:
+        reply = await client.connect(_request(provider.url))
+        assert await reply.socket.receive() == Message("text", "hello")
+        reply.close()
 
 
 async def test_handshake_when_nobody_listens_fails_unsent():
