@@ -85,6 +85,17 @@ class Verdict:
         if len(self.unscanned) < self.max_kept:
             self.unscanned.append(unscanned)
 
+    def join(self, part: "Verdict") -> None:
+        """Add what was recorded apart, in a thread. Cost: the kinds of findings and what is kept of them."""
+        for direction, characters in part.scanned_characters.items():
+            self.saw(direction, characters)
+        for found, count in part.counts.items():
+            self.counts[found] += count
+        for missed, count in part.missed.items():
+            self.missed[missed] += count
+        self.sightings += part.sightings[: max(self.max_kept - len(self.sightings), 0)]
+        self.unscanned += part.unscanned[: max(self.max_kept - len(self.unscanned), 0)]
+
     def saw(self, direction: Direction, characters: int) -> None:
         """Record how much text was scanned."""
         self.scanned_characters[direction] = self.scanned_characters.get(direction, 0) + characters

@@ -60,11 +60,14 @@ class Screening:
         if not self.policy.scan_prompts or request.body is None:
             return request
         wants_kept = capture is not None and self.policy.redacts
+        verdict = self.verdict
         try:
             if len(request.body) <= self._settings.thread_bytes:
-                scanned, kept, sent = self._looked_at(request, inbound, wants_kept)
+                refusal, kept, sent = self._screened(request, inbound, wants_kept, verdict)
             else:
-                scanned, kept, sent = await asyncio.to_thread(self._looked_at, request, inbound, wants_kept)
+                verdict = self.policy.verdict(verdict.max_kept)  # the thread may outlive the request, which is recorded
+                refusal, kept, sent = await asyncio.to_thread(self._screened, request, inbound, wants_kept, verdict)
+                self.verdict.join(verdict)
         except ProxyError:
             raise
         except Exception as error:
@@ -74,8 +77,8 @@ class Screening:
             return request
         if capture is not None and wants_kept:
             capture.request = kept
-        scanned.enter(self.verdict)
-        self._judge(scanned)
+        if refusal is not None:
+            raise refusal
         return sent
 
     async def message(self, text: str) -> str:
@@ -141,6 +144,19 @@ class Screening:
         rules = ",".join(found[action][:_MAX_NAMED])
         return b"x-sidegate-policy", f"{action}; rules={rules}; version={self.verdict.version}".encode()
 
+    def _screened(
+        self, request: ParsedRequest, inbound: Inbound, wants_kept: bool, verdict: Verdict
+    ) -> tuple[PolicyViolation | None, bytes | None, ParsedRequest]:
+        """Scan a body and add what was seen to `verdict`: half a million findings take a third of a second.
+
+        Returns why the request is refused, the body as it may be stored, and the request as it may be sent.
+        """
+        scanned, kept, sent = self._looked_at(request, inbound, wants_kept)
+        refusal = self._refusal(scanned)
+        scanned.enter(verdict)
+        scanned.let_go()
+        return refusal, kept, sent
+
     def _looked_at(
         self, request: ParsedRequest, inbound: Inbound, wants_kept: bool
     ) -> tuple[Scanned, bytes | None, ParsedRequest]:
@@ -181,7 +197,8 @@ class Screening:
             document = text
         scanned = scan(self.policy, document, self._settings.nested_bytes)
         scanned.enter(self.verdict)
-        self._judge(scanned)
+        if (refusal := self._refusal(scanned)) is not None:
+            raise refusal
         if type(document) is str and document == text:
             return scanned.sent.get((), text)
         if not scanned.sent:
@@ -191,13 +208,14 @@ class Screening:
             return text if sure is body else sure.decode()
         return dump_exact(places.changed(load_exact(text.encode()), scanned.sent)).decode()
 
-    def _judge(self, scanned: Scanned) -> None:
-        """Refuse what is blocked, and what was not scanned if the policy requires a scan."""
+    def _refusal(self, scanned: Scanned) -> PolicyViolation | None:
+        """Return the error for what is blocked, and for what was not scanned if the policy requires a scan."""
         if (blocked := scanned.blocked) is not None:
             rules = (sighting.finding.rule_id for sighting in scanned.sightings if sighting.action == "block")
-            raise violation(blocked, rules)
+            return violation(blocked, rules)
         if scanned.unscanned and self._settings.unscannable == "deny":
-            raise denied(scanned.unscanned[0].place, scanned.unscanned[0].reason)
+            return denied(scanned.unscanned[0].place, scanned.unscanned[0].reason)
+        return None
 
     async def _apart(self, size: int, work: Callable[[], T]) -> T:
         """Run small work inline and large work on a thread."""

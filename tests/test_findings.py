@@ -18,6 +18,20 @@ def test_verdict_when_more_is_found_than_kept_then_everything_is_counted():
     assert verdict.missed == {("prompt", "binary"): 3}
 
 
+def test_verdict_when_parts_join_then_it_is_as_if_one_had_seen_all():
+    whole, joined = Verdict("v", max_kept=3), Verdict("v", max_kept=3)
+    for rule in ("a", "b"):
+        part = Verdict("v", max_kept=3)
+        for verdict in (whole, part):
+            verdict.saw("prompt", 5)
+            for _ in range(2):
+                verdict.add(sighting("flag", rule))
+                verdict.miss(Unscanned("prompt", rule, "binary"))
+        joined.join(part)
+    assert joined == whole
+    assert [each.finding.rule_id for each in joined.sightings] == ["a", "a", "b"]
+
+
 def test_verdict_when_a_finding_is_allowed_then_it_leaves_no_mark():
     verdict = Verdict("v", max_kept=2)
     verdict.add(sighting("allow"))

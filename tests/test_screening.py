@@ -15,6 +15,7 @@ from proxy.exchange import Capture, Inbound, Message, ParsedRequest, first_value
 from proxy.findings import Verdict
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
+from proxy.policy.scan import Scanned
 from proxy.screening import ScreenedClient, Screening
 from tests.policy.policies import policy_of
 from tests.policy.secrets import EMAIL, HIGH, MEDIUM
@@ -86,6 +87,26 @@ async def test_request_when_large_then_it_is_scanned_in_a_thread(monkeypatch):
     await small.request(parsed(chat("x")), inbound(), None)
     await small.request(parsed(chat("x" * 300_000)), inbound(), None)
     assert threads == [True, False]
+
+
+async def test_request_when_large_then_no_finding_is_counted_on_the_event_loop(monkeypatch):
+    """Half a million of them kept it for a third of a second."""
+    threads = []
+
+    def watched(scanned, verdict):
+        threads.append(threading.current_thread() is threading.main_thread())
+        enter(scanned, verdict)
+
+    enter = Scanned.enter
+    monkeypatch.setattr(Scanned, "enter", watched)
+    large = screening()
+    with pytest.raises(PolicyViolation) as refused:
+        await large.request(parsed(chat(f"{HIGH}\n" * 2000)), inbound(), None)
+    assert threads == [False]
+    assert refused.value.rules
+    assert sum(large.verdict.counts.values()) == 2000
+    assert len(large.verdict.sightings) == large.verdict.max_kept
+    assert large.verdict.scanned_characters["prompt"] > 2000 * len(HIGH)
 
 
 async def test_request_when_captured_then_what_was_found_is_masked_in_what_is_kept():

@@ -1,5 +1,7 @@
 """A mask keeps little, always the same, and breaks nothing it stands in."""
 
+import random
+
 import pytest
 
 from proxy.findings import Finding
@@ -44,3 +46,12 @@ def found(start: int, end: int) -> Finding:
 )
 def test_redact_masks_what_overlaps_as_one(spans: list[tuple[int, int]], expected: str) -> None:
     assert redact("0123456789", [found(*span) for span in spans]) == expected
+
+
+@pytest.mark.parametrize("is_in_order", [True, False], ids=["in order", "in any order"])
+def test_redact_when_much_is_found_then_every_part_is_masked(is_in_order: bool) -> None:
+    text = "".join(f"{number:06}-" for number in range(20_000))
+    findings = [found(at, at + 6) for at in range(0, len(text), 7)]
+    if not is_in_order:
+        random.Random(1).shuffle(findings)
+    assert redact(text, findings) == "".join(f"{number:06}"[:1] + STARS + "-" for number in range(20_000))
