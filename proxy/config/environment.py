@@ -206,7 +206,7 @@ def _is_service_link(name: str, value: str) -> bool:
 def _near_misses(name: str) -> Iterator[str]:
     """Yield the bare name that `name` misses by a slip of the keyboard; not one that it merely extends."""
     for right in _BARE_NAMES:
-        if abs(len(name) - len(right)) > _NEAR_MISS or distance(name.upper(), right) > _NEAR_MISS:
+        if distance(name.upper(), right, _NEAR_MISS) > _NEAR_MISS:
             continue
         extended = name.startswith(right) and _EXTENDED.fullmatch(name[len(right) :])
         if not extended and not name.endswith(f"_{right}"):

@@ -9,16 +9,18 @@ Source: R. A. Wagner and M. J. Fischer, "The String-to-String Correction Problem
 """
 
 from collections.abc import Iterable
-from itertools import takewhile
 
 _SHOWN_NAME = 64
 
 
-def distance(left: str, right: str) -> int:
+def distance(left: str, right: str, limit: int | None = None) -> int:
     """Count the single-letter edits (insert, delete, replace, swap neighbours) between two words.
 
-    O(len * len) of what is left of them without the beginning and the end that they share.
+    `limit`: how far matters; beyond it some greater number comes back, as soon as it is known.
+    O(len * len) of what is left of them without the beginning and the end that they share; O(len * limit) beyond it.
     """
+    if limit is not None and abs(len(left) - len(right)) > limit:
+        return limit + 1
     start = _shared(left, right)
     end = _shared(left[:start:-1], right[:start:-1])
     left, right = left[start : len(left) - end], right[start : len(right) - end]
@@ -32,28 +34,37 @@ def distance(left: str, right: str) -> int:
                 cost = min(cost, before[j - 2] + 1)
             current.append(cost)
         before, row = row, current
+        if limit is not None and min(row) > limit:
+            return limit + 1
     return row[-1]
 
 
-def closeness(word: str, candidate: str) -> int | None:
-    """Return how far `candidate` is from `word`, or None when it is too far to be what was meant."""
+def closeness(word: str, candidate: str, most: int | None = None) -> int | None:
+    """Return how far `candidate` is from `word`, or None when it is too far to be what was meant.
+
+    `most`: further ones do not matter either.
+    """
     if len(word) > 2 * _SHOWN_NAME:
         return None
     allowed = max(1, min(len(word), len(candidate)) // 3)
     if abs(len(word) - len(candidate)) > allowed + 2:
         return None
-    edits = min(distance(word.lower(), candidate.lower()), distance(_plain(word), _plain(candidate)))
-    return edits if edits <= allowed and edits < len(word) else None
+    limit = allowed if most is None else min(allowed, most)
+    edits = distance(word.lower(), candidate.lower(), limit)
+    edits = min(edits, distance(_plain(word), _plain(candidate), min(edits, limit)))
+    return edits if edits <= limit and edits < len(word) else None
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
     """Return the closest candidate, the first of equally close ones, or None when none is close."""
-    scored = [(edits, name) for name in candidates if (edits := closeness(word, name)) is not None]
-
-    def rank(pair: tuple[int, str]) -> tuple[int, int, int]:
-        return pair[0], distance(word.lower(), pair[1].lower()), abs(len(word) - len(pair[1]))
-
-    return min(scored, key=rank)[1] if scored else None
+    best: tuple[tuple[int, int, int, int], str] | None = None
+    # What begins alike is mostly what was meant; found early, it spares a long look at all the others.
+    for place, name in sorted(enumerate(candidates), key=lambda pair: -_shared(word, pair[1])):
+        edits = closeness(word, name, best[0][0] if best else None)
+        if edits is not None:
+            rank = edits, distance(word.lower(), name.lower()), abs(len(word) - len(name)), place
+            best = min(best or (rank, name), (rank, name))
+    return best[1] if best else None
 
 
 def did_you_mean(suggestion: str | None) -> str:
@@ -73,4 +84,7 @@ def _plain(word: str) -> str:
 
 def _shared(left: str, right: str) -> int:
     """Count the letters with which both begin."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
+    for at, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return at
+    return min(len(left), len(right))

@@ -178,8 +178,9 @@ def unknown_key(above: KeyPath, word: str) -> str:
         return "unknown key; write sections as nested keys, not with dots"
     here = nearest(word, children(above))
     edits = closeness(word, here) if here else None
-    leaves = {path: closeness(word, path[-1]) for path in (*SECTIONS, *KEYS) if path and path[:-1] != above}
-    close = {path: far for path, far in leaves.items() if far is not None and (edits is None or far < edits)}
+    closer = None if edits is None else edits - 1
+    leaves = {path: closeness(word, path[-1], closer) for path in (*SECTIONS, *KEYS) if path and path[:-1] != above}
+    close = {path: far for path, far in leaves.items() if far is not None}
     if not close:
         return f"unknown key{did_you_mean(here)}"
     best = min(close.values())
