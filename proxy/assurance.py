@@ -34,8 +34,9 @@ _OPERATIONS: Final = frozenset({"chat.completions.create", "responses.create"})
 
 def is_assured(operation: Operation, plan: RoutePlan, features: FeatureSettings) -> bool:
     """Tell whether the answer is checked before delivery: we chose the model, and the project enables checks."""
-    is_wanted = features.enable_auto_escalate or features.enable_cross_check
-    return is_wanted and plan.is_managed and plan.layer is not None and operation.name in _OPERATIONS
+    if not plan.is_managed or plan.layer is None or operation.name not in _OPERATIONS:
+        return False
+    return features.enable_auto_escalate or features.enable_cross_check
 
 
 def is_reviewed(plan: RoutePlan, asked: bool | None) -> bool:

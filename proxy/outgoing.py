@@ -80,10 +80,10 @@ class Outgoing:
 
     async def reserve(self) -> None:
         """Phase 5: reserve the most that the first attempt may cost, or what is left if that allows a useful answer."""
-        x, settings, quotas = self._x, self._with.config.quota, self._with.quotas
+        x, quotas = self._x, self._with.quotas
         assert x.principal is not None
         assert x.plan is not None
-        if not settings.enabled:
+        if not self._settling.has_quota:
             billable = x.inbound.operation.billable
             self._settling.reservation = quotas.without_limit(x.principal) if billable else None
             return

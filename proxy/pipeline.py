@@ -291,8 +291,9 @@ class _Run:
         check_model(x.principal, request.model, billable=x.inbound.operation.billable)
         if (conversation := x.inbound.said(conversation_hint)) is not None:
             x.request = replace(request, conversation=conversation)
-        if settings.tracing.enabled and settings.tracing.content != "off" and self._with.shedding.may_capture():
-            x.capture = Capture(settings.tracing.content_bytes, request=None if request.body is None else request.body)
+        tracing = settings.tracing
+        if tracing.content != "off" and tracing.enabled and self._with.shedding.may_capture():
+            x.capture = Capture(tracing.content_bytes, request=None if request.body is None else request.body)
 
     async def _screen(self, request: ParsedRequest, intake: Intake | None) -> ParsedRequest:
         """Phase 3: scan all text of the request; a body that is streamed is scanned while it passes."""
@@ -300,8 +301,9 @@ class _Run:
         security = self._project.security
         assert x.principal is not None
         policy = policies.get_now(security) or await policies.get(security, x.principal.project_id)
-        x.verdict = policy.verdict(settings.policy.max_findings)
-        self._screening = Screening(policy, settings.policy, settings.limits, x.verdict)
+        of_policy = settings.policy
+        x.verdict = policy.verdict(of_policy.max_findings)
+        self._screening = Screening(policy, of_policy, settings.limits, x.verdict)
         if intake is None or not x.inbound.has_body:
             return request
         if request.body is None:
@@ -333,7 +335,7 @@ class _Run:
         """Phase 5 and the intent. After it, bytes may leave the process."""
         marks = self._x.marks
         await self._outgoing.reserve()
-        if self._settling.reservation is not None and self._with.config.quota.enabled:
+        if self._settling.reservation is not None and self._settling.has_quota:
             marks["reserve"] = time.monotonic()
         self._settling.write_intent()
         marks["intent"] = time.monotonic()

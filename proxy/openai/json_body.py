@@ -37,18 +37,17 @@ def parse_body(body: bytes, limits: Limits) -> Any:
     Raises:
         InvalidRequest: it is not JSON, or has too many elements or levels.
     """
-    size = len(body)
+    size, depth = len(body), limits.json_depth
     if size > limits.json_structurals and _structurals(body) > limits.json_structurals:
         raise InvalidRequest(
             f"The JSON body of your request has too many elements: the limit is {limits.json_structurals}.",
             code="json_too_complex",
         )
     try:
-        document = json_steps.read(body, limits.json_depth)
+        document = json_steps.read(body, depth)
     except ValueError as error:
         raise _unreadable(body, error) from None
     # Every level has a byte at both ends, so most bodies are too short to be too deep (bench/wire_format.py).
-    depth = limits.json_depth
     if size > 2 * depth and body.count(b"{") + body.count(b"[") > depth and _is_deeper(document, depth):
         raise InvalidRequest(
             f"The JSON body of your request is nested too deeply: the limit is {depth} levels.",

@@ -81,8 +81,10 @@ def is_text_alone(written: bytes) -> bool:
     One search instead of two for most requests, none for a chat of plain strings. `written`: the document's members
     as compact JSON.
     """
-    may_match = b'"type":"' in written or b'"file_' in written or b'"audio":{' in written
-    return not may_match or _EITHER.search(written) is None
+    find = written.find  # `in` takes twice as long (callgrind): it tries the needle as a number first
+    if find(b'"type":"') < 0 and find(b'"file_') < 0 and find(b'"audio":{') < 0:
+        return True
+    return _EITHER.search(written) is None
 
 
 def may_hold_media(written: bytes) -> bool:

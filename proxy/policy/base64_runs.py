@@ -23,7 +23,7 @@ def may_hold_run(data: bytes) -> bool:
     Works in pieces, as it holds the interpreter lock.
     """
     for at in range(0, len(data), _PIECE_BYTES):
-        if _RUN in data[at : at + _PIECE_BYTES + SHORTEST].translate(_MARKED):
+        if data[at : at + _PIECE_BYTES + SHORTEST].translate(_MARKED).find(_RUN) >= 0:
             return True
     return False
 

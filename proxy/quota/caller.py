@@ -92,9 +92,10 @@ class Caller:
     def reach(self, now: float) -> tuple[int, int]:
         """Tokens and nano-dollars available to a request at once: spare here, or free in PostgreSQL."""
         tokens, nanos = self.account.spare(now)
-        if self.balance is None:
+        if (balance := self.balance) is None:
             return tokens, nanos
-        return tokens + max(self.balance.available_tokens, 0), nanos + max(self.balance.available_nanos, 0)
+        free_tokens, free_nanos = balance.available_tokens, balance.available_nanos
+        return tokens + (free_tokens if free_tokens > 0 else 0), nanos + (free_nanos if free_nanos > 0 else 0)
 
     def hope(self, now: float) -> tuple[int, int]:
         """Tokens and nano-dollars available if everything held came back unused: beyond that, waiting is pointless.

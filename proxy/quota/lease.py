@@ -87,9 +87,13 @@ class Account:
         shares = []
         part = None
         for part in parts:
-            used = Share(part.lease.id, min(tokens, part.tokens), min(nanos, part.nanos))
-            tokens, nanos = tokens - used.tokens, nanos - used.cost_nanos
             lease = part.lease
+            used = Share(
+                lease.id,
+                tokens if tokens < part.tokens else part.tokens,
+                nanos if nanos < part.nanos else part.nanos,
+            )
+            tokens, nanos = tokens - used.tokens, nanos - used.cost_nanos
             lease.reserved_tokens -= part.tokens
             lease.reserved_nanos -= part.nanos
             lease.requests -= 1

@@ -96,7 +96,11 @@ class Reservation:
         total, shares = self.total, []
         tokens, nanos = total.tokens, total.cost_nanos
         for part in self.parts:
-            share = Share(part.lease.id, min(tokens, part.tokens), min(nanos, part.nanos))
+            share = Share(
+                part.lease.id,
+                tokens if tokens < part.tokens else part.tokens,
+                nanos if nanos < part.nanos else part.nanos,
+            )
             tokens, nanos = tokens - share.tokens, nanos - share.cost_nanos
             shares.append(share)
         return Hold(self.window, tuple(shares), self.unleased)

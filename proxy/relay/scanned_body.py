@@ -46,9 +46,10 @@ async def relay_scanned_body(
         UpstreamFailed: the provider's body was cut.
         ClientDisconnected: the client disconnected.
     """
-    held = _Held(answer, downstream, limits.event_bytes)
+    most = limits.event_bytes
+    held = _Held(answer, downstream, most)
     body = await held.complete(hold_s)
-    plain = None if body is None else _plain(answer, body, limits.event_bytes)
+    plain = None if body is None else _plain(answer, body, most)
     if plain is None:
         scanner.missed("body", "too_large" if body is None else "malformed")
         if scanner.unscannable == "deny":

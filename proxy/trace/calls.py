@@ -92,7 +92,7 @@ def add_totals(document: dict[str, Any], charges: tuple[Charge, ...]) -> None:
     document["output_tokens"] = given
     document["reasoning_tokens"] = reasoning
     document["usage_source"] = source
-    document["total_cost"] = dollars(min(nanos, _MAX_COST_NANOS))
+    document["total_cost"] = dollars(nanos if nanos < _MAX_COST_NANOS else _MAX_COST_NANOS)
 
 
 def tool_calls(x: Exchange) -> list[dict[str, Any]]:

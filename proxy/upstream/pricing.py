@@ -101,8 +101,9 @@ class Row:
         """Return the nano-dollars of `usage`, rounded half up."""
         if not (usage.cached_input_tokens or usage.cache_write_tokens or usage.has_media):
             # Most calls: takes a third of the time of subtracting absent parts (timeit).
-            plain = max(usage.input_tokens, 0) * self.input + max(usage.output_tokens, 0) * self.output
-            return _half_up(plain, PER_TOKENS)
+            sent = usage.input_tokens if usage.input_tokens > 0 else 0
+            made = usage.output_tokens if usage.output_tokens > 0 else 0
+            return _half_up(sent * self.input + made * self.output, PER_TOKENS)
         micros = _share(
             usage.input_tokens,
             self.input,
