@@ -20,6 +20,7 @@ Rule of the file: offsets are in bytes internally; only `Detector.find` converts
 import asyncio
 import heapq
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -27,7 +28,8 @@ from typing import Final, NamedTuple
 
 from proxy.findings import Finding, Severity
 from proxy.policy import base64_runs, boundaries, openings, patterns, placeholders, prefixes, validators
-from proxy.policy.automata import Automaton, Ending
+from proxy.policy.automata import Automaton, Ending, Spans
+from proxy.policy.repetition import Repetition
 from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
 
 _OPAQUE: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\[^Az]")
@@ -35,6 +37,8 @@ _ANCHOR: Final = re.compile(r"[$^]|\\[Az]")
 """The anchors that remain in a pattern without its classes and other escapes."""
 
 
+_FOLLOWING: Final = 4
+"""A match depends on the character that follows it, such as with `\\b`: up to four bytes."""
 _LARGE: Final = 16_384
 """Smaller texts are scanned on the event loop, which must not wait until the parts are compiled."""
 _PARTS: Final = 8
@@ -73,6 +77,9 @@ class Matcher:
         self._checksum = validators.VALIDATORS[rule.checksum] if rule.checksum else None
         self._allow = tuple(map(Automaton, rule.allow))
         self._not_named = tuple(map(Automaton, rule.not_named))
+        widest = prefixes.width(prefixes.parse(rule.pattern))[1]
+        self._view = sys.maxsize if widest is None else widest + rule.max_length + _FOLLOWING
+        """How many bytes from its beginning decide about a match; those of its run behind `max_length` do not."""
         self._refused = ""
         """The text rejected last, as repetitive texts contain the same one over and over."""
 
@@ -82,10 +89,18 @@ class Matcher:
 
     def matches(self, data: bytes, at: int = 0) -> Iterator[Finding]:
         """Yield the findings in `data` that begin at or after `at`, in order, without overlap. Offsets in bytes."""
-        while (candidate := self.search(data, at)) is not None:
-            finding = self.judge(data, candidate)
+        repetition = Repetition(self._view)
+        while (found := self._pattern.search(data, at)) is not None:
+            begin = found[0][0]
+            again: list[Finding] = []
+            at = repetition.skip(data, begin, again)
+            yield from again
+            if at > begin:
+                continue
+            finding = self.judge(data, self._candidate(data, found)) if self._begins(data, begin) else None
+            repetition.add(begin, finding)
             if finding is None:
-                at = self.after(data, candidate)
+                at = self._next_place(data, begin)
             else:
                 yield finding
                 at = finding.end
@@ -95,9 +110,7 @@ class Matcher:
         while (found := self._pattern.search(data, at)) is not None:
             begin = found[0][0]
             if self._begins(data, begin):
-                start, end = found[self._group]
-                first, last = found[self._name] if self._name else (0, 0)
-                return Candidate(begin, start, end, data[first:last])
+                return self._candidate(data, found)
             at = self._next_place(data, begin)
         return None
 
@@ -144,6 +157,11 @@ class Matcher:
         if self.rule.placeholders and not valid and placeholders.is_placeholder(secret):
             return None
         return "medium" if self._checksum and not valid and self.rule.severity == "high" else self.rule.severity
+
+    def _candidate(self, data: bytes, found: Spans) -> Candidate:
+        start, end = found[self._group]
+        first, last = found[self._name] if self._name else (0, 0)
+        return Candidate(found[0][0], start, end, data[first:last])
 
     def _end(self, data: bytes, at: int, stop: int) -> int:
         """Return where the finding that continues at `at` ends, including `until`; reads nothing from `stop` on."""
