@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 import uuid
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +20,10 @@ import asyncpg
 import pytest
 from hypothesis import settings
 
+from proxy.config import schema
 from proxy.db import migrate
 from proxy.db.embedded import EmbeddedPostgres
+from proxy.db.pool import Database
 
 T = TypeVar("T")
 
@@ -162,6 +164,15 @@ def database_url(postgres: Postgres, migrated_template: str) -> Iterator[str]:
     url = postgres.take_database(migrated_template)
     yield url
     postgres.drop_database(url)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A pool of the default size on such a database."""
+    database = Database(schema.Database())
+    await database.connect(database_url)
+    yield database
+    await database.close()
 
 
 @pytest.fixture

@@ -10,14 +10,6 @@ from tests.fakes.own_api import Serve, handler, own_api
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(schema.Database())
-    await database.connect(database_url)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
     clients = []
 

@@ -1,5 +1,3 @@
-from collections.abc import AsyncIterator
-
 import pytest
 
 from proxy.auth.audit import Actor, AuditLog
@@ -8,14 +6,6 @@ from proxy.db.pool import Database
 from proxy.errors import DatabaseUnavailable, InvalidRequest
 
 ALICE = Actor("alice", "abcdef012345", "127.0.0.1")
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(schema.Database())
-    await database.connect(database_url)
-    yield database
-    await database.close()
 
 
 async def test_change_is_written_down_before_it_is_made_and_completed_after(database: Database) -> None:

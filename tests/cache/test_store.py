@@ -1,25 +1,14 @@
 """The shared answers' SQL, on PostgreSQL."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from proxy.cache.store import AnswerStore, Row
-from proxy.config.schema import Database as Settings
 from proxy.db.pool import Database
 from proxy.errors import RecordRejected
 
 A, B = b"a" * 32, b"b" * 32
 WHOLE = Row("whole", "application/json", b'{"choices":[]}', True)
 EVENTS = Row("events", "text/event-stream", b"data: [DONE]\n\n", False)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(Settings())
-    await database.connect(database_url)
-    yield database
-    await database.close()
 
 
 async def said(store: AnswerStore, digest: bytes, project: str = "default-project") -> list[tuple[str, bytes]]:

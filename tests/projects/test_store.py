@@ -2,19 +2,7 @@
 
 from datetime import timedelta
 
-import pytest
-
-from proxy.config.schema import Database as Settings
-from proxy.db.pool import Database
 from proxy.projects.store import ProjectRow, ProjectStore
-
-
-@pytest.fixture
-async def database(database_url):
-    database = Database(Settings())
-    await database.connect(database_url)
-    yield database
-    await database.close()
 
 
 async def test_all_and_changed_since_when_projects_change_then_they_are_found(database):
