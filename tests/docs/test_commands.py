@@ -61,7 +61,7 @@ def desk(proxy: Sidegate, trace_id: str, database: str, tmp_path: Path) -> Desk:
 
 
 def ask(proxy: Sidegate, method: str, path: str, document: object = None) -> tuple[Any, Any]:
-    connection = http.client.HTTPConnection(*proxy.address, timeout=10)
+    connection = http.client.HTTPConnection(*proxy.address, timeout=60)
     try:
         head = {"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/json"}
         connection.request(method, path, None if document is None else json.dumps(document), head)

@@ -54,6 +54,8 @@ class Sidegate:
             "DEFAULT_QUOTA_COST_DAILY": "1000000",
             # Few have no database on purpose, and those are not about the wait for it.
             "SIDEGATE__QUOTA__COLD_START_WAIT_S": "2",
+            # Compiling the rules takes a second of a core, of which a busy machine may give a tenth.
+            "SIDEGATE__POLICY__COMPILE_WAIT_S": "60",
             **({"DATABASE_URL": database_url} if database_url else {}),
             **(settings or {}),
         }
