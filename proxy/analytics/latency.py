@@ -39,7 +39,7 @@ SELECT layer, model, measure, bucket, sum(number)::bigint AS number
 FROM cell
 GROUP BY GROUPING SETS ((layer, measure, bucket), (model, measure, bucket))
 HAVING sum(number) > 0
-ORDER BY sum(sum(number)) OVER (PARTITION BY layer, model) DESC, layer, model
+ORDER BY sum(sum(number)) OVER (PARTITION BY layer, model) DESC, layer, model, measure
 LIMIT 100000
 """
 

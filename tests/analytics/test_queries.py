@@ -277,6 +277,7 @@ async def test_percentiles_are_off_by_at_most_four_and_a_half_percent(analytics:
     calls = sorted(call.us / 1000 for r in HISTORY for call in r.calls if call.model == "opus")
     assert found.by_model["opus"]["duration"].p50 == pytest.approx(calls[-(-len(calls) // 2) - 1], rel=0.045)
     assert found.by_model["opus"]["first_byte"].number == len(calls)
+    assert {tuple(part) for part in found.by_model.values()} == {("duration", "first_byte")}
     assert (await analytics.latency(Question(user_id="alice"))).by_model == {}
 
 
