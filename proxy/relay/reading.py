@@ -97,7 +97,6 @@ class Reading:
         return self._cut(plain)
 
     def _cut(self, plain: bytes) -> Iterator[Read]:
-        self._is_between = False
         ends_part = self._cutter.mid_event
         cuts = self._cutter.feed(plain)
         begins_part = cuts[-1] if self._cutter.mid_event and cuts else None

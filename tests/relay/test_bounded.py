@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxy.config.schema import Config
 from proxy.errors import ClientDisconnected, UpstreamFailed, UpstreamTimeout
 from proxy.exchange import Capture, Exchange, Inbound, Operation, Usage
+from proxy.openai.stream_end import MOST_CHOICES
 from proxy.outcome import outcome_of
 from proxy.relay.bounded import can_be_bounded, relay_bounded
 from proxy.relay.reading import Reading
@@ -466,3 +467,31 @@ def test_stream_when_no_chunk_repeats_another_then_they_are_compared_no_more():
     assert read.text == ""
     (read,) = reading.events(unlike[15])
     assert read.text == "a"
+
+
+async def test_stream_when_a_chunk_that_repeats_is_dropped_then_its_choice_is_ended_as_if_it_were_decoded():
+    """A choice beyond those that are followed begins, for the client, with the dropped chunk."""
+    followed = MOST_CHOICES
+    stream = b"".join(usual("a", index) * 2 for index in range(followed)) + usual("a", followed) + usual("b", followed)
+    client, _ = await relayed([stream], Allowed(2 * followed + 1))
+    assert client.body.count(b'"finish_reason":"length"') == followed + 1
+
+
+def test_stream_when_a_chunk_that_repeats_is_too_large_then_it_is_not_read():
+    answer = answer_to(Client(), Reply([]))
+    reading = Reading(answer, 400)
+    large = usual("b" * 500)
+    for piece in (usual("a"), usual("c") + large + usual("d"), large):
+        for read in reading.events(piece):
+            reading.admit(read)
+    assert answer.attempt.meter.output_text_bytes == len("acd") + 2 * len(large)
+
+
+def test_stream_when_the_end_of_a_large_event_looks_like_a_repetition_then_it_is_none():
+    answer = answer_to(Client(), Reply([]))
+    reading = Reading(answer, 400)
+    begin = b"data: " + b"b" * 2000 + b"\n"
+    for piece in (usual("a"), begin, usual("c")):
+        for read in reading.events(piece):
+            reading.admit(read)
+    assert answer.attempt.meter.output_text_bytes == len("a") + len(begin) + len(usual("c"))
