@@ -22,8 +22,6 @@ from proxy.openai.multipart import MultipartObserver
 from proxy.openai.request import parse_empty, parse_json, parse_multipart
 
 _LARGE_BYTES = 65_536
-_MANY = 10_000
-"""So many messages are let go in a thread: to look at the body for what it has takes 10 ms."""
 
 
 class RequestBody(Protocol):
@@ -146,7 +144,7 @@ class Intake:
 
     def slim(self, request: ParsedRequest) -> ParsedRequest:
         """Drop the decoded body if it is large, and let the next one be decoded."""
-        request = slim(request)
+        request = slim(request, has_many=self._is_decoding)
         self._end_decoding()
         return request
 
@@ -186,14 +184,15 @@ def too_large(limit_bytes: int) -> InvalidRequest:
     return InvalidRequest(f"The request body is larger than {limit_bytes} bytes.", status=413, code="request_too_large")
 
 
-def slim(request: ParsedRequest) -> ParsedRequest:
+def slim(request: ParsedRequest, *, has_many: bool = False) -> ParsedRequest:
     """Drop a large decoded body: objects take up to 27 times the memory (`{},{},..`) of the bytes that are budgeted.
 
     A provider may take minutes to answer. The text is counted first: the intent of a large request needs that anyway.
+    `has_many`: it has many elements, which a thread lets go.
     """
     if request.request_bytes <= _LARGE_BYTES or request.document is None:
         return request
-    if any(type(value) is list and len(value) > _MANY for value in request.document.values()):
+    if has_many:
         asyncio.get_running_loop().run_in_executor(None, dissolve, request.document)
     return replace(_counted(request), document=None)
 

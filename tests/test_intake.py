@@ -271,7 +271,7 @@ async def test_slim_when_there_are_many_messages_then_they_are_let_go():
     taken = Intake(intake(body, JSON)._inbound, body, Limits(), ByteBudget(1 << 20))
     request = await taken.parse(force_usage=True)
     messages = request.document["messages"]
-    request = slim(request)
+    request = taken.slim(request)
     assert (request.document, request.input_text_bytes()) == (None, 120_000)
     async with asyncio.timeout(5):
         while messages:

@@ -38,7 +38,7 @@ def parse_body(body: bytes, limits: Limits) -> Any:
         InvalidRequest: it is not JSON, or has too many elements or levels.
     """
     size, depth = len(body), limits.json_depth
-    if size > limits.json_structurals and _structurals(body) > limits.json_structurals:
+    if size > limits.json_structurals and json_steps.has_more(body, limits.json_structurals):
         raise InvalidRequest(
             f"The JSON body of your request has too many elements: the limit is {limits.json_structurals}.",
             code="json_too_complex",
@@ -65,9 +65,14 @@ def unambiguous(body: bytes, document: Any) -> bytes:
 
 def edited(body: bytes, edit: Callable[[Any], Any]) -> bytes:
     """Return what `edit` makes of the value of `body`, which `parse_body` has read: numbers of any size stay."""
-    if not json_steps.is_slow(body):
+    if len(body) <= json_steps.LARGE_BYTES:
         return dump_exact(edit(load_exact(body)))
-    return json_steps.dump_in_steps(edit(json_steps.Steps(body, load_exact, _ANY_DEPTH).load()))
+    exact = json_steps.Steps(body, load_exact, _ANY_DEPTH).load() if json_steps.is_slow(body) else load_exact(body)
+    edited = edit(exact)
+    written = json_steps.dump_in_steps(edited)
+    json_steps.dissolve(exact)
+    json_steps.dissolve(edited)
+    return written
 
 
 def with_option(body: bytes, name: str, option: str) -> bytes:
@@ -80,10 +85,6 @@ def with_new_member(body: bytes, member: bytes) -> bytes:
     place."""
     end = body.rindex(b"}")
     return b"%b,%b%b" % (body[:end], member, body[end:])
-
-
-def _structurals(body: bytes) -> int:
-    return body.count(b"{") + body.count(b"[") + body.count(b",")
 
 
 def _has_unique_keys(body: bytes, document: Any) -> bool:

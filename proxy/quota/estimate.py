@@ -160,7 +160,10 @@ def bound(
     if not operation.billable:
         return None
     asked = _read(operation, request, prices, settings, content_length)
-    return asked.make(asked, request.model)
+    made = asked.make(asked, request.model)
+    if request.document is None:
+        json_steps.dissolve(asked.document)  # decoded for this alone, in a thread
+    return made
 
 
 def _highest(prices: Sequence[tuple[int, int]]) -> tuple[int, int]:

@@ -3,10 +3,12 @@ import random
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.openai import json_steps
-from proxy.openai.documents import load, load_exact
-from proxy.openai.json_steps import LARGE_BYTES, Steps, Unreadable, dissolve, dump_in_steps, is_slow, read
+from proxy.openai.documents import dump_exact, load, load_exact
+from proxy.openai.json_steps import LARGE_BYTES, Steps, Unreadable, dissolve, dump_in_steps, has_more, is_slow, read
 
 PIECES = ("a", "b,", '\\"', "}", "[{", "\\\\", "x" * 30, ",,", "\\u00e9", "},{", "é")
 MESSAGE = {"role": "user", "content": 'He said "},{", and left.'}
@@ -119,9 +121,33 @@ def test_document_when_few_elements_or_few_bytes_then_it_is_read_at_once():
 
 def test_document_when_dissolved_then_nothing_is_left():
     messages = [MESSAGE] * 5000
-    document = {"messages": messages, "model": "m"}
+    deep, wide = [[["a", {"b": [1]}]] for _ in range(3000)], {str(number): [number] for number in range(3000)}
+    document = {"messages": messages, "model": "m", "deep": deep, "wide": wide}
+    inner = deep[0][0], deep[0][0][1], wide["2999"]
+    dissolve("text")
     dissolve(document)
-    assert (document, messages) == ({}, [])
+    assert (document, messages, deep, wide, inner) == ({}, [], [], {}, ([], {}, []))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+    st.integers(1, 9),
+)
+def test_document_when_dumped_in_steps_then_it_is_what_one_call_writes(document, step):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_steps, "_STEP", step)
+        assert dump_in_steps(document) == dump_exact(document)
+
+
+def test_structurals_when_counted_in_steps_then_each_counts_once(monkeypatch):
+    monkeypatch.setattr(json_steps, "_COUNTED", 7)
+    body = b'[{"a":1,"b":[2,3]},{}]' * 9
+    count = body.count(b",") + body.count(b"[") + body.count(b"{")
+    assert has_more(body, count - 1)
+    assert not has_more(body, count)
 
 
 @pytest.mark.parametrize("text", ["é", "\ud83d"], ids=["text", "half a pair"])

@@ -11,6 +11,7 @@ from proxy.config.quota import Quota
 from proxy.config.schema import Limits, Prices
 from proxy.exchange import Usage
 from proxy.holds import Bound
+from proxy.openai import json_steps
 from proxy.openai.operations import match, operations
 from proxy.openai.request import parse_empty, parse_handshake, parse_json
 from proxy.quota.estimate import Bounds, bound, highest_prices
@@ -350,3 +351,13 @@ def test_images_when_no_model_is_named_then_media_count_as_for_an_unknown_one(pr
     plain, named = bound_of(document, prices, IMAGES), bound_of({"model": "gpt-image-1", **document}, prices, IMAGES)
     assert plain.input_tokens > named.input_tokens
     assert plain.output_nanos_per_million == named.output_nanos_per_million
+
+
+def test_bound_when_the_body_was_decoded_for_it_then_it_is_let_go_in_steps(monkeypatch):
+    seen = []
+    monkeypatch.setattr(json_steps, "dissolve", seen.append)
+    request, prices = ask({"model": "m", "messages": []}), pricing.PriceTable({}, Prices())
+    assert bound(CHAT, request, None, prices, SETTINGS) is not None
+    assert seen == []
+    assert bound(CHAT, replace(request, document=None), None, prices, SETTINGS) is not None
+    assert seen == [request.document]
