@@ -19,11 +19,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
-import re2
 
 from proxy.findings import Finding, Sighting, Unscanned, Verdict
 from proxy.openai.documents import dump_exact, load_exact
 from proxy.policy import base64_runs, mask, places
+from proxy.policy.automata import Automaton
 from proxy.policy.detect import encode
 from proxy.policy.places import Place
 from proxy.policy.policy import Policy
@@ -31,7 +31,7 @@ from proxy.policy.policy import Policy
 _BETWEEN: Final = "\n"
 """Separates strings in the joined text. It belongs to no word, so the gate sees each string as if it were alone."""
 _RUN: Final = "[A-Za-z0-9+/_-]{40,}"
-_BASE64: Final = re2.compile(_RUN.encode())
+_BASE64: Final = Automaton(_RUN)
 _BASE64_IN_TEXT: Final = re.compile(_RUN)
 _LOOKED_AT: Final = 40
 _FREED: Final = 1000
@@ -125,8 +125,7 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
     at, hides = 0, False
     if not base64_runs.may_hold_run(data):
         return data, False, False
-    for run in _BASE64.finditer(data):
-        start, end = run.span()
+    for start, end in _runs(data):
         if _is_readable(data[start : start + _LOOKED_AT]):
             hides = True
         elif end - start > _LONG_RUN:
@@ -140,12 +139,16 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
 def _binary(document: Any) -> Iterator[Unscanned]:
     """Yield the texts that contain long base64 of binary data."""
     for place, _, text in places.located(document):
-        if len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in _runs(text)):
+        if len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in _runs(encode(text))):
             yield Unscanned("prompt", places.name(place), "binary")
 
 
-def _runs(text: str) -> Iterator[tuple[int, int]]:
-    return (run.span() for run in _BASE64.finditer(encode(text)))
+def _runs(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where runs of base64 begin and end."""
+    at = 0
+    while (found := _BASE64.search(data, at)) is not None:
+        yield found[0]
+        at = found[0][1]
 
 
 def _is_readable(run: bytes) -> bool:
