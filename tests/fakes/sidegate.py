@@ -56,6 +56,8 @@ class Sidegate:
             "SIDEGATE__QUOTA__COLD_START_WAIT_S": "2",
             # Compiling the rules takes a second of a core, of which a busy machine may give a tenth.
             "SIDEGATE__POLICY__COMPILE_WAIT_S": "60",
+            # Such a machine makes every event loop late; what is shed then is tested where lateness is given.
+            **{f"SIDEGATE__SHEDDING__{name}_LAG_S": "60" for name in ("CONTENT", "FAIR", "FULL", "CLOSED")},
             **({"DATABASE_URL": database_url} if database_url else {}),
             **(settings or {}),
         }
