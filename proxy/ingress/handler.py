@@ -46,6 +46,9 @@ class Ingress:
         self._metrics = metrics
         self._shedding = shedding
         self._running: set[Running] = set()
+        self._own: set[asyncio.Task[Any] | None] = set()
+        """Tasks that answer for the management API: a drain waits for them, but they use up no limit of the data plane,
+        as the part of the pool that they share bounds them (`db.portion`)."""
         self._draining = False
         self._idle = asyncio.Event()
         """Set when the last request has ended, while draining only."""
@@ -77,20 +80,13 @@ class Ingress:
             path = _check_head(request)
             route = serving.api.match(request.method, path)
             _check_surface(serving.config, "data" if route is None else "api")
-            if route is not None:
-                return add_reference(await serving.api.handle(request, route))
-            if not path.startswith("/v1/"):
-                raise InvalidRequest(
-                    f"Unknown path. The API is served under /v1/, for example {request.method} /v1/chat/completions.",
-                    status=404,
-                    code="unknown_path",
-                )
-            self._shedding.check()
-        except ProxyError as error:
+            if route is None:
+                _check_prefix(request, path)
+                self._shedding.check()
+        except Exception as error:
             return await self._refuse(request, error)
-        except Exception:
-            _log.exception("request failed")
-            return await self._refuse(request, InternalError("Sidegate failed to handle the request."))
+        if route is not None:
+            return await self._answer_own(request, route, serving)
         inbound = _inbound(request, path)
         request.remember(serving, inbound)
         return await self._exchange(request, inbound, serving)
@@ -105,7 +101,32 @@ class Ingress:
                 retry_after_s=1.0,
             )
 
-    def _refuse(self, request: Asked, error: ProxyError) -> Awaitable[HttpDownstream]:
+    async def _answer_own(self, request: Any, route: Any, serving: Serving) -> Any:
+        """Answer a request of the management API, to the last byte of what may be a long export.
+
+        aiohttp would send the response only after this has returned, when nobody counts it any more. An error while it
+        is sent closes the connection: no other response may follow half of one.
+        """
+        self._own.add(request.task)
+        try:
+            try:
+                response = add_reference(await serving.api.handle(request, route))
+            except Exception as error:
+                return await self._refuse(request, error)
+            if self._draining:
+                response.force_close()
+            await response.prepare(request)
+            await response.write_eof()
+            return response
+        finally:
+            self._own.discard(request.task)
+            self._note_end()
+
+    def _refuse(self, request: Asked, error: Exception) -> Awaitable[HttpDownstream]:
+        """Answer with an error. One that is not ours is a bug: it is logged, and the client learns no more."""
+        if not isinstance(error, ProxyError):
+            _log.error("request failed", exc_info=error)
+            error = InternalError("Sidegate failed to handle the request.")
         self._metrics.count_error(error)
         return refuse(request, error)
 
@@ -138,10 +159,13 @@ class Ingress:
             return downstream
         finally:
             self._running.discard(running)
-            if self._draining and not self._running:
-                self._idle.set()
+            self._note_end()
             self._metrics.in_flight -= 1
             serving.leave()
+
+    def _note_end(self) -> None:
+        if self._draining and not self._running and not self._own:
+            self._idle.set()
 
     @property
     def running(self) -> int:
@@ -156,7 +180,7 @@ class Ingress:
 
     async def until_idle(self, limit_s: float) -> None:
         """Wait until no request runs, for at most `limit_s`. Call after `begin_drain`."""
-        if not self._running:
+        if not self._running and not self._own:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
@@ -166,6 +190,9 @@ class Ingress:
         """End the running requests: each client gets an error event or a visible truncation."""
         for one in self._running:
             one.end(ShuttingDown(_DRAIN_OVER))
+        for task in self._own:
+            if task is not None:
+                task.cancel()
 
     def end_largest(self, error: ProxyError) -> bool:
         """End the request that holds most memory; False if ending any would not help."""
@@ -187,6 +214,15 @@ def _check_surface(config: Config, asked: Literal["data", "api"]) -> None:
             else "This listener serves only the management API; models are called through a sidecar.",
             status=404,
             code="surface_not_served",
+        )
+
+
+def _check_prefix(request: Asked, path: str) -> None:
+    if not path.startswith("/v1/"):
+        raise InvalidRequest(
+            f"Unknown path. The API is served under /v1/, for example {request.method} /v1/chat/completions.",
+            status=404,
+            code="unknown_path",
         )
 
 

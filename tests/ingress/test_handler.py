@@ -65,12 +65,35 @@ class Api:
         return web.Response(text=f"page {request.raw_path}")
 
 
+class SlowApi(Api):
+    """Answers in two pieces with a wait before one of them; `error`: instead of the second piece."""
+
+    def __init__(self, waits_before: str = "last", error: Exception | None = None) -> None:
+        self._waits_before = waits_before
+        self._error = error
+        self.asked = asyncio.Event()
+        self.hold = asyncio.Event()
+
+    async def handle(self, asked, route):
+        self.asked.set()
+        if self._waits_before == "first":
+            await self.hold.wait()
+        return web.Response(body=self._pieces())
+
+    async def _pieces(self):
+        yield b"first"
+        await self.hold.wait()
+        if self._error is not None:
+            raise self._error
+        yield b"last"
+
+
 @contextlib.asynccontextmanager
-async def data_port(pipeline=None, surfaces="all", shedding=None, **limits):
+async def data_port(pipeline=None, surfaces="all", shedding=None, api=None, **limits):
     metrics = Metrics(10)
     config = Config(limits=Limits(**limits), server=schema.Server(surfaces=surfaces))
     shedding = shedding or Shedding(config.shedding, metrics, None, concurrent_requests=512)
-    ingress = Ingress(Serving(config, pipeline or Pipeline(), Api()), metrics, shedding)
+    ingress = Ingress(Serving(config, pipeline or Pipeline(), api or Api()), metrics, shedding)
     async with serving(ingress.handle, is_elsewhere=may_be_ours) as server:
         yield server, ingress, metrics
 
@@ -278,6 +301,56 @@ async def test_drain_when_its_time_is_over_then_what_runs_is_ended_as_ours():
         assert (ingress.running, [error.code for error in pipeline.ended]) == (0, ["shutting_down"] * 3)
         for client in clients:
             assert await client.rest() == b""
+
+
+async def test_drain_when_our_own_api_is_answering_then_that_answer_is_waited_for_to_its_end():
+    api = SlowApi()
+    async with data_port(api=api, concurrent_requests=1) as (server, ingress, _), server.client() as client:
+        await client.say(request("/v1/traces"))
+        await client.head()
+        assert (await server.ask(request("/v1/models"))).status == 200, "it takes no place in the data plane"
+        ingress.begin_drain()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await ingress.until_idle(60)
+        api.hold.set()
+        whole = b"5\r\nfirst\r\n4\r\nlast\r\n0\r\n\r\n"
+        assert await client.exactly(len(whole)) == whole
+        async with asyncio.timeout(5):
+            await ingress.until_idle(60)
+
+
+async def test_drain_when_our_own_api_has_not_answered_yet_then_the_connection_ends_with_its_answer():
+    api = SlowApi(waits_before="first")
+    async with data_port(api=api) as (server, ingress, _), server.client() as client:
+        await client.say(request("/v1/traces"))
+        await api.asked.wait()
+        ingress.begin_drain()
+        api.hold.set()
+        answer = await client.answer()
+        assert (answer.body, answer.value(b"connection")) == (b"firstlast", b"close")
+        assert await client.rest() == b""
+
+
+async def test_drain_when_its_time_is_over_then_an_answer_of_our_own_api_is_visibly_cut():
+    async with data_port(api=SlowApi()) as (server, ingress, _), server.client() as client:
+        await client.say(request("/v1/traces"))
+        await client.head()
+        ingress.begin_drain()
+        await ingress.until_idle(0.02)
+        ingress.end_drain()
+        async with asyncio.timeout(5):
+            await ingress.until_idle(60)
+        assert await client.rest() == b"5\r\nfirst\r\n"
+
+
+async def test_own_api_when_it_fails_halfway_then_nothing_follows_what_was_sent():
+    api = SlowApi(error=PermissionDenied("Too late."))
+    api.hold.set()
+    async with data_port(api=api) as (server, _, _), server.client() as client:
+        await client.say(request("/v1/traces"))
+        await client.head()
+        assert await client.rest() == b"5\r\nfirst\r\n"
 
 
 async def test_idle_when_nothing_runs_then_the_wait_is_over_at_once():
