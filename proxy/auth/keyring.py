@@ -3,12 +3,15 @@
     key --> cached, and its secret matches --> its user, project, role and scopes; never waits
         --> else PostgreSQL is asked once, unless the address has sent too many wrong keys
 
+Requests that come with the same key id meanwhile wait for the same look-up: after a start, or an outage, all callers of
+one key come at once, and each would take a connection from the pool.
+
 All cached keys are refreshed every `refresh_s`, so a revoked key or a changed role takes effect within that time,
 and at once if this process made the change: a look-up that began before it is not cached.
 
 Secrets are compared by digest in constant time, against the digest of nothing if the id is unknown, so neither response
 nor timing reveals whether an id exists. Only wrong keys count against an address; a cached key works from anywhere at
-any time.
+any time. The count is looked at before each comparison, so guesses sent all at once get no further than others.
 
 Failure mode: while PostgreSQL is unavailable, a cached key stays valid for `outage_s` after it was last confirmed, or
 until it expires. Any other key gets 503, never 401: it may be valid.
@@ -53,6 +56,14 @@ class _Kept:
     """Number of the look-up that found it: an earlier one that ends later knows less."""
 
 
+@dataclass(frozen=True, slots=True)
+class _LookUp:
+    """A look-up that runs. `read`: its number."""
+
+    read: int
+    task: asyncio.Task[StoredKey | None]
+
+
 class Keyring:
     """`clock`: monotonic seconds. `now`: the time of day, for keys that expire."""
 
@@ -70,6 +81,8 @@ class Keyring:
         self._now = now
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._used: dict[str, datetime] = {}
+        self._look_ups: dict[str, _LookUp] = {}
+        """The latest look-up of each key id, while it runs."""
         self._guesses: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._refreshed = clock()
         self._reads = 0
@@ -109,9 +122,10 @@ class Keyring:
         address = peer or ""
         self._check_address(address)
         found = parts(key)
-        read = self._next_read()
+        read = 0
         if found is not None:
-            stored = (await self._source.find([found[0]])).get(found[0])
+            stored, read = await self._look_up(found[0])
+            self._check_address(address)  # others may have guessed from there meanwhile
         fits = hmac.compare_digest(digest(found[1] if found else ""), stored.secret_hash if stored else _NOTHING)
         if stored is None or not fits or not stored.is_valid:
             self._note_wrong(address)
@@ -120,6 +134,25 @@ class Keyring:
             self._keep(stored, read)
         self._used[stored.id] = self._now()
         return stored
+
+    async def _look_up(self, key_id: str) -> tuple[StoredKey | None, int]:
+        """Return the stored key and the number of the look-up. One that began before a change here is not joined.
+
+        A caller that leaves does not end it for the others. Raises DatabaseUnavailable.
+        """
+        running = self._look_ups.get(key_id)
+        if running is None or running.read <= self._changed:
+            read = self._next_read()
+            running = self._look_ups[key_id] = _LookUp(read, asyncio.create_task(self._read_one(key_id, read)))
+        return await asyncio.shield(running.task), running.read
+
+    async def _read_one(self, key_id: str, read: int) -> StoredKey | None:
+        try:
+            return (await self._source.find([key_id])).get(key_id)
+        finally:
+            latest = self._look_ups.get(key_id)
+            if latest is not None and latest.read == read:
+                del self._look_ups[key_id]
 
     async def refresh(self) -> None:
         """Refresh all cached keys. Raises DatabaseUnavailable."""
@@ -206,6 +239,9 @@ class Keyring:
         return self._reads
 
     def _keep(self, stored: StoredKey, read: int) -> None:
+        kept = self._kept.get(stored.id)
+        if kept is not None and kept.read >= read:
+            return
         self._kept[stored.id] = _Kept(stored, self._clock(), read)
         self._kept.move_to_end(stored.id)
         while len(self._kept) > self._settings.max_keys:

@@ -243,6 +243,76 @@ async def test_look_up_that_began_before_a_change_of_role_here_is_not_kept() -> 
     assert keys.known(KEY) is None and (await keys.find(KEY, None)).role == "viewer"
 
 
+async def test_requests_that_come_at_once_with_one_unknown_key_ask_once() -> None:
+    table = KeyTable(stored())
+    keys = ring(table)
+    table.gate.clear()
+    first, *others = [asyncio.create_task(keys.find(KEY, None)) for _ in range(20)]
+    await asked(table, 1)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    table.gate.set()
+    assert {found.user_id for found in await asyncio.gather(*others)} == {"alice"}
+    assert (table.asked, len(keys), keys._look_ups) == (1, 1, {})
+
+
+async def test_outage_is_told_to_all_who_wait_for_one_look_up_and_not_kept() -> None:
+    table = KeyTable(stored())
+    keys = ring(table)
+    table.away = True
+    found = await asyncio.gather(*(keys.find(KEY, None) for _ in range(3)), return_exceptions=True)
+    assert [type(error) for error in found] == [DatabaseUnavailable] * 3
+    table.away = False
+    assert (await keys.find(KEY, None)).user_id == "alice"
+
+
+async def test_wrong_secrets_that_come_at_once_with_one_key_id_are_counted_before_the_next_is_compared() -> None:
+    table = KeyTable(stored())
+    keys = ring(table, guesses_per_minute=3)
+    guesses = [KEY + str(number) for number in range(9)]
+    found = await asyncio.gather(*(keys.find(key, "thief") for key in [*guesses, KEY]), return_exceptions=True)
+    assert [type(error) for error in found] == [Unauthenticated] * 3 + [TooManyAttempts] * 7
+    assert (keys.refused, keys.blocked, len(keys), table.asked) == (3, 7, 0, 1)
+
+
+async def test_look_up_that_began_before_a_change_here_is_not_waited_for_by_those_who_come_after_it() -> None:
+    table = KeyTable(stored())
+    keys = ring(table)
+    old = table.gate = asyncio.Event()
+    before = asyncio.create_task(keys.find(KEY, None))
+    await asked(table, 1)
+    table.keys[ID] = stored(is_valid=False)
+    keys.forget(ID)
+    new = table.gate = asyncio.Event()
+    after = [asyncio.create_task(keys.find(KEY, None))]
+    await asked(table, 2)
+    old.set()
+    await before
+    after.append(asyncio.create_task(keys.find(KEY, None)))
+    new.set()
+    found = await asyncio.gather(*after, return_exceptions=True)
+    assert [type(error) for error in found] == [Unauthenticated] * 2
+    assert (table.asked, len(keys), keys._look_ups) == (2, 0, {})
+
+
+async def test_look_up_that_ends_after_a_newer_refresh_does_not_undo_it() -> None:
+    table, clock = KeyTable(stored(role="owner")), Clock()
+    keys = ring(table, clock, outage_s=100)
+    await keys.find(KEY, None)
+    clock.s += 101
+    slow = table.gate = asyncio.Event()
+    looking = asyncio.create_task(keys.find(KEY, None))
+    await asked(table, 2)
+    table.keys[ID] = stored(role="viewer")
+    table.gate = asyncio.Event()
+    table.gate.set()
+    await keys.refresh()
+    slow.set()
+    await looking
+    assert keys.known(KEY).role == "viewer"
+
+
 async def test_refresh_that_began_before_a_change_here_does_not_undo_it() -> None:
     table = KeyTable(stored(role="owner"))
     keys = ring(table)
