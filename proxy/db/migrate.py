@@ -21,7 +21,7 @@ from typing import Literal
 
 import asyncpg
 
-from proxy.db.pool import Connection
+from proxy.db.pool import Connection, bounded_transaction
 from proxy.resources import ROOT
 
 MIGRATIONS = ROOT / "migrations"
@@ -175,7 +175,7 @@ async def version(connection: Connection) -> int:
 
 
 async def _apply_next(connection: Connection, migrations: Sequence[Migration], last: int) -> Applied | None:
-    async with connection.transaction():
+    async with bounded_transaction(connection):
         count = await _lock_and_verify(connection, migrations)
         if count >= last:
             return None
@@ -191,7 +191,7 @@ async def _apply_next(connection: Connection, migrations: Sequence[Migration], l
 
 
 async def _roll_back_last(connection: Connection, migrations: Sequence[Migration], target: int) -> Applied | None:
-    async with connection.transaction():
+    async with bounded_transaction(connection):
         count = await _lock_and_verify(connection, migrations)
         if count <= target:
             return None

@@ -35,7 +35,8 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _READ_ONLY = "25006"
 _OUTAGE_CLASSES = ("08", "53")
-_OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", _READ_ONLY})
+_ABANDONED = "25P03"
+_OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", _ABANDONED, _READ_ONLY})
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42883", "42703"})
 """A table, function or column is missing: the migrations have not run yet, or belong to another version."""
 _BUSY_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
@@ -56,6 +57,9 @@ _KEEPALIVE_IDLE_S = 5
 _KEEPALIVE_INTERVAL_S = 2
 _KEEPALIVE_PROBES = 3
 _UNACKNOWLEDGED_MS = 6000
+_ABANDONED_MS = 5000
+"""How long PostgreSQL waits for the next statement of a transaction. The locks of one whose client has vanished without
+a word would otherwise stop every replica until its server's keepalive notices: two hours where nobody changed it."""
 
 _log = logging.getLogger(__name__)
 
@@ -130,7 +134,7 @@ class Database:
 
         After `DatabaseUnavailable` at the end, it is unknown whether it was committed: retries must be idempotent.
         """
-        async with self.acquire() as connection, connection.transaction():
+        async with self.acquire() as connection, bounded_transaction(connection):
             yield connection
 
     async def probe(self) -> bool:
@@ -247,6 +251,18 @@ class Database:
             self._told.add(reason)
             _log.warning("the database is unavailable: %s", reason)
         return DatabaseUnavailable(f"The database is not available ({reason}).")
+
+
+@asynccontextmanager
+async def bounded_transaction(connection: Connection) -> AsyncIterator[None]:
+    """Run the block in a transaction that PostgreSQL rolls back if no statement comes for some seconds.
+
+    The limit is set for the transaction, not for the session, at the cost of one round trip. A process that was paused
+    for longer finds its connection closed: `DatabaseUnavailable` in a block of `acquire`.
+    """
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_ABANDONED_MS}")
+        yield
 
 
 def _describe(error: asyncpg.PostgresError) -> str:

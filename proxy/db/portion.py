@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from proxy.db.pool import Connection, Database
+from proxy.db.pool import Connection, Database, bounded_transaction
 from proxy.errors import DatabaseUnavailable
 
 
@@ -40,5 +40,5 @@ class Portion:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """Lend a connection inside a transaction, as `Database.transaction` does."""
-        async with self.acquire() as connection, connection.transaction():
+        async with self.acquire() as connection, bounded_transaction(connection):
             yield connection

@@ -213,7 +213,7 @@ async def test_cancelled_users_when_many_then_no_connection_leaks(database: Data
     await asyncio.gather(*tasks)
 
 
-@pytest.mark.parametrize("state", ["08006", "57P01", "57P03", "53300", "53100", "25006"])
+@pytest.mark.parametrize("state", ["08006", "57P01", "57P03", "53300", "53100", "25006", "25P03"])
 async def test_error_when_an_outage_then_unavailable_and_down(database: Database, state: str) -> None:
     await answers(database)
     with pytest.raises(DatabaseUnavailable):
@@ -299,6 +299,34 @@ async def test_transaction_when_block_raises_then_rolled_back(database: Database
         await connection.execute("INSERT INTO kept VALUES (2)")
     async with database.acquire() as connection:
         assert [row["value"] for row in await connection.fetch("SELECT value FROM kept")] == [2]
+
+
+async def test_transaction_when_its_process_vanishes_then_its_locks_are_free_in_seconds(
+    link: FaultyLink, far: Database, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_ABANDONED_MS", 300)
+    async with database.acquire() as connection:
+        await connection.execute("CREATE TABLE shared AS SELECT 1 AS value")
+    with pytest.raises(DatabaseUnavailable):
+        async with far.transaction() as connection:
+            await connection.execute("UPDATE shared SET value = 2")
+            link.silent()  # no more of it reaches PostgreSQL, not even that it is gone
+            async with database.transaction() as other:
+                await other.execute("UPDATE shared SET value = value + 10", timeout=4)
+            link._healthy.set()
+            await connection.execute("UPDATE shared SET value = 3")
+    async with database.acquire() as connection:
+        assert await connection.fetchval("SELECT value FROM shared") == 11
+    assert await answers(far)
+
+
+async def test_transaction_when_over_then_the_session_is_as_before(database: Database) -> None:
+    async with database.acquire() as connection:
+        before = await connection.fetchval("SHOW idle_in_transaction_session_timeout")
+    async with database.transaction() as connection:
+        assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "5s"
+    async with database.acquire() as connection:
+        assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == before
 
 
 async def test_transaction_when_left_open_by_acquire_then_next_user_starts_clean(database: Database) -> None:
