@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from proxy.policy.automata import Automaton
 from proxy.policy.detect import Detector, encode
 from proxy.policy.examples import expand
 from proxy.policy.rules import RuleSet, load, read_rules
+from proxy.policy.validators import card
 
 
 def detector(*entries: dict[str, Any]) -> Detector:
@@ -117,3 +119,13 @@ def test_checksum_when_it_fails_then_the_finding_is_medium() -> None:
 
 def test_encode_gives_one_character_for_one() -> None:
     assert encode("a\ud800é") == "a?é".encode()
+
+
+@pytest.mark.parametrize("length", [14, 15, 16])
+def test_a_number_is_a_candidate_for_a_card_just_if_it_lies_in_an_issued_range(length: int) -> None:
+    """Otherwise every other number is searched, judged and rejected: random digits take three times as long."""
+    rule = next(rule for rule in load().rules if rule.id == "payment-card")
+    pattern = Automaton(rule.pattern)
+    for issuer in range(10_000):
+        numbers = [f"{issuer:04}{0:0{length - 5}}{digit}" for digit in range(10)]
+        assert pattern.accepts(numbers[0].encode()) is any(map(card, numbers)), numbers[0]
