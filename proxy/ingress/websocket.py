@@ -31,7 +31,8 @@ class ClientWebsocket:
         self._max_message_bytes = max_message_bytes
         self._write_stall_s = write_stall_s
         self.response: web.WebSocketResponse | None = None
-        self._closing = False
+        self._closed_at: float | None = None
+        """When the client got its close frame, on the loop's clock."""
         self._has_closed = False
         """The client has sent its close frame."""
         self._stalled = False
@@ -86,19 +87,21 @@ class ClientWebsocket:
     async def _send(self, response: web.WebSocketResponse, message: Message) -> None:
         if message.abrupt:
             self._drop()
-        elif message.kind != "close" or not self._closing:  # a close frame is sent once
-            self._closing = self._closing or message.kind == "close"
+        elif message.kind != "close" or self._closed_at is None:  # a close frame is sent once
+            if message.kind == "close":
+                self._closed_at = asyncio.get_running_loop().time()
             payload, opcode = frame_of(message)
             await response.send_frame(payload, WSMsgType(opcode))
 
     async def finish(self) -> None:
-        """Let the client answer the provider's close frame if it has not, then end the connection.
+        """Let the client answer its close frame, for `_CLOSE_WAIT_S` since it was sent, then end the connection.
 
         If it were ended earlier, the kernel might reset it, and the close frame would be lost.
         """
-        if self.response is not None and not self.response.closed and not self._has_closed:
+        sent_at = self._closed_at
+        if self.response is not None and not self.response.closed and not self._has_closed and sent_at is not None:
             with suppress(TimeoutError, ConnectionError, RuntimeError):
-                async with asyncio.timeout(_CLOSE_WAIT_S):
+                async with asyncio.timeout_at(sent_at + _CLOSE_WAIT_S):
                     while (await self.response.receive()).type not in _ENDS:
                         pass
         self._drop()

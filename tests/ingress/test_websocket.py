@@ -130,6 +130,19 @@ async def test_close_when_the_provider_sent_it_then_the_client_gets_it_and_may_a
         assert await client.rest() == b""
 
 
+async def test_close_when_the_client_has_had_its_time_to_answer_then_no_more_is_waited_for(monkeypatch):
+    monkeypatch.setattr("proxy.ingress.websocket._CLOSE_WAIT_S", 3600.0)
+
+    async def script(websocket):
+        await websocket.send(Message("close", "bye", 1000))
+        websocket._closed_at -= 3600.0
+
+    async with serving(talking(script)) as server, server.client() as client:
+        await opened(client)
+        assert await heard(client) == (CLOSE, struct.pack("!H", 1000) + b"bye")
+        assert await client.rest() == b""
+
+
 async def test_close_when_it_is_abrupt_then_the_connection_ends_without_a_frame():
     async def script(websocket):
         await websocket.send(Message("close", abrupt=True))
