@@ -175,11 +175,12 @@ class _Process:
             "server.listen (SIDEGATE_LISTEN)", address, managers[0], shared=config.server.reuse_port
         )
         ops = await self._open("server.ops_listen (SIDEGATE_OPS_LISTEN)", config.server.ops_listen, managers[1])
-        _log.info("listening", extra={"data": data, "ops": ops})
+        _log.info("listening", extra={"data": data.address, "ops": ops.address})
         if self._welcome:
-            _print_welcome(data, ops, app, demo=self._demo is not None)
+            _print_welcome(data.local_address, ops.local_address, app, demo=self._demo is not None)
 
-    async def _open(self, setting: str, listen: Listen, manager: Any, *, shared: bool = False) -> str:
+    async def _open(self, setting: str, listen: Listen, manager: Any, *, shared: bool = False) -> Listen:
+        """Listen; return the address with the port that the system chose, if it was to."""
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
@@ -190,7 +191,7 @@ class _Process:
         self._servers.append(server)
         self._managers.append(manager)
         host, port = server.sockets[0].getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return Listen(host=host, port=port)
 
     async def _keep_database(self, app: App, data_dir: Path) -> None:
         """Start the private PostgreSQL if none is configured, migrate, then maintain tables until cancelled."""
@@ -293,6 +294,7 @@ async def _maintain(app: App) -> None:
 
 
 def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:
+    """Say how to make a first call. `data`, `ops`: where this machine reaches the two ports."""
     config = app.config
     answers = "the demo upstream (set OPENAI_API_KEY or UPSTREAM_BASE_URL for a real one)" if demo else "the provider"
     shown = "the one you configured" if config.admin_key is not None else f"{config.data_dir}/admin.key"

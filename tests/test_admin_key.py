@@ -1,7 +1,12 @@
+import fcntl
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from proxy.admin_key import admin_key, keep
 from proxy.config.schema import Config
+from tests.fakes.judge import eventually
 
 
 def test_admin_key_when_configured_then_that_one_and_nothing_is_written(tmp_path: Path) -> None:
@@ -21,3 +26,24 @@ def test_admin_key_when_another_was_kept_there_then_that_one(tmp_path: Path) -> 
     assert admin_key(Config(), tmp_path) != ""
     keep("mine", tmp_path)
     assert admin_key(Config(), tmp_path) == "mine"
+
+
+def test_admin_key_when_the_file_holds_no_text_then_it_says_which_file_and_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "admin.key").write_bytes(b"sg-\xff\xfe")
+    with pytest.raises(OSError, match=r"admin\.key does not hold an admin key.* remove the file"):
+        admin_key(Config(), tmp_path)
+
+
+def test_admin_key_when_several_start_first_at_once_then_all_use_the_one_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "admin.key"
+
+    def openings() -> int:
+        return sum(link.is_symlink() and link.readlink() == path for link in Path("/proc/self/fd").iterdir())
+
+    with ThreadPoolExecutor(4) as pool:
+        with path.open("ab") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            starts = [pool.submit(admin_key, Config(), tmp_path) for _ in range(4)]
+            eventually(lambda: openings() == 5, 5)  # each has found no key, and waits
+        keys = {start.result() for start in starts}
+    assert keys == {path.read_text().strip()} and path.read_text().startswith("sg-admin-")

@@ -22,7 +22,6 @@ from proxy.config.names import shown
 
 _TIMEOUT_S: Final = 15.0
 _PIECE_BYTES: Final = 65_536
-_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _MAX_MESSAGE: Final = 4000
 _JSON: Final = {"Content-Type": "application/json"}
 
@@ -146,9 +145,7 @@ def connect(url: str | None, loaded: Loaded) -> ApiClient:
 
 def local_url(loaded: Loaded) -> str:
     """Return the address at which this machine reaches the API."""
-    listen = loaded.config.server.listen
-    host = _ANY_ADDRESS.get(listen.host, listen.host)
-    return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+    return f"http://{loaded.config.server.listen.local_address}"
 
 
 def segment(name: str) -> str:
@@ -162,6 +159,15 @@ def printable_json(body: bytes) -> str:
     Characters outside ASCII occur only inside strings, where they can be escaped.
     """
     return re.sub("[^ -~]", lambda letter: json.dumps(letter[0])[1:-1], body.decode())
+
+
+def json_text(value: Any) -> str:
+    """Return a part of an `exact_document` as JSON in ASCII, its amounts with every digit."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(name)}: {json_text(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(json_text, value)) + "]"
+    return format(value, "f") if isinstance(value, Decimal) else json.dumps(value)
 
 
 def document_of(body: bytes) -> Any:

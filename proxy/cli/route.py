@@ -4,10 +4,9 @@ Rule of the file: `--json` prints the answer of the API; names in the tables are
 """
 
 import argparse
-import json
 from typing import Any, Final
 
-from proxy.cli.api_client import ApiClient, connect, document_of
+from proxy.cli.api_client import ApiClient, connect, exact_document, printable_json
 from proxy.cli.failure import Exit
 from proxy.cli.options import add_api, read_json, settings
 from proxy.config.names import shown
@@ -49,9 +48,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    found = document_of(_client(arguments).post("/v1/route", read_json(arguments.file)))
+    body = _client(arguments).post("/v1/route", read_json(arguments.file))
+    found = exact_document(body)
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(printable_json(body))
         return Exit.OK
     print(f"{_text(found['model'])} at {_text(found['upstream'])}: {_text(found['reason'])}")
     if found["estimate"] is not None:
@@ -67,9 +67,10 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _upstreams(arguments: argparse.Namespace) -> int:
-    found = document_of(_client(arguments).get("/v1/sidegate/upstreams"))
+    body = _client(arguments).get("/v1/sidegate/upstreams")
+    found = exact_document(body)
     if arguments.json:
-        print(json.dumps(found, indent=2))
+        print(printable_json(body))
         return Exit.OK
     print(_PLACES.format("UPSTREAM", "CREDENTIAL", "STATE", "IN FLIGHT", "USABLE IN"))
     for one in found["upstreams"]:

@@ -6,6 +6,7 @@ that is missing or null is shown as `-`.
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from proxy.config.names import shown
@@ -100,11 +101,11 @@ def _count(value: object) -> str:
 
 
 def _cost(value: object) -> str:
-    return f"{value:.6f}"[:8].rstrip(".") if isinstance(value, int | float) else "-"
+    return f"{value:.6f}"[:8].rstrip(".") if isinstance(value, int | float | Decimal) else "-"
 
 
 def _duration(value: object) -> str:
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float | Decimal):
         return "-"
     if value < 1000:
         return f"{value:.0f}ms"

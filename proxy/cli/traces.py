@@ -5,7 +5,6 @@ which may be long after requests that started later.
 """
 
 import argparse
-import json
 import re
 import sys
 import time
@@ -15,7 +14,7 @@ from shutil import get_terminal_size
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from proxy.cli.api_client import ApiClient, connect, document_of, printable_json, segment
+from proxy.cli.api_client import ApiClient, connect, document_of, exact_document, json_text, printable_json, segment
 from proxy.cli.export import add_export, export
 from proxy.cli.failure import Exit
 from proxy.cli.options import add_address, settings, whole_number
@@ -118,9 +117,8 @@ def _search(client: ApiClient, filters: Mapping[str, str], limit: int) -> Iterat
     """Yield up to `limit` traces, newest first, page by page."""
     cursor: str | None = None
     while limit > 0:
-        page = client.get_json(
-            "/v1/traces", {**filters, "limit": str(min(limit, _PAGE)), **({"cursor": cursor} if cursor else {})}
-        )
+        asked = {**filters, "limit": str(min(limit, _PAGE)), **({"cursor": cursor} if cursor else {})}
+        page = exact_document(client.get("/v1/traces", asked))
         yield from page["traces"]
         limit -= len(page["traces"])
         cursor = page["nextCursor"]
@@ -147,7 +145,7 @@ def _follow(client: ApiClient, filters: Mapping[str, str], known: set[str], as_j
 def _show(traces: Iterator[Trace], as_json: bool) -> None:
     width = get_terminal_size((WIDTH, 24)).columns
     for trace in traces:
-        print(json.dumps(trace) if as_json else row(trace, width))
+        print(json_text(trace) if as_json else row(trace, width))
     sys.stdout.flush()
 
 

@@ -51,6 +51,13 @@ def _check_price_class(name: str) -> str:
 PriceClass = Annotated[str, AfterValidator(_check_price_class), Field(json_schema_extra={"enum": list(PRICE_CLASSES)})]
 
 
+_ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Listen(Section):
     """One address to listen on."""
 
@@ -58,6 +65,16 @@ class Listen(Section):
         "127.0.0.1", min_length=1, description="Address to bind. Loopback unless something else must reach it."
     )
     port: Port = Field(description="TCP port; 0 lets the system choose one.")
+
+    @property
+    def address(self) -> str:
+        """Return `host:port`, as in a URL."""
+        return _address(self.host, self.port)
+
+    @property
+    def local_address(self) -> str:
+        """Return `host:port` at which this machine reaches it: a server of all addresses is reached by loopback."""
+        return _address(_ANY_ADDRESS.get(self.host, self.host), self.port)
 
 
 class Server(Section):

@@ -77,7 +77,10 @@ def test_upstreams_prints_a_line_per_credential(api, capsys):
 @pytest.mark.parametrize("words", [["explain", "-"], ["upstreams"]])
 def test_answer_as_json_is_the_answer_of_the_api(api, words, capsys, monkeypatch):
     document = EXPLAINED if words[0] == "explain" else UPSTREAMS
-    api.body = json.dumps(document).encode()
+    exact = "1234567890.123456789"  # more than a float holds
+    api.body = json.dumps({**document, "amount": 0.5}).replace("0.5", exact).encode()
     monkeypatch.setattr("sys.stdin.read", lambda: "{}", raising=False)
     assert main(["route", *words, "--json", "--url", api.url]) == 0
-    assert json.loads(capsys.readouterr().out) == document
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {**document, "amount": float(exact)}
+    assert exact in printed

@@ -42,6 +42,20 @@ def test_tail_of_more_than_a_page_follows_the_cursor(api, capsys):
     assert [query.get("cursor") for _, query, _ in api.asked] == [None, "10", "20"]
 
 
+def test_tail_as_json_prints_every_digit_in_ascii_and_one_trace_per_line(api, capsys):
+    given = '{"id": "x", "cost": 1234567890.123456789, "llmCalls": [{"cost": 0.000000001, "ok": true, "model": null}]}'
+    other = '{"id": "y", "tags": ["\\u00fc"], "tokens": 3}'
+    api.refusal = (200, f'{{"traces": [{given}, {other}], "nextCursor": null}}'.encode())
+    assert main(["traces", "tail", "--json", "--url", api.url]) == 0
+    assert capsys.readouterr().out.splitlines() == [other, given]
+
+
+def test_tail_shows_what_each_trace_cost_and_how_long_it_took(api, capsys):
+    api.traces = [trace(0) | {"totalCost": 0.0125, "totalDurationMs": 1234.5}]
+    assert main(["traces", "tail", "--url", api.url]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[4:6] == ["0.012500", "1.2s"]
+
+
 def test_tail_of_nothing_prints_only_the_heading(api, capsys):
     assert main(["traces", "tail", "--url", api.url]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1

@@ -1,6 +1,8 @@
 """The process as a whole: ending, dying, starting without its database, and finding everything again."""
 
 import asyncio
+import re
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -34,8 +36,8 @@ async def begin_stream(proxy: Sidegate, case: str) -> tuple[Wire, Reply]:
 @pytest.mark.parametrize("mode", ["trusted", "keys"])
 def test_welcome_when_requests_need_a_key_then_it_says_how_to_get_one(mode: str, tmp_path: Path) -> None:
     environ = {
-        "SIDEGATE_LISTEN": "127.0.0.1:0",
-        "SIDEGATE_OPS_LISTEN": "127.0.0.1:0",
+        "SIDEGATE_LISTEN": "0.0.0.0:0",
+        "SIDEGATE_OPS_LISTEN": "[::]:0" if socket.has_dualstack_ipv6() else "0.0.0.0:0",
         "DATABASE_URL": NO_DATABASE,
         "SIDEGATE__AUTH__MODE": mode,
     }
@@ -49,6 +51,9 @@ def test_welcome_when_requests_need_a_key_then_it_says_how_to_get_one(mode: str,
         process.wait()
     said = printed.read_text()
     assert ("sidegate keys create" in said) == ('-H "Authorization: Bearer $KEY"' in said) == (mode == "keys")
+    assert re.search(r"OPENAI_BASE_URL=http://127\.0\.0\.1:[1-9]\d+/v1\n", said)
+    assert re.search(r"http://(127\.0\.0\.1|\[::1\]):[1-9]\d+/metrics", said)
+    assert not re.search(r"0\.0\.0\.0|\[::\]", said)
 
 
 async def test_sigterm_when_idle_then_it_ends_at_once_with_0(launch: Launch) -> None:
