@@ -6,6 +6,7 @@ from typing import Final
 
 from proxy.analytics.figures import PERIODS, Edge, Question, TimeRange
 from proxy.db.pool import Connection
+from proxy.errors import InvalidRequest
 
 _DAY: Final = timedelta(days=1)
 _QUARTER: Final = timedelta(minutes=15)
@@ -53,12 +54,18 @@ class Piece:
 
 
 async def resolve(connection: Connection, question: Question) -> tuple[Question, TimeRange]:
-    """Fill in the defaults of a query. Without a project, the returned range is in UTC."""
+    """Fill in the defaults of a query. Without a project, the returned range is in UTC.
+
+    Raises:
+        InvalidRequest: the range ends before it begins, which only the defaults and the project's time zone tell.
+    """
     row = await connection.fetchrow(
         _RANGE, question.project_id, *split(question.since), *split(question.until), question.period, PERIODS
     )
     assert row is not None
     since, until = row["since"], row["until"]
+    if since > until:
+        raise _backwards(question)
     if question.project_id is None:  # each project has its own days
         return (
             replace(question, since=question.since or since.date(), until=question.until or until.date() - _DAY),
@@ -67,8 +74,15 @@ async def resolve(connection: Connection, question: Question) -> tuple[Question,
     return replace(question, since=since, until=until), TimeRange(since, until)
 
 
+def _backwards(question: Question) -> InvalidRequest:
+    if question.until is None:
+        message = "`startDate` is in the future: without `endDate` the range ends with today."
+        return InvalidRequest(message, code="invalid_parameter", param="startDate")
+    return InvalidRequest("`endDate` must be after `startDate`.", code="invalid_parameter", param="endDate")
+
+
 async def whole_days(connection: Connection, question: Question) -> Days:
-    """Return the whole days that a query touches; a time inside a day is replaced by that day."""
+    """Return the whole days that a query touches; a time inside a day is replaced by that day. Raises as `resolve`."""
     _, time_range = await resolve(connection, question)
     row = await connection.fetchrow(_DAYS, time_range.start, time_range.end, question.project_id)
     assert row is not None

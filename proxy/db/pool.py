@@ -5,7 +5,8 @@ before use, and all discarded when one turns out to be dead. Nothing here waits 
 
 What callers of `acquire` and `transaction` have to handle:
 
-    DatabaseUnavailable   unreachable, restarting, full, or busy (deadlock, lock, timeout): try again later
+    DatabaseUnavailable   unreachable, restarting, full, busy (deadlock, lock, timeout), or without a right that an
+                          operator has to grant: try again later
     RecordRejected        the data do not fit (SQLSTATE class 22 or 23): trying again cannot help
     anything else         a bug of ours; it propagates unchanged
 
@@ -39,6 +40,7 @@ _ABANDONED = "25P03"
 _OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", _ABANDONED, _READ_ONLY})
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42883", "42703"})
 """A table, function or column is missing: the migrations have not run yet, or belong to another version."""
+_DENIED = "42501"
 _BUSY_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
 """The database is fine: another transaction, a lock or our own time limit was in the way."""
 _REJECTED_CLASSES = ("22", "23")
@@ -215,7 +217,10 @@ class Database:
             raise
         except (UnicodeEncodeError, OverflowError):  # the same, inside COPY
             raise RecordRejected("a value does not fit the type of its column") from None
-        except OSError as error:  # includes TimeoutError
+        except OSError as error:
+            if isinstance(error, TimeoutError) and not _is_gone(connection):
+                # Our own limit. A long statement, or PostgreSQL is gone: the next test of a connection tells.
+                raise DatabaseUnavailable("The database is busy (a statement took too long).") from error
             raise self._note_down(f"connection failed: {type(error).__name__}") from error
 
     def _of_sqlstate(self, error: asyncpg.PostgresError) -> Exception:
@@ -225,6 +230,9 @@ class Database:
         if state in _NOT_MIGRATED_STATES:
             self._note_schema(state)
             return DatabaseUnavailable(f"The schema is not migrated to this version (SQLSTATE {state}).")
+        if state == _DENIED:
+            self._note_denied(error)
+            return DatabaseUnavailable(f"The database role lacks a right (SQLSTATE {state}).")
         if state in _BUSY_STATES:
             return DatabaseUnavailable(f"The database is busy (SQLSTATE {state}).")
         if state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES:
@@ -244,6 +252,13 @@ class Database:
         if now - self._other_schema_since >= _MIGRATION_S and _OTHER_SCHEMA not in self._told:
             self._told.add(_OTHER_SCHEMA)
             _log.warning(_OTHER_SCHEMA, extra={"sqlstate": state})
+
+    def _note_denied(self, error: asyncpg.PostgresError) -> None:
+        """Warn once of each missing right; PostgreSQL names it and the object, never data."""
+        reason = str(error)
+        if reason not in self._told:
+            self._told.add(reason)
+            _log.warning("the database role lacks a right: grant it", extra={"reason": reason})
 
     def _note_down(self, reason: str) -> DatabaseUnavailable:
         self._is_up = False

@@ -203,6 +203,12 @@ async def test_check_and_rebuild_of_a_day(client) -> None:
         ("?endDate=9999-01-01T00:00:00Z", "endDate", "a day such as"),
         ("?startDate=2026-10-08&endDate=2026-10-07", "endDate", "must be after"),
         ("?startDate=2026-10-08T00:00:00Z&endDate=2026-10-08T00:00:00Z", "endDate", "must be after"),
+        *(
+            (f"{path}?startDate={future}", "startDate", "in the future")
+            for path in ("", "/series", "/top-expensive", "/latency", "/users", "/policy")
+            for future in ("2998-01-01", "2998-01-01T12:00:00Z")
+        ),
+        ("/latency?startDate=2026-10-08T23:00:00-05:00&endDate=2026-10-08", "endDate", "must be after"),
         ("?groupBy=hour", "groupBy", "one of day, week, month"),
         ("?group=day", "group", "did you mean `groupBy`?"),
         ("?userId=%00", "userId", "text"),

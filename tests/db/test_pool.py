@@ -159,6 +159,33 @@ async def test_postgres_when_silent_in_a_statement_then_the_statement_timeout_en
     await database.close()
 
 
+async def test_statement_when_it_takes_too_long_then_unavailable_but_up(empty_database_url: str) -> None:
+    database = Database(SETTINGS.model_copy(update={"statement_timeout_s": 0.2}))
+    await database.connect(empty_database_url)
+    assert await answers(database)
+    with pytest.raises(DatabaseUnavailable, match="busy"):
+        async with database.acquire() as connection:
+            await connection.execute("SELECT pg_sleep(5)")
+    assert database.is_up
+    assert await answers(database)
+    await database.close()
+
+
+async def test_role_when_it_lacks_a_right_then_unavailable_but_up_and_the_log_names_it_once(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with database.acquire() as connection:
+        await connection.execute("CREATE TABLE guarded(n int)")
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match="42501"):
+            async with database.transaction() as connection:
+                await connection.execute("SET LOCAL ROLE pg_monitor")
+                await connection.execute("SELECT n FROM guarded")
+    assert database.is_up
+    told = [record.__dict__["reason"] for record in caplog.records if "lacks a right" in record.message]
+    assert told == ["permission denied for table guarded"]
+
+
 async def test_backend_when_terminated_then_unavailable_and_next_works(database: Database) -> None:
     with pytest.raises(DatabaseUnavailable):
         async with database.acquire() as connection:
