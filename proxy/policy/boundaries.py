@@ -14,6 +14,7 @@ from typing import Final
 REACH: Final = 16
 _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
 _UNDERSCORE: Final = ord("_")
+_BARE: Final = _WORD - {_UNDERSCORE}
 _DIGITS: Final = frozenset(b"0123456789")
 _OTHER_WORDS: Final = (
     "public primary foreign cache sort partition publishable idempotency dedup lookup row max min total prompt num"
@@ -83,6 +84,16 @@ def next_place(data: bytes, at: int) -> int:
     if end <= at + 1 or data[at] == _UNDERSCORE or _MARK.search(data, max(0, at - REACH), at):
         return at + 1
     return min(end + 1, len(data))
+
+
+def may_follow_escape(data: bytes, at: int) -> bool:
+    """Tell whether a word may begin at `at` because of an escape or underscore before it."""
+    return at > 0 and (data[at - 1] == _UNDERSCORE or _MARK.search(data, max(0, at - REACH), at) is not None)
+
+
+def is_bare(byte: int) -> bool:
+    """Tell whether a word that begins with `byte` has neither escape nor underscore before it."""
+    return byte in _BARE
 
 
 BOUNDARIES: Final[Mapping[str, Callable[[bytes, int], bool]]] = {

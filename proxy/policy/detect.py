@@ -40,7 +40,7 @@ _ANCHOR: Final = re.compile(r"[$^]|\\[Az]")
 _FOLLOWING: Final = 4
 """A match depends on the character that follows it, such as with `\\b`: up to four bytes."""
 _LARGE: Final = 16_384
-"""Smaller texts are scanned on the event loop, which must not wait until the parts are compiled."""
+"""Smaller texts are scanned on the event loop, which must not wait until what only large ones need is compiled."""
 _PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
 
@@ -90,7 +90,9 @@ class Matcher:
     def matches(self, data: bytes, at: int = 0) -> Iterator[Finding]:
         """Yield the findings in `data` that begin at or after `at`, in order, without overlap. Offsets in bytes."""
         repetition = Repetition(self._view)
-        while (found := self._pattern.search(data, at)) is not None:
+        is_large = len(data) >= _LARGE and self.rule.boundary == "number"
+        next_match = self._next_at_word if is_large else self._pattern.search
+        while (found := next_match(data, at)) is not None:
             begin = found[0][0]
             again: list[Finding] = []
             at = repetition.skip(data, begin, again)
@@ -147,8 +149,9 @@ class Matcher:
 
     def severity(self, secret: str) -> Severity | None:
         """Return the severity of `secret` once the pattern matched, `None` if it is not a secret after all."""
-        if not all(accepts(secret) for accepts in self._validators):
-            return None
+        for accepts in self._validators:
+            if not accepts(secret):
+                return None
         if any(allowed.accepts(encode(secret)) for allowed in self._allow):
             return None
         valid = self._checksum is not None and self._checksum(secret)
@@ -157,6 +160,24 @@ class Matcher:
         if self.rule.placeholders and not valid and placeholders.is_placeholder(secret):
             return None
         return "medium" if self._checksum and not valid and self.rule.severity == "high" else self.rule.severity
+
+    def _next_at_word(self, data: bytes, at: int) -> Spans | None:
+        """Return the leftmost match from `at` on, without most of those inside words, which no boundary accepts.
+
+        In a row of digits each could begin a match, and every combination of those is a state that RE2 has to build.
+        """
+        if self._at_words is None or boundaries.may_follow_escape(data, at):
+            return self._pattern.search(data, at)
+        found = self._at_words.search(data, at)
+        if found is None or boundaries.is_bare(data[found[0][0]]):
+            return found
+        return self._pattern.search(data, found[0][0])
+
+    @cached_property
+    def _at_words(self) -> Automaton | None:
+        """The pattern behind the beginning of a word or an escape, compiled when a large text needs it."""
+        pattern = openings.at_words(self.rule)
+        return Automaton(pattern) if pattern else None
 
     def _candidate(self, data: bytes, found: Spans) -> Candidate:
         start, end = found[self._group]

@@ -91,6 +91,15 @@ def gate_part(rules: Iterable[Rule]) -> Gate:
     return Gate(map(_gate, rules), _PART_MEMORY)
 
 
+def at_words(rule: Rule) -> str:
+    """Return a pattern for the matches of `rule` where a word begins, with what precedes; empty if others count, too.
+
+    A match of it that begins with a letter or a digit is one of the rule's pattern, with the same groups.
+    """
+    left = _left(rule, prefixes.parse(rule.pattern))
+    return left and f"{left}(?:{rule.pattern})"
+
+
 def has_lead(rule: Rule) -> bool:
     """Tell whether the secret of `rule` is always preceded by context that need not be held back."""
     tree = prefixes.parse(rule.pattern)

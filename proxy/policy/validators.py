@@ -45,10 +45,10 @@ _IBAN_LENGTHS: Final = {
 
 def card(secret: str) -> bool:
     """Tell whether the digits are a card number: an issued range, the check digit, not a list of numbers."""
-    groups = _BETWEEN_GROUPS.split(secret)
-    digits = "".join(groups)
-    if _CARD.fullmatch(digits) is None or not _luhn(digits):
+    digits = secret.replace("%20", "").replace(" ", "").replace("-", "")
+    if not _luhn(digits) or _CARD.fullmatch(digits) is None:
         return False
+    groups = _BETWEEN_GROUPS.split(secret)
     return len(groups) <= 3 or not 0 < max(map(int, groups)) - min(map(int, groups)) < 100
 
 

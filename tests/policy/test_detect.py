@@ -3,12 +3,15 @@
 import asyncio
 import random
 import string
+from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.policy.automata import Automaton
-from proxy.policy.detect import Detector, encode
+from proxy.policy.detect import Detector, Matcher, encode
 from proxy.policy.examples import expand
 from proxy.policy.rules import RuleSet, load, read_rules
 from proxy.policy.validators import card
@@ -129,3 +132,65 @@ def test_a_number_is_a_candidate_for_a_card_just_if_it_lies_in_an_issued_range(l
     for issuer in range(10_000):
         numbers = [f"{issuer:04}{0:0{length - 5}}{digit}" for digit in range(10)]
         assert pattern.accepts(numbers[0].encode()) is any(map(card, numbers)), numbers[0]
+
+
+PIECES = [
+    "4111",
+    "5555",
+    "3782",
+    "6011",
+    "4111 1111 1111 1111",
+    "4242-4242-4242-4242",
+    "378282246310005",
+    "30569309025904",
+]
+PIECES += ["536-22-8726", "+49 30 901820", "(415) 867-5309", "415.867.5309", "DE89370400440532013000", "GB29 NWBK 6016"]
+PIECES += [*" -_.,\n%+(5xé", "%20", "%3D", "\\n", "\\u0022", "\\x3d", "[0m", "%5Cn", "ssn ", "tel ", "键"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(chosen=st.lists(st.sampled_from(PIECES), min_size=1, max_size=40), digits=st.randoms(use_true_random=False))
+def test_matches_in_a_large_text_are_those_of_a_small_one(chosen: list[str], digits: random.Random) -> None:
+    """The search of large texts passes over what begins inside a word."""
+    groups = ["".join(digits.choices(string.digits, k=digits.choice([4, 8, 16]))) for _ in chosen]
+    text = "".join(
+        piece + digits.choice(["", " ", group]) for piece, group in zip(chosen, groups, strict=True)
+    ).encode()
+    for matcher in numbers():
+        small = list(matcher.matches(text))
+        assert list(matcher.matches(text + b"\n" * 16_384)) == small, matcher.rule.id
+
+
+@cache
+def numbers() -> list[Matcher]:
+    return [matcher for matcher in Detector(load()).matchers if matcher.rule.category == "pii"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b" 4242424242424242 ", (1, 17)),
+        (b" %204242424242424242 ", (4, 20)),
+        (b" _4242424242424242_ ", None),
+        (b" _4242424242424242 ", (2, 18)),
+        (b"x4242424242424242 ", None),
+        (b"4242424242424241\\n4242424242424242", (18, 34)),
+        (b"4242424242424241%204242424242424242", (19, 35)),
+        (b"9" * 40 + b" 4242424242424242", (41, 57)),
+    ],
+)
+def test_matches_in_a_large_text_begin_where_a_word_does(text: bytes, expected: tuple[int, int] | None) -> None:
+    (cards,) = [matcher for matcher in numbers() if matcher.rule.id == "payment-card"]
+    found = [(finding.start, finding.end) for finding in cards.matches(text + b"\n" * 16_384)]
+    assert found == ([expected] if expected else [])
+
+
+def test_matches_in_a_large_text_may_begin_behind_an_underscore_that_was_rejected() -> None:
+    rule = {
+        "pattern": "[a-z_][a-z]{3}",
+        "alphabet": "[a-z]",
+        "allow": ["_.*"],
+        "placeholders": False,
+        "boundary": "number",
+    }
+    assert spans("_kxwq" + " " * 16_384, rule) == ["kxwq"]
