@@ -1,4 +1,4 @@
-"""How long the event loop stands still while one client sends bodies of 8 MB: what everybody else waits for.
+"""How long the event loop stands still while one client sends bodies of 8 MB, or small ones made to be slow.
 
     python -m bench.stalls
 
@@ -36,6 +36,7 @@ from bench.run import Child
 from proxy import serve
 from proxy.cli.main import main as cli
 from proxy.db.embedded import EmbeddedPostgres
+from proxy.policy import rules
 from tests.fakes.sidegate import Sidegate
 
 SIZE = 8_000_000
@@ -55,6 +56,7 @@ def bodies() -> dict[str, bytes]:
     )
     groups = "".join(f"{chance.randrange(10_000):04} " for _ in range(SIZE // 5))
     message = {"role": "user", "content": "How do I change the password of a user whose mail is gone?"}
+    begun = [example[:size] for rule in rules.load().rules for example in rule.match for size in range(3, 14)]
     head = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}],"metadata":'
     return {
         "prose": _chat((PROSE * (SIZE // len(PROSE)))[:SIZE]),
@@ -62,6 +64,7 @@ def bodies() -> dict[str, bytes]:
         "base64": _chat(letters),
         "lines of base64": _chat("\n".join(letters[at : at + 76] for at in range(0, SIZE, 76))),
         "random words": _chat(words),
+        "16 KB of beginnings of keys": _chat(" ".join(chance.choices(begun, k=1800))),
         "sk-proj- repeated": _chat("sk-proj-" * (SIZE // 8)),
         "groups of digits": _chat(groups),
         "addresses": _chat("a.b@mail-of-c.de " * (SIZE // 17)),

@@ -109,6 +109,40 @@ async def test_request_when_large_then_no_finding_is_counted_on_the_event_loop(m
     assert large.verdict.scanned_characters["prompt"] > 2000 * len(HIGH)
 
 
+@pytest.fixture
+def impatient(monkeypatch):
+    """No scan of more than a few characters is quick enough for the event loop."""
+    monkeypatch.setattr(module, "_PATIENCE_S", -1.0)
+
+
+async def test_request_when_small_but_slow_then_it_is_scanned_in_a_thread_and_counted_once(impatient, monkeypatch):
+    threads = []
+
+    def watched(*arguments):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return scan(*arguments)
+
+    scan = module.scan
+    monkeypatch.setattr(module, "scan", watched)
+    slow = screening()
+    request = await slow.request(
+        parsed(b'{"a": "%b' % MEDIUM.encode() + b" " * 3000, "/v1/new"), inbound("/v1/new"), None
+    )
+    assert request.body is not None and b"ghp_********" in request.body
+    assert threads == [True, False]
+    assert list(slow.verdict.counts.values()) == [1]
+    assert slow.verdict.missed == {("prompt", "malformed"): 1}
+
+
+@pytest.mark.parametrize("text", [HIGH, HIGH + " " * 3000, json.dumps({"text": HIGH})], ids=["short", "long", "json"])
+async def test_message_when_it_is_slow_and_blocked_then_it_is_recorded_once(impatient, text):
+    slow = screening()
+    with pytest.raises(PolicyViolation):
+        await slow.message(text)
+    assert [number for (_, _, action), number in slow.verdict.counts.items() if action == "block"] == [1]
+    assert not await slow.may_quote([text])
+
+
 async def test_request_when_captured_then_what_was_found_is_masked_in_what_is_kept():
     body = chat(f"{HIGH} {EMAIL}")
     capture = Capture(1000, request=body)

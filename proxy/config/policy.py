@@ -57,8 +57,8 @@ class Policy(Section):
     header: bool = Field(True, description="Report findings in the request in the header x-sidegate-policy.")
     thread_bytes: Bytes = Field(
         16_384,
-        description="Requests with more text are scanned on a thread, so that no other request waits; this much takes "
-        "at most 20 ms, for groups of digits, and 50 us if it is clean.",
+        description="Requests with more text are scanned on a thread, so that no other request waits; so are smaller "
+        "ones that turn out to take more than 3 ms. This much takes 100 us if it is clean.",
     )
     nested_bytes: Bytes = Field(
         1_048_576,

@@ -17,10 +17,10 @@ depends on another, and whatever any rule wants hidden is hidden.
 Rule of the file: offsets are in bytes internally; only `Detector.find` converts them to characters of the text.
 """
 
-import asyncio
 import heapq
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -29,6 +29,7 @@ from typing import Final, NamedTuple
 from proxy.findings import Finding, Severity
 from proxy.policy import base64_runs, boundaries, openings, patterns, placeholders, prefixes, validators
 from proxy.policy.automata import Automaton, Ending, Spans
+from proxy.policy.patience import Patience
 from proxy.policy.repetition import Repetition
 from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
 
@@ -41,8 +42,12 @@ _FOLLOWING: Final = 4
 """A match depends on the character that follows it, such as with `\\b`: up to four bytes."""
 _LARGE: Final = 16_384
 """Smaller texts are scanned on the event loop, which must not wait until what only large ones need is compiled."""
+_SLICE: Final = 1024
+"""What a scan of limited time reads between two looks at the clock: 10 ms at worst."""
 _PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
+_MAIN: Final = threading.main_thread().ident
+"""The thread of the event loop."""
 
 
 class Candidate(NamedTuple):
@@ -212,29 +217,29 @@ class Detector:
         """Compile what the event loop needs, outside it: the first text there would take 30 ms more."""
         self._gate(b"")
 
-    def may_find(self, data: bytes) -> bool:
+    def may_find(self, data: bytes, patience: Patience | None = None) -> bool:
         """Tell whether a rule could match anywhere in UTF-8 text, or in one of its lines.
 
-        False is certain. Cost: one pass, and another for each rule that the gate reports.
+        False is certain. Cost: one pass, and another for each rule that the gate reports. Raises TooSlow.
         """
-        hits = self._hits(data)
-        return bool(hits) and any(self.matchers[index].may_match(data) for index in hits)
+        hits = self._hits(data, patience)
+        return bool(hits) and any(self.matchers[index].may_match(data) for index in _unhurried(hits, patience))
 
-    def find(self, text: str) -> list[Finding]:
+    def find(self, text: str, patience: Patience | None = None) -> list[Finding]:
         """Return the findings in `text`, by position. Those of several rules may overlap. Offsets in characters.
 
-        Cost: O(len(text)); 2.5 microseconds per KB of clean text.
+        Cost: O(len(text)); 2.5 microseconds per KB of clean text, twice that with `patience`. Raises TooSlow.
         """
         data = encode(text)
-        hits = self._hits(data)
+        hits = self._hits(data, patience)
         if not hits:
             return []
-        found = _merged([list(self.matchers[index].matches(data)) for index in hits])
+        found = _merged([list(self.matchers[index].matches(data)) for index in _unhurried(hits, patience)])
         if len(data) != len(text):
             _in_characters(data, found)
         return found
 
-    def _hits(self, data: bytes) -> list[int]:
+    def _hits(self, data: bytes, patience: Patience | None) -> list[int]:
         """Return the indexes of the rules that may match, in no particular order.
 
         On random letters, an automaton of all rules keeps building new states. Automata of fewer rules have fewer, so
@@ -242,7 +247,14 @@ class Detector:
         """
         if len(data) >= _LARGE and base64_runs.is_mostly_runs(data):
             return [part + _PARTS * index for part, hits in enumerate(self._parts) for index in hits(data)]
-        return self._gate_apart(data) if asyncio._get_running_loop() is None else self._gate(data)
+        if threading.get_ident() != _MAIN:
+            return self._gate_apart(data)
+        if patience is not None and len(data) > _SLICE:
+            # The states that take the time are built piece by piece, and then the whole text takes the usual time.
+            for at in range(0, len(data), _SLICE):
+                self._gate(data[at : at + _SLICE])
+                patience.check()
+        return self._gate(data)
 
     @cached_property
     def _gate(self) -> Callable[[bytes], list[int]]:
@@ -269,6 +281,14 @@ def encode(text: str) -> bytes:
 def place(finding: Finding) -> tuple[int, int, str]:
     """Return the sort key of findings."""
     return finding.start, -finding.end, finding.rule_id
+
+
+def _unhurried(hits: list[int], patience: Patience | None) -> Iterator[int]:
+    """Yield the indexes of rules as long as there is time. Raises TooSlow."""
+    for index in hits:
+        yield index
+        if patience is not None:
+            patience.check()
 
 
 def _next_byte(_data: bytes, at: int) -> int:

@@ -25,6 +25,7 @@ from proxy.openai.documents import dump_exact, load_exact
 from proxy.policy import base64_runs, mask, places
 from proxy.policy.automata import Automaton
 from proxy.policy.detect import encode
+from proxy.policy.patience import Patience
 from proxy.policy.places import Place
 from proxy.policy.policy import Policy
 
@@ -74,8 +75,8 @@ class Scanned:
             verdict.miss(part)
 
 
-def scan(policy: Policy, document: Any, nested_bytes: int) -> Scanned:
-    """Scan every string of `document`, a decoded JSON value; a text that is not JSON is one string."""
+def scan(policy: Policy, document: Any, nested_bytes: int, patience: Patience | None = None) -> Scanned:
+    """Scan every string of `document`, a decoded JSON value; a text that is not JSON is one string. Raises TooSlow."""
     gathered = places.gather(document)
     scanned = Scanned(characters=sum(map(len, gathered.texts)))
     if gathered.has_media:
@@ -85,8 +86,8 @@ def scan(policy: Policy, document: Any, nested_bytes: int) -> Scanned:
     data, hides, is_cut = _without_binary(data)
     if is_cut:
         scanned.unscanned += _binary(document)
-    if hides or policy.detector.may_find(data):
-        _Search(policy, scanned, nested_bytes, hides=hides).look_at(document)
+    if hides or policy.detector.may_find(data, patience):
+        _Search(policy, scanned, nested_bytes, patience, hides=hides).look_at(document)
     if left_out:
         scanned.unscanned.append(Unscanned("prompt", "", "nested"))
     return scanned
@@ -178,11 +179,14 @@ def _from_base64(run: bytes) -> bytes:
 class _Search:
     """Finds in one document what the gate suspects, string by string. `hides`: some base64 encodes text."""
 
-    def __init__(self, policy: Policy, scanned: Scanned, nested_bytes: int, *, hides: bool) -> None:
+    def __init__(
+        self, policy: Policy, scanned: Scanned, nested_bytes: int, patience: Patience | None, *, hides: bool
+    ) -> None:
         self._hides = hides
         self._policy = policy
         self._scanned = scanned
         self._budget = nested_bytes
+        self._patience = patience
 
     def look_at(self, document: Any) -> None:
         """Record all findings, and the replacements to send and to store."""
@@ -229,7 +233,7 @@ class _Search:
         """Return the findings in `text`, with its member's name as context."""
         lead = places.lead(called)
         size = len(lead)
-        found = self._policy.detector.find(lead + text)
+        found = self._policy.detector.find(lead + text, self._patience)
         if not size:
             return found
         return [

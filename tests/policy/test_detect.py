@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from proxy.policy.automata import Automaton
 from proxy.policy.detect import Detector, Matcher, encode
 from proxy.policy.examples import expand
+from proxy.policy.patience import Patience, TooSlow
 from proxy.policy.rules import RuleSet, load, read_rules
 from proxy.policy.validators import card
 
@@ -194,3 +195,15 @@ def test_matches_in_a_large_text_may_begin_behind_an_underscore_that_was_rejecte
         "boundary": "number",
     }
     assert spans("_kxwq" + " " * 16_384, rule) == ["kxwq"]
+
+
+async def test_patience_when_it_ends_then_the_scan_is_given_up_unless_the_text_is_short_and_clean():
+    scanner, over = detector(KEY), Patience(-1.0)
+    with pytest.raises(TooSlow):
+        scanner.may_find(b"x y " * 600, over)
+    for text in ("x y " * 600, "a key-abcd b"):
+        with pytest.raises(TooSlow):
+            scanner.find(text, over)
+        assert scanner.find(text, Patience(3600.0)) == scanner.find(text)
+    assert not scanner.may_find(b"x y " * 250, over)
+    assert scanner.find("x y " * 250, over) == []
