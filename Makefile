@@ -46,9 +46,10 @@ $(wheels): requirements.lock $(stamp)
 	@touch $(wheels)
 
 # The first time, one core checks types while the other compiles the tests, which each of their processes would do.
+# Three processes on two cores: a fifth of the time of two is waiting, for answers, clocks and processes that start.
 test: $(stamp)  ## Run every check and every test; args="-k name" narrows the tests
 	@$(MAKE) --no-print-directory -j2 check $(compiled) $(wheels)
-	@$(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(args)
+	@$(bin)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(args)
 
 # What is wrong with them the tests themselves will tell.
 $(compiled): $(stamp)
@@ -67,7 +68,7 @@ check: $(stamp)  ## Check format, lint, types, imports, layout and locks
 	@echo "check: format, lint, types, imports, layout and locks are fine"
 
 coverage: $(stamp) $(wheels)  ## Run the tests and show which branches they miss
-	@$(bin)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(args)
+	@$(bin)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered $(args)
 
 bench: $(stamp)  ## Measure Sidegate beside a bare pass-through
 	@$(bin)/python -m bench.run $(args)
