@@ -18,6 +18,7 @@ from proxy.config.policy import Policy as Settings
 from proxy.exchange import Attempt, Candidate, Headers
 from proxy.policy.guarded_output import GuardedOutput
 from proxy.policy.output_scan import OutputScan
+from proxy.policy.patience import Patience
 from proxy.policy.policy import Policy
 from proxy.policy.ready import Policies
 from proxy.relay.answer import Answer
@@ -74,9 +75,9 @@ def main() -> None:
     chance = random.Random(7)
     policy = Policies(Settings()).prepare()
     prompt = (PROSE + CODE.replace("token", "client")) * 20
-    for size in (10_000, 8_000_000):
+    for size, patience in ((10_000, Patience(3600.0)), (8_000_000, None)):  # the large one is scanned in a thread
         text = (prompt * (size // len(prompt) + 1))[:size]
-        cost = cpu_us(partial(policy.detector.find, text), max(2_000_000 // size, 1))
+        cost = cpu_us(partial(policy.detector.find, text, patience), max(2_000_000 // size, 1))
         print(f"clean prompt of {size:9,} bytes: {cost:10,.1f} us, {size / cost:4.0f} MB/s")
     kinds = {
         "short words": [" the", " of", " and", " to", " in a"] * 100,

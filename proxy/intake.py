@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Literal, Protocol
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.exchange import BodyKind, Inbound, Operation, ParsedRequest
+from proxy.memory import allow_full_collections, put_off_full_collections
 from proxy.openai.json_steps import dissolve, is_slow
 from proxy.openai.multipart import MultipartObserver
 from proxy.openai.request import parse_empty, parse_json, parse_multipart
@@ -48,13 +49,26 @@ class Screen(Protocol):
         """Return the rest at the end of the body."""
 
 
+class _Turn(asyncio.Lock):
+    """While somebody holds it, no collection of garbage looks at all objects: there may be millions."""
+
+    async def acquire(self) -> Literal[True]:
+        await super().acquire()
+        put_off_full_collections()
+        return True
+
+    def release(self) -> None:
+        allow_full_collections()
+        super().release()
+
+
 class ByteBudget:
     """Limits the bytes that the JSON bodies of all running requests hold together."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.used_bytes = 0
-        self.decoding = asyncio.Lock()
+        self.decoding = _Turn()
         """Held while a body of many elements is decoded: it takes up to 27 times its bytes then. Others wait for their
         turn; decoding them at the same time would be no faster, and `limit_bytes` bounds how many can wait."""
 

@@ -11,7 +11,6 @@ Source: Kubernetes, "Pod termination"; asyncio, `loop.add_signal_handler`.
 """
 
 import asyncio
-import gc
 import logging
 import signal
 import sys
@@ -271,9 +270,7 @@ def _calm_garbage_collector() -> None:
     Objects alive now live to the end, so later collections skip them. Until now collection was off (`cli.serve`).
     """
     memory.tidy()  # returns 4 of some 85 MB that the start has left unused
-    gc.freeze()
-    gc.set_threshold(20_000, 2, 150)
-    gc.enable()
+    memory.collect_rarely()
 
 
 async def _follow(schema: SchemaWatch, app: App) -> None:

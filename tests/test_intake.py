@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 
@@ -286,8 +287,10 @@ async def test_json_of_many_elements_when_another_is_decoded_then_it_waits_for_i
         return Intake(intake(Body(body), JSON)._inbound, Body(body), Limits(), budget)
 
     first, second, third = take(dense), take(dense), take(CHAT)
+    before = gc.get_threshold()
     request = await first.parse(force_usage=True)
     assert budget.decoding.locked()
+    assert gc.get_threshold()[2] > 1 << 20
     waiting = asyncio.ensure_future(second.parse(force_usage=True))
     assert (await third.parse(force_usage=True)).model == "gpt-4o"
     await asyncio.sleep(0.05)
@@ -295,6 +298,9 @@ async def test_json_of_many_elements_when_another_is_decoded_then_it_waits_for_i
     assert first.slim(request).document is None
     assert (await waiting).document is not None
     assert budget.decoding.locked()
+    assert gc.get_threshold()[2] > 1 << 20
     second.close()
     second.close()
     assert not budget.decoding.locked()
+    assert gc.get_threshold() == (*before[:2], 150)
+    gc.set_threshold(*before)
