@@ -41,6 +41,20 @@ def parsed(body: bytes, path="/v1/chat/completions") -> ParsedRequest:
     return parse_json(body, match("POST", path, False), limits=Limits(), force_stream_usage=True)
 
 
+@pytest.fixture
+def scans_on_main(monkeypatch):
+    """Of each scan, whether the main thread made it."""
+    on_main = []
+
+    def watched(*arguments):
+        on_main.append(threading.current_thread() is threading.main_thread())
+        return scan(*arguments)
+
+    scan = module.scan
+    monkeypatch.setattr(module, "scan", watched)
+    return on_main
+
+
 async def test_request_when_clean_then_it_is_the_same_object():
     request = parsed(chat("hello"))
     assert await screening().request(request, inbound(), None) is request
@@ -74,19 +88,11 @@ async def test_request_when_prompts_are_not_scanned_then_everything_passes():
     assert off.verdict.missed == {}
 
 
-async def test_request_when_large_then_it_is_scanned_in_a_thread(monkeypatch):
-    threads = []
-
-    def watched(*arguments):
-        threads.append(threading.current_thread() is threading.main_thread())
-        return scan(*arguments)
-
-    scan = module.scan
-    monkeypatch.setattr(module, "scan", watched)
+async def test_request_when_large_then_it_is_scanned_in_a_thread(scans_on_main):
     small = screening()
     await small.request(parsed(chat("x")), inbound(), None)
     await small.request(parsed(chat("x" * 300_000)), inbound(), None)
-    assert threads == [True, False]
+    assert scans_on_main == [True, False]
 
 
 async def test_request_when_large_then_no_finding_is_counted_on_the_event_loop(monkeypatch):
@@ -115,21 +121,13 @@ def impatient(monkeypatch):
     monkeypatch.setattr(module, "_PATIENCE_S", -1.0)
 
 
-async def test_request_when_small_but_slow_then_it_is_scanned_in_a_thread_and_counted_once(impatient, monkeypatch):
-    threads = []
-
-    def watched(*arguments):
-        threads.append(threading.current_thread() is threading.main_thread())
-        return scan(*arguments)
-
-    scan = module.scan
-    monkeypatch.setattr(module, "scan", watched)
+async def test_request_when_small_but_slow_then_it_is_scanned_in_a_thread_and_counted_once(impatient, scans_on_main):
     slow = screening()
     request = await slow.request(
         parsed(b'{"a": "%b' % MEDIUM.encode() + b" " * 3000, "/v1/new"), inbound("/v1/new"), None
     )
     assert request.body is not None and b"ghp_********" in request.body
-    assert threads == [True, False]
+    assert scans_on_main == [True, False]
     assert list(slow.verdict.counts.values()) == [1]
     assert slow.verdict.missed == {("prompt", "malformed"): 1}
 

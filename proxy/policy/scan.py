@@ -265,7 +265,7 @@ class _Search:
             if self._budget < 0:
                 return
             if _is_readable(data):
-                for found in self._policy.detector.find(_from_base64(data).decode("utf-8", "replace")):
+                for found in self._policy.detector.find(_from_base64(data).decode("utf-8", "replace"), self._patience):
                     yield replace(found, start=run.start(), end=run.end())
 
     def _place(self, place: Place) -> str:

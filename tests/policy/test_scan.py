@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.findings import Verdict
 from proxy.policy import places
+from proxy.policy.patience import Patience
 from proxy.policy.places import OfKey
 from proxy.policy.scan import scan
 from tests.policy.policies import policy_of
@@ -202,3 +203,26 @@ def test_scan_when_there_is_much_base64_that_is_no_text_then_it_is_named_cheap_a
     assert scanned.sightings == []
     for text in (f"{HIGH} {noise[:20000]}", f"{noise[:20000]} {HIGH}"):
         assert found(chat(text)) == [("messages[1].content", "github-token", "block")]
+
+
+class Watch(Patience):
+    """Counts the looks at the clock."""
+
+    def __init__(self):
+        super().__init__(3600.0)
+        self.looks = 0
+
+    def check(self):
+        self.looks += 1
+
+
+def looks(document):
+    watch = Watch()
+    scan(policy_of(), document, BOUND, watch)
+    return watch.looks
+
+
+def test_scan_when_time_is_limited_then_decoded_text_is_read_in_slices_too():
+    text = "How do I change this? " * 300
+    encoded = base64.b64encode(text.encode()).decode()
+    assert looks(encoded) >= len(encoded) // 1024 + len(text) // 1024
