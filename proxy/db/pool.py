@@ -35,7 +35,8 @@ from proxy.errors import DatabaseUnavailable, RecordRejected
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _READ_ONLY = "25006"
-_OUTAGE_CLASSES = ("08", "53")
+_FULL_CLASS = "53"
+_OUTAGE_CLASSES = ("08", _FULL_CLASS)
 _ABANDONED = "25P03"
 _OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", _ABANDONED, _READ_ONLY})
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42883", "42703"})
@@ -59,6 +60,9 @@ _KEEPALIVE_IDLE_S = 5
 _KEEPALIVE_INTERVAL_S = 2
 _KEEPALIVE_PROBES = 3
 _UNACKNOWLEDGED_MS = 6000
+_HELD_DOWN_S = 10.0
+"""A full or read-only PostgreSQL refuses writes and answers every probe. For so long after a refusal, success of
+anything else does not count as "up": longer than the journal's pause between two tries (`journal.retry_max_s`, 5 s)."""
 _ABANDONED_MS = 5000
 """How long PostgreSQL waits for the next statement of a transaction. The locks of one whose client has vanished without
 a word would otherwise stop every replica until its server's keepalive notices: two hours where nobody changed it."""
@@ -83,12 +87,13 @@ class Database:
         self._settings = settings
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._is_up = False
+        self._held_down_until = 0.0
         self._told: set[str] = set()  # reasons already logged in this outage; the start counts as one
         self._other_schema_since: float | None = None
 
     @property
     def is_up(self) -> bool:
-        """Result of the latest use or probe; False before the first."""
+        """Result of the latest use or probe; False before the first, and for `_HELD_DOWN_S` after a full server's refusal."""
         return self._is_up
 
     async def connect(self, dsn: str | None = None) -> None:
@@ -172,6 +177,7 @@ class Database:
                 raise DatabaseUnavailable("All connections to the database are busy.") from None
             raise self._note_down("no connection in time") from None
         except asyncpg.PostgresError as error:  # includes a wrong password or missing database, which can be fixed
+            self._note_full(error.sqlstate or "")
             meaning = _REFUSALS.get(error.sqlstate or "", type(error).__name__)
             raise self._note_down(f"connection refused: {meaning}, SQLSTATE {error.sqlstate}") from error
         except (OSError, asyncpg.InterfaceError) as error:
@@ -236,11 +242,12 @@ class Database:
         if state in _BUSY_STATES:
             return DatabaseUnavailable(f"The database is busy (SQLSTATE {state}).")
         if state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES:
+            self._note_full(state)
             return self._note_down(f"SQLSTATE {state}")
         return error
 
     def _note_up(self) -> None:
-        if not self._is_up:
+        if not self._is_up and time.monotonic() >= self._held_down_until:
             self._is_up = True
             self._told.clear()
             _log.info("the database is available")
@@ -259,6 +266,10 @@ class Database:
         if reason not in self._told:
             self._told.add(reason)
             _log.warning("the database role lacks a right: grant it", extra={"reason": reason})
+
+    def _note_full(self, state: str) -> None:
+        if state[:2] == _FULL_CLASS or state == _READ_ONLY:
+            self._held_down_until = time.monotonic() + _HELD_DOWN_S
 
     def _note_down(self, reason: str) -> DatabaseUnavailable:
         self._is_up = False

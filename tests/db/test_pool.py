@@ -195,7 +195,10 @@ async def test_backend_when_terminated_then_unavailable_and_next_works(database:
     assert database.is_up
 
 
-async def test_server_when_it_became_read_only_then_another_connection_is_made(database: Database) -> None:
+async def test_server_when_it_became_read_only_then_another_connection_is_made(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_HELD_DOWN_S", 0.0)
     async with database.acquire() as connection:
         await connection.execute("CREATE TABLE written(n int)")
         # As on a primary that became a standby without losing its connections: it answers, and takes nothing.
@@ -246,6 +249,24 @@ async def test_error_when_an_outage_then_unavailable_and_down(database: Database
     with pytest.raises(DatabaseUnavailable):
         await raise_in(database, state)
     assert not database.is_up
+
+
+@pytest.mark.parametrize("state", ["53100", "53200", "53300", "25006"])
+async def test_server_when_full_or_read_only_then_probes_between_two_writes_do_not_say_it_is_up(
+    database: Database, state: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    await answers(database)
+    caplog.clear()
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            await raise_in(database, state)
+        assert await database.probe()
+        assert not database.is_up
+    assert [record.message for record in caplog.records] == [f"the database is unavailable: SQLSTATE {state}"]
+    monkeypatch.setattr(database, "_held_down_until", 0.0)
+    assert await database.probe()
+    assert database.is_up
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01", "55P03", "57014"])
