@@ -93,7 +93,7 @@ class Database:
 
     @property
     def is_up(self) -> bool:
-        """Result of the latest use or probe; False before the first, and for `_HELD_DOWN_S` after a full server's refusal."""
+        """Result of the latest use or probe; False before the first, and some seconds after a full server's refusal."""
         return self._is_up
 
     async def connect(self, dsn: str | None = None) -> None:

@@ -108,6 +108,7 @@ class Ingress:
         is sent closes the connection: no other response may follow half of one.
         """
         self._own.add(request.task)
+        request.writer.stall_s = serving.config.timeouts.write_stall_s
         try:
             try:
                 response = add_reference(await serving.api.handle(request, route))

@@ -2,9 +2,9 @@
 
 What is changed and why: the original request handler quotes a malformed header line, which may contain a key, in the
 400 body and in a logged traceback; the original server silently creates a handler without limits if a keyword is wrong;
-neither limits connections; and a reader of a body with malformed chunks waits for ever. Here protocol errors become
-JSON in OpenAI's format that quotes nothing, limits always apply, a connection above the limit gets one 503 and is
-closed, and a malformed body fails at once.
+neither limits connections; a reader of a body with malformed chunks waits for ever, and so does a response whose client
+does not read. Here protocol errors become JSON in OpenAI's format that quotes nothing, limits always apply, a
+connection above the limit gets one 503 and is closed, a malformed body fails at once, and who does not read is cut.
 
 Failure mode: an exception that escapes from a handler closes the connection, whatever was sent on it.
 
@@ -26,7 +26,7 @@ from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded, ProxyError
 from proxy.exchange import Inbound
 from proxy.ingress.asked import BrokenBody
-from proxy.ingress.own import add_reference, raw_answer
+from proxy.ingress.own import STALL_S, add_reference, raw_answer
 from proxy.openai.error_body import render
 
 _log = logging.getLogger("sidegate.ingress")
@@ -110,6 +110,22 @@ class Body:
             return await self._reader.readany()
         except (web.RequestPayloadError, http_exceptions.BadHttpMessage):
             raise BrokenBody from None
+
+
+class BoundedWriter(StreamWriter):
+    """aiohttp's writer of responses; it cuts a client that does not read for `stall_s`."""
+
+    stall_s = STALL_S
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough. Raises ConnectionResetError if it left or was cut."""
+        try:
+            async with asyncio.timeout(self.stall_s):
+                await super().drain()
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise ConnectionResetError("the client did not read for too long") from None
 
 
 class SafeHandler(RequestHandler):
@@ -271,7 +287,7 @@ class SafeServer(web.Server):
         task = protocol.task or asyncio.current_task()
         assert task is not None
         head = _UNREADABLE if isinstance(message, _ErrInfo) else message
-        return RawRequest(head, payload, protocol, StreamWriter(protocol, self._loop), task, self._loop)
+        return RawRequest(head, payload, protocol, BoundedWriter(protocol, self._loop), task, self._loop)
 
     def __call__(self) -> RequestHandler:
         """Return the protocol of a new connection."""

@@ -15,7 +15,8 @@ from proxy.openai.error_body import render
 from proxy.trace.record import trace_id
 
 _log = logging.getLogger("sidegate.ingress")
-_STALL_S: Final = 60.0
+STALL_S: Final = 60.0
+"""Longest time a client may not read an answer that is sent before the configuration is asked."""
 SERVER: Final[Header] = (b"Server", b"sidegate")
 
 
@@ -23,7 +24,7 @@ async def answer(
     request: Asked, status: int, headers: Headers, body: bytes, *, is_last: bool = False
 ) -> HttpDownstream:
     """Send a complete response; `is_last`: close the connection after it."""
-    downstream = HttpDownstream(request, Delivery(), _STALL_S)
+    downstream = HttpDownstream(request, Delivery(), STALL_S)
     if is_last or request.ends_connection:
         downstream.refuse_more()
     with suppress(ClientDisconnected):

@@ -88,10 +88,22 @@ class SlowApi(Api):
         yield b"last"
 
 
+class EndlessApi(Api):
+    """Answers with an export that has no end."""
+
+    async def handle(self, asked, route):
+        return web.Response(body=self._pieces())
+
+    async def _pieces(self):
+        while True:
+            yield bytes(1 << 20)
+
+
 @contextlib.asynccontextmanager
-async def data_port(pipeline=None, surfaces="all", shedding=None, api=None, **limits):
+async def data_port(pipeline=None, surfaces="all", shedding=None, api=None, write_stall_s=60.0, **limits):
     metrics = Metrics(10)
-    config = Config(limits=Limits(**limits), server=schema.Server(surfaces=surfaces))
+    timeouts = schema.Timeouts(write_stall_s=write_stall_s)
+    config = Config(limits=Limits(**limits), server=schema.Server(surfaces=surfaces), timeouts=timeouts)
     shedding = shedding or Shedding(config.shedding, metrics, None, concurrent_requests=512)
     ingress = Ingress(Serving(config, pipeline or Pipeline(), api or Api()), metrics, shedding)
     async with serving(ingress.handle, is_elsewhere=may_be_ours) as server:
@@ -342,6 +354,16 @@ async def test_drain_when_its_time_is_over_then_an_answer_of_our_own_api_is_visi
         async with asyncio.timeout(5):
             await ingress.until_idle(60)
         assert await client.rest() == b"5\r\nfirst\r\n"
+
+
+async def test_drain_when_a_client_does_not_read_what_our_own_api_answers_then_it_is_cut():
+    async with data_port(api=EndlessApi(), write_stall_s=0.05) as (server, ingress, _), server.client() as client:
+        await client.say(request("/v1/traces"))
+        await client.head()
+        ingress.begin_drain()
+        async with asyncio.timeout(5):
+            await ingress.until_idle(60)
+        assert not (await client.rest()).endswith(b"0\r\n\r\n")
 
 
 async def test_own_api_when_it_fails_halfway_then_nothing_follows_what_was_sent():
