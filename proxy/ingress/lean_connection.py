@@ -49,7 +49,7 @@ class Server(Protocol):
     def is_elsewhere(self, target: str) -> bool:
         """Tell whether aiohttp's protocol serves this target."""
 
-    def hand_over(self, transport: asyncio.Transport, data: bytes) -> None:
+    def hand_over(self, transport: asyncio.Transport, data: bytes, *, is_elsewhere: bool) -> None:
         """Transfer a connection to aiohttp's protocol, with the bytes read so far."""
 
 
@@ -248,8 +248,9 @@ class LeanConnection(asyncio.Protocol):
                 self._waiting = data
                 return
             read = read_head(data, line_bytes=self._server.line_bytes, lines=self._server.lines)
-            if read is None or self._server.is_elsewhere(read[0].target):
-                self._leave(data)
+            is_elsewhere = read is not None and self._server.is_elsewhere(read[0].target)
+            if read is None or is_elsewhere:
+                self._leave(data, is_elsewhere)
                 return
             known, found = read[0], read[1:]
             self._known = known
@@ -263,7 +264,7 @@ class LeanConnection(asyncio.Protocol):
         elif self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    def _leave(self, data: bytes) -> None:
+    def _leave(self, data: bytes, is_elsewhere: bool) -> None:
         self._left = self._closing = True
         self._stop_timer()
         self._waiting = b""
@@ -271,7 +272,7 @@ class LeanConnection(asyncio.Protocol):
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
         if self.transport is not None:
-            self._server.hand_over(self.transport, data)
+            self._server.hand_over(self.transport, data, is_elsewhere=is_elsewhere)
 
     async def _serve(self) -> None:
         """Serve the requests of this connection, one after another, in this one task."""

@@ -24,7 +24,7 @@ from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_dial import dial
 from proxy.upstream.lean_pool import Pool
 from proxy.upstream.lean_request import request_head, slices
-from proxy.upstream.origin import Origin, tls_context
+from proxy.upstream.origin import Origin
 from proxy.upstream.stats import ClientStats
 
 _REMEMBERED_URLS: Final = 64
@@ -39,7 +39,7 @@ class LeanClient:
         self._origin = Origin.of(upstream.base_url)
         self._target = lru_cache(_REMEMBERED_URLS)(self._origin.target)
         """Cached, as most requests go to the same few URLs."""
-        self._tls = tls_context(client.ca_file) if self._origin.secure else None
+        self._tls = self._origin.tls(client.ca_file)
         self._total_s = timeouts.total_s
         self._bounds = Bounds(
             line_bytes=client.header_line_bytes,

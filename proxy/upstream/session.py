@@ -45,7 +45,7 @@ class SessionClient:
         self._origin = Origin.of(upstream.base_url)
         self._timeouts = timeouts
         self._slots = Slots(upstream.max_connections, timeouts.pool_s)
-        self._session = make_session(upstream, client, self._origin)
+        self._session = make_session(upstream, client, self._origin.tls(client.ca_file))
 
     def stats(self) -> ClientStats:
         """Count running and waiting requests; aiohttp does not report its idle connections."""

@@ -6,6 +6,7 @@ Source: aiohttp client reference.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from types import SimpleNamespace
@@ -20,7 +21,6 @@ from proxy.config import schema
 from proxy.errors import InvalidRequest, UpstreamFailed
 from proxy.exchange import Headers, UpstreamRequest
 from proxy.upstream import failures
-from proxy.upstream.origin import Origin, tls_context
 
 T = TypeVar("T")
 
@@ -147,14 +147,14 @@ class _WaryConnector(aiohttp.TCPConnector):
 
 
 def make_session(
-    upstream: schema.Upstream, client: schema.UpstreamClient, origin: Origin, **options: Any
+    upstream: schema.Upstream, client: schema.UpstreamClient, tls: ssl.SSLContext | None, **options: Any
 ) -> aiohttp.ClientSession:
     """Return a session for one upstream without automatic behaviour. `options`: further ones of `ClientSession`."""
     session = aiohttp.ClientSession(
         connector=_WaryConnector(
             limit=0,
             keepalive_timeout=upstream.idle_connection_s,
-            ssl=tls_context(client.ca_file) if origin.secure else True,
+            ssl=tls or True,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),

@@ -19,6 +19,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -78,12 +79,13 @@ class WebsocketClient:
         client: schema.UpstreamClient,
         timeouts: schema.Timeouts,
         max_message_bytes: int,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self._origin = Origin.of(upstream.base_url)
         self._timeouts = timeouts
         self._max_message_bytes = max_message_bytes
         self._slots = Slots(upstream.max_connections, timeouts.pool_s)
-        self._session = make_session(upstream, client, self._origin)
+        self._session = make_session(upstream, client, tls)
 
     async def connect(self, request: UpstreamRequest) -> "WebsocketReply":
         """Perform the handshake. `request.headers` may have the client's `Sec-WebSocket-*`; only offers are used.

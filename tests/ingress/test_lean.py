@@ -1,13 +1,16 @@
 import asyncio
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from proxy.config.schema import Limits
 from proxy.exchange import Delivery
+from proxy.ingress import lean
 from proxy.ingress.downstream import HttpDownstream
-from tests.ingress.wire import request, serving, until
+from proxy.ingress.listener import SafeServer
+from tests.ingress.wire import KIND, request, serving, until
 
 CHUNKED = request("/v1/x", "Transfer-Encoding: chunked", method="POST") + b"0\r\n\r\n"
 
@@ -21,6 +24,35 @@ async def plain(asked):
 def test_process_when_it_is_ready_for_plain_requests_then_aiohttp_is_not_loaded():
     loaded = "import proxy.serve, sys; print(*{'aiohttp', 'multidict', 'yarl'} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, check=True).stdout == b"\n"
+
+
+async def test_request_when_the_management_api_is_not_loaded_yet_then_only_its_own_requests_wait(monkeypatch):
+    may_load, asked = threading.Event(), []
+
+    def load(target):
+        asked.append(target)
+        assert target != "the:api" or may_load.wait(10)
+        return SafeServer
+
+    KIND.set("lean")
+    monkeypatch.setattr(lean, "function", load)
+    async with serving(plain, is_elsewhere=lambda target: target == "/ours", loads="the:api") as server:
+        try:
+            async with server.client() as chunked, server.client() as later, server.client() as own:
+                await own.say(request("/ours"))
+                await until(lambda: "the:api" in asked)
+                for client in (chunked, later):
+                    await client.say(CHUNKED)
+                    assert (await client.answer()).body == b"ok"
+                assert len(server.manager.connections) == 2
+                may_load.set()
+                assert (await own.answer()).body == b"ok"
+                await own.say(request("/ours"))
+                assert (await own.answer()).body == b"ok"
+            assert (await server.ask(request("/ours"))).body == b"ok"
+            assert asked.count("the:api") == 1
+        finally:
+            may_load.set()
 
 
 async def test_cap_when_reached_then_connections_count_wherever_they_are_served():

@@ -47,7 +47,7 @@ async def _accept(talk: Talk, extra: bytes = b"", connection: bytes = b"Upgrade"
 @contextlib.asynccontextmanager
 async def _client(url, max_message_bytes=1 << 20, **timeouts):
     client = WebsocketClient(
-        schema.Upstream(base_url=url), schema.UpstreamClient(), schema.Timeouts(**timeouts), max_message_bytes
+        schema.Upstream(base_url=url), schema.UpstreamClient(), schema.Timeouts(**timeouts), max_message_bytes, None
     )
     try:
         yield client
