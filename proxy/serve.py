@@ -30,6 +30,7 @@ from proxy.db.embedded import EmbeddedPostgres
 from proxy.db.install import EmbeddedPostgresError
 from proxy.db.schema_watch import LOOK_S, SchemaWatch
 from proxy.errors import DatabaseUnavailable, JournalUnavailable
+from proxy.huge_pages import use_huge_pages
 from proxy.ingress.lean import LeanServer
 from proxy.lazy import function
 from proxy.policy.rules import RuleError
@@ -49,6 +50,7 @@ _BACKLOG = 1024
 _OWN_API = "proxy.api.assembly:assemble"
 _BAD_CONFIGURATION = 78
 _CUT_GRACE_S = 2.0
+_HUGE_PAGES_PERIOD_S = 60.0
 _MAINTENANCE_PERIOD_S = 3600.0
 _RESTART_PAUSE_S = 5.0
 _RETRY_S = 1.0
@@ -256,11 +258,17 @@ class _Process:
 
 
 async def _complete(app: App) -> None:
-    """Prepare what the first requests would wait for, without delaying readiness probes."""
+    """Prepare what the first requests would wait for, without delaying readiness probes; then care for the memory."""
     try:
         await asyncio.to_thread(app.prepare_policy)
     finally:
         _calm_garbage_collector()
+    await every(_HUGE_PAGES_PERIOD_S, _use_huge_pages)
+
+
+async def _use_huge_pages() -> None:
+    """Move what has become part of the memory in use."""
+    await asyncio.to_thread(use_huge_pages)
 
 
 def _calm_garbage_collector() -> None:

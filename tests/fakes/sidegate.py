@@ -171,6 +171,11 @@ class Sidegate:
     def rss_bytes(self) -> int:
         return self._status("VmRSS") * 1024
 
+    def huge_bytes(self) -> int:
+        """How much of its memory is on huge pages."""
+        lines = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("AnonHugePages:")).split()[1]) * 1024
+
     def peak_rss_bytes(self) -> int:
         return self._status("VmHWM") * 1024
 

@@ -12,6 +12,7 @@ import pytest
 from tests.fakes import warm
 from tests.fakes.fixtures import Launch
 from tests.fakes.judge import error_events, eventually
+from tests.fakes.kernel import can_collapse
 from tests.fakes.provider import Provider
 from tests.fakes.sidegate import Sidegate
 from tests.fakes.steps import LAST_CHUNK, SILENCE, chunk, script, sse_head, whole
@@ -192,6 +193,12 @@ async def test_kill_when_streams_run_then_each_is_found_as_interrupted_and_answe
     proxy.kill9()
     proxy.restart()
     assert proxy.trace(begun[0][1].trace_id)["outcome"] == "interrupted"
+
+
+@pytest.mark.skipif(not can_collapse(), reason="this kernel cannot collapse pages")
+async def test_start_when_the_kernel_can_then_the_memory_in_use_is_moved_to_huge_pages(launch: Launch) -> None:
+    proxy = launch()
+    eventually(lambda: proxy.huge_bytes() > proxy.rss_bytes() // 4, 30)
 
 
 async def test_start_when_another_process_owns_the_data_then_it_ends_with_a_clear_error(
