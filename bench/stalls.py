@@ -1,23 +1,21 @@
-"""How long the event loop stands still while one client sends bodies of 8 MB, or small ones made to be slow.
+"""How long the event loop stands still while one client, or the provider, sends what is large or made to be slow.
 
-    python -m bench.stalls
+    python -m bench.stalls                          all kinds (bench/stall_kinds.py), some minutes
+    python -m bench.stalls prose deep "answer, *"   some of them
+    python -m bench.stalls --where 10 deep          with the stacks of all threads 10 ms into a stall
 
 A real `sidegate serve` with a heartbeat of one millisecond in its loop. Between two beats count what the process
 computed meanwhile, all its threads, and what passed on the clock while the loop did not wait for a core; the smaller
 of both is the stall: where other programs take the cores, the clock says too much. A second client sends small requests
 all the time.
 
-The kinds are the worst that a client can think of: one long text, base64, words of random letters, beginnings of
-secrets and of card numbers, nothing but addresses, a hundred thousand messages, and JSON of as many elements as
-`limits.json_structurals` takes. Some of them: `python -m bench.stalls prose deep`.
-
 Source: Linux, Documentation/scheduler/sched-stats.rst, for /proc/PID/task/TID/schedstat.
 """
 
+import argparse
 import asyncio
-import json
+import faulthandler
 import os
-import random
 import re
 import subprocess
 import sys
@@ -26,74 +24,36 @@ import threading
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from bench import load
-from bench.policy_stream import CODE, PROSE
-from bench.run import Child
+import aiohttp
+from aiohttp import web
+
+from bench import load, upstream
+from bench.stall_kinds import Kind, kinds
 from proxy import serve
 from proxy.cli.main import main as cli
 from proxy.db.embedded import EmbeddedPostgres
-from proxy.policy import rules
 from tests.fakes.sidegate import Sidegate
 
-SIZE = 8_000_000
 ROUNDS = 3
 _BEAT_S = 0.001
 _TOLD_S = 0.004
 _STALL = re.compile(r"stall ([0-9.]+) ms")
-_BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-
-
-def bodies() -> dict[str, bytes]:
-    """Return one body of each kind."""
-    chance = random.Random(7)
-    letters = "".join(chance.choices(_BASE64, k=SIZE))
-    words = "".join(
-        "".join(chance.choices(_BASE64 + "-_ .:=", k=12)) + chance.choice(" =:\n") for _ in range(SIZE // 13)
-    )
-    groups = "".join(f"{chance.randrange(10_000):04} " for _ in range(SIZE // 5))
-    message = {"role": "user", "content": "How do I change the password of a user whose mail is gone?"}
-    begun = [example[:size] for rule in rules.load().rules for example in rule.match for size in range(3, 14)]
-    head = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}],"metadata":'
-    return {
-        "prose": _chat((PROSE * (SIZE // len(PROSE)))[:SIZE]),
-        "code": _chat((CODE * (SIZE // len(CODE)))[:SIZE]),
-        "base64": _chat(letters),
-        "lines of base64": _chat("\n".join(letters[at : at + 76] for at in range(0, SIZE, 76))),
-        "random words": _chat(words),
-        "16 KB of beginnings of keys": _chat(" ".join(chance.choices(begun, k=1800))),
-        "sk-proj- repeated": _chat("sk-proj-" * (SIZE // 8)),
-        "groups of digits": _chat(groups),
-        "addresses": _chat("a.b@mail-of-c.de " * (SIZE // 17)),
-        "100,000 messages": _json({"model": "gpt-4o-mini", "messages": [message] * 100_000}),
-        "empty objects": head + b"[" + b"{}," * 990_000 + b"{}]}",
-        "empty lists": head + b"[" + b"[]," * 990_000 + b"[]]}",
-        "numbers": head + b"[" + b"100," * 1_900_000 + b"1]}",
-        "deep": head + b"[" + (b"[" * 100 + b"]" * 100 + b",") * 19_000 + b"1]}",
-        "a key twice": b'{"stream":false,"stream":false,' + _json({"messages": [message] * 90_000})[1:],
-        "a key to be masked": _json({"messages": [message] * 90_000 + [{"role": "user", "content": _MEDIUM}]}),
-    }
-
-
-_MEDIUM = "Bearer token=kJ3hD8sLq0ZxV5nB2mT7yR4wP9cF6gA1"
-
-
-def _chat(text: str) -> bytes:
-    return _json({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]})
-
-
-def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+_LONGEST_S = 120.0
 
 
 class _Watched(Sidegate):
-    """A proxy that tells its stalls in its log."""
+    """A proxy that tells its stalls in its log. `where_s`: so far into a stall, also where its threads are."""
+
+    where_s: float | None = None
 
     def _begin(self, log: int) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "bench.stalls", "--serve"]
+        where = [] if self.where_s is None else [str(self.where_s)]
+        command = [sys.executable, "-m", "bench.stalls", "--serve", *where]
         return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
 
     def stalls(self) -> list[float]:
@@ -101,17 +61,19 @@ class _Watched(Sidegate):
         return [float(found) for found in _STALL.findall(self.log())]
 
 
-async def _beating(main: Coroutine[Any, Any, int]) -> int:
-    beating = asyncio.create_task(_beat())
+async def _beating(main: Coroutine[Any, Any, int], where_s: float | None) -> int:
+    beating = asyncio.create_task(_beat(where_s))
     try:
         return await main
     finally:
         beating.cancel()
 
 
-async def _beat() -> None:
+async def _beat(where_s: float | None) -> None:
     with open(f"/proc/self/task/{threading.get_native_id()}/schedstat", "rb", buffering=0) as schedstat:
         while True:
+            if where_s is not None:
+                faulthandler.dump_traceback_later(where_s)
             ready, cpu = _ready_s(schedstat), time.process_time()
             await asyncio.sleep(_BEAT_S)
             stall = min(_ready_s(schedstat) - ready, time.process_time() - cpu)
@@ -125,16 +87,65 @@ def _ready_s(schedstat: FileIO) -> float:
     return time.perf_counter() - int(schedstat.read(100).split()[1]) / 1e9
 
 
-async def _ask(address: load.Address, body: bytes) -> str:
-    reader, writer = await asyncio.open_connection(*address)
-    writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: sidegate\r\nContent-Type: application/json\r\n"
-        b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
-    )
-    writer.write(body)
+class _Provider:
+    """Answers what the kind under test says, and small requests as `bench.upstream` does."""
+
+    def __init__(self) -> None:
+        self.kind = Kind()
+        self._usual = upstream.ANSWER.partition(b"\r\n\r\n")[2]
+
+    async def start(self) -> tuple[web.ServerRunner, int]:
+        """Listen; return what is to be cleaned up, and the port."""
+        runner = web.ServerRunner(web.Server(self._handle), access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return runner, runner.addresses[0][1]
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        kind = self.kind
+        if request.headers.get("Upgrade"):
+            return await self._talk(request, kind)
+        try:
+            body = await request.content.read()
+        except ConnectionResetError:  # the policy has ended an upload
+            return web.Response()
+        if kind.answer is None or len(body) == 0 or b"one short paragraph" in body:
+            return web.Response(body=self._usual, content_type="application/json")
+        return web.Response(body=kind.answer, headers={"Content-Type": kind.answer_type})
+
+    async def _talk(self, request: web.BaseRequest, kind: Kind) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(max_msg_size=0, compress=False)
+        await socket.prepare(request)
+        for _ in kind.up:
+            await socket.receive()
+        for text in kind.down:
+            await socket.send_str(text)
+        await socket.send_str('{"type":"done"}')
+        await socket.receive()
+        return socket
+
+
+async def _ask(address: load.Address, kind: Kind) -> str:
+    if kind.up or kind.down:
+        return await _talk(address, kind)
+    reader, writer = await asyncio.open_connection(*address, limit=1 << 20)
+    head = f"POST {kind.path} HTTP/1.1\r\nHost: sidegate\r\nContent-Type: {kind.content_type}\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Length: {len(kind.body)}\r\n\r\n".encode() + kind.body)
     answer = await reader.read()
     writer.close()
     return answer[9:12].decode()
+
+
+async def _talk(address: load.Address, kind: Kind) -> str:
+    url = f"http://{address[0]}:{address[1]}{kind.path}?model=gpt-realtime"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
+        for text in kind.up:
+            await socket.send_str(text)
+        while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+            if message.data == '{"type":"done"}':
+                return "101"
+        return f"{message.type.name} {message.data}"
 
 
 async def _small(address: load.Address) -> None:
@@ -145,55 +156,87 @@ async def _small(address: load.Address) -> None:
         await asyncio.sleep(0.002)
 
 
-async def measure(directory: Path, database_url: str, named: list[str]) -> None:
-    """Print the largest stalls of each kind of body. `named`: the kinds, all if empty."""
-    provider = Child.start("bench.upstream")
-    proxy = _Watched(directory, f"http://127.0.0.1:{provider.address[1]}/v1", database_url)
+async def measure(options: argparse.Namespace, directory: Path, database_url: str) -> None:
+    """Print the largest stalls of each kind."""
+    provider = _Provider()
+    runner, port = await provider.start()
+    proxy = _Watched(directory, f"http://127.0.0.1:{port}/v1", database_url)
+    proxy.where_s = None if options.where is None else options.where / 1000
     try:
         await asyncio.to_thread(proxy.start)
         await asyncio.to_thread(proxy.reach_database)
         small = asyncio.create_task(_small(proxy.address))
         await asyncio.sleep(2)
-        before = len(proxy.stalls())
-        print(f"{'while it starts':20} largest stall {max(proxy.stalls(), default=0):5.1f} ms")
-        for name, body in bodies().items():
-            if named and name not in named:
+        seen = len(proxy.stalls())
+        print(f"{'while it starts':36} largest stall {max(proxy.stalls(), default=0):5.1f} ms")
+        for name, make in kinds().items():
+            if options.kinds and not any(fnmatchcase(name, pattern) for pattern in options.kinds):
                 continue
-            begun = time.perf_counter()
-            answers = {await _ask(proxy.address, body) for _ in range(ROUNDS)}
-            took = (time.perf_counter() - begun) / ROUNDS
-            await asyncio.sleep(0.2)
-            seen = sorted(proxy.stalls()[before:], reverse=True)
-            before += len(seen)
-            text = ", ".join(f"{stall:.0f}" for stall in seen[:3]) or f"< {_TOLD_S * 1000:.0f}"
-            print(
-                f"{name:20} {len(body) / 1e6:4.1f} MB answered {'/'.join(answers)} in {took:5.2f} s, stalls {text} ms"
-            )
+            seen = await _measure_one(options, proxy, provider, (name, make()), seen)
         small.cancel()
         with suppress(asyncio.CancelledError):
             await small
     finally:
         await asyncio.to_thread(proxy.stop)
-        provider.stop()
+        await runner.cleanup()
 
 
-async def main() -> None:
+async def _measure_one(
+    options: argparse.Namespace, proxy: _Watched, provider: _Provider, named: tuple[str, Kind], seen: int
+) -> int:
+    """Send one kind some times and print its stalls; return how many were told so far."""
+    name, kind = named
+    provider.kind = kind
+    written = len(proxy.log())
+    begun = time.perf_counter()
+    answers = set()
+    for _ in range(options.rounds):
+        async with asyncio.timeout(_LONGEST_S):
+            answers.add(await _ask(proxy.address, kind))
+    took = (time.perf_counter() - begun) / options.rounds
+    await asyncio.sleep(0.2)
+    found = proxy.stalls()[seen:]
+    size = max(len(kind.body), len(kind.answer or b""), *map(len, (*kind.up, *kind.down, "")))
+    text = ", ".join(f"{stall:.0f}" for stall in sorted(found, reverse=True)[:3]) or f"< {_TOLD_S * 1000:.0f}"
+    print(f"{name:36} {size / 1e6:4.1f} MB answered {'/'.join(answers)} in {took:5.2f} s, stalls {text} ms", flush=True)
+    if options.where is not None:
+        print(proxy.log()[written:])
+    return seen + len(found)
+
+
+async def main(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "proxy").mkdir()
         if given := os.environ.get("DATABASE_URL"):
-            await measure(directory / "proxy", given, sys.argv[1:])
+            await measure(options, directory / "proxy", given)
             return
         private = EmbeddedPostgres(directory / "postgres")
         try:
-            await measure(directory / "proxy", await private.start(), sys.argv[1:])
+            await measure(options, directory / "proxy", await private.start())
         finally:
             await private.stop()
 
 
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.stalls", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kinds", nargs="*", help="names of kinds, or patterns such as 'answer, *'; default: all")
+    parser.add_argument("--list", action="store_true", help="print the names of all kinds and end")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each kind is sent (default: %(default)s)")
+    parser.add_argument("--where", type=float, metavar="MS", help="print the stacks of all threads so far into a stall")
+    return parser.parse_args()
+
+
 if __name__ == "__main__":
     if "--serve" in sys.argv:
+        after_s = float(sys.argv[-1]) if sys.argv[-1] != "--serve" else None
         runner = serve.run_loop
-        serve.run_loop = lambda running: runner(_beating(running))
+        serve.run_loop = lambda running: runner(_beating(running, after_s))
         sys.exit(cli(["serve"]))
-    asyncio.run(main())
+    chosen = _options()
+    if chosen.list:
+        print("\n".join(kinds()))
+    else:
+        asyncio.run(main(chosen))

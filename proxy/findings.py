@@ -96,6 +96,12 @@ class Verdict:
         self.sightings += part.sightings[: max(self.max_kept - len(self.sightings), 0)]
         self.unscanned += part.unscanned[: max(self.max_kept - len(self.unscanned), 0)]
 
+    def move_to(self, whole: "Verdict") -> None:
+        """Add everything to `whole`, and begin anew."""
+        whole.join(self)
+        for recorded in (self.sightings, self.unscanned, self.counts, self.missed, self.scanned_characters):
+            recorded.clear()
+
     def saw(self, direction: Direction, characters: int) -> None:
         """Record how much text was scanned."""
         self.scanned_characters[direction] = self.scanned_characters.get(direction, 0) + characters

@@ -36,16 +36,16 @@ class RequestBody(Protocol):
 
 
 class Screen(Protocol):
-    """Scans a body while it passes. The total length does not change.
+    """Scans a body while it passes, and lets the form's observer see it. The total length does not change.
 
     Raises:
         PolicyViolation, PolicyUnavailable: the rest of the body must not be sent.
     """
 
-    def feed(self, piece: bytes) -> bytes:
+    async def feed(self, piece: bytes) -> bytes:
         """Take a piece and return what may be sent."""
 
-    def finish(self) -> bytes:
+    async def finish(self) -> bytes:
         """Return the rest at the end of the body."""
 
 
@@ -183,13 +183,14 @@ class Intake:
         screen = self.screen
         async for piece in self._body.stream(self._limits.upload_body_bytes):
             self.streamed_bytes += len(piece)
+            if screen is not None:
+                if passed := await screen.feed(piece):
+                    yield passed
+                continue
             if self.observer is not None:
                 self.observer.feed(piece)
-            if screen is None:
-                yield piece
-            elif passed := screen.feed(piece):
-                yield passed
-        if screen is not None and (rest := screen.finish()):
+            yield piece
+        if screen is not None and (rest := await screen.finish()):
             yield rest
 
 

@@ -194,15 +194,36 @@ async def test_upload_when_its_scan_fails_then_it_ends_even_if_faults_pass(monke
     assert upload is not None
     monkeypatch.setattr(module.UploadScan, "feed", fail)
     with pytest.raises(PolicyUnavailable):
-        upload.feed(b"x")
+        await upload.feed(b"x")
 
 
 async def test_upload_when_fed_then_what_may_be_sent_comes_back():
     upload = await screening().upload(None)
     assert upload is not None
-    assert upload.feed(f"key {MEDIUM} ".encode()) + upload.finish() == f"key {'ghp_'.ljust(len(MEDIUM), '*')} ".encode()
+    sent = await upload.feed(f"key {MEDIUM} ".encode()) + await upload.finish()
+    assert sent == f"key {'ghp_'.ljust(len(MEDIUM), '*')} ".encode()
     with pytest.raises(PolicyViolation):
-        upload.feed(f"key {HIGH} ".encode())
+        await upload.feed(f"key {HIGH} ".encode())
+
+
+async def test_upload_when_fed_then_a_thread_scans_it_and_the_loop_gets_what_was_found(monkeypatch):
+    threads, scan = set(), module.UploadScan.feed
+
+    def feed(*arguments):
+        threads.add(threading.get_ident())
+        return scan(*arguments)
+
+    monkeypatch.setattr(module.UploadScan, "feed", feed)
+    one = screening()
+    upload = await one.upload(None)
+    assert upload is not None
+    await upload.feed(f"key {MEDIUM} and ".encode())
+    with pytest.raises(PolicyViolation):
+        await upload.feed(f"key {HIGH} ".encode())
+    assert threads
+    assert threading.get_ident() not in threads
+    assert sorted(action for _, _, action in one.verdict.counts) == ["block", "redact"]
+    assert one.verdict.scanned_characters["prompt"] == len(f"key {MEDIUM} and key {HIGH} ")
 
 
 MESSAGES = {

@@ -40,13 +40,13 @@ _ANCHOR: Final = re.compile(r"[$^]|\\[Az]")
 
 _FOLLOWING: Final = 4
 """A match depends on the character that follows it, such as with `\\b`: up to four bytes."""
-_LARGE: Final = 16_384
+LARGE: Final = 16_384
 """Smaller texts are scanned on the event loop, which must not wait until what only large ones need is compiled."""
 _SLICE: Final = 1024
 """What a scan of limited time reads between two looks at the clock: 10 ms at worst."""
-_PARTS: Final = 8
+PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
-_MAIN: Final = threading.main_thread().ident
+MAIN: Final = threading.main_thread().ident
 """The thread of the event loop."""
 
 
@@ -95,7 +95,7 @@ class Matcher:
     def matches(self, data: bytes, at: int = 0) -> Iterator[Finding]:
         """Yield the findings in `data` that begin at or after `at`, in order, without overlap. Offsets in bytes."""
         repetition = Repetition(self._view)
-        is_large = len(data) >= _LARGE and self.rule.boundary == "number"
+        is_large = len(data) >= LARGE and self.rule.boundary == "number"
         next_match = self._next_at_word if is_large else self._pattern.search
         while (found := next_match(data, at)) is not None:
             begin = found[0][0]
@@ -245,9 +245,9 @@ class Detector:
         On random letters, an automaton of all rules keeps building new states. Automata of fewer rules have fewer, so
         there each group of rules gets its own pass: many times as fast, though slower for all other texts.
         """
-        if len(data) >= _LARGE and base64_runs.is_mostly_runs(data):
-            return [part + _PARTS * index for part, hits in enumerate(self._parts) for index in hits(data)]
-        if threading.get_ident() != _MAIN:
+        if len(data) >= LARGE and base64_runs.is_mostly_runs(data):
+            return [part + PARTS * index for part, hits in enumerate(self._parts) for index in hits(data)]
+        if threading.get_ident() != MAIN:
             return self._gate_apart(data)
         if patience is not None and len(data) > _SLICE:
             # The states that take the time are built piece by piece, and then the whole text takes the usual time.
@@ -270,7 +270,7 @@ class Detector:
     def _parts(self) -> list[Callable[[bytes], list[int]]]:
         """Groups of rules, compiled when the first such text comes: they take 2 MB. At worst, two threads do so."""
         rules = self.rules.rules
-        return [openings.gate_part(rules[part::_PARTS]).hits for part in range(_PARTS)]
+        return [openings.gate_part(rules[part::PARTS]).hits for part in range(PARTS)]
 
 
 def encode(text: str) -> bytes:

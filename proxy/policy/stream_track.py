@@ -117,14 +117,15 @@ class Track:
         at = max(self._next.get(index, 0), self.settled)
         waiting = _NEVER
         while at < _NEVER and (candidate := matcher.search(data, at)):
-            end, ask_at = matcher.follow(data, candidate.end, final)
-            if candidate.begin >= limit or (end is None and self._must_wait(matcher, data, candidate)):
+            if candidate.begin >= limit or not (final or self._is_decided(matcher, data, candidate)):
                 waiting = candidate.begin
                 break
             finding = matcher.judge(data, candidate)
             if finding is None:
                 at = matcher.after(data, candidate)
-            elif end is None:
+                continue
+            end, ask_at = matcher.follow(data, candidate.end, final)
+            if end is None:
                 self.runs.append(Run(finding, index, ask_at))
                 at = _NEVER
             else:
@@ -133,11 +134,16 @@ class Track:
         self._next[index] = at
         return waiting
 
-    def _must_wait(self, matcher: Matcher, data: bytes, candidate: Candidate) -> bool:
-        """Tell whether more of the run of `candidate` is needed to judge it."""
-        if matcher.rule.exact:
-            return candidate.end == len(data)
-        return len(data) - candidate.start < matcher.rule.max_length
+    def _is_decided(self, matcher: Matcher, data: bytes, candidate: Candidate) -> bool:
+        """Tell whether no more of the run of `candidate` is needed to judge it.
+
+        Its run is followed only near the end: each of many candidates in a long run would read all of the rest.
+        """
+        if not matcher.rule.exact and len(data) - candidate.start >= matcher.rule.max_length:
+            return True
+        if matcher.follow(data, candidate.end, final=False)[0] is not None:
+            return True
+        return matcher.rule.exact and candidate.end < len(data)
 
     def _follow(self, data: bytes, final: bool) -> list[Finding]:
         """Follow the runs; return the findings that have ended."""

@@ -45,12 +45,10 @@ class UploadScan:
         self._part: _PartScan | None = None
 
     def feed(self, piece: bytes) -> bytes:
-        """Take the next bytes, which the observer has seen already, and return those that may be sent.
-
-        Raises PolicyViolation.
-        """
+        """Take the next bytes, show them to the observer, and return those that may be sent. Raises PolicyViolation."""
         if self._observer is None:
             return self._content("body", piece)
+        self._observer.feed(piece)
         self._held += piece
         spans, known = self._observer.spans()
         out: list[bytes] = []

@@ -1,5 +1,6 @@
 """What a glance at a stream tells is what a closer look would tell."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -60,3 +61,16 @@ def test_hits_go_to_the_groups_of_their_rules() -> None:
 
 def test_a_team_of_nobody_lets_everything_pass() -> None:
     assert Team([]).open_from(b"abc", 0, 0) == 3
+
+
+@pytest.mark.parametrize("filler", ["a few words. ", "QmFzZTY0"], ids=["words", "base64"])
+def test_hits_when_a_thread_reads_a_large_text_then_the_automata_of_the_event_loop_are_not_used(filler: str) -> None:
+    all_of_them = team((KEY, False, 4), (NUMBER, False, 0), (NAMED, True, 0))
+    on_the_loop = all_of_them._gate
+    text = (filler * 2500 + " 123-4567 pass = abcdef").encode()
+    expected, used = all_of_them.hits(text), []
+    all_of_them._gate = lambda data: used.append(data) or on_the_loop(data)
+    thread = threading.Thread(target=lambda: used.append(all_of_them.hits(text)))
+    thread.start()
+    thread.join()
+    assert used == [expected] == [{1: [0], 2: [0]}]

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from proxy.policy.detect import Detector
+import pytest
+
+from proxy.policy.detect import Detector, Matcher
 from proxy.policy.openings import Openings
 from proxy.policy.rules import RuleSet, read_rules
 from proxy.policy.stream_track import Track, Watch
@@ -42,6 +44,21 @@ def test_advance_when_a_text_ends_the_run_then_it_waits_for_all_of_it() -> None:
     for end in range(1, len(text) + 1):
         ends += [(end, found.end) for found in keys.advance(text[:end], [0], end == len(text))]
     assert ends == [(33, 32)]
+
+
+def test_advance_when_beginnings_fill_a_run_then_it_is_followed_only_near_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    followed, follow = [], Matcher.follow
+
+    def count(*arguments: Any, **options: Any) -> Any:
+        followed.append(1)
+        return follow(*arguments, **options)
+
+    monkeypatch.setattr(Matcher, "follow", count)
+    keys = track(pattern="sk-[a-z-]{4}", alphabet="[a-z-]", placeholders=False, max_length=20, allow=["[sk-]+"])
+    assert keys.advance(b"sk-" * 10_000, [0], False) == []
+    assert len(followed) < 10
 
 
 def test_advance_when_a_context_leads_then_only_the_secret_waits() -> None:
