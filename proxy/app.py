@@ -32,6 +32,7 @@ from proxy.auth.keys import KeyStore
 from proxy.cache.answers import AnswerCache
 from proxy.cache.sharing import Sharing
 from proxy.cache.store import AnswerStore
+from proxy.config.plain import plain
 from proxy.config.schema import Config, Otel
 from proxy.db.pool import Database
 from proxy.db.portion import Portion
@@ -188,8 +189,9 @@ class App:
             prices=compiled.prices,
             quotas=quotas,
         )
+        settings = plain(config)
         pipeline = Pipeline(
-            config,
+            settings,
             provider=providers,
             planner=planner,
             dispatcher=dispatcher,
@@ -221,7 +223,7 @@ class App:
                 kept=self.kept,
             )
         )
-        serving = Serving(config, pipeline, api)
+        serving = Serving(settings, pipeline, api)
         return Generation(config, compiled, tuple(lines), providers, health, dispatcher, planner, serving)
 
     def _gauges(self) -> Gauges:

@@ -1,7 +1,7 @@
 """The life of a request: its phases, in order. Only this file and `settling` assign to the Exchange.
 
     identify -> parse -> scan_prompt -> plan_route -> kept? -> reserve -> intent -> dispatch -> [commit point] -> relay
-    always: settle -> record
+    always: settle -> record, and show once the answer is written
 
 Nothing leaves the process before the intent is journaled. Until the commit point (the first byte sent downstream) a
 failure becomes an error response in OpenAI's format; after it, an error event or a visible truncation. `seal` settles
@@ -236,6 +236,7 @@ class _Run:
             if self._shares_with is not None:
                 self._with.shedding.leave(self._shares_with, is_critical=self._x.is_critical)
             self._settling.seal()
+            self._settling.show()
             # It reports its extensions there: the only reference cycle of a request. Collecting cycles costs 8 %
             # (`make bench`).
             self._settling.reservation = None

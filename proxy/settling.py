@@ -1,7 +1,8 @@
 """Phases 8 and 9 of one exchange, settle and record, and the intent that precedes them.
 
     write_intent   before a provider is called, and again whenever more is reserved
-    seal           once, in every case: settle, record, report. Never waits and never raises
+    seal           once, in every case: settle and record. Never waits and never raises
+    show           once, when the answer is written: metrics, spans, the log line. Never raises
 
 Only this file and `pipeline` assign to the Exchange.
 
@@ -72,7 +73,8 @@ class Settling:
     """The accounts of one exchange."""
 
     __slots__ = (
-        "_head", "_intake", "_intent", "_key", "_sealed", "_tracing", "_with", "_x", "has_quota", "reservation",
+        "_content", "_head", "_intake", "_intent", "_key", "_sealed", "_tracing", "_with", "_x", "has_quota",
+        "reservation",
     )  # fmt: skip
 
     def __init__(self, x: Exchange, books: Books, intake: Intake | None) -> None:
@@ -85,11 +87,11 @@ class Settling:
         self._intent: bytes | None = None
         self._sealed = False
         self._key = bytes.fromhex(x.trace_id.replace("-", ""))
-        # Read once: a read of a pydantic model costs five times that of other objects (callgrind: 3 % of a request).
         config = books.config
         self.has_quota = config.quota.enabled
         """Whether reservations limit anything."""
         self._tracing = config.tracing.enabled
+        self._content = config.tracing.content
 
     @property
     def bound(self) -> Bound | None:
@@ -139,12 +141,22 @@ class Settling:
         except Exception:
             _log.exception("a trace record could not be built", extra={"trace": self._x.trace_id})
             final = self._stopgap()
-        self._with.journal.append_final(self._key, final)
+        journal = self._with.journal
+        journal.append_final(self._key, final)
+        if (content := self._captured()) is not None:
+            journal.append_content(self._key, content)
         self._with.recorded()
+
+    def show(self) -> None:
+        """Report the sealed exchange, once its answer is written, so that no client waits for it. Never raises."""
+        x = self._x
         try:
-            self._show()
+            self._with.metrics.observe(x)
+            if self._with.tracer is not None:
+                self._with.tracer.observe(x)
+            log_request(x, self._with.config.logging.requests)
         except Exception:
-            _log.exception("the metrics of a request could not be recorded", extra={"trace": self._x.trace_id})
+            _log.exception("the metrics of a request could not be recorded", extra={"trace": x.trace_id})
 
     def _settle(self) -> None:
         x, now = self._x, self._x.marks["relay"]
@@ -216,16 +228,13 @@ class Settling:
             return Charge(estimate_usage(text_bytes, 0), "estimated", 0, priced=False)
         return x.charges[0] if len(x.charges) == 1 else _together(x.charges)
 
-    def _show(self) -> None:
-        """Do what may fail without harm once the record is safe: captured content, metrics, the log line."""
-        x, config = self._x, self._with.config
-        if config.tracing.content != "off" and (content := record.content(x, config.tracing.content)) is not None:
-            self._with.journal.append_content(self._key, content)
-            self._with.recorded()
-        self._with.metrics.observe(x)
-        if self._with.tracer is not None:
-            self._with.tracer.observe(x)
-        log_request(x, config.logging.requests)
+    def _captured(self) -> bytes | None:
+        """Return the record of captured bodies, if there is one. It may fail: the exchange itself is recorded."""
+        try:
+            return None if self._content == "off" else record.content(self._x, self._content)
+        except Exception:
+            _log.exception("the content of a request could not be recorded", extra={"trace": self._x.trace_id})
+            return None
 
 
 def _together(charges: Sequence[Charge]) -> Charge:

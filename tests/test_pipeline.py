@@ -73,6 +73,17 @@ class BrokenMetrics(Metrics):
         raise KeyError("sk-canary")
 
 
+class LateMetrics(Metrics):
+    """Keeps what the client had when a request was counted."""
+
+    def __init__(self, scene):
+        super().__init__(10)
+        self._scene = scene
+
+    def observe(self, x):
+        self.journal = list(self._scene.client.journal)
+
+
 UNSEEN = PolicySettings(scan_outputs=False)
 """Answers as they come: what looks at them may hold a piece of text until more has come."""
 
@@ -580,6 +591,14 @@ async def test_metrics_when_broken_then_answer_and_record_are_not_touched(caplog
     final = await scene.run()
     assert (scene.client.body, final["outcome"]) == (ANSWER, "ok")
     assert caplog.messages == ["the metrics of a request could not be recorded"]
+
+
+@pytest.mark.parametrize("answered", [reply(ANSWER), errors.UpstreamFailed("no answer")], ids=["answer", "error"])
+async def test_metrics_when_an_answer_is_written_then_no_client_has_waited_for_them(answered):
+    scene = Scene(answered)
+    scene.metrics = LateMetrics(scene)
+    await scene.run()
+    assert scene.metrics.journal == ["seal", "head", "byte", "end"]
 
 
 async def test_metrics_when_a_request_ends_then_it_is_counted_once():

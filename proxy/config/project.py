@@ -16,6 +16,7 @@ keeps its default and is reported as a problem; values are never quoted. Pure, n
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -92,13 +93,20 @@ class AdmissionSettings(Part):
         return self.priority_header or self.priority == "critical"
 
 
-class ProjectSettings(Part):
+_ROUTING: Final = RoutingSettings()
+_SECURITY: Final = SecuritySettings()
+_FEATURES: Final = FeatureSettings()
+_ADMISSION: Final = AdmissionSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectSettings:
     """All parts. One object per version of a project's document, so that it can be the key of derived objects."""
 
-    routing: RoutingSettings = RoutingSettings()
-    security: SecuritySettings = SecuritySettings()
-    features: FeatureSettings = FeatureSettings()
-    admission: AdmissionSettings = AdmissionSettings()
+    routing: RoutingSettings = _ROUTING
+    security: SecuritySettings = _SECURITY
+    features: FeatureSettings = _FEATURES
+    admission: AdmissionSettings = _ADMISSION
     is_archived: bool = False
     """The project is archived: its requests are refused. Not a member of the document."""
 

@@ -18,7 +18,7 @@ import time
 from collections import deque
 
 from proxy.journal.chain import Chain
-from proxy.journal.frames import CLOSING, Kind, Scanner, encode
+from proxy.journal.frames import CLOSING, INTENT, Kind, Scanner, encode
 from proxy.journal.intents import OpenIntents
 from proxy.journal.reader import scan_file
 from proxy.journal.segment import START, Position, Segment
@@ -114,7 +114,7 @@ class DurableLog:
         if segment is None:
             return False
         self._seq += 1
-        if kind is Kind.INTENT:
+        if kind is INTENT:
             self.intents.begin(trace_id, body, segment)
             return True
         segment.pending += 1
@@ -174,8 +174,8 @@ class DurableLog:
             # What cannot be read cannot be rewritten: it stays in place, for the reader to try.
             return
         for trace_id, body in self.intents.detach(segment):
-            self.hold(Kind.INTENT, trace_id, body)
-        lost = [record for record in suspect if record.kind is not Kind.INTENT]
+            self.hold(INTENT, trace_id, body)
+        lost = [record for record in suspect if record.kind is not INTENT]
         for record in lost:
             self.hold(record.kind, record.trace_id, record.body)
         segment.cut(safe)
@@ -226,7 +226,7 @@ class DurableLog:
     def _move_intents(self, segment: Segment) -> bool:
         """Rewrite the open intents of `segment`, with one write; tell whether the segment may be deleted."""
         intents = self.intents.held_by(segment)
-        frames = b"".join(encode(self._seq + i, Kind.INTENT, *intent) for i, intent in enumerate(intents))
+        frames = b"".join(encode(self._seq + i, INTENT, *intent) for i, intent in enumerate(intents))
         target = self._write(frames)
         if target is None:
             return self._give_way(segment)
@@ -240,7 +240,7 @@ class DurableLog:
         if not self.chain.full_disk:
             return False
         for trace_id, body in self.intents.detach(segment):
-            self.hold(Kind.INTENT, trace_id, body)
+            self.hold(INTENT, trace_id, body)
         return True
 
     def _moved_is_durable(self) -> bool:

@@ -18,7 +18,7 @@ Source: RFC 3629 section 3 (bytes that never occur in UTF-8).
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from zlib import crc32
 
 MAGIC = b"\xf5TR1"
@@ -47,7 +47,12 @@ class Kind(IntEnum):
     """No request uses a lease any more. Closes the intent that was written before it was requested."""
 
 
-CLOSING = frozenset({Kind.FINAL, Kind.LEASE_ENDED})
+# Members as names of the module: read from the class, one takes eight times as long, and a request reads some twenty.
+INTENT: Final = Kind.INTENT
+FINAL: Final = Kind.FINAL
+CONTENT: Final = Kind.CONTENT
+LEASES: Final = frozenset({Kind.LEASE_KEPT, Kind.LEASE_ENDED})
+CLOSING: Final = frozenset({Kind.FINAL, Kind.LEASE_ENDED})
 """Kinds that close the intent of the same id."""
 
 
@@ -96,7 +101,7 @@ def scan_intact(data: bytes, offset: int, max_records: int) -> tuple[list[Record
             break
         if crc32(view[at + _HEAD.size : end]) != crc:
             break
-        if kind is not Kind.INTENT:
+        if kind is not INTENT:
             if len(records) == max_records:
                 break
             records.append(_new(Record, (kind, trace_id, data[at + FRAME_OVERHEAD : end], seq, offset + end)))

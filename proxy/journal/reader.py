@@ -13,7 +13,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.journal.frames import Kind, Record, Scanner, scan_intact
+from proxy.journal.frames import INTENT, Record, Scanner, scan_intact
 from proxy.journal.segment import Position, Segment
 
 _READ_BYTES = 65_536
@@ -93,7 +93,7 @@ def _search(segment: Segment, start: int, size: int, max_records: int, max_bytes
     damage = (0, 0)
     with closing(scan_file(segment.path, start, size, scanner)) as records:
         for record in records:
-            if record.kind is Kind.INTENT:
+            if record.kind is INTENT:
                 continue
             room -= len(record.body)
             if taken and (room < 0 or len(taken) == max_records):

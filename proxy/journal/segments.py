@@ -35,7 +35,7 @@ from proxy.journal.age import Ages
 from proxy.journal.chain import Chain
 from proxy.journal.cursor import CursorFile
 from proxy.journal.durable import DurableLog
-from proxy.journal.frames import FRAME_OVERHEAD, MAX_BODY_BYTES, Kind
+from proxy.journal.frames import CONTENT, FINAL, FRAME_OVERHEAD, INTENT, MAX_BODY_BYTES, Kind
 from proxy.journal.intents import OpenIntents
 from proxy.journal.reader import Batch, read_segment
 from proxy.journal.recovery import Recovery, recover
@@ -118,17 +118,17 @@ class Journal:
             JournalUnavailable: it cannot be recorded; the request must not be started.
         """
         reason = self._objection_to_intent(len(body))
-        if reason is None and self._log.append(Kind.INTENT, trace_id, body):
+        if reason is None and self._log.append(INTENT, trace_id, body):
             return
         if self._settings.on_full == "serve":
-            self._drop(Kind.INTENT, reason or "disk")
+            self._drop(INTENT, reason or "disk")
             return
         self._refused += 1
         raise JournalUnavailable("The request cannot be recorded at the moment.", retry_after_s=1.0)
 
     def append_final(self, trace_id: bytes, body: bytes) -> None:
         """Record the result of a request. Never refused and, if its intent was admitted, never lost."""
-        self._append_kept(Kind.FINAL, trace_id, body)
+        self._append_kept(FINAL, trace_id, body)
 
     def append_lease(self, lease_id: bytes, body: bytes, *, ended: bool) -> None:
         """Record what a lease returns; `ended` closes the intent of its id. Kept like a final."""
@@ -137,8 +137,8 @@ class Journal:
     def append_content(self, trace_id: bytes, body: bytes) -> None:
         """Record captured bodies, unless space is short."""
         reason = self._objection_to_content(len(body))
-        if reason is not None or not self._log.append(Kind.CONTENT, trace_id, body):
-            self._drop(Kind.CONTENT, reason or "disk")
+        if reason is not None or not self._log.append(CONTENT, trace_id, body):
+            self._drop(CONTENT, reason or "disk")
         else:
             self._accepted += 1
 
@@ -241,7 +241,7 @@ class Journal:
                 return self._drop(kind, "disk")
             self._log.hold(kind, key, body)
         self._accepted += 1
-        self._finals += kind is Kind.FINAL
+        self._finals += kind is FINAL
 
     def _objection_to_intent(self, body_bytes: int) -> str | None:
         """Return why an intent must not be tried, if so."""

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from proxy.config.quota import Quota
 from proxy.db.pool import Connection, Database
-from proxy.journal.frames import Kind, Record
+from proxy.journal.frames import FINAL, LEASES, Record
 
 _ACQUIRE = """
 SELECT granted_tokens, granted_nanos, ttl_ms, window_no, window_ms, reset_at, max_tokens, max_nanos, settled_tokens,
@@ -186,13 +186,13 @@ class Ledger:
 
     async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
         """Charge finals, then release what leases returned. `connection`: in the writer's transaction."""
-        finals = _joined(record.body for record in records if record.kind is Kind.FINAL)
+        finals = _joined(record.body for record in records if record.kind is FINAL)
         if finals is not None:
             over_tokens, over_nanos, unknown = (await connection.fetchrow(_SETTLE, finals, *self._defaults)).values()
             self.over_tokens += over_tokens
             self.over_nanos += over_nanos
             self.unknown += unknown
-        leases = _joined(record.body for record in records if record.kind in (Kind.LEASE_KEPT, Kind.LEASE_ENDED))
+        leases = _joined(record.body for record in records if record.kind in LEASES)
         if leases is not None:
             await connection.execute(_RELEASE, leases)
         return records

@@ -21,7 +21,7 @@ from uuid import UUID
 
 from proxy.config import schema
 from proxy.db.pool import Connections
-from proxy.journal.frames import Kind, Record
+from proxy.journal.frames import CONTENT, FINAL, Kind, Record
 from proxy.trace.record import created_at
 from proxy.trace.stored import Filters, Page, StoredTrace
 
@@ -130,11 +130,11 @@ class TraceStore:
 
         `connection`: inside the writer's transaction. Records of other kinds are returned for the next applier.
         """
-        finals = await _insert(connection, Kind.FINAL, records)
-        contents = await _insert(connection, Kind.CONTENT, records)
+        finals = await _insert(connection, FINAL, records)
+        contents = await _insert(connection, CONTENT, records)
         if len(finals) + len(contents) == _ID_BYTES * len(records):
             return records
-        stored = {Kind.FINAL: _split(finals), Kind.CONTENT: _split(contents)}
+        stored = {FINAL: _split(finals), CONTENT: _split(contents)}
         fresh = []
         for record in records:
             ids = stored.get(record.kind)
@@ -197,7 +197,7 @@ async def _insert(connection: Any, kind: Kind, records: Sequence[Record]) -> byt
     bodies = [record.body for record in records if record.kind is kind]
     if not bodies:
         return b""
-    statement = _INSERT_TRACES if kind is Kind.FINAL else _INSERT_CONTENTS
+    statement = _INSERT_TRACES if kind is FINAL else _INSERT_CONTENTS
     bodies[0] = b"[" + bodies[0]
     bodies[-1] += b"]"
     new: bytes | None = await connection.fetchval(statement, b",".join(bodies))

@@ -76,7 +76,7 @@ def test_parse_when_one_member_is_wrong_then_the_others_count_and_no_value_is_qu
 @given(JSON | st.dictionaries(NAMES, st.dictionaries(NAMES, JSON, max_size=3) | JSON, max_size=4))
 def test_parse_when_anything_is_said_then_it_answers(document):
     settings, problems = parse(document)
-    assert settings.model_dump() and isinstance(problems, tuple)
+    assert settings.security.model_dump() and isinstance(problems, tuple)
 
 
 def test_validate_when_there_are_many_mistakes_then_the_first_are_told_and_the_others_counted():
