@@ -3,8 +3,9 @@
 What is changed and why: the original request handler quotes a malformed header line, which may contain a key, in the
 400 body and in a logged traceback; the original server silently creates a handler without limits if a keyword is wrong;
 neither limits connections; a reader of a body with malformed chunks waits for ever, and so does a response whose client
-does not read. Here protocol errors become JSON in OpenAI's format that quotes nothing, limits always apply, a
-connection above the limit gets one 503 and is closed, a malformed body fails at once, and who does not read is cut.
+does not read; its parser takes the last trailer of a chunked body for a header of the next request. Here protocol
+errors become JSON in OpenAI's format that quotes nothing, limits always apply, a connection above the limit gets one
+503 and is closed, a malformed body fails at once, who does not read is cut, and trailers are ignored.
 
 Failure mode: an exception that escapes from a handler closes the connection, whatever was sent on it.
 
@@ -18,7 +19,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 from aiohttp import StreamReader, http_exceptions, web
-from aiohttp.http import SERVER_SOFTWARE
+from aiohttp.http import SERVER_SOFTWARE, HttpRequestParser
 from aiohttp.http_writer import HttpVersion11, StreamWriter
 from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 
@@ -33,6 +34,7 @@ _log = logging.getLogger("sidegate.ingress")
 _READ_BUFFER_BYTES = 65_536
 _UNREADABLE = ERROR._replace(version=HttpVersion11)
 _TOO_MANY = "Too many headers"
+_END = b"\r\n\r\n"
 
 Handler = Callable[["RawRequest"], Awaitable[Any]]
 """Answers one request; returns what replaces a `web.StreamResponse`."""
@@ -131,7 +133,25 @@ class BoundedWriter(StreamWriter):
 class SafeHandler(RequestHandler):
     """One client connection."""
 
-    __slots__ = ()
+    __slots__ = ("_chunked", "_new_parser", "_tail")
+
+    def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
+        super().__init__(manager, loop=loop, **settings)
+        self._chunked: StreamReader | None = None
+        """The chunked body that is being received."""
+        self._tail = b""
+        """The last bytes that arrived."""
+        self._new_parser: Callable[[], Any] = lambda: HttpRequestParser(
+            self,
+            loop,
+            settings["read_bufsize"],
+            max_line_size=settings["max_line_size"],
+            max_field_size=settings["max_field_size"],
+            max_headers=settings["max_headers"],
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=settings["auto_decompress"],
+            max_msg_queue_size=self._max_msg_queue_size,
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse a connection above the limit before anything is read from it."""
@@ -224,9 +244,35 @@ class SafeHandler(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; an error in the middle of a body ends that body."""
+        known = len(self._messages)
         super().data_received(data)
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             self._break_bodies()
+        self._tail = (self._tail + data[-len(_END) :])[-len(_END) :]
+        self._forget_trailers(known)
+
+    def _forget_trailers(self, known: int) -> None:
+        """Replace the parser after a chunked body: it keeps the last trailer and would add it to the next head.
+
+        On a connection that a load balancer shares among users, that would be a header of somebody else's request.
+        What the old parser has already read of a next request is not answered; the connection is closed after the
+        answers before it (only clients that do not wait for an answer send so early, and they know which are missing).
+        `known`: messages that waited before this reading.
+        """
+        arrived = list(self._messages)[known:]
+        while arrived and self._chunked is None:
+            message, body = arrived.pop(0)
+            if getattr(message, "chunked", False):
+                self._chunked = body
+        if self._chunked is None or not self._chunked.is_eof():
+            return
+        self._chunked = None
+        if self._tail == _END and not arrived and not self._upgraded and not self._buffer_paused:
+            self._parser = self._new_parser()
+            return
+        for _ in arrived:
+            self._messages.pop()
+        self.close()
 
     def _break_bodies(self) -> None:
         bodies = [body for _, body in self._messages]

@@ -257,3 +257,52 @@ def test_error_response_when_rendered_then_it_carries_what_an_sdk_and_a_log_read
     assert response.headers["x-request-id"] == response.headers["x-sidegate-trace-id"]
     assert json.loads(response.body)["error"]["message"] == "busy"
     assert error_response(InternalError("x")).headers["x-request-id"] != response.headers["x-request-id"]
+
+
+CHUNKS = b"POST /first HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;ext\r\nabc\r\n0\r\n"
+TRAILERS = b"X-Sidegate-User: eve\r\nX-Last: trailer\r\n"
+SECOND = b"GET /second HTTP/1.1\r\nHost: b\r\n\r\n"
+
+
+async def said(asked: RawRequest) -> web.Response:
+    """Answer with the head and the body."""
+    return web.Response(body=(await echo(asked)).body + b"|" + await asked.read())
+
+
+@pytest.mark.parametrize("trailers", [b"", TRAILERS], ids=["none", "two"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_request_when_it_follows_trailers_then_it_has_only_its_own_headers(trailers, size):
+    first = CHUNKS + trailers + b"\r\n"
+    async with serving(said) as server, server.client() as client:
+        for _ in range(3):
+            for at in range(0, len(first), size):
+                await client.say(first[at : at + size])
+                await asyncio.sleep(0)
+            assert (await client.answer()).body == b"/first\nHost: a\nTransfer-Encoding: chunked|abc"
+            await client.say(SECOND)
+            assert (await client.answer()).body == b"/second\nHost: b|"
+
+
+@pytest.mark.parametrize("next_one", [SECOND, SECOND[:20], SECOND + SECOND])
+async def test_request_when_it_arrives_together_with_trailers_then_it_is_not_answered(next_one):
+    async with serving(said) as server, server.client() as client:
+        await client.say(CHUNKS + TRAILERS + b"\r\n" + next_one)
+        assert (await client.answer()).body == b"/first\nHost: a\nTransfer-Encoding: chunked|abc"
+        assert await client.rest() == b""
+
+
+async def test_request_when_it_follows_while_the_chunked_one_is_still_answered_then_it_is_answered():
+    hold = asyncio.Event()
+
+    async def waiting(asked: RawRequest) -> web.Response:
+        await hold.wait()
+        return await said(asked)
+
+    async with serving(waiting) as server, server.client() as client:
+        await client.say(CHUNKS + TRAILERS + b"\r\n")
+        await asyncio.sleep(0.02)
+        await client.say(SECOND)
+        await asyncio.sleep(0.02)
+        hold.set()
+        for body in (b"/first\nHost: a\nTransfer-Encoding: chunked|abc", b"/second\nHost: b|"):
+            assert (await client.answer()).body == body
