@@ -183,6 +183,10 @@ class Usage:
     """Billed duration, if the provider counts seconds instead of tokens (transcription)."""
     images: int = 0
     """Images produced, if the provider counts images instead of tokens."""
+    cached_audio_tokens: int = 0
+    """Part of both `cached_input_tokens` and `audio_input_tokens`, if the provider says how many are both."""
+    cached_image_tokens: int = 0
+    """The same of images."""
 
     @property
     def has_media(self) -> bool:
@@ -204,6 +208,8 @@ class Meter:
 
     usage: Usage | None = None
     """The provider's latest figures; `None` until they arrive."""
+    usage_by_model: dict[str | None, Usage] = field(default_factory=dict)
+    """In sessions: `usage`, by the model that it is billed at, as one session may use several. Empty otherwise."""
     output_text_bytes: int = 0
     """UTF-8 bytes of generated text seen so far (content, reasoning, refusals, tool arguments, all choices)."""
     text_deltas: int = 0

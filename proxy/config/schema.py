@@ -295,8 +295,13 @@ class Prices(Section):
         "estimate", description="A model without a price: charge `unknown_price`, charge nothing, or refuse it."
     )
     unknown_price: dict[PriceClass, Dollars] = Field(
-        default_factory=lambda: {"input": Decimal("10"), "output": Decimal("30")},
-        description="Dollars per million tokens for unknown models with `estimate`; high on purpose.",
+        default_factory=lambda: {
+            "input": Decimal("10"),
+            "output": Decimal("30"),
+            "per_image": Decimal("0.25"),
+            "per_hour": Decimal("5"),
+        },
+        description="Prices of unknown models with `estimate`, as in the table; high on purpose.",
     )
 
 

@@ -6,7 +6,7 @@
 | responses         | `response.*.delta`      | `response.completed` and its siblings  | the same events    |
 | audio             | `transcript.text.delta` | `transcript.text.done`, `speech..done` | the same events    |
 | images            | -                       | `image_*.completed`, one per image     | the same, if last  |
-| realtime          | as responses            | every `response.done`, added up        | none               |
+| realtime          | as responses            | of every response and transcription    | none               |
 | generic           | by shape: one of these  | any `usage`; the latest counts         | none known         |
 | none              | -                       | not read: it was charged before        | none known         |
 
@@ -21,10 +21,18 @@ from typing import Any
 
 from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai.choices import ChoiceReader, read_output_item, text_bytes
-from proxy.openai.documents import load_object, utf8_len
-from proxy.openai.facts import add_to_usage, note_error, note_usage, read_identity, read_response
+from proxy.openai.documents import load_object, printable, utf8_len
+from proxy.openai.facts import (
+    add_to_usage,
+    note_error,
+    note_media_usage,
+    note_usage,
+    read_identity,
+    read_response,
+)
 from proxy.openai.sse import Event
 from proxy.openai.stream_usage import strip_usage
+from proxy.openai.usage import add_usage
 
 _TERMINATED: frozenset[Dialect] = frozenset({"chat", "completions", "responses", "audio", "images"})
 _WITHOUT_TEXT: frozenset[Dialect] = frozenset({"images", "none"})
@@ -32,6 +40,7 @@ _OF_CHUNKS: frozenset[Dialect] = frozenset({"chat", "completions"})
 _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
 _IMAGE_ENDS = ("image_generation.completed", "image_edit.completed")
 _AUDIO_ENDS = ("transcript.text.done", "speech.audio.done")
+_TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 _ENDS = (*_RESPONSE_ENDS, *_AUDIO_ENDS)
 
 
@@ -59,6 +68,8 @@ class StreamObserver:
         self._choices = ChoiceReader(meter)
         self._over = False
         self._image_finished = False
+        self._transcriber: str | None = None
+        """Model that transcribes the input of a session."""
         readers: dict[Dialect, Callable[[str, dict[str, Any]], None]] = {
             "chat": self._read_chunk,
             "completions": self._read_chunk,
@@ -157,27 +168,33 @@ class StreamObserver:
         response, session = document.get("response"), document.get("session")
         if type(session) is dict:
             read_identity(session, meter)
-        if kind != "response.done" and kind not in _RESPONSE_ENDS:
+            self._transcriber = _transcriber(session) or self._transcriber
+        if kind == _TRANSCRIBED:
+            if not add_to_usage(document, self._transcriber or meter.response_model, meter):
+                meter.output_text_bytes += text_bytes(document.get("transcript"))
+        elif kind != "response.done" and kind not in _RESPONSE_ENDS:
             self._read_response_event(kind, document)
         elif type(response) is dict:
             read_response(response, meter)
-            add_to_usage(response, meter)
+            add_to_usage(response, printable(response.get("model")) or meter.response_model, meter)
 
     def _read_audio_event(self, kind: str, document: dict[str, Any]) -> None:
         meter = self._meter
         if kind == "transcript.text.delta":
             meter.output_text_bytes += text_bytes(document.get("delta"))
-        note_usage(document, meter)
+        if kind.startswith("transcript."):
+            note_media_usage(document, "audio", meter)
+        else:
+            note_usage(document, meter)
         if kind in _AUDIO_ENDS:
             self._over = meter.terminated = True
 
     def _read_image_event(self, kind: str, document: dict[str, Any]) -> None:
         meter = self._meter
         if kind in _IMAGE_ENDS:
-            known = meter.usage
-            add_to_usage(document, meter)
-            if meter.usage is known:
-                meter.usage = Usage(images=1 + (known.images if known else 0))
+            known, meter.usage = meter.usage, None
+            note_media_usage(document, "images", meter)
+            meter.usage = add_usage(known, meter.usage or Usage(images=1))
             self._image_finished = True
 
     def _read_by_shape(self, kind: str, document: dict[str, Any]) -> None:
@@ -206,6 +223,17 @@ class StreamObserver:
 def _sound_tokens(base64: str) -> int:
     """Return an upper bound of audio tokens: one per 50 ms, which take 400 bytes in the smallest format (G.711)."""
     return len(base64) * 3 // 4 // 400 + 1
+
+
+def _transcriber(session: dict[str, Any]) -> str | None:
+    """Return the model that a session names for transcription, in the current form or the one of the beta."""
+    audio = session.get("audio")
+    heard = audio.get("input") if type(audio) is dict else None
+    for place, name in ((heard, "transcription"), (session, "input_audio_transcription")):
+        asked = place.get(name) if type(place) is dict else None
+        if type(asked) is dict and (model := printable(asked.get("model"))):
+            return model
+    return None
 
 
 def _text(name: bytes | None) -> str:

@@ -15,6 +15,7 @@ from proxy.openai.choices import note_finish, output_item_bytes, read_output_ite
 from proxy.openai.documents import printable
 from proxy.openai.usage import add_usage, read_seconds, read_usage
 
+_DETAILS = ("tokens_details", "token_details")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -33,11 +34,31 @@ def note_usage(document: Mapping[str, Any], meter: Meter) -> None:
         meter.usage = read_usage(value) or meter.usage
 
 
-def add_to_usage(document: Mapping[str, Any], meter: Meter) -> None:
-    """Add the `usage` of one of several answers on the same connection."""
+def note_media_usage(document: Mapping[str, Any], dialect: Dialect, meter: Meter) -> None:
+    """Record the `usage` of images or transcriptions. What lacks details is of the kind that the endpoint is about."""
+    note_usage(document, meter)
+    if (usage := meter.usage) is None or document.get("usage") is None:
+        return
+    if dialect == "images" and not _has_details(document, "output"):
+        usage.image_output_tokens = usage.output_tokens
+    elif dialect == "audio" and not _has_details(document, "input"):
+        usage.audio_input_tokens = usage.input_tokens
+
+
+def add_to_usage(document: Mapping[str, Any], model: str | None, meter: Meter) -> bool:
+    """Add the `usage` of one of several answers on the same connection, made by `model`; False if it has none."""
     usage = read_usage(document.get("usage"))
-    if usage is not None:
-        meter.usage = add_usage(meter.usage, usage)
+    if usage is None:
+        return False
+    meter.usage = add_usage(meter.usage, usage)
+    meter.usage_by_model[model] = add_usage(meter.usage_by_model.get(model), usage)
+    return True
+
+
+def _has_details(document: Mapping[str, Any], side: str) -> bool:
+    """Tell whether the usage of a document says what its `input` or `output` consists of."""
+    usage = document.get("usage")
+    return type(usage) is dict and any(type(usage.get(f"{side}_{name}")) is dict for name in _DETAILS)
 
 
 def note_error(error: Any, meter: Meter) -> None:

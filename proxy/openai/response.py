@@ -15,7 +15,7 @@ from proxy.openai.choices import ChoiceReader, text_bytes
 from proxy.openai.documents import load_object
 from proxy.openai.facts import (
     note_error,
-    note_usage,
+    note_media_usage,
     read_identity,
     read_output,
     read_response,
@@ -49,7 +49,7 @@ def inspect_document(dialect: Dialect, document: Any, meter: Meter) -> None:
     if dialect == "none":
         return
     _read_output(document, meter)
-    note_usage(document, meter)
+    note_media_usage(document, dialect, meter)
     if meter.usage is None:
         read_unit_usage(document, dialect, meter)
 
@@ -62,7 +62,7 @@ def inspect_ends(dialect: Dialect, head: bytes, tail: bytes, meter: Meter) -> No
     for document in (early, late):
         read_identity(document, meter)
     if dialect != "none":
-        note_usage(late, meter)
+        note_media_usage(late, dialect, meter)
 
 
 def _read_output(document: dict[str, Any], meter: Meter) -> None:

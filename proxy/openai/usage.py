@@ -7,10 +7,14 @@
 | transcription, realtime   | `input_tokens`  | `output_tokens`     | `input_token_details`, `output_token_details`  |
 | whisper                   | `seconds`       |                     |                                                |
 
+Some providers (xAI, Gemini) count reasoning beside `completion_tokens`: only `total_tokens` includes it. So what a
+total has beyond input and output is output.
+
 Rule of the file: a provider may send anything. A total that is negative, not a number, or absurd invalidates the whole
 object (then usage is estimated); such a detail is ignored, and no detail exceeds its total. Nothing raises.
 
-Source: OpenAI API reference, "usage" of each endpoint; DeepSeek's `prompt_cache_hit_tokens`.
+Source: OpenAI API reference, "usage" of each endpoint; DeepSeek's `prompt_cache_hit_tokens`; xAI's guide "Reasoning";
+Gemini's OpenAI compatibility.
 """
 
 from typing import Any
@@ -54,6 +58,10 @@ def read_usage(value: Any) -> Usage | None:
     input_tokens, output_tokens = _total(sent_input), _total(sent_output)
     if input_tokens is None or output_tokens is None:
         return None
+    if (total := value.get("total_tokens")) is not None and (
+        beside := (_count(total) or 0) - input_tokens
+    ) > output_tokens:
+        output_tokens = beside
     usage = Usage(input_tokens, output_tokens)
     if hits := value.get("prompt_cache_hit_tokens"):
         usage.cached_input_tokens = _part(hits, input_tokens)
@@ -87,6 +95,15 @@ def _note_parts(
         for part, sent in details.items():
             if sent and part in fields:
                 setattr(usage, fields[part], _part(sent, total))
+            elif part == "cached_tokens_details" and type(sent) is dict:
+                _note_cached_media(usage, sent, details)
+
+
+def _note_cached_media(usage: Usage, sent: dict[str, Any], details: dict[str, Any]) -> None:
+    """Note how much of the cached input is not text. `details`: of the whole input."""
+    cached = _count(details.get("cached_tokens")) or 0
+    usage.cached_audio_tokens = min(_part(sent.get("audio_tokens"), cached), _count(details.get("audio_tokens")) or 0)
+    usage.cached_image_tokens = min(_part(sent.get("image_tokens"), cached), _count(details.get("image_tokens")) or 0)
 
 
 def _total(value: Any) -> int | None:

@@ -2,7 +2,7 @@
 
 | the attempt                                | is charged                                                             |
 |--------------------------------------------|------------------------------------------------------------------------|
-| reported the provider's own figures        | those, whatever they are                                               |
+| reported the provider's own figures        | those, whatever they are; in a session, each at the model of its answer|
 | sent nothing, or was answered status >= 300| nothing                                                                |
 | was replaced: its stream began with error  | nothing                                                                |
 | ended, text was seen, without figures      | the bound of its input; as many output tokens as its text has bytes    |
@@ -47,7 +47,7 @@ def charge(
     """Return what `attempt` used and cost so far. `bound`: its current reservation, if it has one."""
     meter, model = attempt.used, billed_model(attempt, prices)
     if meter.usage is not None:
-        cost_nanos, priced = prices.price(model, meter.usage)
+        cost_nanos, priced = _price_of(meter, model, attempt.candidate.model, prices)
         return Charge(meter.usage, "provider", cost_nanos, priced)
     if not operation.billable or not attempt.sent or attempt.withdrawn or attempt.failure == "stream_error":
         return _NOTHING
@@ -64,7 +64,19 @@ def charge(
 
 def billed_model(attempt: Attempt, prices: Prices) -> str | None:
     """Return the model name in the answer, usually a dated one, unless only the requested name has a price."""
-    answered, asked = attempt.used.response_model, attempt.candidate.model
+    return _billed(attempt.used.response_model, attempt.candidate.model, prices)
+
+
+def _price_of(meter: Meter, model: str | None, asked: str | None, prices: Prices) -> tuple[int, bool]:
+    """Return the cost of the provider's figures, and whether all of them have a price."""
+    if not meter.usage_by_model:
+        assert meter.usage is not None
+        return prices.price(model, meter.usage)
+    parts = [prices.price(_billed(name, asked, prices), usage) for name, usage in meter.usage_by_model.items()]
+    return sum(cost_nanos for cost_nanos, _ in parts), all(priced for _, priced in parts)
+
+
+def _billed(answered: str | None, asked: str | None, prices: Prices) -> str | None:
     if answered is None or (asked is not None and not prices.knows(answered) and prices.knows(asked)):
         return asked
     return answered

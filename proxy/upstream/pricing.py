@@ -3,7 +3,8 @@
 Rules of the file: money is integer nano-dollars; there are no floats and only one rounding, half up, at the end of a
 call. The detail counts of `Usage` are parts of its totals: each part is subtracted from the total before the rest is
 priced, so nothing is charged twice, and parts that exceed their total are reduced to it. A class without its own price
-costs as much as its total. If a provider's parts may overlap (cached audio), cached tokens are subtracted first.
+costs as much as its total. Parts may overlap (cached audio): what a provider tells of that is priced as cached alone,
+and otherwise cached tokens are subtracted first.
 
 Names are resolved by rules, never by similarity; the first name in the table wins:
 
@@ -109,8 +110,8 @@ class Row:
             self.input,
             (usage.cached_input_tokens, self.cached_input),
             (usage.cache_write_tokens, self.cache_write),
-            (usage.audio_input_tokens, self.audio_input),
-            (usage.image_input_tokens, self.image_input),
+            (usage.audio_input_tokens - usage.cached_audio_tokens, self.audio_input),
+            (usage.image_input_tokens - usage.cached_image_tokens, self.image_input),
         ) + _share(
             usage.output_tokens,
             self.output,

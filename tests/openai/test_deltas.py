@@ -143,7 +143,7 @@ def test_observe_when_a_transcript_streams_then_text_and_usage() -> None:
         "usage": {"type": "tokens", "input_tokens": 3, "output_tokens": 1},
     }
     meter = observe("audio", event({"type": "transcript.text.delta", "delta": "abc"}), event(done))
-    assert (meter.usage, meter.output_text_bytes, meter.terminated) == (Usage(3, 1), 3, True)
+    assert (meter.usage, meter.output_text_bytes, meter.terminated) == (Usage(3, 1, audio_input_tokens=3), 3, True)
 
 
 def test_observe_when_images_stream_then_the_usage_of_each_adds_up() -> None:
@@ -155,7 +155,7 @@ def test_observe_when_images_stream_then_the_usage_of_each_adds_up() -> None:
         observer.observe(
             event({"type": "image_generation.completed", "usage": {"input_tokens": 1, "output_tokens": 2}})
         )
-    assert (meter.usage, observer.all_finished, meter.terminated) == (Usage(2, 4), True, False)
+    assert (meter.usage, observer.all_finished, meter.terminated) == (Usage(2, 4, image_output_tokens=4), True, False)
 
 
 def test_observe_when_images_name_no_usage_then_they_are_counted() -> None:
@@ -183,6 +183,45 @@ def test_observe_message_when_a_realtime_session_goes_on_then_usage_adds_up() ->
     assert (meter.usage, meter.response_model, meter.output_text_bytes) == (Usage(4, 6), "gpt-realtime", 5)
     assert meter.sound_tokens == 1
     assert (meter.terminated, meter.events, meter.finish_reasons) == (False, 7, ["completed", "completed"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}},
+        {"input_audio_transcription": {"model": "gpt-4o-transcribe"}},
+    ],
+    ids=["now", "beta"],
+)
+def test_observe_message_when_speech_is_transcribed_then_it_counts_at_the_transcribers_model(settings: Any) -> None:
+    meter = Meter()
+    observer = StreamObserver("realtime", meter)
+    transcribed = {"type": "conversation.item.input_audio_transcription.completed", "transcript": "hello"}
+    for message in (
+        {"type": "session.created", "session": {"id": "sess_1", "model": "gpt-realtime", "audio": {"input": None}}},
+        transcribed | {"usage": {"type": "tokens", "input_tokens": 1, "output_tokens": 1}},
+        {"type": "session.updated", "session": settings},
+        {"type": "session.updated", "session": {"id": "sess_1"}},
+        transcribed | {"usage": {"type": "tokens", "input_tokens": 13, "output_tokens": 9}},
+        transcribed | {"usage": {"type": "duration", "seconds": 2.5}},
+        transcribed,
+        {"type": "response.done", "response": {"usage": {"input_tokens": 2, "output_tokens": 3}}},
+    ):
+        observer.observe_message(json.dumps(message))
+    assert meter.usage_by_model == {
+        "gpt-realtime": Usage(3, 4),
+        "gpt-4o-transcribe": Usage(13, 9, audio_seconds=2.5),
+    }
+    assert (meter.usage, meter.output_text_bytes) == (Usage(16, 13, audio_seconds=2.5), 5)
+
+
+def test_observe_message_when_responses_of_a_session_use_several_models_then_each_counts_at_its_own() -> None:
+    meter = Meter()
+    observer = StreamObserver("realtime", meter)
+    for model in ("small", "large", "small"):
+        response = {"model": model, "status": "completed", "usage": {"input_tokens": 2, "output_tokens": 3}}
+        observer.observe_message(json.dumps({"type": "response.completed", "response": response}))
+    assert meter.usage_by_model == {"small": Usage(4, 6), "large": Usage(2, 3)}
 
 
 def test_observe_when_the_dialect_is_unknown_then_any_usage_counts() -> None:

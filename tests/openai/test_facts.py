@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from proxy.exchange import Meter, Usage
+from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai.facts import (
     add_to_usage,
     note_error,
+    note_media_usage,
     note_usage,
     read_identity,
     read_output,
@@ -40,9 +41,46 @@ def test_note_usage_when_the_latest_cannot_be_believed_then_the_last_good_one_st
 
 def test_add_to_usage_when_there_are_several_answers_then_the_sum() -> None:
     meter = Meter()
-    for usage in ({"input_tokens": 1}, "odd", {"input_tokens": 2}):
-        add_to_usage({"usage": usage}, meter)
-    assert meter.usage == Usage(3)
+    added = [
+        add_to_usage({"usage": usage}, model, meter)
+        for usage, model in (
+            ({"input_tokens": 1}, "a"),
+            ("odd", "a"),
+            ({"input_tokens": 2}, None),
+            ({"input_tokens": 4}, "a"),
+        )
+    ]
+    assert added == [True, False, True, True]
+    assert (meter.usage, meter.usage_by_model) == (Usage(7), {"a": Usage(5), None: Usage(2)})
+
+
+TOKENS = {"input_tokens": 5, "output_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "details", "usage"),
+    [
+        ("images", {}, Usage(5, 7, image_output_tokens=7)),
+        ("images", {"output_tokens_details": None}, Usage(5, 7, image_output_tokens=7)),
+        (
+            "images",
+            {"output_tokens_details": {"text_tokens": 1, "image_tokens": 6}},
+            Usage(5, 7, image_output_tokens=6),
+        ),
+        ("audio", {}, Usage(5, 7, audio_input_tokens=5)),
+        ("audio", {"input_token_details": {"text_tokens": 1, "audio_tokens": 4}}, Usage(5, 7, audio_input_tokens=4)),
+        ("audio", {"type": "duration", "seconds": 3}, Usage(audio_seconds=3.0)),
+        ("chat", {}, Usage(5, 7)),
+    ],
+)
+def test_note_media_usage_when_details_are_missing_then_the_tokens_are_of_the_endpoints_kind(
+    dialect: Dialect, details: dict[str, Any], usage: Usage
+) -> None:
+    meter = Meter()
+    note_media_usage({"usage": TOKENS | details}, dialect, meter)
+    note_media_usage({}, dialect, meter)
+    note_media_usage({"usage": "odd"}, "chat", meter)
+    assert meter.usage == usage
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,12 @@ def test_inspect_when_it_is_a_response_then_everything_is_metered() -> None:
         ("completions", {"choices": [{"text": "abc"}], "usage": USAGE}, Usage(9, 3), 3),
         ("embeddings", {"data": [{"embedding": [0.1]}], "usage": {"prompt_tokens": 8, "total_tokens": 8}}, Usage(8), 0),
         ("images", {"data": [{}, {}]}, Usage(images=2), 0),
-        ("images", {"data": [{}], "usage": {"input_tokens": 5, "output_tokens": 6}}, Usage(5, 6), 0),
+        (
+            "images",
+            {"data": [{}], "usage": {"input_tokens": 5, "output_tokens": 6}},
+            Usage(5, 6, image_output_tokens=6),
+            0,
+        ),
         ("audio", {"text": "abc", "usage": {"type": "duration", "seconds": 3}}, Usage(audio_seconds=3.0), 3),
         ("audio", {"text": "abc", "duration": 2.5, "segments": []}, Usage(audio_seconds=2.5), 3),
         ("audio", {"text": "abc"}, None, 3),

@@ -37,6 +37,33 @@ REALTIME = {
 }
 
 
+XAI = {
+    "prompt_tokens": 32,
+    "completion_tokens": 9,
+    "total_tokens": 135,
+    "completion_tokens_details": {"reasoning_tokens": 94},
+}
+CACHED_AUDIO = {
+    "input_tokens": 1000,
+    "output_tokens": 0,
+    "input_token_details": {
+        "cached_tokens_details": {"text_tokens": 100, "audio_tokens": 390, "image_tokens": 10},
+        "text_tokens": 180,
+        "audio_tokens": 800,
+        "image_tokens": 20,
+        "cached_tokens": 500,
+    },
+}
+CACHED_AUDIO_USAGE = Usage(
+    1000,
+    cached_input_tokens=500,
+    audio_input_tokens=800,
+    image_input_tokens=20,
+    cached_audio_tokens=390,
+    cached_image_tokens=10,
+)
+
+
 @pytest.mark.parametrize(
     ("value", "usage"),
     [
@@ -65,6 +92,12 @@ REALTIME = {
         ({"input_tokens": 5, "input_tokens_details": {"cached_tokens": -1}}, Usage(5)),
         ({"input_tokens": 5, "input_tokens_details": "odd"}, Usage(5)),
         ({"input_tokens": MAX_TOKENS}, Usage(MAX_TOKENS)),
+        (XAI, Usage(32, 103, reasoning_tokens=94)),
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135}, Usage(32, 103)),
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 40}, Usage(32, 9)),
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 1e18}, Usage(32, 9)),
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": "135"}, Usage(32, 9)),
+        (CACHED_AUDIO, CACHED_AUDIO_USAGE),
     ],
 )
 def test_read_usage_when_it_is_believable_then_all_its_figures(value: object, usage: Usage) -> None:

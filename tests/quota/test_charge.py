@@ -62,6 +62,37 @@ def test_charge_when_the_provider_named_usage_then_it_counts_exactly():
     assert (result.usage_source, result.cost_nanos, result.priced) == ("provider", 12, True)
 
 
+@pytest.mark.parametrize(
+    ("parts", "cost"),
+    [
+        ({"dear": Usage(7, 5), "m": Usage(1, 2)}, (120 + 3, True)),
+        ({None: Usage(7, 5), "m-2024-08-06": Usage(1, 2)}, (12 + 3, True)),
+        ({"unknown": Usage(7, 5)}, (12, True)),
+    ],
+)
+def test_charge_when_a_session_used_several_models_then_each_part_has_its_own_price(parts, cost):
+    class DearToo(Prices):
+        def knows(self, model):
+            return model == "dear" or super().knows(model)
+
+        def price(self, model, usage):
+            return (
+                (10 * (usage.input_tokens + usage.output_tokens), True)
+                if model == "dear"
+                else super().price(model, usage)
+            )
+
+    one = attempt(usage=sum_of(parts.values()), answered="m")
+    one.meter.usage_by_model = parts
+    result = charge(one, REALTIME, None, DearToo())
+    assert (result.usage, result.usage_source) == (sum_of(parts.values()), "provider")
+    assert (result.cost_nanos, result.priced) == cost
+
+
+def sum_of(parts):
+    return Usage(sum(one.input_tokens for one in parts), sum(one.output_tokens for one in parts))
+
+
 def test_charge_when_usage_is_missing_then_text_that_passed_is_estimated_and_marked():
     result = charge(attempt(output_text_bytes=40), CHAT, request(), Prices())
     assert result.usage_source == "estimated"

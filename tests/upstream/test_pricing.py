@@ -81,6 +81,18 @@ def dollars(cost_nanos: int) -> Decimal:
         ("deepseek-chat", Usage(MILLION, MILLION), "1.37"),
         ("text-embedding-3-small", Usage(MILLION, 0), "0.02"),
         ("whisper-1", Usage(audio_seconds=60.0), "0.006"),
+        (
+            "gpt-realtime",  # 40 text, 100 audio, 10 image, and 450 of all kinds that are cached
+            Usage(
+                600,
+                cached_input_tokens=450,
+                audio_input_tokens=300,
+                image_input_tokens=60,
+                cached_audio_tokens=200,
+                cached_image_tokens=50,
+            ),
+            "0.00359",
+        ),
     ],
 )
 def test_price_when_model_is_well_known_then_list_price(
