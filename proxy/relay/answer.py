@@ -91,8 +91,12 @@ class Answer:
         """Count a piece of the body that passes unchanged."""
         self.note_first_byte()
         self.attempt.meter.response_bytes += len(piece)
+        self.keep(piece)
+
+    def keep(self, data: bytes) -> None:
+        """Capture what the client gets, if that is on. Before `seal`, which records what was captured until then."""
         if self.capture is not None:
-            self.capture.add(piece)
+            self.capture.add(data)
 
     def note_first_byte(self) -> None:
         """Record when the body began to arrive."""

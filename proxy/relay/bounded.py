@@ -76,7 +76,6 @@ async def _pump(answer: Answer, reading: Reading, gate: "_Gate", rest: Rest) -> 
         await gate.withhold(held, reading.error)
         return
     meter.terminated = meter.terminated or reading.all_finished or not has_terminator(answer.dialect)
-    answer.seal()
     await gate.finish(held)
 
 
@@ -132,8 +131,8 @@ class _Gate:
         left = self._reading.decided()
         last = self._end.finish(self._reading.document_of(dropped)) if answer.at_limit == "finish" else None
         self._meter.cut = True
-        answer.seal()
         if answer.mid_event:  # nothing well-formed can follow a part of an event
+            answer.seal()
             self._downstream.cut()
             return
         await self.finish(left + (last or self._end.fail(reason_of(allowance))))
@@ -142,12 +141,14 @@ class _Gate:
         """End the stream with an error, after the text before the place that the policy forbids."""
         self._answer.reply.close()
         self._meter.withheld = True
-        self._answer.seal()
         await self.finish(before + self._end.fail(error))
 
     async def finish(self, last: bytes) -> None:
-        """Write the last bytes and end the answer."""
-        await self.write(last)
+        """Record the answer, then write its last bytes and end it."""
+        self._answer.keep(last)
+        self._answer.seal()
+        if last:
+            await self._downstream.write(last)
         await self._downstream.finish()
 
     async def write(self, data: bytes) -> None:
@@ -159,8 +160,7 @@ class _Gate:
     def _note(self, data: bytes) -> None:
         """Take note of bytes that are written next; the record is made now if they may be the last."""
         answer = self._answer
+        answer.keep(data)
         if self._meter.terminated:
             answer.seal()
-        if answer.capture is not None:
-            answer.capture.add(data)
         answer.mid_event = self._reading.mid_event

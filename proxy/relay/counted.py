@@ -12,8 +12,7 @@ async def relay_counted(answer: Answer, downstream: Downstream) -> None:
     reply = answer.reply
     body = await reply.read()
     answer.note_first_byte()
-    if answer.capture is not None:
-        answer.capture.add(body)
+    answer.keep(body)
     if not answer.is_events:
         answer.seal()
         await downstream.send(answer.status, reply.reason, answer.headers, body)

@@ -57,18 +57,17 @@ async def relay_scanned_body(
             raise not_scannable()
         inspector = BodyInspector(answer.dialect, answer.content_encoding, limits.inspect_bytes)
         for piece in held.pieces:
-            held.capture(piece)
+            answer.keep(piece)
             inspector.feed(piece)
         await send_on(answer, downstream, inspector, held.pieces, is_started=held.is_started)
         return
     document = load_container(plain)
     inspect_document(answer.dialect, document, answer.attempt.meter)
     masked = await _scanned(answer, scanner, plain, document)
+    headers, sent = (answer.headers, body or b"") if masked is None else (_for_another_body(answer.headers), masked)
+    answer.keep(sent)
     answer.seal()
-    if masked is None:
-        await held.send(answer.headers, body or b"")
-    else:
-        await held.send(_for_another_body(answer.headers), masked)
+    await held.send(headers, sent)
 
 
 class _Held:
@@ -103,17 +102,11 @@ class _Held:
     async def send(self, headers: Headers, body: bytes) -> None:
         """Send the answer, or the part that was not sent yet."""
         answer = self._answer
-        self.capture(body)
         if self.is_started:
             await self._downstream.write(body)
             await self._downstream.finish()
         else:
             await self._downstream.send(answer.status, answer.reply.reason, headers, body)
-
-    def capture(self, piece: bytes) -> None:
-        """Capture a copy of what is sent, if that is on."""
-        if self._answer.capture is not None:
-            self._answer.capture.add(piece)
 
     async def _read(self, hold_s: float) -> AsyncIterator[bytes]:
         """Yield the pieces of the body; once `hold_s` is over, pass leading white space on."""
@@ -150,7 +143,7 @@ class _Held:
         await self._write(blanks)
 
     async def _write(self, blanks: bytes) -> None:
-        self.capture(blanks)
+        self._answer.keep(blanks)
         await self._downstream.write(blanks)
 
 

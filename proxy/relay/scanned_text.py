@@ -37,11 +37,14 @@ async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream:
         answer.note_first_byte()
         meter.response_bytes += len(piece)
         for plain in (piece,) if decoder is None else decoder.feed(piece):
-            await _write(answer, downstream, text, text.feed(plain))
+            ready = text.feed(plain)
+            answer.keep(ready)
+            await _write(answer, downstream, text, ready)
     if decoder is not None:
         check_complete(decoder, answer)
     rest = text.feed(b"", final=True)
     meter.terminated = text.blocked is None
+    answer.keep(rest)
     if meter.terminated:
         answer.seal()
     await _write(answer, downstream, text, rest)
@@ -49,8 +52,6 @@ async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream:
 
 
 async def _write(answer: Answer, downstream: Downstream, text: "_ScannedText", data: bytes) -> None:
-    if data and answer.capture is not None:
-        answer.capture.add(data)
     if data:
         await downstream.write(data)
     if text.blocked is not None:

@@ -61,15 +61,15 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
         answer.note_first_byte()
         meter.response_bytes += len(piece)
         for ready in tap.feed(piece):
+            answer.keep(ready)
             if meter.terminated:
                 answer.seal()
-            if answer.capture is not None:
-                answer.capture.add(ready)
             await downstream.write(ready)
     held = tap.end()
     observer.end()
     has_no_end = not readable or not has_terminator(answer.dialect)
     meter.terminated = meter.terminated or observer.all_finished or has_no_end
+    answer.keep(held)
     answer.seal()
     await downstream.write(held)
     await downstream.finish()

@@ -68,6 +68,8 @@ class Client:
         self.headers: Headers = ()
         self.length: int | None = None
         self.pieces: list[bytes] = []
+        self.kept: bytes | None = None
+        """What had been captured when the record was made."""
         self._leaves_after = leaves_after
 
     @property
@@ -142,6 +144,12 @@ def answer_to(
     scanner: OutputScanner | None = None,
 ) -> Answer:
     """Return the answer of `reply`, whose seal is noted at `client`."""
+
+    def seal() -> None:
+        client.note("seal")
+        if client.kept is None and capture is not None:
+            client.kept = bytes(capture.response)
+
     attempt = Attempt(0, Candidate("default", "gpt-4o"), 0.0, sent=True, status=reply.status)
     return Answer(
         reply,
@@ -150,7 +158,7 @@ def answer_to(
         dialect=dialect,
         strip_usage=strip_usage,
         is_head=is_head,
-        seal=lambda: client.note("seal"),
+        seal=seal,
         capture=capture,
         allowance=allowance,
         at_limit=at_limit,

@@ -61,7 +61,7 @@ async def test_answer_when_it_holds_secrets_then_they_alone_are_masked(encoding)
     assert json.loads(client.body) == expected
     assert client.body.startswith(LEAKY[: LEAKY.index(b"KEY")])
     assert client.headers == (JSON, (b"X-A", b"1"))
-    assert capture.response == client.body
+    assert client.kept == client.body
     assert scanner.seen == [
         ("choices[0].message.content", "key"),
         ("choices[0].message.tool_calls[0].function.arguments", "key"),
@@ -122,7 +122,7 @@ async def test_answer_when_the_provider_drips_blanks_then_they_pass_and_the_rest
     assert client.length is None
     assert SECRET not in json.loads(client.body)["choices"][0]["message"]["content"]
     assert client.journal == ["head", "byte", "seal", "byte", "end"]
-    assert capture.response == client.body
+    assert client.kept == client.body
 
 
 async def test_answer_when_the_provider_pauses_within_it_then_nothing_leaves():
@@ -152,7 +152,7 @@ async def test_answer_when_it_cannot_be_read_then_the_policy_decides(case):
     steps, headers, reason = UNREADABLE[case]
     scanner, capture = FakeScanner(), Capture(1 << 20)
     client, meter = await relayed(steps, (JSON, *headers), scanner, capture=capture)
-    assert client.body == capture.response == b"".join(steps)
+    assert client.body == client.kept == b"".join(steps)
     assert (scanner.unread, meter.withheld, meter.response_bytes) == ([("body", reason)], False, len(client.body))
     assert client.journal[-2:] == ["seal", "end"]
     if case == "too large":
