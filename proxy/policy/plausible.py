@@ -17,7 +17,8 @@ _ODD: Final = re.compile(r"(?<=[A-Z]{2})(?=[a-z])|(?i:[bcdfghjklmnpqrstvwxz]{4})
 """Rare in identifiers: a run of capitals that ends inside a word, four consonants in a row."""
 _WORD: Final = re.compile(r"[A-Z][a-z]{2,}|[a-z]{3,}")
 _VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
-_VERSION: Final = re.compile(r"[0-9]+[:.][0-9]+[.:]")
+_VERSION: Final = re.compile(r"v?[0-9]+[:.][0-9]+[.:]")
+_COLOUR: Final = re.compile(r"#(?:[0-9a-fA-F]{3,4}){1,2}")
 _DATE: Final = re.compile(r"[12][0-9]{3}-[01][0-9]-[0-3][0-9]")
 _MEMBER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*:(?:![01]|null|true|false|void|function|this)")
 """What follows a string in minified code: the next member of the object."""
@@ -25,6 +26,8 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:(?:\.|::|->)[A-Za-z_$][A-Za-z0-9_$]*)+(?:\(\))?")
 _PATH: Final = re.compile(r"(?:\.{1,2}|~)?/")
 _DIGEST: Final = re.compile(r"(?:sha(?:1|256|384|512)|md5)[-:]", re.IGNORECASE)
+_NEXT_PARAMETER: Final = re.compile(r"&(?:amp;)?[A-Za-z_][A-Za-z0-9_.-]*=")
+_PAIR: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*=.")
 _SPECIAL: Final = re.compile(r"[!@#$%^*?&+~=]")
 _MAIL_HOSTS: Final = re.compile(
     r"(?:^|[@.])(?:example(?:\.(?:com|org|net|edu|co|io))?|test|invalid|localhost|local|domain\.(?:com|tld)|email\.com"
@@ -57,9 +60,10 @@ def password(secret: str) -> bool:
     """Tell whether a value could be a password chosen by a person: letters, digits and one other character."""
     if machine_made(secret):
         return True
+    secret = _NEXT_PARAMETER.split(secret, maxsplit=1)[0]
     if not 8 <= len(secret) <= 128 or not _has_both(secret) or is_reference(secret) or _is_named_thing(secret):
         return False
-    if "=" in secret.rstrip("="):
+    if _PAIR.match(secret):
         return False
     upper = secret.lower() != secret and secret.upper() != secret
     return _SPECIAL.search(secret) is not None or (upper and len(_CHANGE.findall(secret)) >= 2)
@@ -106,7 +110,11 @@ def _has_both(secret: str) -> bool:
 
 def _is_named_thing(secret: str) -> bool:
     """Tell whether it is an id, an expression in code, a path or a digest, which also occur after such names."""
-    if _UUID.fullmatch(secret) or any(kind.match(secret) for kind in (_DIGEST, _VERSION, _DATE, _MEMBER)):
+    if (
+        _UUID.fullmatch(secret)
+        or any(kind.match(secret) for kind in (_DIGEST, _VERSION, _DATE, _MEMBER))
+        or _COLOUR.fullmatch(secret)
+    ):
         return True
     if _PATH.match(secret):
         changes = len(_CHANGE.findall(secret))

@@ -10,7 +10,7 @@ A rule is a pattern in RE2's syntax, so that it costs linear time, and propertie
     functions that all must accept the secret; `checksum`: one that lowers the severity if it fails examples
     texts that must match and texts that must not; part of the file and tested with it
 
-`{{name}}` in a pattern or a gate is replaced by a piece of pattern from `parts`.
+`{{name}}` in a pattern or a gate is replaced by a piece of pattern from `parts`; a part may use those before it.
 
 Repeats without an upper bound get one when a rule is read, so a match is decided within a known number of characters;
 the run of the alphabet is unlimited, as it only has to be followed.
@@ -172,11 +172,18 @@ def keyword_rule(words: str) -> Rule:
 
 def _expanded(entries: Iterable[Any], parts: Mapping[str, str]) -> Iterator[Any]:
     """Replace `{{name}}` by parts. An unknown name stays, and is reported by the validation."""
+    whole: dict[str, str] = {}
+    for name, text in parts.items():
+        whole[name] = _filled(text, whole)
     for entry in entries:
         if parts and isinstance(entry, Mapping):
             given = {key: entry[key] for key in ("pattern", "gate") if isinstance(entry.get(key), str)}
-            entry = {**entry, **{key: _PART.sub(lambda name: parts.get(name[1], name[0]), given[key]) for key in given}}
+            entry = {**entry, **{key: _filled(text, whole) for key, text in given.items()}}
         yield entry
+
+
+def _filled(text: str, parts: Mapping[str, str]) -> str:
+    return _PART.sub(lambda name: parts.get(name[1], name[0]), text)
 
 
 def _rule(entry: Mapping[str, Any]) -> Rule:

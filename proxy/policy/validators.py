@@ -26,7 +26,7 @@ _BETWEEN_GROUPS: Final = re.compile(r"%20|[ -]")
 _TWICE: Final = bytes(sum(divmod(2 * ((digit - ord("0")) % 10), 10)) for digit in range(256))
 """Digit, as a character -> what its double adds to the checksum."""
 _CARD: Final = re.compile(
-    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:20[0-4]|22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
     r"|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}|6(?:011|5\d\d|4[4-9]\d)\d{12}|62\d{14,17}"
 )
 _SSN: Final = re.compile(r"(?!000|666|9)\d{3}[- ]?(?!00)\d\d[- ]?(?!0000)\d{4}")
@@ -45,11 +45,17 @@ _IBAN_LENGTHS: Final = {
 
 def card(secret: str) -> bool:
     """Tell whether the digits are a card number: an issued range, the check digit, not a list of numbers."""
-    digits = secret.replace("%20", "").replace(" ", "").replace("-", "")
+    digits = _digits(secret)
     if not _luhn(digits) or _CARD.fullmatch(digits) is None:
         return False
     groups = _BETWEEN_GROUPS.split(secret)
     return len(groups) <= 3 or not 0 < max(map(int, groups)) - min(map(int, groups)) < 100
+
+
+def luhn(secret: str) -> bool:
+    """Tell whether digits called a card number have the right check digit, whoever issued the card."""
+    digits = _digits(secret)
+    return _luhn(digits) and len(set(digits)) > 1
 
 
 def iban(secret: str) -> bool:
@@ -143,6 +149,7 @@ VALIDATORS: Final[Mapping[str, Callable[[str], bool]]] = {
     "jwt": jwt,
     "key_of_aws": plausible.key_of_aws,
     "key_material": plausible.key_material,
+    "luhn": luhn,
     "machine_made": plausible.machine_made,
     "mixed_case": plausible.mixed_case,
     "password": plausible.password,
@@ -153,6 +160,10 @@ VALIDATORS: Final[Mapping[str, Callable[[str], bool]]] = {
     "user_and_password": user_and_password,
 }
 """By the names used in rules."""
+
+
+def _digits(secret: str) -> str:
+    return secret.replace("%20", "").replace(" ", "").replace("-", "")
 
 
 def _luhn(digits: str) -> bool:

@@ -32,6 +32,9 @@ TOKENS: Final = (
     "|xoxb-{N12}-{N13}-{A24}|{N10}:AA{U33}|sk_live_{A24}|SG.{U22}.{U43}|key-{H32}|{H32}-us12|shpat_{H32}|lin_api_{A40}"
     "|PMAK-{H24}-{H34}|glsa_{A32}_{H8}|{B76}+ASt{B5}w==|{B33}AIoTC{B5}="
     "|1//0g{U96}|AQVN{U36}|AKID{A32}|{H36}NRAL|vercel_blob_rw_{A16}_{A30}|aio_{A28}|polar_oat_{A43}|api_live.{U11}.{U32}"
+    "|sk-{U22}|fw_{A22}|slk_{H64}|apify_api_{A36}|mlsn.{H64}|{A42}AzSeB{A5}|{B42}+ACRC{B5}|{A44}AzFu{U5}Q==|y0_{U58}"
+    "|2/{N16}/{N16}:{H32}|{H10}msh{H15}p1{H6}jsn{H12}|AAAAAAAAAAAAAAAAAAAAA{A20}%3D{A50}|AQE{A80}-{A43}-{A16}"
+    "|https://hooks.zapier.com/hooks/catch/{N7}/b3{N5}"
     "|https://hooks.slack.com/services/T{T10}/B{T10}/{A24}|https://discord.com/api/webhooks/{N19}/{U68}"
 ).split("|")
 """`{A20}` stands for so many characters of a set."""
@@ -51,6 +54,12 @@ NAMED: Final = (
     "|密码：%s|пароль: %s|postgres://app:%s@db/x|Server=db;User Id=a;Password=%s;|curl -u me:%s https://x.y"
     "|mysql -u a -p%s|ADMIN_TOKEN=%s|SESSION_SECRET=%s|a\\ntoken=%s\\nb|process.env.API_KEY ?? '%s'|- **API_KEY**: `%s`"
     '|String apiKey = String::from("%s");|Set `API_KEY` to `%s`.|\x1b[32mAPI_KEY\x1b[0m=\x1b[33m%s\x1b[0m|密钥是%s，请'
+    "|password: “%s”|API_KEY = «%s»|set the token to 「%s」|secret_key: >-\n  %s\n"
+    '|export const API_KEY =\n  "%s";|const apiToken string = "%s"|public string ApiKey { get; } = "%s";'
+    '|var apiKey = @"%s";'
+    '|"api_keys": ["%s"]|api_key: !!str %s|The secret key is %s.|the password for the admin user is %s'
+    "|API key (production): %s|DEPLOY_PAT=%s|ALTER USER a IDENTIFIED BY '%s';|db.internal:5432:app:svc:%s"
+    '|<add key="wandb.key" value="%s" />|{"run": "a\\ncurl -u me:%s https://x.y"}'
     '|variable "db_password" {\n  default = "%s"\n}|Das Kennwort lautet %s.'
 ).split("|")
 
@@ -71,6 +80,8 @@ LOOK_ALIKES: Final = (
     '|PublicKeyToken={H16}|"password_changed_at": "2024-01-16T18:53:48.903Z"|n={a:"password",b3cD4:!0}'
     '|"sync_token":"{A30}"|"secret.{H8}.js":"static/1.{H20}.js"|accessToken = "pk.eyJ1{A60}.{U22}"'
     "|Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    "|github.com/acme/auth v0.0.0-{N14}-{H12}|--password-500: #{H8};|glpat-tokens-in-the-documentation"
+    "|sk-service-mesh-of-the-checkout-in-europe-and-asia|sk-notification-of-the-page-{N4}|cardinality 4222222222222"
     "|order 4111 2222|git@github.com:a/b|password must have 8 characters|token_type = 'bearer2'|icon@2x.png"
 ).split("|")
 

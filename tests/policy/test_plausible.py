@@ -36,6 +36,7 @@ def test_machine_made_knows_keys(value: str) -> None:
         "1234567890123456",
         "os.environ['K1']",
         "ABCDEFGHIJKLMNOPQRSTUVWX",
+        "v0.0.0-20241225123942-ab95a82ef75e",
     ],
 )
 def test_machine_made_knows_what_is_no_key(value: str) -> None:
@@ -44,7 +45,13 @@ def test_machine_made_knows_what_is_no_key(value: str) -> None:
 
 def test_password_wants_digits_letters_and_one_thing_more() -> None:
     assert password("Winter2024!") and password("tr0ub4dor&3") and password("t3reSVPsKKyI5WA") and password("Ab1cd2ef")
-    assert not any(map(password, ["abc1", "password1", "label1=thing", "nodigits!", "${PW1}aaaa", "hunter22"]))
+    assert password("5x-iBrZq&ssl=true") and password("Dt!0=k_w")
+    assert not any(
+        map(
+            password,
+            ["abc1", "password1", "label1=thing", "nodigits!", "${PW1}aaaa", "hunter22", "#78f51993", "a&b1=2!cdefg"],
+        )
+    )
 
 
 def test_mixed_case_and_key_of_aws() -> None:

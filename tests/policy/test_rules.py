@@ -43,6 +43,8 @@ def test_pattern_is_bounded_and_gate_opened() -> None:
 def test_parts_stand_for_pieces_of_patterns() -> None:
     (rule,) = read_rules([{**GOOD, "pattern": "k{{gap}}[a-z]{4}"}], {"gap": "(?:-|_)"})
     assert rule.pattern == "k(?:-|_)[a-z]{4}"
+    (rule,) = read_rules([{**GOOD, "pattern": "k{{gaps}}[a-z]{4}"}], {"gap": "(?:-|_)", "gaps": "{{gap}}{1,3}"})
+    assert rule.pattern == "k(?:-|_){1,3}[a-z]{4}"
     with pytest.raises(RuleError, match="names a part that is not there: gap"):
         read_rules([{**GOOD, "pattern": "k{{gap}}[a-z]{4}"}])
 
