@@ -13,6 +13,7 @@ from proxy.relay.answer import Answer
 from proxy.relay.bounded import can_be_bounded, is_readable, relay_bounded
 from proxy.relay.buffered import relay_buffered
 from proxy.relay.counted import relay_counted
+from proxy.relay.mislabelled import look, may_be_mislabelled
 from proxy.relay.raw import relay_raw
 from proxy.relay.readable import fits, scanner_of
 from proxy.relay.scanned_body import relay_scanned_body
@@ -36,6 +37,17 @@ def relay(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[N
         return _relay_empty(answer, downstream)
     if answer.is_counted:
         return relay_counted(answer, downstream)
+    if may_be_mislabelled(answer):
+        return _relay_after_look(answer, downstream, config)
+    return _relay_as_labelled(answer, downstream, config)
+
+
+async def _relay_after_look(answer: Answer, downstream: Downstream, config: Config) -> None:
+    await look(answer)
+    await _relay_as_labelled(answer, downstream, config)
+
+
+def _relay_as_labelled(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[None]:
     limits, timeouts = config.limits, config.timeouts
     if answer.is_events:
         return _relay_stream(answer, downstream, event_bytes=limits.event_bytes, after_end_s=timeouts.after_end_s)
