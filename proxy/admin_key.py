@@ -5,9 +5,11 @@ a process left that died before it wrote, and counts as none.
 """
 
 import fcntl
+import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Final
 
 from proxy.config.schema import Config
@@ -40,11 +42,11 @@ def admin_key(config: Config, data_dir: Path) -> str:
 
 
 def keep(key: str, data_dir: Path) -> None:
-    """Store a key where `admin_key` finds it, readable by this user only."""
+    """Store a key where `admin_key` finds it, readable by this user only; a reader sees the former key or this one."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    path = data_dir / FILE_NAME
-    path.touch(mode=0o600)
-    path.write_text(key + "\n")
+    with NamedTemporaryFile("w", dir=data_dir, prefix=f"{FILE_NAME}.", delete=False) as file:  # mode 0600
+        file.write(f"{key}\n")
+    os.replace(file.name, data_dir / FILE_NAME)
 
 
 def _key_in(content: bytes, path: Path) -> str:

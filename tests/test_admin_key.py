@@ -28,6 +28,15 @@ def test_admin_key_when_another_was_kept_there_then_that_one(tmp_path: Path) -> 
     assert admin_key(Config(), tmp_path) == "mine"
 
 
+def test_keep_when_another_reads_meanwhile_then_the_former_key_is_whole(tmp_path: Path) -> None:
+    keep("former", tmp_path)
+    with (tmp_path / "admin.key").open() as opened_before:
+        keep("mine", tmp_path)
+        assert opened_before.read() == "former\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["admin.key"]
+    assert (tmp_path / "admin.key").stat().st_mode & 0o777 == 0o600
+
+
 def test_admin_key_when_the_file_holds_no_text_then_it_says_which_file_and_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "admin.key").write_bytes(b"sg-\xff\xfe")
     with pytest.raises(OSError, match=r"admin\.key does not hold an admin key.* remove the file"):
