@@ -24,6 +24,7 @@ from proxy.api.shapes import CONDITIONAL, OBJECT, describes
 from proxy.auth.audit import AuditLog
 from proxy.config import project
 from proxy.errors import InvalidRequest
+from proxy.policy.policy import own_rules
 from proxy.quota import limits
 from proxy.tenants.store import ProjectConfig, TenantStore
 
@@ -70,7 +71,7 @@ class ProjectConfigs:
 async def check(store: TenantStore, config: Mapping[str, Any]) -> None:
     """Raise InvalidRequest if these settings are invalid, naming every mistake."""
     problems = [
-        *await asyncio.to_thread(project.validate, config),
+        *await asyncio.to_thread(_problems, config),
         *map(_in_quota, limits.validate(config.get("quota"))),
     ]
     zone = config.get("timeZone")
@@ -81,6 +82,12 @@ async def check(store: TenantStore, config: Mapping[str, Any]) -> None:
         text = "; ".join(problems)
         text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ..."
         raise InvalidRequest(f"The settings have {count}: {text}.", code="invalid_config", param="config")
+
+
+def _problems(config: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the members that `config.project` reads, and with the rules that are made of them."""
+    settings, problems = project.parse(config)
+    return [*problems, *own_rules(settings.security)[1]]
 
 
 def _in_quota(problem: str) -> str:

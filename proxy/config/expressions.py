@@ -7,6 +7,8 @@ import re2
 from pydantic import AfterValidator, StringConstraints
 
 _LOOK_AROUND: Final = re.compile(r"\(\?(?:[=!]|<[=!])")
+_MEMORY: Final = 2 << 20
+"""Bounds the size of a pattern, and so the 50 ms that RE2 takes to compile it, during which no other thread runs."""
 _BACK_REFERENCE: Final = re.compile(r"(?<!\\)(?:\\\\)*\\[1-9]")
 
 
@@ -18,9 +20,12 @@ def wrong_pattern(pattern: str) -> str | None:
         return "uses a back-reference, which no linear-time engine has"
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = _MEMORY
     try:
         compiled = re2.compile(pattern, options)
     except (re2.error, UnicodeEncodeError) as error:
+        if "too large" in _reason(error):
+            return "is too large for RE2: lower the upper bounds of its repeats"
         return f"is not an RE2 pattern{_reason(error)}"
     return "matches the empty text" if compiled.fullmatch("") else None
 

@@ -12,7 +12,8 @@
 configuration of the process applies.
 
 Rule of the file: anybody with SQL access may write this document, so it is validated member by member. An invalid one
-keeps its default and is reported as a problem; values are never quoted. Pure, never raises.
+keeps its default, or its other entries if it is a list or an object, and is reported as a problem; values are never
+quoted. Pure, never raises.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,7 @@ def parse(document: object) -> tuple[ProjectSettings, tuple[str, ...]]:
 def validate(document: object) -> tuple[str, ...]:
     """Return the problems of `document`, one line each; `quota` and `timeZone` are validated elsewhere.
 
-    Takes up to half a second per pattern, outside the interpreter's lock: call it in a thread.
+    Takes up to 50 ms per pattern: call it in a thread.
     """
     return parse(document)[1]
 
@@ -160,10 +161,28 @@ def _read(name: str, model: type[Part], value: object) -> tuple[Part | None, lis
     try:
         return model.model_validate(value), []
     except ValidationError as error:
-        first = {str(each["loc"][0]): each for each in reversed(error.errors())}
-        right = {member: kept for member, kept in value.items() if str(member) not in first}
+        errors = error.errors()
+        first = {str(each["loc"][0]): each for each in reversed(errors)}
         wrong = [first[member] for member in sorted(first)]
-        return model.model_validate(right), _told(name, wrong, lambda each: _problem(name, model, each))
+        return model.model_validate(_without(value, errors)), _told(
+            name, wrong, lambda each: _problem(name, model, each)
+        )
+
+
+def _without(part: Mapping[Any, Any], errors: Sequence[Any]) -> dict[Any, Any]:
+    """Return `part` without what is wrong: the entries of a list or object, where those are, else the whole member."""
+    wrong: dict[str, set[Any]] = {}
+    for error in errors:
+        member, *rest = error["loc"]
+        wrong.setdefault(str(member), set()).add(rest[0] if rest else None)
+    right = {member: kept for member, kept in part.items() if str(member) not in wrong}
+    for member, entries in wrong.items():
+        given = part.get(member)
+        if isinstance(given, list) and entries <= set(range(len(given))):
+            right[member] = [entry for index, entry in enumerate(given) if index not in entries]
+        elif isinstance(given, Mapping) and entries <= given.keys():
+            right[member] = {key: entry for key, entry in given.items() if key not in entries}
+    return right
 
 
 def _told(part: str, mistakes: Sequence[_Mistake], tell: Callable[[_Mistake], str]) -> list[str]:

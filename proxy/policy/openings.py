@@ -121,6 +121,11 @@ def _gate(rule: Rule) -> str:
     return rule.gate if is_own else _left(rule, prefixes.parse(rule.gate)) + rule.gate
 
 
+def shared(rule: Rule) -> tuple[str, str]:
+    """Return what `rule` adds to the automata that are compiled of many rules."""
+    return _gate(rule), _opening(rule, prefixes.parse(rule.pattern))
+
+
 def _opening(rule: Rule, tree: Group) -> str:
     return _left(rule, tree) + prefixes.closure(prefixes.loosened(tree))
 

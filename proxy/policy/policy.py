@@ -12,6 +12,7 @@ Building a policy costs tens of milliseconds; it is done on a thread (see `ready
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import Final
 from proxy.config.policy import Policy as Settings
 from proxy.config.project import DEFAULT, SecuritySettings
 from proxy.findings import Action, Verdict
-from proxy.policy import rules
+from proxy.policy import patterns, rules
 from proxy.policy.actions import DEFAULTS, Actions
+from proxy.policy.budget import Budget
 from proxy.policy.detect import Detector
 from proxy.policy.rules import Rule, RuleError, RuleSet, keyword_rule, read_rules
 from proxy.policy.stream_scan import StreamPlan
@@ -87,17 +89,25 @@ def load_rules(rules_file: str | None) -> RuleSet:
 
 
 def own_rules(security: SecuritySettings) -> tuple[list[Rule], list[str]]:
-    """Return the rules that a project adds, and the problems of unusable ones; patterns are not quoted."""
+    """Return the rules that a project adds, and the problems of unusable ones; patterns are not quoted.
+
+    Takes up to some seconds, in calls of RE2 of 50 ms: call it in a thread.
+    """
     made: dict[str, Rule] = {}
     problems: list[str] = []
     sources = (
-        ("blockedKeywords", security.blocked_keywords, keyword_rule),
-        ("secretPatterns", security.secret_patterns, _pattern_rule),
+        ("blockedKeywords", security.blocked_keywords, patterns.keyword, keyword_rule),
+        ("secretPatterns", security.secret_patterns, patterns.bounded, _pattern_rule),
     )
-    for member, texts, make in sources:
+    budget = Budget()
+    for member, texts, exact, make in sources:
         for index, text in enumerate(texts):
+            if budget.is_spent:
+                break
             try:
+                budget.admit(exact(text))
                 rule = make(text)
+                budget.charge(rule)
             except RuleError as error:
                 problems.append(f"security.{member}[{index}]: {error.problems[0].partition(': ')[2]}")
             else:
@@ -105,9 +115,8 @@ def own_rules(security: SecuritySettings) -> tuple[list[Rule], list[str]]:
     return list(made.values()), problems
 
 
-def detector_of(base: RuleSet, security: SecuritySettings) -> tuple[Detector, frozenset[str]]:
-    """Return the compiled rules of `base` and of a project, and the ids of the project's own."""
-    own, _ = own_rules(security)
+def detector_of(base: RuleSet, security: SecuritySettings, own: Sequence[Rule]) -> tuple[Detector, frozenset[str]]:
+    """Return the compiled rules of `base` and of a project, and the ids of `own`: those that the project adds."""
     rule_set = base.with_extra(own)
     if security.allow_list:
         allowed = tuple(re.escape(text) for text in security.allow_list)

@@ -113,12 +113,13 @@ class Policies:
         content = security.model_dump_json()
         policy = self._by_content.get(content)
         if policy is None:
-            for problem in own_rules(security)[1]:
-                _log.warning("a rule of a project is skipped", extra={"problem": problem})
             policy = self._by_content[content] = await asyncio.to_thread(self._build, security)
         return policy
 
     def _build(self, security: SecuritySettings) -> Policy:
-        policy = Policy(self.settings, security, *detector_of(self._base, security))
+        own, problems = own_rules(security)
+        for problem in problems:
+            _log.warning("a rule of a project is skipped", extra={"problem": problem})
+        policy = Policy(self.settings, security, *detector_of(self._base, security, own))
         policy.prepare()
         return policy

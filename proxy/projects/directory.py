@@ -140,7 +140,7 @@ class Directory:
             await asyncio.to_thread(self._keep, dict(self._documents))
 
     def _new_in(self, rows: Sequence[ProjectRow]) -> list[_Read]:
-        """Read the documents that are not known yet. Patterns in them take up to half a second each to compile."""
+        """Read the documents that are not known yet. Patterns in them take up to 50 ms each to compile."""
         found: list[_Read] = []
         for row in rows:
             document = orjson.dumps(row.config, option=orjson.OPT_SORT_KEYS)

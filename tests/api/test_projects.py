@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -239,3 +240,27 @@ async def test_settings_are_validated_beside_the_event_loop(database: Database) 
         await project_config.check(TenantStore(database), {"security": {"secretPatterns": ["("]}})
     counting.cancel()
     assert turns > began
+
+
+async def test_patterns_that_take_long_to_compile_are_refused_and_nobody_waits_for_them(api: OwnApi) -> None:
+    longest_s = 0.0
+
+    async def watch() -> None:
+        """Measure what the process computes between two turns of the loop, whatever else the machine does."""
+        nonlocal longest_s
+        while True:
+            at = time.process_time()
+            await asyncio.sleep(0)
+            longest_s = max(longest_s, time.process_time() - at)
+
+    config = {"security": {"secretPatterns": [rf"Z{number}\pL{{250}}" for number in range(100)]}}
+    watching = asyncio.create_task(watch())
+    began = time.process_time()
+    status, error = await api.ask("owner", "PUT", f"{SHOP}/config", config, **{"If-Match": "*"})
+    took = time.process_time() - began
+    watching.cancel()
+    assert status == 400 and "security.secretPatterns[0]: is too large for RE2" in error["error"]["message"]
+    assert longest_s < took / 4
+    config["security"]["secretPatterns"] = [r"zeus-\Qa.b\E"]
+    status, error = await api.ask("owner", "PUT", f"{SHOP}/config", config, **{"If-Match": "*"})
+    assert status == 400 and "security.secretPatterns[0]: `pattern` cannot be followed" in error["error"]["message"]

@@ -73,6 +73,23 @@ def test_parse_when_one_member_is_wrong_then_the_others_count_and_no_value_is_qu
     assert "sk-hidden" not in str(problems)
 
 
+def test_parse_when_an_entry_of_a_member_is_wrong_then_its_other_entries_count():
+    settings, problems = parse(
+        {
+            "routing": {"allowedModels": ["gpt-4o", 7]},
+            "security": {"secretPatterns": ["a+b", "(", "c+d"], "promptActions": {"pii": "block", "secret": "hide"}},
+        }
+    )
+    assert settings.routing.allowed_models == ("gpt-4o",)
+    assert settings.security.secret_patterns == ("a+b", "c+d")
+    assert settings.security.prompt_actions == {"pii": "block"}
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "routing.allowedModels[1]",
+        "security.promptActions.secret",
+        "security.secretPatterns[1]",
+    ]
+
+
 @given(JSON | st.dictionaries(NAMES, st.dictionaries(NAMES, JSON, max_size=3) | JSON, max_size=4))
 def test_parse_when_anything_is_said_then_it_answers(document):
     settings, problems = parse(document)

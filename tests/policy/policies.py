@@ -4,7 +4,7 @@ from functools import cache
 
 from proxy.config.policy import Policy as Settings
 from proxy.config.project import SecuritySettings
-from proxy.policy.policy import NO_SECURITY, Policy, detector_of, load_rules
+from proxy.policy.policy import NO_SECURITY, Policy, detector_of, load_rules, own_rules
 
 _MADE: dict[tuple[str, str], Policy] = {}
 
@@ -16,7 +16,7 @@ def shipped_rules():
 
 @cache
 def _detector():
-    return detector_of(shipped_rules(), NO_SECURITY)
+    return detector_of(shipped_rules(), NO_SECURITY, ())
 
 
 def policy_of(security: SecuritySettings = NO_SECURITY, **settings) -> Policy:
@@ -29,5 +29,5 @@ def policy_of(security: SecuritySettings = NO_SECURITY, **settings) -> Policy:
 
 def _made(security: SecuritySettings, settings) -> Policy:
     own = security.blocked_keywords or security.secret_patterns or security.allow_list
-    found = detector_of(shipped_rules(), security) if own else _detector()
+    found = detector_of(shipped_rules(), security, own_rules(security)[0]) if own else _detector()
     return Policy(Settings(**settings), security, *found)

@@ -74,3 +74,17 @@ def test_hits_when_a_thread_reads_a_large_text_then_the_automata_of_the_event_lo
     thread.start()
     thread.join()
     assert used == [expected] == [{1: [0], 2: [0]}]
+
+
+def test_rules_of_one_group_when_they_are_many_then_divided_and_each_is_still_found() -> None:
+    entries = [
+        {"id": f"r{n}", "category": "secret", "severity": "high", "pattern": f"key{n:03}-[a-z]{{20}}"}
+        for n in range(300)
+    ]
+    matchers = Detector(RuleSet(tuple(read_rules(entries)))).matchers
+    many = Team([(list(matchers), False, 4)])
+    assert [len(watch.matchers) for watch in many.watches] == [128, 128, 44]
+    for number in (0, 127, 128, 299):
+        ((watch, rules),) = many.hits(f"key{number:03}-{'a' * 20}".encode()).items()
+        assert many.watches[watch].matchers[rules[0]].rule.id == f"r{number}"
+        assert many.open_from(f"this is key{number:03}-ab".encode(), 0, 0) == len("this is key0")
