@@ -115,6 +115,8 @@ class Intake:
             raise too_large(limit_bytes)
         if kind == "json":
             raw = await self._read_json()
+            if not raw:  # no chunk came: like a length of zero, which is no body
+                return replace(parse_empty(), body=raw)
             if len(raw) <= limits.json_thread_bytes:
                 return parse_json(raw, inbound.operation, limits=limits, force_stream_usage=force_usage)
             return await self._parse_apart(raw, force_usage=force_usage)

@@ -62,6 +62,13 @@ async def sent(taken, request):
     return outgoing if outgoing is None or isinstance(outgoing, bytes) else [piece async for piece in outgoing]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/batches/b/cancel", "/v1/unknown"])
+async def test_json_when_no_byte_of_it_comes_then_it_goes_on_as_no_body(path):
+    taken = intake(Body(), JSON, path=path)
+    request = await taken.parse(force_usage=True)
+    assert (request.document, request.model, await sent(taken, request)) == (None, None, b"")
+
+
 async def test_json_when_it_comes_in_pieces_then_it_is_understood_and_goes_on_as_it_was():
     body = Body(CHAT[:10], CHAT[10:])
     taken = intake(body, JSON, announced=len(CHAT))
