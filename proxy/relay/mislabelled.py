@@ -1,32 +1,41 @@
-"""Event streams that a provider labels as JSON. Official clients read them all the same, so they pass as streams.
+"""Event streams that a provider labels as something else. Official clients read them all the same, and so do we.
 
-Only asked where a stream was requested and an uncompressed `application/json` came: an error, a whole answer after all,
-or such a stream. The first bytes tell, as no JSON document begins like a field of an event. The label stays as it is.
+Only asked where a stream was requested and another type came, uncompressed: an error, a whole answer after all, lines
+of JSON, or such a stream. The first bytes tell: a stream begins with a field or a comment, which no JSON document does.
+The label stays as it is.
 
 Source: WHATWG HTML section 9.2.6; openai-python 2.x, `_response.py` (a stream is parsed whatever its Content-Type is).
 """
 
-import re
 from typing import Final
 
 from proxy.exchange import UpstreamReply
-from proxy.relay.answer import Answer
+from proxy.relay.answer import EVENT_STREAM, Answer
 
-_FIELD: Final = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*+(?:data|event|id|retry)?:")
+_FIELDS: Final = (b":", b"data:", b"event:", b"id:", b"retry:")
+_STARTS: Final = (*_FIELDS, *(b"\xef\xbb\xbf" + field for field in _FIELDS))
+"""The first bytes of a stream, also after a byte order mark."""
 
 
 def may_be_mislabelled(answer: Answer) -> bool:
     """Tell whether the body has to be looked at to know what it is."""
     was_requested = answer.strip_usage or answer.asked_for_usage
-    return was_requested and answer.is_json and answer.status == 200 and not answer.content_encoding
+    is_labelled = answer.content_type == EVENT_STREAM or answer.status != 200
+    return was_requested and not is_labelled and not answer.content_encoding
 
 
 async def look(answer: Answer) -> None:
     """Wait for the first bytes and correct what `answer` is. Raises UpstreamFailed if the body was cut before them."""
-    first = await answer.reply.read()
-    answer.reply = _Reread(answer.reply, first)
-    if _FIELD.match(first):
-        answer.is_json, answer.is_events = False, True
+    reply, first = answer.reply, b""
+    while True:
+        piece = await reply.read()
+        first += piece
+        is_events = first.startswith(_STARTS)
+        if is_events or not piece or not any(start.startswith(first) for start in _STARTS):
+            break
+    answer.reply = _Reread(reply, first)
+    answer.is_events = is_events
+    answer.is_json = answer.is_json and not is_events
 
 
 class _Reread:

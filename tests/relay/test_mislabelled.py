@@ -10,18 +10,21 @@ from tests.relay.peers import JSON, Client, Reply, answer_to
 BODY = b'{"object":"chat.completion"}'
 DONE = b"data: [DONE]\n\n"
 CONFIG = Config()
+PLAIN = (b"Content-Type", b"text/plain")
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}\n\n'
 
 
-@pytest.mark.parametrize("start", [b"", b"\n", b"\xef\xbb\xbf", b": wait\n\n", b"event: x\n", b"id: 1\nretry: 5\n"])
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b": wait\n\n", b"event: x\n", b"id: 1\n", b"retry: 5\n"])
 @pytest.mark.parametrize("at_once", [False, True], ids=["in pieces", "at once"])
-async def test_stream_when_it_is_labelled_as_json_then_it_is_relayed_as_the_stream_it_is(start, at_once):
+@pytest.mark.parametrize("label", [JSON, PLAIN], ids=["JSON", "text"])
+async def test_stream_when_it_is_mislabelled_then_it_is_relayed_as_the_stream_it_is(start, at_once, label):
     said = start + b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
     client = Client()
-    answer = answer_to(client, Reply([said, USAGE, DONE], (JSON,), at_once=at_once), strip_usage=True)
+    pieces = [*[said[at : at + 1] for at in range(12)], said[12:], USAGE, DONE]
+    answer = answer_to(client, Reply(pieces, (label,), at_once=at_once), strip_usage=True)
     await relay(answer, client, CONFIG)
     assert client.body == said + DONE
-    assert client.headers == (JSON,)
+    assert client.headers == (label,)
     usage = answer.attempt.meter.usage
     assert (usage.input_tokens, usage.output_tokens) == (1, 2)
 
@@ -40,10 +43,11 @@ async def test_stream_when_it_is_labelled_as_json_then_no_event_waits_for_the_ne
     assert client.body == said + DONE
 
 
-async def test_stream_when_it_is_labelled_as_json_then_it_is_scanned():
+@pytest.mark.parametrize("label", [JSON, PLAIN], ids=["JSON", "text"])
+async def test_stream_when_it_is_mislabelled_then_it_is_scanned(label):
     said = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % SECRET.encode()
     client = Client()
-    answer = answer_to(client, Reply([said, DONE], (JSON,)), asked_for_usage=True, scanner=FakeScanner())
+    answer = answer_to(client, Reply([said, DONE], (label,)), asked_for_usage=True, scanner=FakeScanner())
     await relay(answer, client, CONFIG)
     assert SECRET.encode() not in client.body
     assert client.body.startswith(b"data: {") and client.body.endswith(DONE)
@@ -55,3 +59,24 @@ async def test_json_when_a_stream_was_requested_then_it_is_held_as_any_json(at_o
     answer = answer_to(client, Reply([b" \n", BODY[:5], BODY[5:]], (JSON,), at_once=at_once), strip_usage=True)
     await relay(answer, client, CONFIG)
     assert (client.body, client.journal) == (b" \n" + BODY, ["seal", "head", "byte", "end"])
+
+
+@pytest.mark.parametrize("options", [{"strip_usage": True}, {"asked_for_usage": True}])
+@pytest.mark.parametrize("kind", [b"application/x-ndjson", b"application/octet-stream", b""])
+async def test_lines_when_a_stream_was_requested_then_each_passes_as_it_comes(kind, options):
+    more = asyncio.Event()
+    client = Client()
+    answer = answer_to(client, Reply([b'{"a":1}\n', more, b"dat"], ((b"Content-Type", kind),)), **options)
+    relaying = asyncio.create_task(relay(answer, client, CONFIG))
+    async with asyncio.timeout(5):
+        while client.body != b'{"a":1}\n':
+            await asyncio.sleep(0)
+    more.set()
+    await relaying
+    assert client.body == b'{"a":1}\ndat'
+
+
+async def test_answer_when_it_is_shorter_than_a_field_then_it_passes_by_its_label():
+    client = Client()
+    await relay(answer_to(client, Reply([b"da"], (PLAIN,)), strip_usage=True), client, CONFIG)
+    assert client.body == b"da"
