@@ -9,13 +9,13 @@ Source: sysexits.h (78); Python documentation, "Note on SIGPIPE".
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Final, NoReturn
 
+from proxy.cli import streams
 from proxy.cli.failure import CommandFailed, Exit
 from proxy.config.names import did_you_mean, nearest, shown
 from proxy.config.problems import ConfigError
@@ -63,6 +63,15 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. `argv`: without the program's name; the process's own by default."""
+    streams.fill()
+    try:
+        return _run(argv)
+    finally:
+        streams.settle(sys.stdout)
+        streams.settle(sys.stderr)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         arguments = _parse(sys.argv[1:] if argv is None else list(argv))
         code: int = arguments.run(arguments)
@@ -77,9 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # The reader is gone (`| head`). What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FAILED
+        return Exit.FAILED  # the reader is gone (`| head`)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or type(error).__name__}", Exit.FAILED)

@@ -2,7 +2,9 @@
 
 import argparse
 import gc
+import signal
 from functools import partial
+from types import FrameType
 from typing import Final
 
 from proxy.cli.failure import CommandFailed
@@ -45,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Load the configuration before anything heavy is imported, so that mistakes are reported fast."""
     # Everything loaded at start lives to the end: 200 garbage collections would free nothing and take a tenth of it.
     gc.disable()
+    # Until the server reloads on it, SIGHUP would end the process; nothing was read yet that could have changed. Not
+    # SIG_IGN: child processes would inherit that.
+    signal.signal(signal.SIGHUP, _nothing_to_reload)
     loaded = settings(arguments)
     if arguments.workers > 1:
         try:
@@ -53,3 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise CommandFailed(str(error)) from error
     code: int = function("proxy.serve:run")(loaded, partial(settings, arguments), welcome=arguments.welcome)
     return code
+
+
+def _nothing_to_reload(_number: int, _frame: FrameType | None) -> None:
+    """Ignore SIGHUP."""

@@ -1,4 +1,5 @@
 import json
+import signal
 import socket
 
 import pytest
@@ -32,6 +33,21 @@ def test_serve_hands_the_loaded_configuration_to_the_server_and_returns_its_code
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1:1/v1")
     assert main(["serve", "--listen", "127.0.0.1:5", "--ops-listen", "127.0.0.1:6", *words]) == 3
     assert seen == [(5, 6, False, bool(words))]
+
+
+def test_serve_when_hung_up_before_it_listens_then_it_goes_on(monkeypatch):
+    before = signal.getsignal(signal.SIGHUP)
+
+    def serve(*_arguments, **_options):
+        assert callable(signal.getsignal(signal.SIGHUP))
+        signal.raise_signal(signal.SIGHUP)
+        return 5
+
+    monkeypatch.setattr("proxy.serve.run", serve)
+    try:
+        assert main(["serve"]) == 5
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_serve_on_a_port_that_is_taken_names_the_setting(sidegate):
