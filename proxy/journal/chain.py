@@ -84,6 +84,15 @@ class Chain:
             self._syncer.retire(self._active)
             self._active = None
 
+    def is_in_place(self) -> bool:
+        """Tell whether the directory, and the file that is written to, are still there."""
+        return self._directory.is_dir() if self._active is None else self._active.is_in_place()
+
+    def restore(self) -> None:
+        """Put the active segment back where it was. Raises OSError: the disk does not accept it."""
+        if self._active is not None:
+            self._active.restore()
+
     def is_active(self, segment: Segment) -> bool:
         """Tell whether `segment` may still grow."""
         return segment is self._active

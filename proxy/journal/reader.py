@@ -4,7 +4,7 @@ A batch is read by `scan_intact`, as far as frames are contiguous. It ends where
 there; if that has no whole frame at its start, it is read by the scanner, which handles damage and large records.
 
 Failure mode: damaged bytes are skipped and counted. A file that cannot be read (EIO) raises, because it may be readable
-later; a file that was removed counts as damage, because it will not come back.
+later; a file that was removed counts as damage, because it will not come back, unless it is still open for writing.
 """
 
 import os
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.journal.frames import INTENT, Record, Scanner, scan_intact
-from proxy.journal.segment import Position, Segment
+from proxy.journal.segment import CLOSED, Position, Segment
 
 _READ_BYTES = 65_536
 
@@ -55,7 +55,7 @@ def read_segment(segment: Segment, start: int, max_records: int, max_bytes: int)
     `max_bytes`: to be read at once; a single larger record is returned alone. Takes about 1 ms with one MiB.
 
     Raises:
-        OSError: the file is there but cannot be read.
+        OSError: the file is there but cannot be read, or was removed while it is written to.
     """
     size = segment.size
     try:
@@ -64,6 +64,8 @@ def read_segment(segment: Segment, start: int, max_records: int, max_bytes: int)
             return Batch(records, Position(segment.number, end))
         return _search(segment, end, size, max_records, max_bytes)
     except FileNotFoundError:
+        if segment.fd != CLOSED:
+            raise  # its content is restored
         return Batch((), Position(segment.number, size), 1, size - start)
 
 

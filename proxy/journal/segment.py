@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _NAME = re.compile(r"^(\d{16})\.journal$")
+_COPIED_BYTES = 1 << 20
 CLOSED = -1
 
 
@@ -78,7 +79,7 @@ class Segment:
             OSError: the directory does not accept another file.
         """
         path = directory / f"{number:016d}.journal"
-        return cls(number, path, 0, os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
+        return cls(number, path, 0, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
 
     @property
     def end(self) -> Position:
@@ -107,6 +108,35 @@ class Segment:
             os.ftruncate(self.fd, self.size)
         except OSError:
             self.torn = True
+
+    def is_in_place(self) -> bool:
+        """Tell whether the path still leads to the file that is open; false once somebody has removed that."""
+        try:
+            found = self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        opened = os.fstat(self.fd)
+        return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
+
+    def restore(self) -> None:
+        """Write the file again from the open one, which stays readable although it was removed, and use the copy.
+
+        Raises:
+            OSError: the directory does not accept it; the open file is still in use.
+        """
+        temporary = self.path.with_suffix(".restored")
+        fd = os.open(temporary, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            at = 0
+            while at < self.size and (data := os.pread(self.fd, min(_COPIED_BYTES, self.size - at), at)):
+                at += os.write(fd, data)
+            os.fsync(fd)
+            temporary.replace(self.path)
+            os.dup2(fd, self.fd, inheritable=False)  # at once: another thread may be syncing it
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         """Close the descriptor; nothing can be written or synced any more."""

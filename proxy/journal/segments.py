@@ -15,12 +15,14 @@ Rules of the file:
 - One thread calls everything; only `read_batch` may run on another.
 
 Failure mode: content is dropped first, at 90 % of the space; intents at 100 %, less the room that open finals need;
-finals never. A failed fdatasync moves the unsynced records to a new segment; the second in a row refuses intents.
+finals never. A failed fdatasync moves the unsynced records to a new segment; the second in a row refuses intents. If
+somebody removes the directory or the active file, it is made again from the open file within a second.
 
 Source: docs/journal.md; flock(2).
 """
 
 import fcntl
+import logging
 import os
 import time
 from collections import Counter
@@ -41,6 +43,8 @@ from proxy.journal.reader import Batch, read_segment
 from proxy.journal.recovery import Recovery, recover
 from proxy.journal.segment import START, Position, find_segments
 from proxy.journal.sync import Syncer
+
+_log = logging.getLogger(__name__)
 
 FINAL_RESERVE_BYTES = 4096
 """Space reserved for the final of every open intent; a typical final needs half of it."""
@@ -70,7 +74,7 @@ class JournalStats:
     drops: Mapping[tuple[str, str], int]
     """Dropped records, by kind (intent, final, content) and reason (space, disk, size, closed)."""
     healthy: bool
-    """The latest write and the latest sync succeeded, and nothing is held in memory."""
+    """The latest write and the latest sync succeeded, the files are in place, and nothing is held in memory."""
 
 
 class Journal:
@@ -87,7 +91,11 @@ class Journal:
         self._content_room = settings.max_bytes // 10 * 9 - FRAME_OVERHEAD
         self._ages = Ages()
         self._is_open = False
+        self._is_misplaced = False
+        """The files were removed and could not be made again."""
         self._taken = ExitStack()
+        self._names: dict[str, tuple[int, int]] = {}
+        """Name of an open file -> its descriptor and flags."""
         self._damaged_frames = self._damaged_bytes = self._refused = 0
         self._drops: Counter[tuple[str, str]] = Counter()
         self._accepted = self._finals = 0
@@ -143,7 +151,9 @@ class Journal:
             self._accepted += 1
 
     def tend(self) -> None:
-        """Retry writes that a failing disk held back, and mark the time. Call once a second; cheap."""
+        """Retry what a failing disk held back, restore removed files, mark the time. Call once a second; cheap."""
+        if self._is_misplaced or not self._log.chain.is_in_place():
+            self._put_back()
         self._log.mend()
         self._ages.note(self._log.chain.end, time.monotonic())
 
@@ -217,7 +227,7 @@ class Journal:
             damaged_bytes=self._damaged_bytes,
             refused=self._refused,
             drops=dict(self._drops),
-            healthy=log.healthy,
+            healthy=log.healthy and not self._is_misplaced,
         )
 
     def close(self) -> None:
@@ -252,7 +262,8 @@ class Journal:
         log = self._log
         if log.chain.disk_bytes + body_bytes + len(log.intents.by_id) * FINAL_RESERVE_BYTES > self._intent_room:
             return "space"
-        return "disk" if log.sync_is_broken and self._settings.on_full == "refuse" else None
+        is_unsafe = log.sync_is_broken or self._is_misplaced
+        return "disk" if is_unsafe and self._settings.on_full == "refuse" else None
 
     def _objection_to_content(self, body_bytes: int) -> str | None:
         if not self._is_open:
@@ -267,7 +278,27 @@ class Journal:
     def _take(self, name: str, flags: int) -> int:
         fd = os.open(self._directory / name, flags, 0o600)
         self._taken.callback(os.close, fd)
+        self._names[name] = (fd, flags)
         return fd
+
+    def _put_back(self) -> None:
+        """Make directory, lock, cursor and active segment again, under the same descriptors."""
+        was_misplaced, self._is_misplaced = self._is_misplaced, True
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name, (fd, flags) in self._names.items():
+                made = os.open(self._directory / name, flags, 0o600)
+                os.dup2(made, fd, inheritable=False)
+                os.close(made)
+            fcntl.flock(self._names["lock"][0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._log.chain.restore()
+        except OSError as error:
+            if not was_misplaced:
+                _log.error("the journal's files were removed and cannot be restored", extra={"reason": error.strerror})
+            return
+        self._is_misplaced = False
+        self._cursor_file.store(self._log.cursor)
+        _log.error("the journal's files were removed while it was running; the latest was restored")
 
     def _adopt(self) -> Recovery:
         settings = self._settings
