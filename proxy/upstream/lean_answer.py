@@ -20,7 +20,8 @@ import httptools
 
 from proxy.exchange import Header
 
-_MAX_INTERIM: Final = 16
+_MAX_INTERIM: Final = 1024
+"""Some servers send `102 Processing` every few seconds of a long call; the timeouts bound it."""
 _HEAD_LINES: Final = 8
 """A whole head may be as long as this many lines of maximum length."""
 _CONTROLS: Final = bytes(code for code in range(32) if code != 9) + b"\x7f"
