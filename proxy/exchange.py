@@ -25,6 +25,7 @@ from proxy.peers import Downstream as Downstream
 from proxy.peers import Header as Header
 from proxy.peers import Headers as Headers
 from proxy.peers import Message as Message
+from proxy.peers import Sink as Sink
 from proxy.peers import UpstreamReply as UpstreamReply
 from proxy.peers import UpstreamRequest as UpstreamRequest
 from proxy.peers import WebsocketPeer as WebsocketPeer

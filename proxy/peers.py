@@ -21,6 +21,10 @@ def first_values(headers: Headers) -> dict[bytes, bytes]:
     return {name.lower(): value for name, value in reversed(headers)}
 
 
+Sink = Callable[[bytes], bool]
+"""Takes a piece of a body at once, without waiting; False: it does not, and the reader gets the piece."""
+
+
 class UpstreamReply(Protocol):
     """A reply whose head has arrived. The body is read on demand: an unread body exerts back-pressure."""
 
@@ -28,12 +32,16 @@ class UpstreamReply(Protocol):
     reason: str
     headers: Headers
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return all bytes of the body that have arrived since the last call, `b""` at its end.
+
+        `sink`: while this waits, every piece is offered to it first, in the callback of the socket, which saves waking
+        a task for each; this returns what it does not take. An implementation may ignore it.
 
         Raises:
             UpstreamFailed: the body was truncated or is malformed.
             UpstreamTimeout: nothing arrived within the gap, or the total time is up.
+            Exception: what `sink` raised.
         """
 
     @property
@@ -59,7 +67,7 @@ class UpstreamRequest:
 
 
 class Downstream(Protocol):
-    """The client's side of one exchange. Every method may wait for a slow reader, at most for the write-stall time.
+    """The client's side of one exchange. Asynchronous methods may wait for a slow reader, for the write-stall time.
 
     Raises:
         ClientDisconnected: the client has disconnected, or did not read within the write-stall time.
@@ -76,6 +84,9 @@ class Downstream(Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send body bytes at once; no coalescing."""
+
+    def put(self, data: bytes) -> bool:
+        """Send body bytes at once and never wait; False: the client has not read enough, so `write` must come next."""
 
     async def finish(self) -> None:
         """End the body normally."""

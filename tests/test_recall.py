@@ -31,7 +31,7 @@ class Reply:
     def __init__(self, **more: Any) -> None:
         vars(self).update(more)
 
-    async def read(self) -> bytes:
+    async def read(self, sink=None) -> bytes:
         return BODY
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ async def test_embeddings_when_answered_then_kept_without_a_finish_reason():
 
 async def test_usage_when_a_kept_answer_tells_it_then_only_who_asked_gets_it_in_a_stream():
     class Told(Reply):
-        async def read(self) -> bytes:
+        async def read(self, sink=None) -> bytes:
             return BODY[:-1] + b',"usage":{"prompt_tokens":3}}'
 
     cache, stream = AnswerCache(Cache()), CHAT | {"stream": True}

@@ -7,7 +7,7 @@ for it, it is dropped. The relay is not aware of it.
 from typing import Final, Protocol
 
 from proxy.errors import Overloaded, UpstreamFailed
-from proxy.exchange import Headers, UpstreamReply, first_values
+from proxy.exchange import Headers, Sink, UpstreamReply, first_values
 from proxy.openai.decoding import Decoder, supported
 
 _PIECE_BYTES: Final = 65_536
@@ -38,7 +38,7 @@ class RecordedReply:
         self.reason: str = reply.reason
         self.headers: Headers = reply.headers
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return what has arrived."""
         piece = await self._reply.read()
         self._take_down(piece)

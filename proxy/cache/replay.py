@@ -10,7 +10,7 @@ result is cached with it, so that every further hit is one write (bench/cache.py
 from typing import Final
 
 from proxy.cache.memory import Kept, Ready, Shape
-from proxy.exchange import Dialect, Headers, Meter
+from proxy.exchange import Dialect, Headers, Meter, Sink
 from proxy.openai.chunks import as_events
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
@@ -31,7 +31,7 @@ class KeptReply:
         self.meter = ready.meter
         self._rest = ready.body
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return the whole body, then its end."""
         rest, self._rest = self._rest, b""
         return rest

@@ -95,12 +95,21 @@ class HttpDownstream:
         if self._protocol.writing_paused:
             await self._drain()
 
+    def put(self, data: bytes) -> bool:
+        """Send body bytes at once; False: the transport is above its high-water mark."""
+        protocol = self._protocol
+        transport = protocol.transport  # inlined `_write`: every event passes here
+        if transport is None or transport.is_closing():
+            raise ClientDisconnected("The client closed the connection.")
+        size = len(data)
+        transport.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
+        self._delivery.bytes += size
+        return not protocol.writing_paused
+
     async def write(self, data: bytes) -> None:
-        """Send body bytes at once."""
+        """Send body bytes at once; without any, only wait for the client."""
         if data:
-            size = len(data)
-            self._write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
-            self._delivery.bytes += size
+            self.put(data)
         if self._protocol.writing_paused:
             await self._drain()
 

@@ -107,13 +107,6 @@ class StreamObserver:
             meter.text_deltas += 1
         return document
 
-    def observe_repeated(self, text: str) -> None:
-        """Count a chunk that repeats an observed one with another `text` (`proxy.openai.repeated`)."""
-        meter = self._meter
-        meter.events += 1
-        meter.text_deltas += 1
-        meter.output_text_bytes += len(text) if text.isascii() else utf8_len(text)
-
     def end(self) -> None:
         """The stream has ended: there is nothing to add."""
 

@@ -38,7 +38,7 @@ class Frame:
     """What the chunks have in common. `key`: the channel of their text."""
 
     __slots__ = (
-        "_differs_at_end", "_head", "_is_sent_whole", "_middle", "_sent", "_start", "_stop", "_tail", "key",
+        "_differs_at_end", "_head", "_middle", "_sent", "_start", "_stop", "_tail", "is_sent_whole", "key",
     )  # fmt: skip
 
     def __init__(self, key: Key, parts: Parts, sent: Parts) -> None:
@@ -48,7 +48,8 @@ class Frame:
         self._start = len(self._head) - 1
         self._stop = 1 - len(self._tail)
         self._sent = sent
-        self._is_sent_whole = sent == parts
+        self.is_sent_whole = sent == parts
+        """Nothing of an event has to be left out."""
         self._differs_at_end = sent[:2] == parts[:2]
 
     def text_of(self, event: bytes) -> str:
@@ -68,9 +69,7 @@ class Frame:
         return text
 
     def sent(self, event: bytes) -> bytes:
-        """Return what is sent of an event that repeats the frame."""
-        if self._is_sent_whole:
-            return event
+        """Return what is sent of an event that repeats the frame, unless `is_sent_whole`."""
         head, middle, tail = self._sent
         if self._differs_at_end:
             return event[: self._stop - 1] + tail

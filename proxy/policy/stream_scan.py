@@ -160,7 +160,13 @@ class StreamScanner:
         window, out = self._window, self._out
         is_bare = out == window.end
         window.append(delta)
-        stop = self._glance()
+        data, base = window.data, window.base
+        stop: int | None
+        if window.end < self._look_at and data.find(b" ", -SHORTEST) >= 0:  # inlined `_glance`: nearly always this
+            stop = self._open_from(data, self._settled, self._cover - base)
+            stop = None if stop is None else base + stop
+        else:
+            stop = self._glance()
         if stop is None:
             pieces = self._look_closely(False)
             return pieces[0].taken if len(pieces) == 1 and not pieces[0].masked else pieces
@@ -173,7 +179,8 @@ class StreamScanner:
         """Return up to where text may be sent, `None` if that needs a closer look, which would agree."""
         window = self._window
         data, end = window.data, window.end
-        if b" " in data[-SHORTEST:] or not ends_in_run(data):
+        # `find`, as `in` looks for a number first, and drops an exception: six times as many instructions.
+        if data.find(b" ", -SHORTEST) >= 0 or not ends_in_run(data):
             if end >= self._look_at:
                 return None
             stop = self._open_from(data, self._settled, self._cover - window.base)

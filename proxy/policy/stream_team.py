@@ -93,10 +93,10 @@ class Team:
                     return None
                 find, keeps = self._open[member - first]
                 place = find(data, before, size)[0][0]
-                place = max(place, at)
+                place = place if place > at else at  # comparisons, as `max` and `min` take 840 instructions each
                 if keeps and place >= cover:
                     place = head_end(data, place)
-                stop = min(stop, place)
+                stop = place if place < stop else stop
             elif self._matches(member, data, at):
                 return None
         return stop

@@ -18,7 +18,7 @@ before the last byte is sent, as for any stream.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.exchange import Allowance, Downstream
@@ -62,12 +62,16 @@ async def relay_bounded(
 
 async def _pump(answer: Answer, reading: Reading, gate: "_Gate", rest: Rest) -> None:
     attempt, meter = answer.attempt, answer.attempt.meter
-    while piece := await (rest.read() if meter.terminated else answer.reply.read()):
+    sink = None if answer.content_encoding else gate.push
+    while piece := await (rest.read() if meter.terminated else answer.reply.read(sink)):
         if attempt.first_byte_at is None:
             attempt.first_byte_at = time.monotonic()
         meter.response_bytes += len(piece)
+        if reading.error is not None:
+            await gate.withhold(gate.before, reading.error)
+            return
         for plain in reading.decoded(piece):
-            if not await gate.pass_on(reading.events(plain)):
+            if not await gate.pass_on(gate.events(plain)):
                 return
     if not await gate.pass_on(reading.rest()):
         return
@@ -93,6 +97,47 @@ class _Gate:
         self._follows = allowance is not None or answer.dialect == "responses"
         self._asked_at = 0
         """`Meter.text_deltas` when the allowance covered them."""
+        self._begun: Read | None = None
+        """Metered by `push`, which could not go on with it."""
+        self.before = b""
+        """What may be sent of the event in which `push` found the end of the answer."""
+        self._is_full = False
+        """The client has not read enough, as of the latest `push`."""
+
+    def push(self, piece: bytes) -> bool:
+        """Send a piece where it arrives (`UpstreamReply.read`); False: the reader goes on with it where this ended.
+
+        Only a single event that repeats a frame is taken: what is larger could keep the event loop for too long.
+        """
+        reading = self._reading
+        if self._is_full or not reading.is_between or (frame := reading.repeated(piece)) is None:
+            return False
+        text, meter, allowance = reading.text, self._meter, self._allowance
+        if allowance is not None:
+            if not allowance.covers(meter):
+                self._begun = Read(piece, None, None, False, frame, text)
+                return False
+            self._asked_at = meter.text_deltas
+        if not (data := reading.passed(frame, piece, text)):
+            data = reading.admit_repeated(frame, piece, text)
+            if reading.error is not None:
+                self.before = data
+                return False
+        meter.response_bytes += len(piece)
+        if data:
+            if (capture := self._answer.capture) is not None:
+                capture.add(data)
+            self._is_full = not self._downstream.put(data)
+        return True
+
+    def events(self, plain: bytes) -> Iterable[Read]:
+        """Return the items of what arrived, beginning with the one that `push` has metered, if there is one."""
+        return self._reading.events(plain) if self._begun is None else self._rest(self._begun, plain)
+
+    def _rest(self, begun: Read, plain: bytes) -> Iterator[Read]:
+        self._begun = None
+        yield begun
+        yield from self._reading.events(plain[len(begun.cut) :])
 
     async def pass_on(self, events: Iterable[Read]) -> bool:
         """Write events, all that are covered in one write; False: the stream has been ended."""
@@ -109,9 +154,12 @@ class _Gate:
                 return False
             if self._follows and read.event is not None and read.document is not None:
                 self._end.follow(read.event.data, read.document)
-        if data := b"".join(ready):
+        data = b"".join(ready)
+        if data:
             self._note(data)
+        if data or self._is_full:
             await self._downstream.write(data)
+            self._is_full = False
         return True
 
     async def _is_covered(self, allowance: Allowance, before: list[bytes]) -> bool:

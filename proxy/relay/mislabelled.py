@@ -9,7 +9,7 @@ Source: WHATWG HTML section 9.2.6; openai-python 2.x, `_response.py` (a stream i
 
 from typing import Final
 
-from proxy.exchange import UpstreamReply
+from proxy.exchange import Sink, UpstreamReply
 from proxy.relay.answer import EVENT_STREAM, Answer
 
 _FIELDS: Final = (b":", b"data:", b"event:", b"id:", b"retry:")
@@ -46,12 +46,12 @@ class _Reread:
         self._first = first
         self.status, self.reason, self.headers = reply.status, reply.reason, reply.headers
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return what was read ahead, with the rest if that is here; then what arrives."""
         first, self._first = self._first, b""
         if first:
             return first + await self._reply.read() if self._reply.complete else first
-        return await self._reply.read()
+        return await self._reply.read(sink)
 
     @property
     def complete(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.openai.decoding import Decoder
 from proxy.openai.deltas import StreamObserver, has_chunks
-from proxy.openai.documents import load_container, load_object
+from proxy.openai.documents import load_container, load_object, utf8_len
 from proxy.openai.repeated import Frame, frame_of
 from proxy.openai.sse import CR, Event, EventReader, single_event
 from proxy.openai.sse_cut import EventCutter
@@ -56,11 +56,14 @@ class Reading:
         self._decoder = Decoder(encoding, DECODED_PIECE_BYTES) if encoding else None
         # The reader counts a CRLF as one: what is too large to be held whole is too large to be parsed.
         self._cutter = EventCutter(2 * event_bytes + 1024)
-        self._is_between = False
+        self.is_between = False
         """The next byte may begin an event."""
-        self._observer = StreamObserver(answer.dialect, answer.attempt.meter)
+        self._meter = answer.attempt.meter
+        self._observer = StreamObserver(answer.dialect, self._meter)
         self._frame: Frame | None = None
-        """Of the latest decoded chunk."""
+        """Of the latest decoded chunk that has one."""
+        self.text = ""
+        """Of the latest event that repeated a frame."""
         self._useless = 0 if has_chunks(answer.dialect) else _MOST_USELESS
         """Number of events since the last repetition."""
         self._reader = EventReader(event_bytes)
@@ -88,13 +91,20 @@ class Reading:
 
     def events(self, plain: bytes) -> Iterable[Read]:
         """Return the items of a piece, each metered only when it is requested."""
-        if self._is_between and len(plain) <= self._event_bytes:
-            # Nearly every piece is exactly one event: neither the cutter nor the reader has to see it.
-            if (read := self._repeated(plain)) is not None:
-                return (read,)
-            if CR not in plain and (event := single_event(plain)) is not None:
-                return (self._metered(plain, event, is_part=False),)
-        return self._cut(plain)
+        read = self.whole(plain)
+        return self._cut(plain) if read is None else (read,)
+
+    def whole(self, plain: bytes) -> Read | None:
+        """Return the item of a piece that is exactly one event, metered; `None`: it is none, or not known to be one.
+
+        Nearly every piece is: neither the cutter nor the reader has to see it.
+        """
+        if not self.is_between or len(plain) > self._event_bytes:
+            return None
+        if (frame := self.repeated(plain)) is not None:
+            return Read(plain, None, None, False, frame, self.text)
+        event = None if CR in plain else single_event(plain)
+        return None if event is None else self._metered(plain, event, is_part=False)
 
     def _cut(self, plain: bytes) -> Iterator[Read]:
         ends_part = self._cutter.mid_event
@@ -102,13 +112,15 @@ class Reading:
         begins_part = cuts[-1] if self._cutter.mid_event and cuts else None
         for cut in cuts:
             is_part = ends_part or cut is begins_part
-            read = None if is_part or len(cut) > self._event_bytes else self._repeated(cut)
-            if read is None:
+            frame = None if is_part else self.repeated(cut)
+            if frame is not None:
+                read = Read(cut, None, None, False, frame, self.text)
+            else:
                 found = self._reader.feed(cut)
                 read = self._metered(cut, found[0] if found else None, is_part=is_part)
             yield read
             ends_part = False
-        self._is_between = self._cutter.is_between
+        self.is_between = self._cutter.is_between
 
     def rest(self) -> Iterator[Read]:
         """Yield the unfinished event at the end of the stream."""
@@ -132,8 +144,7 @@ class Reading:
             if cut == b"\n":
                 return b""
         if frame is not None:
-            sent = frame.sent(cut)
-            return sent if self._scan is None else b"".join(self._scan.take_usual(sent, sent[6:-2], (frame.key, text)))
+            return self.passed(frame, cut, text) or self.admit_repeated(frame, cut, text)
         if is_part:
             return self._admit_part(cut)
         if event is None:
@@ -147,6 +158,19 @@ class Reading:
             if stripped is not data:
                 data, cut = stripped, reframed(cut, stripped)
         return self._admit_event(cut, Event(event.name, data), document)
+
+    def passed(self, frame: Frame, cut: bytes, text: str) -> bytes:
+        """Return what is sent of a chunk that repeats `frame`; empty if it has to wait: then call `admit_repeated`."""
+        scan = self._scan
+        if scan is None or scan.passes(frame.key, text):
+            return cut if frame.is_sent_whole else frame.sent(cut)
+        return b""
+
+    def admit_repeated(self, frame: Frame, cut: bytes, text: str) -> bytes:
+        """Return what may be sent once a chunk may that repeats `frame` and has to wait for the scanner."""
+        assert self._scan is not None
+        sent = cut if frame.is_sent_whole else frame.sent(cut)
+        return b"".join(self._scan.take_usual(sent, sent[6:-2], frame.key, text))
 
     def held(self) -> bytes:
         """Return what was held, at the end of the stream."""
@@ -162,14 +186,18 @@ class Reading:
             return load_object(read.cut[6:-2]) or {}
         return read.document or {}
 
-    def _repeated(self, cut: bytes) -> Read | None:
-        """Return a whole event metered, if it repeats the latest decoded chunk."""
+    def repeated(self, cut: bytes) -> Frame | None:
+        """Meter a whole event if it repeats a frame; return that, and store the event's text in `text`."""
         frame = self._frame
-        if frame is None or not (text := frame.text_of(cut)):
+        if frame is None or len(cut) > self._event_bytes or not (text := frame.text_of(cut)):
             return None
         self._useless = 0
-        self._observer.observe_repeated(text)
-        return Read(cut, None, None, False, frame, text)
+        self.text = text
+        meter = self._meter  # counted here, as nearly every event passes
+        meter.events += 1
+        meter.text_deltas += 1
+        meter.output_text_bytes += len(text) if text.isascii() else utf8_len(text)
+        return frame
 
     def _look_for_frame(self, cut: bytes, document: dict[str, Any] | None) -> None:
         """Prepare for repetitions of an event that was just metered; there are none once nothing is read any more."""

@@ -70,6 +70,8 @@ class ScannedStream(Generic[Raw]):
         self._trusts_ends = True
         self._missed: set[str] = set()
         self._clean: set[str] = set()
+        self._told: int | Sequence[Piece] = 0
+        """The scanner's answer to the latest piece."""
         self._noted: set[tuple[str, int, int]] = set()
 
     def take(self, raw: Raw, data: bytes, name: bytes | None, document: Any) -> list[Raw]:
@@ -79,7 +81,8 @@ class ScannedStream(Generic[Raw]):
         """
         usual = read_usual(document)
         if usual is not None and usual[0] in self._channels:
-            return self.take_usual(raw, data, usual)
+            key, said = usual
+            return [raw] if self.passes(key, said) else self.take_usual(raw, data, key, said)
         texts = read_plain(self._dialect, data) if document is None else read_event(self._dialect, name, document)
         item = Item(raw, data, document, len(data))
         characters = 0
@@ -104,20 +107,31 @@ class ScannedStream(Generic[Raw]):
             return left
         return left + self._queued(item)
 
-    def take_usual(self, raw: Raw, data: bytes, usual: tuple[Key, str]) -> list[Raw]:
-        """Do the same as `take` for a chunk of which `read_usual` returns `usual`: one piece of a channel."""
-        key, said = usual
+    def passes(self, key: Key, said: str) -> bool:
+        """Scan an event that is one piece of a channel; True: it may be sent as it is, by far the most common case.
+
+        After False, `take_usual` must be called with the same piece.
+        """
+        channel = self._channels.get(key)
+        if channel is None:
+            return False
+        size = len(said)
+        self._saw(size)
+        channel.fed += size
+        self._told = told = channel.scanner.pieces(said) if channel.rest else channel.scan(said)
+        if told == size and not self._queue and len(channel.findings) == channel.noted:
+            channel.decided += size
+            return True
+        return False
+
+    def take_usual(self, raw: Raw, data: bytes, key: Key, said: str) -> list[Raw]:
+        """Do the same as `take` for a chunk of which `read_usual` returns `key` and `said`, after `passes`."""
         channel = self._channels.get(key)
         if channel is None:
             return self.take(raw, data, None, load_object(data))
-        size = len(said)
-        self._saw(size)
-        told = channel.take(said)
+        told = self._told
         if type(told) is not int or len(channel.findings) > channel.noted:
             self._note(channel)
-        if told == size and not self._queue:
-            channel.decided += size
-            return [raw]  # by far the most common case: nothing waits, and this event need not
         if self._is_decided(channel, told):
             left = self._release() if self._queue else []
             if not self._queue:

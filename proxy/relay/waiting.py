@@ -142,11 +142,12 @@ class Waiting(Generic[Raw]):
 class Channel(Generic[Raw]):
     """One channel: its scanner, and its undecided texts."""
 
-    __slots__ = ("_open", "decided", "fed", "findings", "last", "name", "noted", "rest", "scanner")
+    __slots__ = ("_open", "decided", "fed", "findings", "last", "name", "noted", "rest", "scan", "scanner")
 
     def __init__(self, name: str, scanner: ChannelScanner) -> None:
         self.name = name
         self.scanner = scanner
+        self.scan = scanner.take
         self.findings = scanner.findings
         self.fed = 0
         self.decided = 0
@@ -161,7 +162,7 @@ class Channel(Generic[Raw]):
     def take(self, text: str) -> int | Sequence[Piece]:
         """Scan the next text; return what is decided: pieces, or how many characters may be sent unchanged."""
         self.fed += len(text)
-        return self.scanner.pieces(text) if self.rest else self.scanner.take(text)
+        return self.scanner.pieces(text) if self.rest else self.scan(text)
 
     def wait_for(self, path: Path, text: str, item: Item[Raw]) -> None:
         """Register the text that was just scanned, after any rest from before."""

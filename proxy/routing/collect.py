@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from proxy.errors import UpstreamFailed
-from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, UpstreamReply, first_values
+from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, Sink, UpstreamReply, first_values
 from proxy.openai.decoding import Decoder, supported
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
@@ -55,7 +55,7 @@ class CollectedReply:
         self._error = error
         self._is_whole = is_whole
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return what was read ahead, then what arrives."""
         if self._pieces:
             ahead = b"".join(self._pieces)
@@ -63,7 +63,7 @@ class CollectedReply:
             return ahead
         if self._error is not None:
             raise self._error
-        return b"" if self._is_whole else await self._reply.read()
+        return b"" if self._is_whole else await self._reply.read(sink)
 
     @property
     def complete(self) -> bool:

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 
 from proxy.config.routing import Routing
 from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
-from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, UpstreamReply, first_values
+from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, Sink, UpstreamReply, first_values
 from proxy.openai.documents import MAX_NAME
 from proxy.routing.health import Health, Permit, Place
 from proxy.routing.peek import PeekedReply, can_be_peeked
@@ -322,10 +322,10 @@ class HeldReply:
         self.reason: str = reply.reason
         self.headers: Headers = reply.headers
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return what has arrived. A failure in the middle counts half."""
         try:
-            return await self._reply.read()
+            return await self._reply.read(sink)
         except UpstreamFailed:
             self._note_failure()
             raise

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.exchange import Headers, UpstreamReply, first_values
+from proxy.exchange import Headers, Sink, UpstreamReply, first_values
 from proxy.openai.documents import load_object
 
 _MOST_BYTES: Final = 4_194_304
@@ -54,7 +54,7 @@ class ListedReply:
         self.reason = reply.reason
         self.headers: Headers = [field for field in reply.headers if field[0].lower() not in _OF_THE_BODY]
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return the whole list at once, then the rest of one that is too large."""
         if self._is_whole:
             return await self._reply.read()

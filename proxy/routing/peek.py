@@ -9,7 +9,7 @@ Source: OpenAI API reference, "Streaming": errors inside a stream; WHATWG HTML s
 import asyncio
 from typing import Any, Final
 
-from proxy.exchange import UpstreamReply, first_values
+from proxy.exchange import Sink, UpstreamReply, first_values
 from proxy.openai.documents import load_object
 from proxy.openai.sse import Event, EventReader
 
@@ -29,7 +29,7 @@ class PeekedReply:
         self.reason = reply.reason
         self.headers = reply.headers
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return what was read ahead, then what arrives."""
         if self._ahead:
             ahead, self._ahead = b"".join(self._ahead), []
@@ -38,7 +38,7 @@ class PeekedReply:
             await asyncio.wait({pending})  # a cancelled reader must not lose what arrives meanwhile
             self._pending = None
             return pending.result()
-        return b"" if self._ended else await self._reply.read()
+        return b"" if self._ended else await self._reply.read(sink)
 
     @property
     def complete(self) -> bool:

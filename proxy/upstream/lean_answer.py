@@ -49,7 +49,6 @@ class AnswerParser:
         "_pieces",
         "_reason",
         "_skipping",
-        "_started",
         "_trailers",
         "complete",
         "fault",
@@ -82,7 +81,6 @@ class AnswerParser:
         self._reason = b""
         self._interim = 0
         self._skipping = False
-        self._started = False
         self._chunked = False
         self._trailers = 0
         self._overhead = self._fed = 0
@@ -101,20 +99,22 @@ class AnswerParser:
         if self.complete or self.fault is not None:
             self.reusable = False
             return b""
-        if not self._started:
-            self._started = True
-            if data[0] != 0x48:  # llhttp would accept RTSP and leading line ends as well
+        if not self.status:
+            if not self._fed and data[0] != 0x48:  # llhttp would accept RTSP and leading line ends as well
                 self.fault = "not an HTTP answer"
                 return b""
-        self._fed += len(data)
+            self._fed += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._stop(error)
         pieces = self._pieces
         if pieces:
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
+            if len(pieces) == 1:
+                body = pieces.pop()
+            else:
+                body = b"".join(pieces)
+                pieces.clear()
             self._overhead = 0
             if not self._bodiless:
                 return body

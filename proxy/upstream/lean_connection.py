@@ -9,7 +9,8 @@ through `on_free`; any other is aborted, and `on_lost` notifies the pool when it
 
 Flow control: more than `read_ahead` unread bytes pause the socket, and reading resumes it. An upload waits while the
 socket is full, in its own task, so that an early answer is noticed. Time during which nobody waits in `read` does not
-count as the provider's.
+count as the provider's. A piece that a waiting reader's sink takes starts the gap anew: its time is noted, and looked
+at when the timer fires.
 
 Source: RFC 9112 section 9 (connection management), 9.5 for the early answer.
 """
@@ -61,6 +62,8 @@ class Connection(asyncio.Protocol):
         self._total_at = math.inf
         self.is_paused = False
         """Nothing is read from the socket, because too much is unread."""
+        self.heard_at = 0.0
+        """`loop.time()` of the latest piece that was taken where it arrived."""
         self.idle_since = 0.0
         """`loop.time()` of the last return to the pool; maintained by the pool."""
 
@@ -98,11 +101,7 @@ class Connection(asyncio.Protocol):
 
     def await_more(self) -> None:
         """Start the gap timeout: a reader waits for the next piece of the body."""
-        at = self._loop.time() + self._bounds.gap_s
-        if at < self._total_at:  # inlined `_limit`: every event passes here
-            self._deadline.set(at, failures.GAP_TIMEOUT)
-        else:
-            self._allow_all()
+        self._wait_until(self._loop.time() + self._bounds.gap_s)
 
     def resume(self) -> None:
         """Resume reading from the socket if it was paused."""
@@ -175,6 +174,12 @@ class Connection(asyncio.Protocol):
             raise failures.failed(failures.CLOSED)
         return self._transport
 
+    def _wait_until(self, at: float) -> None:
+        if at < self._total_at:
+            self._deadline.set(at, failures.GAP_TIMEOUT)
+        else:
+            self._allow_all()
+
     def _limit(self, seconds: float, code: str) -> None:
         at = self._loop.time() + seconds
         if at < self._total_at:
@@ -219,7 +224,9 @@ class Connection(asyncio.Protocol):
         reply = self._reply
         if reply is None:
             return
-        if code == failures.TOTAL_TIMEOUT or reply.is_awaited:
+        if code == failures.GAP_TIMEOUT and self.heard_at + self._bounds.gap_s > self._loop.time():
+            self._wait_until(self.heard_at + self._bounds.gap_s)
+        elif code == failures.TOTAL_TIMEOUT or reply.is_awaited:
             self._fail(reply, failures.timed_out(code))
         else:  # data has arrived and its reader is busy; stopping the timer for every piece would cost more
             self._allow_all()

@@ -3,12 +3,15 @@
 Rule of the file: what arrived is delivered before the error or end that followed it. One reader at a time, waiting on
 one future. A reply outlives its connection: after the end, the connection may serve another request while the last
 pieces are still unread here.
+
+A reader that waits may leave a `sink`: pieces are offered to it while they arrive, and only what it does not take wakes
+the reader. Nothing is unread then, so that nothing is overtaken.
 """
 
 import asyncio
 from typing import Protocol
 
-from proxy.exchange import Header, Headers
+from proxy.exchange import Header, Headers, Sink
 from proxy.upstream import failures
 
 
@@ -17,6 +20,8 @@ class Line(Protocol):
 
     is_paused: bool
     """Nothing is read from the provider until `resume`."""
+    heard_at: float
+    """`loop.time()` when the waiting reader's sink took a piece: its wait began again then."""
 
     def await_more(self) -> None:
         """Start the gap timeout."""
@@ -32,7 +37,7 @@ class Reply:
     """Implements `exchange.UpstreamReply`. `status` is 0 until the head has arrived."""
 
     __slots__ = (
-        "_ended", "_error", "_line", "_loop", "_pieces", "_unread", "_waiter", "headers", "reason", "status",
+        "_ended", "_error", "_line", "_loop", "_pieces", "_sink", "_unread", "_waiter", "headers", "reason", "status",
     )  # fmt: skip
 
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
@@ -41,6 +46,8 @@ class Reply:
         self._pieces: list[bytes] = []
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
+        """The waiting reader's."""
         self._error: Exception | None = None
         self._ended = False
         self.status = 0
@@ -59,16 +66,17 @@ class Reply:
             self._waiter = self._loop.create_future()
             await self._waiter
 
-    async def read(self) -> bytes:
-        """Return what has arrived, `b""` at the end; wait only if nothing has."""
+    async def read(self, sink: Sink | None = None) -> bytes:
+        """Return what has arrived, `b""` at the end; wait only if nothing has that `sink` does not take."""
         pieces = self._pieces
         while not pieces:
-            if self._ended:
-                return b""
             if self._error is not None:
                 raise self._error
+            if self._ended:
+                return b""
             if self._line is not None:
                 self._line.await_more()
+            self._sink = sink
             self._waiter = waiter = self._loop.create_future()
             await waiter
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -106,11 +114,21 @@ class Reply:
 
     def take(self, piece: bytes) -> int:
         """Receive a piece of the body; return the number of unread bytes."""
-        self._pieces.append(piece)
-        self._unread += len(piece)
         waiter = self._waiter
         if waiter is not None and not waiter.done():
+            if (sink := self._sink) is not None:
+                try:
+                    if sink(piece):
+                        if (line := self._line) is not None:
+                            line.heard_at = self._loop.time()
+                        return 0
+                except Exception as error:  # it belongs to the reader, who must get nothing behind this piece
+                    self.close()
+                    self._error = error
+                    return 0
             waiter.set_result(None)
+        self._pieces.append(piece)
+        self._unread += len(piece)
         return self._unread
 
     def end(self) -> None:

@@ -23,7 +23,7 @@ from yarl import URL
 
 from proxy.config import schema
 from proxy.errors import UpstreamFailed
-from proxy.exchange import Headers, UpstreamReply, UpstreamRequest
+from proxy.exchange import Headers, Sink, UpstreamReply, UpstreamRequest
 from proxy.upstream import failures
 from proxy.upstream.origin import Origin
 from proxy.upstream.session_setup import (
@@ -111,7 +111,7 @@ class SessionReply:
         self.reason = reason_text(response)
         self.headers: Headers = response.raw_headers
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return what has arrived, `b""` at the end; wait only if nothing has."""
         if self._error is not None:
             raise self._error

@@ -32,7 +32,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.config import schema
-from proxy.exchange import Headers, Message, UpstreamRequest
+from proxy.exchange import Headers, Message, Sink, UpstreamRequest
 from proxy.upstream import failures
 from proxy.upstream.headers import names_credential
 from proxy.upstream.origin import Origin
@@ -206,7 +206,7 @@ class WebsocketReply:
         """True if the body of a refusal is complete."""
         return not self._is_cut
 
-    async def read(self) -> bytes:
+    async def read(self, sink: Sink | None = None) -> bytes:
         """Return the body of a refusal, then `b""`. Raises UpstreamFailed if it exceeds the limit."""
         body, self._body = self._body, b""
         if not body and self._is_cut:

@@ -32,7 +32,7 @@ class Reply:
         self._pieces = list(pieces)
         self.closed = 0
 
-    async def read(self):
+    async def read(self, sink=None):
         return self._pieces.pop(0) if self._pieces else b""
 
     def close(self):

@@ -21,17 +21,32 @@ JSON = (b"Content-Type", b"application/json")
 
 
 class Reply:
-    """`exchange.UpstreamReply` over a script. `at_once`: all of it has arrived already."""
+    """`exchange.UpstreamReply` over a script. `at_once`: all of it has arrived already.
 
-    def __init__(self, steps: Iterable[Step], headers: Headers = (), *, status: int = 200, at_once: bool = False):
+    `offers`: False for one that ignores its reader's sink. `joins`: how many of the next pieces come together with one
+    that the sink refuses, as from a busy socket.
+    """
+
+    def __init__(
+        self,
+        steps: Iterable[Step],
+        headers: Headers = (),
+        *,
+        status: int = 200,
+        at_once: bool = False,
+        offers: bool = True,
+        joins: int = 0,
+    ):
         self.status = status
         self.reason = "OK"
         self.headers = headers
         self.closed = False
         self._steps = list(steps)
         self._at_once = at_once
+        self._offers = offers
+        self._joins = joins
 
-    async def read(self) -> bytes:
+    async def read(self, sink=None) -> bytes:
         if self._at_once:
             everything, self._steps = self._steps, []
             return b"".join(step for step in everything if isinstance(step, bytes))
@@ -45,7 +60,11 @@ class Reply:
             if isinstance(step, Exception):
                 raise step
             await asyncio.sleep(0)
-            return step
+            if sink is not None and self._offers and sink(step):
+                continue
+            joined = self._steps[: self._joins if sink is not None and self._offers else 0]
+            del self._steps[: len(joined)]
+            return step + b"".join(piece for piece in joined if isinstance(piece, bytes))
         return b""
 
     @property
@@ -57,9 +76,14 @@ class Reply:
 
 
 class Client:
-    """`exchange.Downstream` that keeps everything. `leaves_after`: bytes of body after which the client is gone."""
+    """`exchange.Downstream` that keeps everything. `leaves_after`: bytes of body after which the client is gone.
 
-    def __init__(self, leaves_after: int | None = None, delivery: Delivery | None = None) -> None:
+    `is_slow`: it has never read enough.
+    """
+
+    def __init__(
+        self, leaves_after: int | None = None, delivery: Delivery | None = None, *, is_slow: bool = False
+    ) -> None:
         self.ended_by: ProxyError | None = None
         self.delivery = delivery or Delivery()
         self.journal: list[str] = []
@@ -70,7 +94,11 @@ class Client:
         self.pieces: list[bytes] = []
         self.kept: bytes | None = None
         """What had been captured when the record was made."""
+        self.put_count = 0
+        """How many pieces were put, without waiting."""
         self._leaves_after = leaves_after
+        self._is_slow = is_slow
+        self._must_wait = False
 
     @property
     def body(self) -> bytes:
@@ -90,14 +118,25 @@ class Client:
         self.delivery.status, self.delivery.committed_at = status, time.monotonic()
         self.note("head")
 
+    def put(self, data: bytes) -> bool:
+        assert not self._must_wait, "put before the client has read enough"
+        self.put_count += 1
+        self._take(data)
+        self._must_wait = self._is_slow
+        return not self._is_slow
+
     async def write(self, data: bytes) -> None:
         if data:
-            self.pieces.append(data)
-            self.delivery.bytes += len(data)
-            self.note("byte")
-            if self._leaves_after is not None and len(self.body) >= self._leaves_after:
-                raise ClientDisconnected("gone")
+            self._take(data)
         await asyncio.sleep(0)
+        self._must_wait = False
+
+    def _take(self, data: bytes) -> None:
+        self.pieces.append(data)
+        self.delivery.bytes += len(data)
+        self.note("byte")
+        if self._leaves_after is not None and len(self.body) >= self._leaves_after:
+            raise ClientDisconnected("gone")
 
     async def finish(self) -> None:
         self.note("end")

@@ -55,9 +55,11 @@ def stripped(stream: bytes) -> bytes:
     return stream.replace(NULL, b"").replace(USAGE_EVENT, b"")
 
 
-async def relayed(steps, allowance, headers=(STREAM,), *, client=None, event_bytes=1 << 20, after_end_s=5.0, **facts):
+async def relayed(
+    steps, allowance, headers=(STREAM,), *, client=None, event_bytes=1 << 20, after_end_s=5.0, reply=None, **facts
+):
     client = client or Client()
-    answer = answer_to(client, Reply(steps, headers), allowance=allowance, **facts)
+    answer = answer_to(client, reply or Reply(steps, headers), allowance=allowance, **facts)
     await relay_bounded(answer, allowance, client, event_bytes=event_bytes, after_end_s=after_end_s)
     return client, answer
 
@@ -495,3 +497,108 @@ def test_stream_when_the_end_of_a_large_event_looks_like_a_repetition_then_it_is
         for read in reading.events(piece):
             reading.admit(read)
     assert answer.attempt.meter.output_text_bytes == len("a") + len(begin) + len(usual("c"))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(EVENTS, max_size=30),
+    st.one_of(st.none(), st.integers(0, 40)),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 2),
+)
+async def test_stream_when_events_are_sent_where_they_arrive_then_the_same_as_when_each_is_read(
+    events, text_bytes, strip, is_scanned, is_slow, joins
+):
+    """Joined: what arrives behind an event that is not sent at once comes to the reader together with it."""
+    results = []
+    for offers in (True, False):
+        reply = Reply([*events, DONE, usual("late")], (STREAM,), offers=offers, joins=joins)
+        allowance = None if text_bytes is None else Allowed(text_bytes, 7)
+        scanner = FakeScanner() if is_scanned else None
+        client, answer = await relayed(
+            (), allowance, client=Client(is_slow=is_slow), reply=reply, strip_usage=strip, scanner=scanner
+        )
+        meter = answer.attempt.meter
+        if meter.cut or meter.withheld:
+            meter.response_bytes = 0  # more of what is dropped may have been read
+        found = None if scanner is None else (scanner.seen, scanner.characters)
+        results.append((client.body, meter, found, reply.closed, allowance and allowance.asked))
+    assert results[0] == results[1]
+
+
+async def test_stream_when_chunks_repeat_then_their_events_leave_without_waking_the_reader():
+    words = "a b c d e f".split()
+    client, answer = await relayed([*map(usual, words), DONE], None)
+    assert client.put_count == len(words) - 1
+    assert client.pieces == [*map(usual, words), DONE]
+    assert answer.attempt.meter.response_bytes == len(client.body)
+
+
+async def test_stream_when_the_client_reads_slowly_then_every_other_event_waits_for_it():
+    """What is put although the client has not read enough fails in `Client.put`."""
+    words = "a b c d e f g".split()
+    client, _ = await relayed([*map(usual, words), DONE], None, client=Client(is_slow=True))
+    assert (client.put_count, client.body) == (3, b"".join(map(usual, words)) + DONE)
+
+
+async def test_stream_when_an_event_sent_where_it_arrives_is_captured_then_it_is_kept():
+    capture = Capture(limit_bytes=1 << 20)
+    client, _ = await relayed([*map(usual, "abc"), DONE], None, capture=capture)
+    assert client.put_count == 2
+    assert bytes(capture.response) == client.body
+
+
+async def test_stream_when_a_repeated_event_is_blocked_then_nothing_behind_its_finding_leaves():
+    reply = Reply([usual("oh"), usual("so"), usual(" be it BOOM"), usual("late")], (STREAM,), joins=1)
+    client, answer = await relayed((), None, reply=reply, scanner=(scanner := FakeScanner()))
+    assert b"BOOM" not in client.body
+    assert b"late" not in client.body
+    assert client.body.startswith(usual("oh") + usual("so") + usual(" be it "))
+    meter = answer.attempt.meter
+    assert (meter.withheld, meter.events, len(scanner.seen), reply.closed) == (True, 3, 1, True)
+
+
+async def test_stream_when_a_repeated_event_is_not_covered_then_what_came_with_it_follows_it():
+    reply = Reply([*map(usual, "abcd"), DONE], (STREAM,), joins=1)
+    client, answer = await relayed((), allowance := Allowed(2, 9), reply=reply)
+    assert (client.body, allowance.asked) == (b"".join(map(usual, "abcd")) + DONE, [3])
+    assert answer.attempt.meter.output_text_bytes == 4
+
+
+async def test_stream_when_an_event_is_half_there_then_a_repetition_within_it_is_none():
+    pieces = [usual("a"), usual("b"), b"data: {\n", usual("c"), usual("d"), DONE]
+    client, answer = await relayed(pieces, None)
+    assert (client.put_count, client.body) == (1, b"".join(pieces))
+    assert answer.attempt.meter.output_text_bytes == len("abd")
+
+
+async def test_stream_when_encoded_then_bytes_that_look_like_an_event_are_not_sent_as_they_are():
+    """A block of deflate can hold its bytes as they are."""
+    packer = zlib.compressobj(0)
+    pieces = []
+    for event in [*map(usual, "abc"), DONE]:
+        packed = packer.compress(event) + packer.flush(zlib.Z_SYNC_FLUSH)
+        at = packed.index(event)
+        pieces += [packed[:at], event, packed[at + len(event) :]]
+    headers = (STREAM, (b"Content-Encoding", b"deflate"))
+    client, _ = await relayed([*pieces, packer.flush()], None, headers)
+    assert (client.put_count, client.body) == (0, b"".join(map(usual, "abc")) + DONE)
+
+
+async def test_stream_when_the_client_leaves_while_an_event_is_sent_where_it_arrives_then_its_reader_is_told():
+    with pytest.raises(ClientDisconnected):
+        await relayed([*map(usual, "abcd")], None, client=Client(leaves_after=2 * len(usual("a"))))
+
+
+async def test_stream_when_the_scanner_fails_on_an_event_sent_where_it_arrives_then_nothing_more_leaves():
+    class Broken(FakeScanner):
+        def saw(self, characters):
+            if characters == 3:
+                raise ZeroDivisionError
+
+    client = Client()
+    with pytest.raises(ZeroDivisionError):
+        await relayed([*map(usual, ["a", "b", "bad", "c"])], None, client=client, scanner=Broken())
+    assert client.body == usual("a") + usual("b")

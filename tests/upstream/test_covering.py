@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
-from proxy.exchange import Headers, Message
+from proxy.exchange import Headers, Message, Sink
 from proxy.upstream.covering import CoveredReply, CoveredSocket
 
 KEY, OTHER = b"sk-key-sk-key-0123", b"other-secret-456"
@@ -29,9 +29,11 @@ class Pieces:
         self._ends_at_once = ends_at_once
         self.closed = False
 
-    async def read(self) -> bytes:
-        if self._pieces:
-            return self._pieces.pop(0)
+    async def read(self, sink: Sink | None = None) -> bytes:
+        while self._pieces:
+            piece = self._pieces.pop(0)
+            if sink is None or not sink(piece):
+                return piece
         if self._error is not None:
             raise self._error
         return b""
@@ -44,9 +46,16 @@ class Pieces:
         self.closed = True
 
 
-async def read_all(reply: CoveredReply) -> list[bytes]:
-    found = []
-    while piece := await reply.read():
+async def read_all(reply: CoveredReply, taken: Sequence[bool] = ()) -> list[bytes]:
+    """`taken`: what the reader's sink says, piece by piece."""
+    found, says = [], list(taken)
+
+    def sink(piece: bytes) -> bool:
+        if is_taken := says.pop() if says else False:
+            found.append(piece)
+        return is_taken
+
+    while piece := await reply.read(sink if taken else None):
         found.append(piece)
     return found
 
@@ -63,9 +72,9 @@ def run(work: object) -> list[bytes]:
 WORDS = st.sampled_from([KEY, OTHER, KEY[:7], KEY[7:], OTHER[:3], b"s", b"k", b"text", b"\n"])
 
 
-@given(st.lists(WORDS, max_size=8), st.data(), st.booleans())
+@given(st.lists(WORDS, max_size=8), st.data(), st.booleans(), st.lists(st.booleans(), max_size=8))
 def test_body_when_cut_anywhere_then_covered_as_the_whole(
-    words: list[bytes], data: st.DataObject, ends_at_once: bool
+    words: list[bytes], data: st.DataObject, ends_at_once: bool, taken: list[bool]
 ) -> None:
     body = b"".join(words)
     cuts = sorted({0, len(body), *data.draw(st.lists(st.integers(0, len(body)), max_size=6))})
@@ -74,7 +83,25 @@ def test_body_when_cut_anywhere_then_covered_as_the_whole(
     for secret in SECRETS:
         expected = expected.replace(secret, b"*" * len(secret))
     pieces = [piece for piece in pieces if piece]
-    assert b"".join(run(read_all(CoveredReply(Pieces(pieces, None, ends_at_once), SECRETS)))) == expected
+    assert b"".join(run(read_all(CoveredReply(Pieces(pieces, None, ends_at_once), SECRETS), taken))) == expected
+
+
+def test_piece_when_offered_to_a_sink_then_it_holds_no_secret_and_no_beginning_of_one() -> None:
+    pieces = [b"a\n", KEY + b"\n", b"b\n" + KEY[:7], KEY[7:] + b"\n", b"c\n"]
+    offered: list[bytes] = []
+
+    def sink(piece: bytes) -> bool:
+        offered.append(piece)
+        return True
+
+    async def read() -> list[bytes]:
+        reply, found = CoveredReply(Pieces(pieces), SECRETS), []
+        while piece := await reply.read(sink):
+            found.append(piece)
+        return found
+
+    hidden = b"*" * len(KEY) + b"\n"
+    assert (run(read()), offered) == ([hidden, b"b\n", hidden], [b"a\n", b"c\n"])
 
 
 async def test_piece_when_it_cannot_begin_a_secret_then_it_leaves_at_once() -> None:
