@@ -23,8 +23,11 @@ _OTHER_WORDS: Final = (
 ).split()
 _OTHER_INSIDE: Final = [word for word in _OTHER_WORDS if len(word) > 2]
 """Those that also count inside a longer name; the last letter of `ADMIN_` is not a word."""
+_OTHER_APART: Final = "public primary foreign cache sort partition page continuation csrf xsrf sync".split()
+"""Those that also count with a space behind them: `next page token: ...`."""
 _OTHER: Final = re.compile(
-    rf"(?:(?<![A-Za-z\\])(?i:{'|'.join(_OTHER_WORDS)})|(?:{'|'.join(map(str.title, _OTHER_INSIDE))}))[_.-]?\Z".encode()
+    rf"(?:(?:(?<![A-Za-z\\])(?i:{'|'.join(_OTHER_WORDS)})|(?:{'|'.join(map(str.title, _OTHER_INSIDE))}))[_.-]?"
+    rf"|(?<![A-Za-z\\])(?i:{'|'.join(_OTHER_APART)}) )\Z".encode()
 )
 """Words before `key`, `token` or `pass` that make it the name of something else than a secret."""
 ESCAPES: Final = (

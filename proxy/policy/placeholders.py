@@ -22,12 +22,23 @@ PUBLISHED: Final = frozenset(
         "sk_test_BQokikJOvBiI2HlWgH4olfQ2",
         "sk_test_26PHem9AhJZvU623DfE1x4sd",
         "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
+        "AIzaSyDaGmWKa4JsXZ-HjGw7ISLn_3namBGewQe",
+        "xoxb-17653672481-19874698323-pdFZKVeTuE8sk7oOcHrzqygy",
+        "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
+        "MTk4NjIyNDgzNDcxOTI1MjQ4.Cl2FMQ.ZnCjm1XVW7vRze4b7Cq4se7kKWs",
+        "2YotnFZFEjr1zCsicMWpAA",
+        "tGzv3JOkF0XG5Qx2TlKWIA",
+        "mF_9.B5f-4.1JqM",
+        "7Fjfp0ZBr1KtDRbnfVdmIw",
+        "czZCaGRSa3F0MzpnWDFmQmF0M2JW",
+        "b7d03a6947b217efb6f3ec3bd3504582",
+        "c2547eb745079dac9320b638f5e225cf483cc5cfdda41",
         "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
         "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==",
     }
 )
-"""Keys published in vendors' manuals."""
-_PUBLISHED_PARTS: Final = (".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l",)
+"""Keys published in vendors' manuals and in RFC 6749 and 6750."""
+_PUBLISHED_PARTS: Final = (".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l", ".eyJpc3MiOiJqb2UiLA0K")
 _HEAD: Final = 64
 _SAMPLE_WORDS: Final = (
     r"example|your[_-]|[_-]your|your(?:api|key|token|secret|pass)|xxxx|placeholder|change_?-?me|replace|dummy|redacted"
@@ -38,7 +49,7 @@ _ASCII_WORDS: Final = Automaton(f"(?i){_SAMPLE_WORDS}")
 """The same, 20 times as fast. Outside ASCII the two disagree about letter case."""
 _TEMPLATE: Final = re.compile(r"\$\{|\{\{|\}\}|<[^<>]*>|\*{3}|\.\.\.|…|%\(\w+\)s|\$\(")
 _REFERENCE: Final = re.compile(
-    r"\$[A-Za-z_{(]|%[A-Za-z_]+%$|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?://|file:|env[.:]"
+    r"\$[A-Za-z_{(]|%[A-Za-z_]+%$|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?(?::|%3[Aa])(?:/|%2[Ff])|file:|env[.:]"
     r"|process\.env|os\.(?:environ|getenv)|System\.getenv|ENV\["
 )
 _SEQUENCES: Final = "abcdefghijklmnopqrstuvwxyz0123456789 1234567890abcdef 9876543210 zyxwvutsrqponmlkjihgfedcba"

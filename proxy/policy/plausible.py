@@ -18,7 +18,8 @@ _ODD: Final = re.compile(r"(?<=[A-Z]{2})(?=[a-z])|(?i:[bcdfghjklmnpqrstvwxz]{4})
 _WORD: Final = re.compile(r"[A-Z][a-z]{2,}|[a-z]{3,}")
 _VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
 _VERSION: Final = re.compile(r"v?[0-9]+[:.][0-9]+[.:]")
-_COLOUR: Final = re.compile(r"#(?:[0-9a-fA-F]{3,4}){1,2}")
+_NUMBER: Final = re.compile(r"#(?:[0-9a-fA-F]{3,4}){1,2}|0[xX][0-9a-fA-F]{1,16}[uUlLn]{0,3}")
+"""A colour, or a number of at most 64 bits."""
 _DATE: Final = re.compile(r"[12][0-9]{3}-[01][0-9]-[0-3][0-9]")
 _MEMBER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*:(?:![01]|null|true|false|void|function|this)")
 """What follows a string in minified code: the next member of the object."""
@@ -110,11 +111,9 @@ def _has_both(secret: str) -> bool:
 
 def _is_named_thing(secret: str) -> bool:
     """Tell whether it is an id, an expression in code, a path or a digest, which also occur after such names."""
-    if (
-        _UUID.fullmatch(secret)
-        or any(kind.match(secret) for kind in (_DIGEST, _VERSION, _DATE, _MEMBER))
-        or _COLOUR.fullmatch(secret)
-    ):
+    if _UUID.fullmatch(secret) or _NUMBER.fullmatch(secret):
+        return True
+    if any(kind.match(secret) for kind in (_DIGEST, _VERSION, _DATE, _MEMBER)):
         return True
     if _PATH.match(secret):
         changes = len(_CHANGE.findall(secret))

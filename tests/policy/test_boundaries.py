@@ -49,6 +49,8 @@ from proxy.policy.boundaries import BOUNDARIES, INSIDE_WORDS, next_place
         ("named", "ADMIN_", True),
         ("named", "\\n", True),
         ("named", "PublicKey", False),
+        ("named", "Next page ", False),
+        ("named", "sign in by ", True),
         ("number", "1-", False),
         ("number", "a-", True),
         ("number", "1 ", True),

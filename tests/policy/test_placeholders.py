@@ -32,5 +32,6 @@ def test_keys_are_no_samples() -> None:
 def test_published_keys_and_references_are_recognised() -> None:
     assert is_published("AKIAIOSFODNN7EXAMPLE")
     assert is_published("eyJh.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIn0.x")
+    assert is_published("2YotnFZFEjr1zCsicMWpAA")
     assert not is_published("AKIAQWERTYUIOP234567")
     assert is_reference("${TOKEN}") and is_reference("op://vault/a") and not is_reference("a8Kd03mZq71Lx")

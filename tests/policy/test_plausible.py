@@ -37,6 +37,8 @@ def test_machine_made_knows_keys(value: str) -> None:
         "os.environ['K1']",
         "ABCDEFGHIJKLMNOPQRSTUVWX",
         "v0.0.0-20241225123942-ab95a82ef75e",
+        "0x0000402dUL",
+        "https%3A%2F%2Fid.acme.io%2Fcb1d2e3f4",
     ],
 )
 def test_machine_made_knows_what_is_no_key(value: str) -> None:
