@@ -65,6 +65,7 @@ from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
 from proxy.shedding import Shedding
 from proxy.trace import record
+from proxy.trace.chains import Chains
 from proxy.trace.otlp import Outbox
 from proxy.trace.spans import tracer
 from proxy.trace.store import TraceStore
@@ -99,6 +100,7 @@ class App:
         self.lines = Lines()
         answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
         self.cache = AnswerCache(config.cache, Sharing(answers) if config.cache.shared else None)
+        self.chains = Chains()
         self.kept = KeptAnswers(config.api, lambda: (self.writer.stats().batches, self.ledger.changes))
         self.tally = QuotaTally()
         clock = time.monotonic
@@ -206,6 +208,7 @@ class App:
             budget=self.budget,
             shedding=self.shedding,
             cache=self.cache,
+            chains=self.chains,
             tracer=tracer(config.otel, config.providers, self.outbox, providers.secrets),
         )
         api = LazyApi(

@@ -67,6 +67,7 @@ from proxy.routing.response_headers import check_headers, route_headers
 from proxy.screening import ScreenedClient, Screening
 from proxy.settling import Settling
 from proxy.shedding import Shedding
+from proxy.trace.chains import Chains
 from proxy.trace.spans import Tracer
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
@@ -103,6 +104,7 @@ class Pipeline:
     budget: ByteBudget
     shedding: Shedding
     cache: AnswerCache
+    chains: Chains
     admission: Admission | None = None
     """Authenticates callers in mode `keys`; `None` in mode `trusted`."""
     tracer: Tracer | None = None

@@ -19,7 +19,7 @@ from typing import Protocol
 from proxy.auth.identify import with_body_hint
 from proxy.config.schema import Config
 from proxy.credentials import cover, cover_shapes
-from proxy.exchange import Attempt, Charge, Exchange, ParsedRequest, Usage
+from proxy.exchange import Attempt, Charge, Exchange, Meter, ParsedRequest, Usage
 from proxy.holds import Bound, Hold
 from proxy.intake import Intake
 from proxy.journal.segments import Journal
@@ -30,6 +30,7 @@ from proxy.outcome import outcome_of
 from proxy.quota.charge import charge
 from proxy.quota.reservation import Reservation
 from proxy.trace import record
+from proxy.trace.chains import Chains
 from proxy.trace.spans import Tracer
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
@@ -59,6 +60,10 @@ class Books(Protocol):
     @property
     def metrics(self) -> Metrics:
         """Counts finished exchanges."""
+
+    @property
+    def chains(self) -> Chains:
+        """The conversations of the latest responses."""
 
     @property
     def tracer(self) -> Tracer | None:
@@ -114,6 +119,8 @@ class Settling:
     def write_intent(self) -> None:
         """Record what is about to be sent. Raises JournalUnavailable."""
         x = self._x
+        if x.inbound.operation.dialect == "responses":
+            self._join_chain()
         self._head = record.begin(x, tracing=self._tracing)
         self._intent = self._without_credentials(record.intent(x, self._head, self.total, self._spent()))
         self._with.journal.append_intent(self._key, self._intent)
@@ -165,8 +172,11 @@ class Settling:
         for attempt in x.attempts:
             if attempt.ended is None:
                 attempt.ended = now
-        if x.error is None and x.delivery.status is None and (answering := x.answering) is not None:
-            x.delivery.status = answering.status
+        if (answering := x.answering) is not None:
+            if x.error is None and x.delivery.status is None:
+                x.delivery.status = answering.status
+            if x.inbound.operation.dialect == "responses":
+                self._lengthen_chain(answering.used)
         x.ended = now
         x.outcome = outcome_of(x)
         held, bound = self.reservation, self.bound
@@ -183,6 +193,22 @@ class Settling:
         x = self._x
         own = attempt.bound if attempt.bound is not None and bound is not None else bound
         return charge(attempt, x.inbound.operation, attempt.request or x.request, self._with.prices, own)
+
+    def _join_chain(self) -> None:
+        """Replace the id of the response that a request continues by the conversation of that."""
+        x = self._x
+        if (request := x.request) is not None and (reference := request.conversation) is not None:
+            conversation = self._with.chains.conversation(_project(x), reference)
+            if conversation != reference:
+                x.request = replace(request, conversation=conversation)
+
+    def _lengthen_chain(self, answer: Meter) -> None:
+        """Let what continues an answer belong to its conversation; the first of a chain is named by its own id."""
+        x = self._x
+        conversation = x.request.conversation if x.request is not None else None
+        conversation = answer.conversation if conversation is None else conversation
+        if answer.response_id is not None and conversation is not None:
+            self._with.chains.note(_project(x), answer.response_id, conversation)
 
     def _learn(self, request: ParsedRequest) -> None:
         """Add what was learned from an upload as it passed: its model sets the price, its user may name the caller."""
@@ -235,6 +261,10 @@ class Settling:
         except Exception:
             _log.exception("the content of a request could not be recorded", extra={"trace": self._x.trace_id})
             return None
+
+
+def _project(x: Exchange) -> str | None:
+    return None if x.principal is None else x.principal.project_id
 
 
 def _together(charges: Sequence[Charge]) -> Charge:

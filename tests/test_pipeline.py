@@ -31,6 +31,7 @@ from proxy.routing.catalogue import Catalogue
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
 from proxy.shedding import Shedding
+from proxy.trace.chains import Chains
 from proxy.trace.record import trace_id
 from tests.fakes.projects import Projects
 from tests.policy.secrets import HIGH
@@ -193,6 +194,7 @@ class Scene:
             self.budget,
             self.shedding,
             AnswerCache(config.cache),
+            Chains(),
         )
 
     def exchange(self, body, *headers, path="/v1/chat/completions", method="POST", upgrade=False) -> Exchange:

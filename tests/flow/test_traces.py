@@ -231,3 +231,32 @@ async def test_tracing_when_switched_off_then_accounting_is_kept_and_nothing_els
     trace = proxy.trace(reply.trace_id)
     assert trace["inputTokens"] == provider.billed(case)[0].input_tokens
     assert "tester/1" not in json.dumps(trace)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+async def test_trace_when_responses_continue_each_other_then_they_share_a_conversation(
+    sidegate: Sidegate, provider: Provider, case: str, stream: bool
+) -> None:
+    async def turn(number: int, *lines: str, **members: object) -> str:
+        answer = {"id": f"{case}_{number}", "object": "response", "status": "completed", "output": []}
+        answer |= {"usage": {"input_tokens": 1, "output_tokens": 1}}
+        data = json.dumps({"type": "response.completed", "response": answer} if stream else answer).encode()
+        kind = "text/event-stream" if stream else "application/json"
+        provider.on(f"{case}{number}", script(whole(b"data: %b\n\n" % data if stream else data, content_type=kind)))
+        body = json.dumps({"model": "gpt-4o-mini", "input": "hi", "stream": stream, **members}).encode()
+        reply = await exchange(sidegate.address, post("/v1/responses", body, *lines, case=f"{case}{number}"))
+        assert reply.status == 200
+        return reply.trace_id
+
+    turns = [await turn(1)]
+    turns += [await turn(number, previous_response_id=f"{case}_{number - 1}") for number in (2, 3, 4)]
+    turns += [await turn(5, conversation=f"conv_{case}"), await turn(6, previous_response_id=f"{case}_5")]
+    turns += [await turn(7, "X-Sidegate-Conversation: mine", previous_response_id=f"{case}_6")]
+    turns += [await turn(8, previous_response_id=f"{case}_7")]
+    turns += [await turn(9, "X-Sidegate-Project: elsewhere", previous_response_id=f"{case}_7")]
+    traces = [sidegate.trace(trace_id) for trace_id in turns]
+    first, named = f"{case}_1", f"conv_{case}"
+    assert [trace["conversationRef"] for trace in traces] == [
+        None, first, first, first, named, named, "mine", "mine", f"{case}_7",
+    ]  # fmt: skip
+    assert [trace["id"] for trace in _all_of(sidegate, f"conversationId={first}", 3) or ()] == turns[3:0:-1]
