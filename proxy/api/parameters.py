@@ -71,7 +71,7 @@ def parsed(
         if len(mistakes) == _MOST_TOLD:
             break
         if name not in known:
-            mistakes[name] = f"Unknown {noun} `{shown(name)}`{_suggestion(name, known)}."
+            mistakes[name] = f"Unknown {noun} `{shown(name)}`{_suggestion(name, known)}"
         elif name in values:
             mistakes[name] = f"`{name}` is given twice."
         else:
@@ -83,7 +83,8 @@ def parsed(
         absent = [name for name in required if name not in values and name not in mistakes]
         mistakes |= {name: f"`{name}` is missing." for name in absent}
     if mistakes:
-        raise invalid(next(iter(mistakes)), f"{' '.join(mistakes.values())} Known {noun}s: {', '.join(sorted(known))}.")
+        allowed = f"Known {noun}s: {', '.join(sorted(known))}." if known else f"There are no {noun}s here."
+        raise invalid(next(iter(mistakes)), f"{' '.join(mistakes.values())} {allowed}")
     return values
 
 
@@ -203,4 +204,4 @@ def _fields(query: str) -> list[tuple[str, str]]:
 
 def _suggestion(name: str, known: Mapping[str, Parameter]) -> str:
     close = get_close_matches(shown(name), known, n=1)
-    return f"; did you mean `{close[0]}`?" if close else ""
+    return f"; did you mean `{close[0]}`?" if close else "."

@@ -22,7 +22,7 @@ from proxy.api.bodies import dollars, json_answer
 from proxy.api.caller import Caller
 from proxy.api.exports import FORMAT, streamed
 from proxy.api.paging import page
-from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, one_of, read_query, text
+from proxy.api.parameters import AMOUNT, TIME, TRACE_ID, Parameter, integer, invalid, one_of, read_query, text
 from proxy.api.shapes import BOOLEAN, CONDITIONAL, INTEGER, MOMENT, NUMBER, TEXT, Schema, describes, nullable, obj
 from proxy.errors import InvalidRequest
 from proxy.exchange import Outcome
@@ -109,6 +109,8 @@ class Traces:
         """List traces, newest first."""
         values = read_query(request, _PARAMETERS)
         filters = Filters(**{_FILTERS[name][0]: value for name, value in values.items() if name in _FILTERS})
+        if filters.since is not None and filters.until is not None and filters.since > filters.until:
+            raise invalid("to", "`to` must not be before `from`: no trace can fit.")
         filters = replace(filters, project_id=caller.project(filters.project_id))
         if (wanted := values.get("format", "json")) != "json":
             return await self._export(filters, wanted, values)

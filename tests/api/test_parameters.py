@@ -42,7 +42,7 @@ def test_right_parameters_are_typed(query: str, values: dict[str, object]) -> No
 @pytest.mark.parametrize(
     ("query", "param", "said"),
     [
-        ("limi=3", "limi", "did you mean `limit`?"),
+        ("limi=3", "limi", "did you mean `limit`? Known parameters: "),
         ("zzz", "zzz", "Known parameters: cursor, from, limit, minCost, outcome, userId."),
         ("limit=0", "limit", "a whole number from 1 to 500"),
         ("limit=501", "limit", "a whole number"),
@@ -110,3 +110,9 @@ def test_time_that_no_clock_in_utc_can_show_is_refused(moment: str) -> None:
         TIME.parse(moment)
     with pytest.raises(ValueError):
         EDGE.parse(moment)
+
+
+def test_mistake_where_nothing_is_known_is_told_so() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        read("x=1", {})
+    assert caught.value.message == "Unknown parameter `x`. There are no parameters here."

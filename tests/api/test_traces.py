@@ -102,6 +102,7 @@ async def test_search_takes_every_filter_together(database: Database, serve: Ser
         ("/v1/traces?limit=501", "limit"),
         ("/v1/traces?userid=x", "userid"),
         ("/v1/traces?outcome=fine", "outcome"),
+        ("/v1/traces?from=2026-11-27&to=2026-11-26", "to"),
         ("/v1/traces/not-an-id", "traceId"),
         ("/v1/traces/01a20747-089f-770a-a1a8-378b0d047383?verbose=1", "verbose"),
     ],
