@@ -22,7 +22,9 @@ from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, PolicyUnavailable, PolicyViolation, ProxyError
 from proxy.exchange import Capture, Header, Inbound, Message, ParsedRequest, WebsocketPeer
 from proxy.findings import Action, Unscanned, Verdict
-from proxy.openai.documents import dump_exact, load, load_exact
+from proxy.memory import allow_full_collections, put_off_full_collections
+from proxy.openai import json_steps
+from proxy.openai.documents import dump_exact, load_exact
 from proxy.openai.input_text import input_text_bytes
 from proxy.openai.json_body import edited, parse_body, unambiguous
 from proxy.openai.multipart import MultipartObserver
@@ -201,13 +203,15 @@ class Screening:
 
     def _message(self, text: str, verdict: Verdict, patience: Patience | None) -> tuple[PolicyViolation | None, str]:
         """Scan a message. Returns why it is refused, and the message as it may be sent."""
-        try:
-            document: Any = load(text.encode())
-        except ValueError:
-            document = text
+        document: Any = text
+        with suppress(ValueError):
+            document = json_steps.read(text.encode(), json_steps.ANY_DEPTH)
         scanned = scan(self.policy, document, self._settings.nested_bytes, patience)
         scanned.enter(verdict)
-        return self._refusal(scanned), _message_sent(text, document, scanned.sent)
+        sent = _message_sent(text, document, scanned.sent)
+        if document is not text:
+            json_steps.let_go(document, text.encode())
+        return self._refusal(scanned), sent
 
     def _refusal(self, scanned: Scanned) -> PolicyViolation | None:
         """Return the error for what is blocked, and for what was not scanned if the policy requires a scan."""
@@ -224,7 +228,11 @@ class Screening:
             with suppress(TooSlow):
                 return work(self.verdict, Patience(_PATIENCE_S))
         verdict = self.policy.verdict(self.verdict.max_kept)  # the thread may outlive the request, which is recorded
-        done = await asyncio.to_thread(work, verdict, None)
+        put_off_full_collections()
+        try:
+            done = await asyncio.to_thread(work, verdict, None)
+        finally:
+            allow_full_collections()
         self.verdict.join(verdict)
         return done
 

@@ -3,7 +3,7 @@ import weakref
 
 import pytest
 
-from proxy.memory import limit_bytes, resident_bytes, tidy
+from proxy.memory import allow_full_collections, limit_bytes, put_off_full_collections, resident_bytes, tidy
 
 
 class Knot:
@@ -57,3 +57,17 @@ def test_limit_when_the_system_has_no_groups_then_there_is_none(tmp_path) -> Non
 
 def test_resident_when_asked_then_it_is_what_this_process_has() -> None:
     assert 10 << 20 < resident_bytes() < 10 << 30
+
+
+def test_full_collections_when_put_off_twice_then_both_have_to_end() -> None:
+    before = gc.get_threshold()
+    try:
+        put_off_full_collections()
+        put_off_full_collections()
+        allow_full_collections()
+        assert gc.get_threshold()[2] >= 1 << 30
+        allow_full_collections()
+        assert gc.get_threshold()[2] < 1 << 20
+        assert gc.get_threshold()[:2] == before[:2]
+    finally:
+        gc.set_threshold(*before)

@@ -22,10 +22,11 @@ Source: OpenAI API reference: chat completion chunk, responses streaming, realti
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from proxy.exchange import Dialect
+from proxy.openai.channels_media import MAYBE_MEDIA, is_media, left_out
 from proxy.scanners import TextKind
 
 Path = tuple[str | int, ...]
@@ -48,23 +49,10 @@ _LABELS: Final = frozenset(
 _CHUNK: Final = _LABELS | {"choices"}
 _CHOICE: Final = _LABELS | {"delta"}
 _WHOLE_CHOICE: Final = _LABELS | {"message"}
-_ECHOES: Final = frozenset(
-    "instructions tools tool_choice metadata prompt user safety_identifier prompt_cache_key text reasoning".split()
-)
-"""Members in which a response object repeats its request."""
-_RESPONSE_OBJECTS: Final = frozenset({"response", "realtime.response"})
 _ATOMS: Final = frozenset("name title url filename server_label provider language status detail format voice".split())
 """Members that are complete even in events with pieces."""
 _DOCUMENTS: Final = frozenset({"arguments", "partial_json"})
 """Members whose text is a JSON document."""
-_MEDIA: Final = frozenset({"b64_json", "partial_image_b64", "embedding"})
-_SOUND: Final = (("audio", "data"), ("input_audio", "data"), ("output_audio", "data"))
-_MAYBE_MEDIA: Final = frozenset({"data", "result", "audio", "image", "file_data"})
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
-_LEAST_MEDIA: Final = 4096
-"""A shorter text in a member that may contain media is treated as text."""
-_SEALED: Final = frozenset({"reasoning.encrypted", "redacted_thinking"})
-"""Types of objects whose `data` only the provider can read."""
 _NAMED: Final = frozenset(
     "choices content refusal reasoning reasoning_content reasoning_details thinking text tool_calls function custom "
     "arguments input function_call audio transcript output delta message summary item part response error annotations "
@@ -158,7 +146,7 @@ def read_usual(document: Any) -> tuple[Key, str] | None:
     for name, value in delta.items():
         if not value or name in _LABELS:
             continue
-        if found is not None or type(value) is not str or name in _ATOMS or name in _MAYBE_MEDIA:
+        if found is not None or type(value) is not str or name in _ATOMS or name in MAYBE_MEDIA:
             return None
         found = name
     return None if found is None else (("choices", index, found), delta[found])
@@ -262,7 +250,7 @@ def _read_said(delta: dict[str, Any], path: Path, key: Key, texts: Texts) -> Non
     for name, value in delta.items():
         if not value or name in _LABELS:
             continue
-        if type(value) is str and name not in _ATOMS and name not in _MAYBE_MEDIA:
+        if type(value) is str and name not in _ATOMS and name not in MAYBE_MEDIA:
             texts.pieces.append(Text((*key, name), (*path, name), value, "text"))
         else:
             _walk(value, (*path, name), (*key, name), texts, in_pieces=True)
@@ -336,24 +324,41 @@ def _place(document: Mapping[str, Any]) -> int:
 
 
 def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = False) -> None:
-    """Find the texts below `path`, in order. `in_pieces`: they continue channels, except those that are complete."""
-    rest: list[tuple[Any, Path, Key]] = [(value, path, key)]
-    while rest:
-        value, path, key = rest.pop()
-        if type(value) is str:
-            _read_text(value, path, key, texts, in_pieces)
-        elif type(value) is dict:
-            left_out = _left_out(value)
-            rest += [
-                (member, (*path, name), (*key, name))
-                for name, member in reversed(value.items())
-                if member and name not in _LABELS and name not in left_out
-            ]
-        elif type(value) is list and type(value[0] if value else None) not in (int, float):
-            rest += [
-                (value[place], (*path, place), (*key, _index(value[place], place)))
-                for place in range(len(value) - 1, -1, -1)
-            ]
+    """Find the texts below `path`, in order. `in_pieces`: they continue channels, except those that are complete.
+
+    Paths are made for texts alone: for each of a million lists, a hundred deep, they took ten seconds.
+    """
+    if type(value) is str:
+        _read_text(value, path, key, texts, in_pieces)
+        return
+    steps, keys, open_members = [*path], [*key], [_members(value)]
+    while open_members:
+        for step, key_step, member in open_members[-1]:
+            if type(member) is str:
+                _read_text(member, (*steps, step), (*keys, key_step), texts, in_pieces)
+            elif type(member) is dict or type(member) is list:
+                steps.append(step)
+                keys.append(key_step)
+                open_members.append(_members(member))
+                break
+        else:
+            open_members.pop()
+            if open_members:
+                steps.pop()
+                keys.pop()
+
+
+def _members(value: Any) -> Iterator[tuple[str | int, str | int, Any]]:
+    """Yield what may contain text in an object or a list: its step in paths and in keys, and itself."""
+    if type(value) is dict:
+        unread = left_out(value)
+        for name, member in value.items():
+            if member and name not in _LABELS and name not in unread:
+                yield name, name, member
+    elif type(value) is list and type(value[0] if value else None) not in (int, float):
+        for place, member in enumerate(value):
+            if member:
+                yield place, _index(member, place), member
 
 
 def _read_text(text: str, path: Path, key: Key, texts: Texts, in_pieces: bool) -> None:
@@ -361,28 +366,12 @@ def _read_text(text: str, path: Path, key: Key, texts: Texts, in_pieces: bool) -
     kind: TextKind = "json" if name in _DOCUMENTS else "text"
     if not text:
         return
-    if _is_media(name, text) or path[-2:] in _SOUND:
+    if is_media(path, name, text):
         texts.missed.append(path)
     elif in_pieces and name not in _ATOMS:
         texts.pieces.append(Text(key, path, text, kind))
     else:
         texts.wholes.append(Whole(path, text, kind))
-
-
-def _left_out(value: dict[str, Any]) -> Collection[str]:
-    if (name := value.get("object")) is not None:
-        return _ECHOES if type(name) is str and name in _RESPONSE_OBJECTS else ()
-    kind = value.get("type")
-    return ("data",) if type(kind) is str and kind in _SEALED else ()
-
-
-def _is_media(name: str, text: str) -> bool:
-    """Tell whether a text is audio or an image in base64."""
-    if name in _MEDIA:
-        return True
-    if name in _MAYBE_MEDIA:
-        return len(text) >= _LEAST_MEDIA and _BASE64.fullmatch(text) is not None
-    return text.startswith("data:") and ";base64," in text[:128]
 
 
 def _hands_out_credentials(name: Any) -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from proxy.exchange import Dialect, Meter, Usage
+from proxy.openai import json_steps
 from proxy.openai.choices import ChoiceReader, read_output_item, text_bytes
 from proxy.openai.documents import load_object, printable, utf8_len
 from proxy.openai.facts import (
@@ -92,8 +93,9 @@ class StreamObserver:
         meter.events += 1
         if self._over:
             return None
-        document = load_object(event.data)
-        if document is None:
+        data = event.data
+        document = load_object(data) if len(data) <= json_steps.LARGE_BYTES else json_steps.read_container(data)
+        if type(document) is not dict:
             self._note_end(event)
             return None
         if error := document.get("error"):

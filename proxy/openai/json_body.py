@@ -14,7 +14,7 @@ Source: RFC 8259 section 4 (names should be unique); OpenAI's own error text.
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
@@ -23,8 +23,6 @@ from proxy.errors import InvalidRequest
 from proxy.openai import json_steps
 from proxy.openai.documents import dump_exact, load_exact
 
-_ANY_DEPTH: Final = 1024
-"""What the decoder reads at most; what `limits` allow was looked at before."""
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 _BLANK_BEFORE_COLON = (b" :", b"\t:", b"\r:", b"\n:")
 _FAKES_KEY_END = re.compile(rb"\\u00(?:2[02]|3[aA])")
@@ -67,7 +65,11 @@ def edited(body: bytes, edit: Callable[[Any], Any]) -> bytes:
     """Return what `edit` makes of the value of `body`, which `parse_body` has read: numbers of any size stay."""
     if len(body) <= json_steps.LARGE_BYTES:
         return dump_exact(edit(load_exact(body)))
-    exact = json_steps.Steps(body, load_exact, _ANY_DEPTH).load() if json_steps.is_slow(body) else load_exact(body)
+    exact = (
+        json_steps.Steps(body, load_exact, json_steps.ANY_DEPTH).load()
+        if json_steps.is_slow(body)
+        else load_exact(body)
+    )
     edited = edit(exact)
     written = json_steps.dump_in_steps(edited)
     json_steps.dissolve(exact)
@@ -121,7 +123,7 @@ def _looked_at_one_by_one(body: bytes) -> bool:
     if not json_steps.is_slow(body):
         load_exact(body, note)
         return unique
-    steps = json_steps.Steps(body, partial(load_exact, pairs_hook=note), _ANY_DEPTH)
+    steps = json_steps.Steps(body, partial(load_exact, pairs_hook=note), json_steps.ANY_DEPTH)
     steps.load()
     return unique and not steps.repeats_key
 

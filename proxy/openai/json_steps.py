@@ -23,6 +23,8 @@ from typing import Any, Final
 
 from proxy.openai.documents import load
 
+ANY_DEPTH: Final = 1024
+"""What the decoder reads at most."""
 LARGE_BYTES: Final = 1 << 18
 _MANY_STRUCTURALS: Final = 50_000
 """Fewer are read within 10 ms in one call."""
@@ -70,6 +72,22 @@ def has_more(body: bytes, structurals: int) -> bool:
 def read(body: bytes, depth: int) -> Any:
     """Decode `body`, in steps where one call would take long. Raises ValueError."""
     return Steps(body, load, depth).load() if is_slow(body) else load(body)
+
+
+def read_container(body: bytes) -> Any:
+    """Decode an object or a list as `read` does; `None` for anything else."""
+    if body.lstrip()[:1] not in (b"{", b"["):
+        return None
+    try:
+        return read(body, ANY_DEPTH)
+    except ValueError:
+        return None
+
+
+def let_go(document: Any, body: bytes) -> None:
+    """Free what `body` was decoded to and nobody needs any more, in steps if there is much of it."""
+    if is_slow(body):
+        dissolve(document)
 
 
 def dissolve(document: Any) -> None:

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from proxy.exchange import Dialect, Meter
+from proxy.openai import json_steps
 from proxy.openai.choices import ChoiceReader, text_bytes
 from proxy.openai.documents import load_object
 from proxy.openai.facts import (
@@ -35,7 +36,9 @@ _MAX_TRIES = 8
 
 def inspect(dialect: Dialect, body: bytes, meter: Meter) -> None:
     """Read a complete JSON answer; anything else is ignored. Sets `terminated`: it is complete."""
-    inspect_document(dialect, load_object(body), meter)
+    document = json_steps.read_container(body)
+    inspect_document(dialect, document, meter)
+    json_steps.let_go(document, body)
 
 
 def inspect_document(dialect: Dialect, document: Any, meter: Meter) -> None:

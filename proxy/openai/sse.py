@@ -51,6 +51,11 @@ class EventReader:
             return self._oversized is not None
         return self._oversized is not None or bool(self._pending.strip(b"\n"))
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of the unfinished event, if it is not too large to be read."""
+        return len(self._pending)
+
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that `chunk` completed. An ordinary event costs about 0.5 us."""
         if CR in chunk or self._after_cr:

@@ -36,6 +36,11 @@ class EventCutter:
         """True if an event may begin with the next byte: nothing is held, and no byte order mark can precede it."""
         return not (self._held or self._inside or self._after_cr or self._first)
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of what `flush` returns."""
+        return len(self._held)
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return whole events, each with its blank line, and what is between them. About 0.5 us for one event."""
         if self._held or self._inside or self._after_cr or CR in chunk or not chunk.endswith(b"\n\n"):

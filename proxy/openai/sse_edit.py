@@ -57,6 +57,11 @@ class EventEditor:
         """True while an event has been returned in part."""
         return self._state is _State.KEEP
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of what is held."""
+        return len(self._partial) + self._held_bytes
+
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be sent now. An ordinary event costs about 0.5 us on top of the edit.
 

@@ -19,6 +19,7 @@ before the last byte is sent, as for any stream.
 
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.exchange import Allowance, Downstream
@@ -26,6 +27,7 @@ from proxy.openai.decoding import supported
 from proxy.openai.deltas import has_terminator, has_text
 from proxy.openai.stream_end import end_of
 from proxy.relay.answer import Answer, reason_of
+from proxy.relay.apart import LARGE_BYTES, Turns, apart, decoded_apart
 from proxy.relay.reading import Read, Reading
 from proxy.relay.sse import Rest, without_encoding
 
@@ -73,7 +75,8 @@ async def _pump(answer: Answer, reading: Reading, gate: "_Gate", rest: Rest) -> 
         for plain in reading.decoded(piece):
             if not await gate.pass_on(gate.events(plain)):
                 return
-    if not await gate.pass_on(reading.rest()):
+    is_large, last = reading.held_bytes > LARGE_BYTES, reading.rest()
+    if not await gate.pass_on(await decoded_apart(lambda: list(last)) if is_large else last):
         return
     held = reading.held()
     if reading.error is not None:
@@ -95,6 +98,7 @@ class _Gate:
         self._end = end_of(answer.dialect, asked_for_usage=answer.asked_for_usage)
         # Only a stream that may be cut needs the state for a regular end; in `responses`, error events are numbered.
         self._follows = allowance is not None or answer.dialect == "responses"
+        self._turns = Turns()
         self._asked_at = 0
         """`Meter.text_deltas` when the allowance covered them."""
         self._begun: Read | None = None
@@ -142,18 +146,26 @@ class _Gate:
     async def pass_on(self, events: Iterable[Read]) -> bool:
         """Write events, all that are covered in one write; False: the stream has been ended."""
         ready: list[bytes] = []
-        reading, allowance = self._reading, self._allowance
-        for read in events:
+        reading, allowance, turns = self._reading, self._allowance, self._turns
+        turns.begin()
+        for found in events:
+            read = await decoded_apart(partial(reading.read, found)) if found.is_unread else found
             if allowance is not None and self._meter.text_deltas != self._asked_at:
                 if not await self._is_covered(allowance, ready):
                     await self._cut(allowance, read)
                     return False
-            ready.append(reading.admit(read))
+            is_large = len(read.cut) > LARGE_BYTES
+            ready.append(await apart(partial(reading.admit, read)) if is_large else reading.admit(read))
             if reading.error is not None:
                 await self.withhold(b"".join(ready), reading.error)
                 return False
             if self._follows and read.event is not None and read.document is not None:
                 self._end.follow(read.event.data, read.document)
+            if turns.is_over:
+                await self.write(b"".join(ready))
+                ready.clear()
+                await turns.give()
+        turns.end()
         data = b"".join(ready)
         if data:
             self._note(data)

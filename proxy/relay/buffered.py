@@ -6,11 +6,17 @@ and the client should see it.
 """
 
 import asyncio
+from functools import partial
+from typing import Final
 
 from proxy.exchange import Downstream
 from proxy.openai.response import inspect
 from proxy.relay.answer import Answer
+from proxy.relay.apart import decoded_apart
 from proxy.relay.inspector import BodyInspector
+
+_SMALL_BYTES: Final = 65_536
+"""Larger ones are decoded in a thread: the slowest JSON of this size takes 4 ms."""
 
 
 async def relay_buffered(answer: Answer, downstream: Downstream, *, inspect_bytes: int, hold_s: float) -> None:
@@ -23,17 +29,16 @@ async def relay_buffered(answer: Answer, downstream: Downstream, *, inspect_byte
     reply = answer.reply
     first = await reply.read()
     if reply.complete and not answer.content_encoding and len(first) <= inspect_bytes:
-        _note_whole(answer, first)
+        answer.count(first)
+        note = partial(inspect, answer.dialect, first, answer.attempt.meter)
+        if len(first) <= _SMALL_BYTES:
+            note()
+        else:
+            await decoded_apart(note)
+        answer.seal()
         await downstream.send(reply.status, reply.reason, answer.headers, first)
     else:
         await _send_slowly(answer, downstream, first, inspect_bytes, hold_s)
-
-
-def _note_whole(answer: Answer, body: bytes) -> None:
-    """Read and record an answer that arrived in one piece, as most do."""
-    answer.count(body)
-    inspect(answer.dialect, body, answer.attempt.meter)
-    answer.seal()
 
 
 async def _send_slowly(answer: Answer, downstream: Downstream, first: bytes, inspect_bytes: int, hold_s: float) -> None:
@@ -43,7 +48,7 @@ async def _send_slowly(answer: Answer, downstream: Downstream, first: bytes, ins
     for piece in held:
         _count(answer, inspector, piece)
     if complete:
-        _end(answer, inspector)
+        await _end(answer, inspector)
         await downstream.send(reply.status, reply.reason, answer.headers, b"".join(held))
         return
     await send_on(answer, downstream, inspector, held)
@@ -60,15 +65,15 @@ async def send_on(
     for piece in held:
         sent += len(piece)
         if sent == answer.length:
-            _end(answer, inspector)
+            await _end(answer, inspector)
         await downstream.write(piece)
     while piece := await reply.read():
         _count(answer, inspector, piece)
         sent += len(piece)
         if sent == answer.length:
-            _end(answer, inspector)
+            await _end(answer, inspector)
         await downstream.write(piece)
-    _end(answer, inspector)
+    await _end(answer, inspector)
     await downstream.finish()
 
 
@@ -93,7 +98,11 @@ def _count(answer: Answer, inspector: BodyInspector, piece: bytes) -> None:
     inspector.feed(piece)
 
 
-def _end(answer: Answer, inspector: BodyInspector) -> None:
-    answer.attempt.meter.terminated = True
-    inspector.finish(answer.attempt.meter)
+async def _end(answer: Answer, inspector: BodyInspector) -> None:
+    meter = answer.attempt.meter
+    meter.terminated = True
+    if inspector.kept_bytes <= _SMALL_BYTES:
+        inspector.finish(meter)
+    else:
+        await decoded_apart(partial(inspector.finish, meter))
     answer.seal()

@@ -26,6 +26,11 @@ class BodyInspector:
         self._size = 0
         self._tail = b""
 
+    @property
+    def kept_bytes(self) -> int:
+        """How much `finish` has to read."""
+        return min(self._size, self._limit_bytes)
+
     def feed(self, piece: bytes) -> None:
         """Inspect the next piece of the body."""
         if not self._readable:

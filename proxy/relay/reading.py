@@ -13,15 +13,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from proxy.errors import ProxyError, UpstreamFailed
+from proxy.openai import json_steps
 from proxy.openai.decoding import Decoder
 from proxy.openai.deltas import StreamObserver, has_chunks
-from proxy.openai.documents import load_container, load_object, utf8_len
+from proxy.openai.documents import load_object, utf8_len
 from proxy.openai.repeated import Frame, frame_of
 from proxy.openai.sse import CR, Event, EventReader, single_event
 from proxy.openai.sse_cut import EventCutter
 from proxy.openai.sse_frame import reframed
 from proxy.openai.stream_usage import strip_usage
 from proxy.relay.answer import Answer
+from proxy.relay.apart import LARGE_BYTES
 from proxy.relay.scanned import ScannedStream
 from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete
 
@@ -41,6 +43,8 @@ class Read(NamedTuple):
     frame: Frame | None = None
     """What the event repeats; then it has neither `event` nor `document`, but a `text`."""
     text: str = ""
+    is_unread: bool = False
+    """It is large and was not metered: pass it to `Reading.read` first, apart from the event loop."""
 
 
 class Reading:
@@ -49,6 +53,8 @@ class Reading:
     def __init__(self, answer: Answer, event_bytes: int) -> None:
         self._answer = answer
         self._event_bytes = event_bytes
+        self._most_at_once = min(event_bytes, LARGE_BYTES)
+        """Larger events are read apart from the event loop, and repeat none."""
         self._strips = answer.strip_usage
         self._swallows_lf = False
         """The last event was removed and ended with a CR, so a LF that follows belongs to it."""
@@ -81,6 +87,11 @@ class Reading:
         return self._cutter.mid_event
 
     @property
+    def held_bytes(self) -> int:
+        """Size of the unfinished event."""
+        return self._cutter.held_bytes
+
+    @property
     def error(self) -> ProxyError | None:
         """Why the policy ends the stream; `None` while it does not."""
         return None if self._scan is None else self._scan.error
@@ -99,7 +110,7 @@ class Reading:
 
         Nearly every piece is: neither the cutter nor the reader has to see it.
         """
-        if not self.is_between or len(plain) > self._event_bytes:
+        if not self.is_between or len(plain) > self._most_at_once:
             return None
         if (frame := self.repeated(plain)) is not None:
             return Read(plain, None, None, False, frame, self.text)
@@ -111,16 +122,19 @@ class Reading:
         cuts = self._cutter.feed(plain)
         begins_part = cuts[-1] if self._cutter.mid_event and cuts else None
         for cut in cuts:
-            is_part = ends_part or cut is begins_part
-            frame = None if is_part else self.repeated(cut)
-            if frame is not None:
-                read = Read(cut, None, None, False, frame, self.text)
-            else:
-                found = self._reader.feed(cut)
-                read = self._metered(cut, found[0] if found else None, is_part=is_part)
-            yield read
+            unread = Read(cut, None, None, ends_part or cut is begins_part, is_unread=True)
+            yield unread if len(cut) > LARGE_BYTES and not unread.is_part else self.read(unread)
             ends_part = False
         self.is_between = self._cutter.is_between
+
+    def read(self, unread: Read) -> Read:
+        """Return an item metered."""
+        cut, is_part = unread.cut, unread.is_part
+        frame = None if is_part else self.repeated(cut)
+        if frame is not None:
+            return Read(cut, None, None, False, frame, self.text)
+        found = self._reader.feed(cut)
+        return self._metered(cut, found[0] if found else None, is_part=is_part)
 
     def rest(self) -> Iterator[Read]:
         """Yield the unfinished event at the end of the stream."""
@@ -138,7 +152,7 @@ class Reading:
         Raises:
             UpstreamFailed: it must be edited and is too large for that.
         """
-        cut, event, document, is_part, frame, text = read
+        cut, event, document, is_part, frame, text, _ = read
         if self._swallows_lf:
             self._swallows_lf = False
             if cut == b"\n":
@@ -189,7 +203,7 @@ class Reading:
     def repeated(self, cut: bytes) -> Frame | None:
         """Meter a whole event if it repeats a frame; return that, and store the event's text in `text`."""
         frame = self._frame
-        if frame is None or len(cut) > self._event_bytes or not (text := frame.text_of(cut)):
+        if frame is None or len(cut) > self._most_at_once or not (text := frame.text_of(cut)):
             return None
         self._useless = 0
         self.text = text
@@ -221,7 +235,9 @@ class Reading:
         if self._scan is None:
             return cut
         data = event.data
-        return b"".join(self._scan.take(cut, data, event.name, load_container(data) if document is None else document))
+        return b"".join(
+            self._scan.take(cut, data, event.name, json_steps.read_container(data) if document is None else document)
+        )
 
     def _admit_part(self, cut: bytes) -> bytes:
         if self._strips:

@@ -5,22 +5,24 @@ rewritten. If the policy forbids the content, the client gets an error instead. 
 keep a long call alive is passed on while nothing else has arrived.
 
 Failure mode: an answer larger than `limits.event_bytes`, or with an invalid encoding, cannot be scanned; whether it
-passes is up to the policy. Large answers are scanned on a thread, so that other requests go on.
+passes is up to the policy. All but small answers are decoded, read and scanned in a thread, and other requests go on.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Final
 
 from proxy.config.schema import Limits
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Dialect, Downstream, Headers
+from proxy.openai import json_steps
 from proxy.openai.channels import Path, Texts, Whole, place_of, read_document
 from proxy.openai.decoding import Decoder
-from proxy.openai.documents import load_container
 from proxy.openai.masked_text import with_texts
 from proxy.openai.response import inspect_document
 from proxy.relay.answer import Answer
+from proxy.relay.apart import LARGE_ANSWER_BYTES, apart, decoded_apart
 from proxy.relay.buffered import send_on
 from proxy.relay.inspector import BodyInspector
 from proxy.relay.scanned import forbidden, not_scannable
@@ -28,8 +30,6 @@ from proxy.relay.sse import DECODED_PIECE_BYTES
 from proxy.scanners import OutputScanner, ScannedText
 
 _BLANK: Final = b" \t\r\n"
-_MUCH_TEXT: Final = 262_144
-"""Characters from which on a scan would block the event loop for too long."""
 _TIED_TO_BYTES: Final = frozenset(
     {b"content-encoding", b"etag", b"digest", b"content-digest", b"repr-digest", b"content-md5", b"accept-ranges"}
 )
@@ -49,7 +49,10 @@ async def relay_scanned_body(
     most = limits.event_bytes
     held = _Held(answer, downstream, most)
     body = await held.complete(hold_s)
-    plain = None if body is None else _plain(answer, body, most)
+    plain = body
+    if body is not None and answer.content_encoding:
+        decode = partial(_plain, answer, body, most)
+        plain = decode() if len(body) <= LARGE_ANSWER_BYTES else await apart(decode)
     if plain is None:
         scanner.missed("body", "too_large" if body is None else "malformed")
         if scanner.unscannable == "deny":
@@ -61,9 +64,8 @@ async def relay_scanned_body(
             inspector.feed(piece)
         await send_on(answer, downstream, inspector, held.pieces, is_started=held.is_started)
         return
-    document = load_container(plain)
-    inspect_document(answer.dialect, document, answer.attempt.meter)
-    masked = await _scanned(answer, scanner, plain, document)
+    work = partial(_scanned, answer, scanner, plain)
+    masked = work() if len(plain) <= LARGE_ANSWER_BYTES else await decoded_apart(work)
     headers, sent = (answer.headers, body or b"") if masked is None else (_for_another_body(answer.headers), masked)
     answer.keep(sent)
     answer.seal()
@@ -149,8 +151,6 @@ class _Held:
 
 def _plain(answer: Answer, body: bytes, limit: int) -> bytes | None:
     """Return the body with its encoding removed; `None` if that is impossible or expands too much."""
-    if not answer.content_encoding:
-        return body
     decoder, pieces, size = Decoder(answer.content_encoding, DECODED_PIECE_BYTES), [], 0
     try:
         for piece in decoder.feed(body):
@@ -163,21 +163,25 @@ def _plain(answer: Answer, body: bytes, limit: int) -> bytes | None:
     return b"".join(pieces) if decoder.complete else None
 
 
-async def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any) -> bytes | None:
-    """Return the body with masks, `None` if it may be sent unchanged; record the findings.
+def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes) -> bytes | None:
+    """Read the body. Return it with masks, `None` if it may be sent unchanged; record the findings.
 
     Raises:
         PolicyViolation: it is forbidden.
     """
+    document = json_steps.read_container(plain)
+    try:
+        inspect_document(answer.dialect, document, answer.attempt.meter)
+        return _masked(answer, scanner, plain, document)
+    finally:
+        json_steps.let_go(document, plain)
+
+
+def _masked(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any) -> bytes | None:
     texts = _texts(answer.dialect, plain, document)
-    characters = sum(len(whole.text) for whole in texts.wholes)
-    scanner.saw(characters)
-    if characters > _MUCH_TEXT:
-        results = await asyncio.to_thread(_looked_at, scanner, texts.wholes)
-    else:
-        results = _looked_at(scanner, texts.wholes)
+    scanner.saw(sum(len(whole.text) for whole in texts.wholes))
     masked: dict[Path, str] = {}
-    for whole, result in results:
+    for whole, result in _looked_at(scanner, texts.wholes):
         place = place_of(whole.path) or "body"
         if result.findings:
             scanner.found(place, result.findings)

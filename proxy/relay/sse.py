@@ -19,6 +19,7 @@ Source: WHATWG HTML section 9.2 (server-sent events); OpenAI API reference, "Str
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 from proxy.errors import UpstreamFailed, UpstreamTimeout
@@ -28,9 +29,12 @@ from proxy.openai.deltas import StreamObserver, has_terminator
 from proxy.openai.sse import EventReader
 from proxy.openai.sse_edit import EventEditor
 from proxy.relay.answer import Answer
+from proxy.relay.apart import LARGE_BYTES, Turns, decoded_apart
 from proxy.relay.noting import NotingObserver
 
 DECODED_PIECE_BYTES = 262_144
+_SMALL_BYTES = 65_536
+"""What is only metered, and not scanned, is read in a thread from this size on."""
 
 
 async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: int, after_end_s: float) -> None:
@@ -56,16 +60,23 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
         tap = _Looking(answer, observer, event_bytes, decoder)
     else:
         tap = _Passing(answer, observer, event_bytes)
+    most = _SMALL_BYTES if answer.scanner is None else LARGE_BYTES
+    turns = Turns()
     await downstream.start(answer.status, answer.reply.reason, headers, None)
     while piece := await (rest.read() if meter.terminated else reply.read()):
         answer.note_first_byte()
         meter.response_bytes += len(piece)
-        for ready in tap.feed(piece):
+        turns.begin()
+        is_large = len(piece) > most or tap.held_bytes > most
+        for ready in await decoded_apart(partial(_all_of, tap, piece)) if is_large else tap.feed(piece):
             answer.keep(ready)
             if meter.terminated:
                 answer.seal()
             await downstream.write(ready)
-    held = tap.end()
+        if turns.is_over:
+            await turns.give()
+        turns.end()
+    held = await decoded_apart(tap.end) if tap.held_bytes > most else tap.end()
     observer.end()
     has_no_end = not readable or not has_terminator(answer.dialect)
     meter.terminated = meter.terminated or observer.all_finished or has_no_end
@@ -75,8 +86,16 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
     await downstream.finish()
 
 
+def _all_of(tap: "_Tap", piece: bytes) -> list[bytes]:
+    return list(tap.feed(piece))
+
+
 class _Tap(Protocol):
     """Transforms the provider's pieces into what the client gets."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the unfinished event."""
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
         """Return what may be sent now. Must be consumed before the next call."""
@@ -92,6 +111,11 @@ class _Passing:
         self._answer = answer
         self._observer = observer
         self._reader = EventReader(event_bytes)
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the unfinished event."""
+        return self._reader.held_bytes
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
         """Read the events that `piece` completes; return `piece`."""
@@ -115,6 +139,11 @@ class _Looking:
         self._plain = _Passing(answer, observer, event_bytes)
         self._decoder = decoder
         self._broken = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the unfinished event."""
+        return self._plain.held_bytes
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
         """Read the events that `piece` completes; return `piece`."""
@@ -141,6 +170,11 @@ class _Editing:
         self._answer = answer
         self._editor = EventEditor(observer.observe_and_strip, event_bytes)
         self._decoder = decoder
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the unfinished event."""
+        return self._editor.held_bytes
 
     def feed(self, piece: bytes) -> Iterable[bytes]:
         """Return what may be sent now."""

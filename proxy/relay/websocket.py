@@ -18,17 +18,21 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from proxy.errors import ClientDisconnected, ProxyError, UpstreamFailed
 from proxy.exchange import Allowance, Dialect, Message, Meter, WebsocketPeer
-from proxy.openai.documents import load_container
+from proxy.openai import json_steps
 from proxy.openai.stream_end import realtime_error
 from proxy.relay.answer import reason_of
+from proxy.relay.apart import LARGE_BYTES, decoded_apart
 from proxy.relay.scanned import ScannedStream
 from proxy.scanners import OutputScanner
 
 _NORMAL, _POLICY = 1000, 1008
 _ANSWER_WAIT_S = 5.0
+_SMALL_CHARACTERS = 65_536
+"""Longer messages are metered in a thread."""
 _CLOSE_WAIT_S = 1.0
 """A provider that does not read must not delay the message to the client."""
 
@@ -122,7 +126,7 @@ async def _pump(
     while True:
         message = await source.receive()
         if message.kind == "text" and isinstance(message.data, str):
-            observe(message.data)
+            await _observed(observe, message.data)
         if message.kind == "close":
             if message.abrupt:
                 raise lost()
@@ -158,7 +162,7 @@ class _BoundedProvider:
     async def _is_covered(self, text: str) -> bool:
         meter, allowance = self._limit.meter, self._limit.allowance
         texts = meter.text_deltas
-        self._observe(text)
+        await _observed(self._observe, text)
         if allowance.covers(meter) or await allowance.extend(meter):
             return True
         # Messages without text, such as the usage of a finished response, cost nothing more.
@@ -191,7 +195,8 @@ class _ScannedProvider:
             message = await self._provider.receive()
             if message.kind in ("ping", "pong"):
                 return message
-            self._ready += self._scanned(message)
+            scan = partial(self._scanned, message)
+            self._ready += scan() if len(message.data) <= LARGE_BYTES else await decoded_apart(scan)
             if self._stream.error is not None and not self._meter.withheld:
                 self._ready += _farewell(self._stream.error)
                 self._meter.withheld = True
@@ -208,12 +213,19 @@ class _ScannedProvider:
         if message.kind == "text" and isinstance(message.data, str):
             self._observe(message.data)
             data = message.data.encode("utf-8", "surrogatepass")
-            return self._stream.take(message, data, None, load_container(data))
+            return self._stream.take(message, data, None, json_steps.read_container(data))
         if message.kind == "binary":
             self._stream.miss("message", "binary")
             return self._stream.abandon() if self._stream.error else self._stream.pass_by(message, len(message.data))
         left = self._stream.abandon() if message.abrupt else self._stream.end()
         return left if self._stream.error else [*left, message]
+
+
+async def _observed(observe: Callable[[str], None], text: str) -> None:
+    if len(text) <= _SMALL_CHARACTERS or observe is _ignore:
+        observe(text)
+    else:
+        await decoded_apart(partial(observe, text))
 
 
 def _farewell(reason: ProxyError) -> list[Message]:

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 from hypothesis import example, given
@@ -454,3 +455,26 @@ def test_document_when_it_is_nested_deeply_then_it_is_read_all_the_same():
         document = [document]
     [whole] = read_document("none", document).wholes
     assert (whole.text, len(whole.path)) == ("t", 1020)
+
+
+def test_document_when_deeply_nested_then_the_time_depends_on_its_size_alone() -> None:
+    def seconds(depth: int) -> float:
+        document: list[object] = []
+        for _ in range(20_000 // depth):
+            nested: object = {"a": "b"}
+            for _ in range(depth):
+                nested = [nested]
+            document.append(nested)
+        begun = time.thread_time()
+        read_document("chat", document)
+        return time.thread_time() - begun
+
+    assert min(seconds(900) for _ in range(3)) < 5 * min(seconds(30) for _ in range(3))
+
+
+@pytest.mark.parametrize(("size", "last", "is_media"), [(4096, "", True), (600_000, "", True), (600_000, "!", False)])
+def test_document_when_a_member_may_hold_media_then_all_of_it_is_looked_at(
+    size: int, last: str, is_media: bool
+) -> None:
+    texts = read_document("generic", {"data": "QUJD" * (size // 4) + last})
+    assert (texts.missed == [("data",)], texts.wholes == []) == (is_media, is_media)

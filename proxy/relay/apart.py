@@ -1,0 +1,76 @@
+"""Keeps what takes long off the event loop: it is done in a thread, and between small steps others get their turn.
+
+How long a scan takes depends on the text as much as on its size: random letters take 10 to 25 microseconds a byte,
+prose a thousandth of that. So a small text may stay on the loop, whatever it is; many of them in succession may not.
+
+Rule of the file: an exchange is only ever worked on in one place. What is done apart is waited for, by a task that is
+cancelled, too, so that no thread changes what is being settled.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from proxy.memory import allow_full_collections, put_off_full_collections
+
+T = TypeVar("T")
+
+LARGE_BYTES: Final = 1024
+"""What is larger is scanned apart, if the scanner has to follow a stream: 25 ms at worst."""
+LARGE_ANSWER_BYTES: Final = 2048
+"""The same for complete texts: 20 ms at worst. Most answers are smaller, and a thread takes 0.1 ms."""
+_TURN_S: Final = 0.004
+
+
+async def apart(work: Callable[[], T]) -> T:
+    """Return the result of `work`, done in a thread. A cancellation waits for its end."""
+    done = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        while not done.done():
+            try:
+                await asyncio.wait([done])
+            except asyncio.CancelledError:
+                continue
+        if not done.cancelled():
+            done.exception()  # it was seen: nobody else asks for it
+        raise
+
+
+async def decoded_apart(work: Callable[[], T]) -> T:
+    """Do the same as `apart` for work on a large JSON document, which may have millions of elements."""
+    put_off_full_collections()
+    try:
+        return await apart(work)
+    finally:
+        allow_full_collections()
+
+
+class Turns:
+    """How long one task has worked on the event loop without giving others their turn; what it waits is not counted."""
+
+    __slots__ = ("_left", "_until")
+
+    def __init__(self) -> None:
+        self._left = _TURN_S
+        self._until = 0.0
+
+    def begin(self) -> None:
+        """Go on with the work."""
+        self._until = time.perf_counter() + self._left
+
+    def end(self) -> None:
+        """Interrupt it."""
+        self._left = self._until - time.perf_counter()
+
+    @property
+    def is_over(self) -> bool:
+        """True once it is others' turn. Call `begin` before."""
+        return time.perf_counter() > self._until
+
+    async def give(self) -> None:
+        """Let others have their turn, then go on."""
+        await asyncio.sleep(0)
+        self._until = time.perf_counter() + _TURN_S
