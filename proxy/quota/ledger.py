@@ -73,7 +73,6 @@ ORDER BY greatest(
 LIMIT $2
 """
 
-_RECONCILE = "SELECT sidegate_reconcile_quotas($1)"
 _FORGET = "SELECT sidegate_forget_leases($1)"
 _KEPT_DAYS = 7
 """How long a closed lease is remembered, for journals that are replayed late."""
@@ -225,11 +224,6 @@ class Ledger:
         """Return the callers with the highest share of a limit used, highest first. Raises DatabaseUnavailable."""
         async with self._database.acquire() as connection:
             return [_row(row) for row in await connection.fetch(_TOP, project_id, limit)]
-
-    async def reconcile(self, grace_s: float) -> int:
-        """Free what replicas that are gone for good still hold; return the number of leases. Raises as above."""
-        async with self._changing(self._database.transaction()) as connection:
-            return int(await connection.fetchval(_RECONCILE, timedelta(seconds=grace_s)))
 
     async def maintain(self) -> None:
         """Delete closed leases that no journal can refer to any more."""

@@ -109,8 +109,8 @@ async def test_reconcile_when_a_holder_is_gone_for_good_then_its_units_are_free(
     await one.ledger.acquire(*KEY, uuid4(), (100, 0), (100, 0))
     await sql(one, "UPDATE quota_leases SET expires_at = now() - interval '1 hour' RETURNING 1")
     assert (await one.ledger.status(*KEY)).burned_tokens == 100
-    assert await one.ledger.reconcile(3600.0) == 0
-    assert await one.ledger.reconcile(0.0) == 1
+    assert await sql(one, "SELECT sidegate_reconcile_quotas(interval '1 hour')") == 0
+    assert await sql(one, "SELECT sidegate_reconcile_quotas(interval '0')") == 1
     assert (await one.ledger.status(*KEY)).burned_tokens == 0
     await one.ledger.maintain()
 
