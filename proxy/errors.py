@@ -214,6 +214,10 @@ class DatabaseUnavailable(ProxyError):
     retryable = True
 
 
+class DatabaseContended(DatabaseUnavailable):
+    """Another transaction was in the way of this one; it was rolled back and may be repeated at once."""
+
+
 class JournalUnavailable(ProxyError):
     """The request cannot be recorded (no space, or a failing disk) and was not started."""
 

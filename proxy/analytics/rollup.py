@@ -144,10 +144,6 @@ _FROM_SUMS: Final = (_FORGET_DAYS, _ADD_UP, _FORGET_LATENCY_DAYS, _ADD_UP_LATENC
 
 _MAKE_BLOCK: Final = "SELECT sidegate_make_block()"
 
-_INTERPRETED: Final = "SET LOCAL jit = off"
-"""PostgreSQL takes the traces of a day for hundreds of thousands of rows of its JSON: it would compile for much longer
-than it then runs."""
-
 _TIMEOUT_S: Final = 600.0
 
 
@@ -213,8 +209,6 @@ class Rollup:
 
 
 async def _compare(connection: Connection, day: date, project_id: str | None) -> Sequence[DayCheck]:
-    """Compare in a transaction, which is not compiled from then on."""
-    await connection.execute(_INTERPRETED)
     rows = await connection.fetch(
         _COMPARE, day, project_id, *await _span(connection, day, project_id), timeout=_TIMEOUT_S
     )

@@ -227,6 +227,11 @@ def _explained(what: str) -> Iterator[None]:
 async def _lock_and_verify(connection: Connection, migrations: Sequence[Migration]) -> int:
     """Wait until no other process migrates, and return how many migrations are applied: always the first ones."""
     await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=_TIMEOUT_S)
+    encoding = await connection.fetchval("SHOW server_encoding")
+    if encoding != "UTF8":
+        raise MigrationFailed(
+            f"the database is encoded in {encoding}, which cannot hold every text: create one with ENCODING 'UTF8'"
+        )
     with _explained("the table of migrations cannot be used"):
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"

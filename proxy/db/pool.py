@@ -30,7 +30,7 @@ import asyncpg
 import orjson
 
 from proxy.config.schema import Database as Settings
-from proxy.errors import DatabaseUnavailable, RecordRejected
+from proxy.errors import DatabaseContended, DatabaseUnavailable, RecordRejected
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -42,7 +42,8 @@ _OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", _ABANDO
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42883", "42703"})
 """A table, function or column is missing: the migrations have not run yet, or belong to another version."""
 _DENIED = "42501"
-_BUSY_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
+_CONTENDED_STATES = frozenset({"40001", "40P01"})
+_BUSY_STATES = frozenset({*_CONTENDED_STATES, "55P03", "57014"})
 """The database is fine: another transaction, a lock or our own time limit was in the way."""
 _REJECTED_CLASSES = ("22", "23")
 _REFUSALS = {
@@ -63,6 +64,7 @@ _UNACKNOWLEDGED_MS = 6000
 _HELD_DOWN_S = 10.0
 """A full or read-only PostgreSQL refuses writes and answers every probe. For so long after a refusal, success of
 anything else does not count as "up": longer than the journal's pause between two tries (`journal.retry_max_s`, 5 s)."""
+_BOUNDED = "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = 0; SET LOCAL jit = off"
 _ABANDONED_MS = 5000
 """How long PostgreSQL waits for the next statement of a transaction. The locks of one whose client has vanished without
 a word would otherwise stop every replica until its server's keepalive notices: two hours where nobody changed it."""
@@ -240,7 +242,8 @@ class Database:
             self._note_denied(error)
             return DatabaseUnavailable(f"The database role lacks a right (SQLSTATE {state}).")
         if state in _BUSY_STATES:
-            return DatabaseUnavailable(f"The database is busy (SQLSTATE {state}).")
+            kind = DatabaseContended if state in _CONTENDED_STATES else DatabaseUnavailable
+            return kind(f"The database is busy (SQLSTATE {state}).")
         if state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES:
             self._note_full(state)
             return self._note_down(f"SQLSTATE {state}")
@@ -283,11 +286,14 @@ class Database:
 async def bounded_transaction(connection: Connection) -> AsyncIterator[None]:
     """Run the block in a transaction that PostgreSQL rolls back if no statement comes for some seconds.
 
-    The limit is set for the transaction, not for the session, at the cost of one round trip. A process that was paused
-    for longer finds its connection closed: `DatabaseUnavailable` in a block of `acquire`.
+    What else a server or a role may be set to does not apply in it: another isolation than READ COMMITTED, in which two
+    replicas that change a row would fail instead of waiting for each other; a limit for statements, instead of our own;
+    and the JIT compiler, which takes longer than our statements run. All is set for the transaction, not for the
+    session, at the cost of one round trip. A process that was paused for longer finds its connection closed:
+    `DatabaseUnavailable` in a block of `acquire`.
     """
-    async with connection.transaction():
-        await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = {_ABANDONED_MS}")
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute(_BOUNDED.format(_ABANDONED_MS))
         yield
 
 

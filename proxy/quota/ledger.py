@@ -9,6 +9,8 @@ stored them, and then releases what leases returned: a lease record is journaled
 Failure mode: errors of asyncpg become `DatabaseUnavailable` where the connection came from; the caller decides.
 """
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from uuid import UUID
 
 from proxy.config.quota import Quota
 from proxy.db.pool import Connection, Database
+from proxy.errors import DatabaseContended
 from proxy.journal.frames import FINAL, LEASES, Record
 
 _ACQUIRE = """
@@ -75,6 +78,7 @@ LIMIT $2
 
 _FORGET = "SELECT sidegate_forget_leases($1)"
 _KEPT_DAYS = 7
+_AGAIN_S = 0.02
 """How long a closed lease is remembered, for journals that are replayed late."""
 
 
@@ -166,9 +170,7 @@ class Ledger:
         Idempotent: the same `lease_id` gets the same grant.
         """
         asked = (*need, *want, self._ttl, *self._defaults)
-        async with self._changing(self._database.acquire()) as connection:
-            row = await connection.fetchrow(_ACQUIRE, user_id, project_id, lease_id, self._holder, *asked)
-        assert row is not None
+        (row,) = await self._change(_ACQUIRE, user_id, project_id, lease_id, self._holder, *asked)
         tokens, nanos, ttl_ms, *balance = row.values()
         return Grant(tokens, nanos, ttl_ms / 1000, _balance(balance))
 
@@ -179,8 +181,7 @@ class Ledger:
 
     async def renew(self, lease_ids: Sequence[UUID]) -> Mapping[tuple[str, str], Balance]:
         """Extend leases; return their callers' balances. Raises DatabaseUnavailable."""
-        async with self._changing(self._database.acquire()) as connection:
-            rows = await connection.fetch(_RENEW, lease_ids, self._ttl)
+        rows = await self._change(_RENEW, lease_ids, self._ttl)
         return {(row["user_id"], row["project_id"]): _balance(list(row.values())[2:]) for row in rows}
 
     async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
@@ -229,6 +230,19 @@ class Ledger:
         """Delete closed leases that no journal can refer to any more."""
         async with self._database.transaction() as connection:
             await connection.execute(_FORGET, _KEPT_DAYS)
+
+    async def _change(self, statement: str, *arguments: object) -> Sequence[Any]:
+        """Run one statement, again while other transactions are in its way; callers bound the time.
+
+        It is no transaction of several round trips, so that no lock waits for a replica. Where the default isolation is
+        another than READ COMMITTED, PostgreSQL then tells of those who change the row instead of waiting for them.
+        """
+        while True:
+            try:
+                async with self._changing(self._database.acquire()) as connection:
+                    return await connection.fetch(statement, *arguments)
+            except DatabaseContended:
+                await asyncio.sleep(random.uniform(0, _AGAIN_S))
 
     @asynccontextmanager
     async def _changing(self, connected: AbstractAsyncContextManager[Connection]) -> AsyncIterator[Connection]:

@@ -161,7 +161,7 @@ class TraceStore:
         A trace that is stored between two pages appears if it is older than the cursor; no trace appears twice.
         """
         before: datetime | None = None if cursor is None else created_at(str(cursor))
-        async with self._database.acquire() as connection:
+        async with self._database.transaction() as connection:
             rows = await connection.fetch(
                 _SELECT_PAGE,
                 filters.since,

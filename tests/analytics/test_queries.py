@@ -5,16 +5,20 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 
 from proxy.analytics import latency
 from proxy.analytics.figures import Percentiles, Question, Sums
 from proxy.analytics.queries import Analytics
+from proxy.analytics.rollup import Rollup
 from proxy.config import schema
 from proxy.db.pool import Database
 from proxy.trace.store import TraceStore
+from proxy.trace.stored import Filters
 from tests.analytics.history import ZONES, Call, Request, Sum, call_sums, generate, sums
 
 SETTINGS = schema.Database()
@@ -298,3 +302,32 @@ async def test_without_dates_the_last_30_periods_are_meant(period: str, days: in
         }[period]
     assert start.date() == first
     assert abs((end - start).days - days) <= 20
+
+
+async def test_questions_when_asked_then_postgres_does_not_compile_them(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server compiles from some estimated cost on, which took 8 s for a question of 60 ms."""
+    database, seen = Database(SETTINGS), []
+    await database.connect(database_url)
+    fetch = asyncpg.Connection.fetch
+
+    async def watched(connection: Any, *arguments: Any, **more: Any) -> Any:
+        seen.append(await connection.fetchval("SHOW jit"))
+        return await fetch(connection, *arguments, **more)
+
+    try:
+        async with database.acquire() as connection:
+            await connection.execute("SET jit = on")
+        monkeypatch.setattr(asyncpg.Connection, "fetch", watched)
+        asked, about = Analytics(database), Question(since=FIRST, until=FIRST)
+        await asked.usage(about)
+        await asked.series(about, "model", 5)
+        await asked.latency(about)
+        for ask in (asked.findings, asked.users, asked.projects, asked.expensive):
+            await ask(about, 5)
+        await Rollup(database, 0).check(FIRST, None)
+        await TraceStore(database, SETTINGS).search(Filters(), 5)
+    finally:
+        await database.close()
+    assert len(seen) >= 9 and set(seen) == {"off"}

@@ -1,7 +1,6 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -14,7 +13,7 @@ from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
 from proxy.config import schema
 from proxy.db import migrate
-from proxy.db.pool import Connection, Database
+from proxy.db.pool import Database
 from proxy.trace.store import TraceStore
 from tests.analytics.history import generate, sums
 
@@ -61,34 +60,6 @@ async def _change(database: Database, statement: str) -> None:
 
 async def _total(database: Database):
     return (await Analytics(database).usage(Question(since=DAY, until=DAY))).total
-
-
-class Compiling:
-    """Connections of a server that compiles statements, which is PostgreSQL's default. `jit`: as a user left it."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self.jit: list[str] = []
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
-        async with self._database.acquire() as connection:
-            await connection.execute("SET jit = on")
-            yield connection
-            self.jit.append(await connection.fetchval("SHOW jit"))
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        async with self.acquire() as connection, connection.transaction():
-            yield connection
-            self.jit.append(await connection.fetchval("SHOW jit"))
-
-
-async def test_comparison_when_the_server_compiles_then_not_this_one_and_all_others(database: Database) -> None:
-    connections = Compiling(database)
-    await Rollup(connections, 0).check(DAY, None)
-    await Rollup(connections, 0).rebuild(DAY, None)
-    assert connections.jit == ["off", "on"] * 2
 
 
 async def test_sums_kept_by_the_trigger_are_those_of_the_traces(database: Database) -> None:

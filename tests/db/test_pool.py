@@ -368,6 +368,19 @@ async def test_transaction_when_its_process_vanishes_then_its_locks_are_free_in_
     assert await answers(far)
 
 
+async def test_transaction_when_the_server_is_set_otherwise_then_what_statements_need_counts_in_it_alone(
+    database: Database,
+) -> None:
+    names = ("transaction_isolation", "statement_timeout", "jit")
+    async with database.acquire() as connection:  # as a DBA sets it for a role or a database
+        for setting in ("default_transaction_isolation = serializable", "statement_timeout = '9s'", "jit = on"):
+            await connection.execute(f"SET {setting}")
+    async with database.transaction() as connection:
+        assert [await connection.fetchval(f"SHOW {name}") for name in names] == ["read committed", "0", "off"]
+    async with database.acquire() as connection:
+        assert [await connection.fetchval(f"SHOW {name}") for name in names] == ["serializable", "9s", "on"]
+
+
 async def test_transaction_when_over_then_the_session_is_as_before(database: Database) -> None:
     async with database.acquire() as connection:
         before = await connection.fetchval("SHOW idle_in_transaction_session_timeout")
