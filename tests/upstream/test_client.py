@@ -1,6 +1,7 @@
 """What both kinds of client promise, tested on both against raw sockets."""
 
 import asyncio
+import time
 import tracemalloc
 
 import pytest
@@ -542,6 +543,16 @@ async def test_connect_when_tls_never_answers_times_out_unsent(kind):
                 await client.send(get(url + "/"))
             assert (caught.value.code, caught.value.sent) == ("upstream_connect_timeout", False)
             await until(lambda: client.stats().open == 0)
+
+
+async def test_connecting_when_this_process_stood_still_then_the_provider_is_not_blamed():
+    async with peer(answering(OK)) as provider, client_for(provider.url, "lean", connect_s=0.5) as client:
+        sending = asyncio.create_task(client.send(get(provider.url + "/")))
+        await asyncio.sleep(0)
+        time.sleep(1.2)
+        reply = await sending
+        assert await body_of(reply) == b"ok"
+        reply.close()
 
 
 async def test_name_when_it_does_not_resolve_fails_unsent(kind):
