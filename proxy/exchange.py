@@ -210,7 +210,11 @@ class Meter:
     usage: Usage | None = None
     """The provider's latest figures; `None` until they arrive."""
     usage_by_model: dict[str | None, Usage] = field(default_factory=dict)
-    """In sessions: `usage`, by the model that it is billed at, as one session may use several. Empty otherwise."""
+    """In sessions: `usage` by the models that answers are billed at, also of those that have only begun."""
+    answered: int = 0
+    """In sessions: the part of `output_text_bytes + sound_tokens` whose usage is known."""
+    latest_input_tokens: int = 0
+    """In sessions: input of the latest answer; the next one reads at least about as much."""
     output_text_bytes: int = 0
     """UTF-8 bytes of generated text seen so far (content, reasoning, refusals, tool arguments, all choices)."""
     text_deltas: int = 0

@@ -165,13 +165,22 @@ class StreamObserver:
             read_identity(session, meter)
             self._transcriber = _transcriber(session) or self._transcriber
         if kind == _TRANSCRIBED:
-            if not add_to_usage(document, self._transcriber or meter.response_model, meter):
-                meter.output_text_bytes += text_bytes(document.get("transcript"))
+            said = text_bytes(document.get("transcript"))
+            if add_to_usage(document, self._transcriber or meter.response_model, meter):
+                meter.answered = min(meter.answered + said, meter.output_text_bytes)
+            else:
+                meter.output_text_bytes += said
         elif kind != "response.done" and kind not in _RESPONSE_ENDS:
             self._read_response_event(kind, document)
+            if type(response) is dict and (model := printable(response.get("model"))):
+                meter.usage_by_model.setdefault(model, Usage())  # begun: it may never be finished
         elif type(response) is dict:
             read_response(response, meter)
-            add_to_usage(response, printable(response.get("model")) or meter.response_model, meter)
+            before = 0 if meter.usage is None else meter.usage.input_tokens
+            if add_to_usage(response, printable(response.get("model")) or meter.response_model, meter):
+                assert meter.usage is not None
+                meter.latest_input_tokens = meter.usage.input_tokens - before
+                meter.answered = meter.output_text_bytes + meter.sound_tokens
 
     def _read_audio_event(self, kind: str, document: dict[str, Any]) -> None:
         meter = self._meter

@@ -19,7 +19,7 @@ Gemini's OpenAI compatibility.
 
 from typing import Any
 
-from proxy.exchange import Usage
+from proxy.exchange import Meter, Usage
 
 MAX_TOKENS = 1_000_000_000
 """More than any call can use: a higher figure is a fault of the provider."""
@@ -82,6 +82,14 @@ def add_usage(total: Usage | None, more: Usage) -> Usage:
     if total is None:
         return more
     return Usage(*(getattr(total, name) + getattr(more, name) for name in Usage.__slots__))
+
+
+def unfinished(meter: Meter) -> Usage | None:
+    """Return an estimate of a session's answer that has begun after others were reported; `None` if there is none."""
+    if meter.usage is None or not meter.usage_by_model:
+        return None
+    output = meter.output_text_bytes + meter.sound_tokens - meter.answered
+    return Usage(meter.latest_input_tokens, output) if output > 0 else None
 
 
 def _note_parts(

@@ -3,6 +3,7 @@
 | the attempt                                | is charged                                                             |
 |--------------------------------------------|------------------------------------------------------------------------|
 | reported the provider's own figures        | those, whatever they are; in a session, each at the model of its answer|
+| the same, with a further answer begun      | those, and for that one the input of the latest, and its text in bytes |
 | sent nothing, or was answered status >= 300| nothing                                                                |
 | was replaced: its stream began with error  | nothing                                                                |
 | ended, text was seen, without figures      | the bound of its input; as many output tokens as its text has bytes    |
@@ -20,7 +21,9 @@ from typing import Protocol
 from proxy.exchange import Attempt, Charge, Meter, Operation, ParsedRequest, Usage
 from proxy.holds import Bound
 from proxy.openai.estimate import estimate_usage
+from proxy.openai.usage import add_usage, unfinished
 
+_MILLION = 1_000_000
 _NOTHING = Charge(usage=Usage(), usage_source="none", cost_nanos=0, priced=True)
 
 
@@ -48,7 +51,9 @@ def charge(
     meter, model = attempt.used, billed_model(attempt, prices)
     if meter.usage is not None:
         cost_nanos, priced = _price_of(meter, model, attempt.candidate.model, prices)
-        return Charge(meter.usage, "provider", cost_nanos, priced)
+        if (more := unfinished(meter)) is None:
+            return Charge(meter.usage, "provider", cost_nanos, priced)
+        return Charge(add_usage(meter.usage, more), "estimated", cost_nanos + _most(more, attempt, prices), priced)
     if not operation.billable or not attempt.sent or attempt.withdrawn or attempt.failure == "stream_error":
         return _NOTHING
     if (attempt.status or 0) >= 300 or _is_idle(operation, meter):
@@ -74,6 +79,13 @@ def _price_of(meter: Meter, model: str | None, asked: str | None, prices: Prices
         return prices.price(model, meter.usage)
     parts = [prices.price(_billed(name, asked, prices), usage) for name, usage in meter.usage_by_model.items()]
     return sum(cost_nanos for cost_nanos, _ in parts), all(priced for _, priced in parts)
+
+
+def _most(usage: Usage, attempt: Attempt, prices: Prices) -> int:
+    """Return what tokens of the most expensive kind cost, at the most expensive model of a session."""
+    models = [_billed(name, attempt.candidate.model, prices) for name in attempt.used.usage_by_model]
+    each = [prices.highest_prices(model, media=True) for model in models]
+    return max(-(-(usage.input_tokens * sent + usage.output_tokens * made) // _MILLION) for sent, made in each)
 
 
 def _billed(answered: str | None, asked: str | None, prices: Prices) -> str | None:

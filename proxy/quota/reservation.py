@@ -12,6 +12,7 @@ from typing import Literal
 from proxy.errors import ProxyError
 from proxy.exchange import Meter
 from proxy.holds import Bound, Hold, Share
+from proxy.openai.usage import unfinished
 from proxy.quota.lease import Part
 
 Unleased = Literal["cold", "capped", "open"]
@@ -136,8 +137,8 @@ class Reservation:
         """Return the output tokens to be covered. Input beyond its bound counts as output, which costs more."""
         if self.bound.is_capped:
             return meter.text_deltas
-        usage = meter.usage
-        told = 0 if usage is None else usage.input_tokens + usage.output_tokens - self.bound.input_tokens
+        told = sum(one.input_tokens + one.output_tokens for one in (meter.usage, unfinished(meter)) if one is not None)
+        told -= self.bound.input_tokens
         return max(meter.output_text_bytes + meter.sound_tokens, told) + _MARGIN_BYTES
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai.deltas import StreamObserver, has_terminator, has_text
 from proxy.openai.sse import Event
+from proxy.openai.usage import unfinished
 
 DONE = Event(None, b"[DONE]")
 
@@ -213,6 +214,29 @@ def test_observe_message_when_speech_is_transcribed_then_it_counts_at_the_transc
         "gpt-4o-transcribe": Usage(13, 9, audio_seconds=2.5),
     }
     assert (meter.usage, meter.output_text_bytes) == (Usage(16, 13, audio_seconds=2.5), 5)
+
+
+def test_observe_message_when_an_answer_follows_others_then_it_is_known_to_be_unfinished() -> None:
+    meter = Meter()
+    observer = StreamObserver("realtime", meter)
+    transcript = "conversation.item.input_audio_transcription"
+
+    def see(kind: str, **members: Any) -> Usage | None:
+        observer.observe_message(json.dumps({"type": kind, **members}))
+        return unfinished(meter)
+
+    usage = {"input_tokens": 20, "output_tokens": 3}
+    assert see("response.created", response={"model": "small"}) is None
+    assert see("response.output_text.delta", delta="abc") is None
+    assert see("response.completed", response={"model": "small", "usage": usage}) is None
+    assert see(f"{transcript}.delta", delta="hello") == Usage(20, 5)
+    assert see(f"{transcript}.completed", transcript="hello", usage={"input_tokens": 9}) is None
+    assert see("response.created", response={"model": "large"}) is None
+    assert see("response.output_text.delta", delta="abcd") == Usage(20, 4)
+    assert see("response.output_audio.delta", delta="AAAA") == Usage(20, 5)
+    assert set(meter.usage_by_model) == {"small", "large"}
+    assert see("response.completed", response={"model": "large", "usage": usage | {"input_tokens": 70}}) is None
+    assert see("response.output_text.delta", delta="ab") == Usage(70, 2)
 
 
 def test_observe_message_when_responses_of_a_session_use_several_models_then_each_counts_at_its_own() -> None:

@@ -89,6 +89,17 @@ def test_charge_when_a_session_used_several_models_then_each_part_has_its_own_pr
     assert (result.cost_nanos, result.priced) == cost
 
 
+def test_charge_when_a_further_answer_of_a_session_was_begun_then_it_is_estimated_on_top():
+    one = attempt(usage=Usage(7, 5), output_text_bytes=30, answered="m")
+    one.meter.usage_by_model = {"unknown": Usage(), "m": Usage(7, 5)}
+    one.meter.sound_tokens, one.meter.answered, one.meter.latest_input_tokens = 4, 30, 6
+    result = charge(one, REALTIME, None, Prices())
+    assert (result.usage, result.usage_source) == (Usage(13, 9), "estimated")
+    assert (result.cost_nanos, result.priced) == (12 + 10, True)
+    one.meter.answered = 34
+    assert charge(one, REALTIME, None, Prices()).usage_source == "provider"
+
+
 def sum_of(parts):
     return Usage(sum(one.input_tokens for one in parts), sum(one.output_tokens for one in parts))
 

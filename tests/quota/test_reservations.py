@@ -148,3 +148,8 @@ async def test_session_when_its_figures_pass_the_reservation_then_it_is_extended
     assert await one.extend(meter)
     assert one.covers(meter)
     assert one.bound.tokens >= 2200
+    # One that has begun counts with its text and what the one before has read.
+    meter.usage_by_model, meter.answered, meter.latest_input_tokens = {"m": meter.usage}, 40, 900
+    assert not one.covers(meter)
+    assert await one.extend(meter)
+    assert one.bound.tokens >= 2200 + 900 + 10
