@@ -15,8 +15,7 @@ Action = Literal["allow", "flag", "redact", "block"]
 Direction = Literal["prompt", "output"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One match of a rule. It never contains the text itself."""
 
     rule_id: str

@@ -105,7 +105,7 @@ class Screening:
         try:
             scanned = await self._unhurried(
                 sum(map(len, texts)),
-                lambda _, patience: scan(self.policy, list(texts), self._settings.nested_bytes, patience),
+                lambda _, patience: scan(self.policy, list(texts), self._settings.nested_bytes, patience, keeps=False),
             )
         except Exception as error:
             self._fault(error)
@@ -168,7 +168,7 @@ class Screening:
     ) -> tuple[Scanned, bytes | None, ParsedRequest]:
         """Scan a body. Returns the result, the body as it may be stored, and the request as it may be sent."""
         document, body, is_malformed = self._document(request, inbound)
-        scanned = scan(self.policy, document, self._settings.nested_bytes, patience)
+        scanned = scan(self.policy, document, self._settings.nested_bytes, patience, keeps=wants_kept)
         if is_malformed:
             scanned.unscanned.insert(0, Unscanned("prompt", "", "malformed"))
         kept = _edited(body, document, scanned.kept) if wants_kept else None
@@ -206,7 +206,7 @@ class Screening:
         document: Any = text
         with suppress(ValueError):
             document = json_steps.read(text.encode(), json_steps.ANY_DEPTH)
-        scanned = scan(self.policy, document, self._settings.nested_bytes, patience)
+        scanned = scan(self.policy, document, self._settings.nested_bytes, patience, keeps=False)
         scanned.enter(verdict)
         sent = _message_sent(text, document, scanned.sent)
         if document is not text:

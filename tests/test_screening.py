@@ -46,9 +46,9 @@ def scans_on_main(monkeypatch):
     """Of each scan, whether the main thread made it."""
     on_main = []
 
-    def watched(*arguments):
+    def watched(*arguments, **options):
         on_main.append(threading.current_thread() is threading.main_thread())
-        return scan(*arguments)
+        return scan(*arguments, **options)
 
     scan = module.scan
     monkeypatch.setattr(module, "scan", watched)
@@ -160,7 +160,7 @@ async def test_request_when_media_are_denied_then_it_is_refused_by_their_place()
 
 @pytest.fixture
 def broken(monkeypatch):
-    def scan(*_):
+    def scan(*_, **__):
         raise ValueError(f"something about {HIGH}")
 
     monkeypatch.setattr(module, "scan", scan)

@@ -16,6 +16,9 @@ _WORD: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0
 _UNDERSCORE: Final = ord("_")
 _BARE: Final = _WORD - {_UNDERSCORE}
 _DIGITS: Final = frozenset(b"0123456789")
+_JOINS: Final = frozenset(b"-./,:#_+")
+APART: Final = frozenset(range(256)) - _WORD - _JOINS
+"""After any of these all boundaries hold."""
 _OTHER_WORDS: Final = (
     "public primary foreign cache sort partition publishable idempotency dedup lookup row max min total prompt num"
     " count completion input output page next continuation cancel cancellation eos bos pad unk csrf xsrf n by com sur"
@@ -72,9 +75,9 @@ def base64(data: bytes, at: int) -> bool:
 
 def number(data: bytes, at: int) -> bool:
     """Tell whether a number begins at `at`: not preceded by a digit, a digit and one mark, or a word."""
-    if not word(data, at):
-        return False
-    return at < 2 or data[at - 1] not in b"-./,:#_+" or data[at - 2] not in _DIGITS
+    if at == 0 or data[at - 1] in APART:
+        return True
+    return word(data, at) and (at < 2 or data[at - 1] not in _JOINS or data[at - 2] not in _DIGITS)
 
 
 def next_place(data: bytes, at: int) -> int:

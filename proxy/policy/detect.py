@@ -21,16 +21,17 @@ import heapq
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
 from proxy.findings import Finding, Severity
-from proxy.policy import base64_runs, boundaries, openings, patterns, placeholders, prefixes, validators
+from proxy.policy import base64_runs, boundaries, crowds, openings, patterns, placeholders, prefixes, validators
 from proxy.policy.automata import Automaton, Ending, Spans
+from proxy.policy.crowds import BLOCK, TOO_LONG_S, Crowds
 from proxy.policy.patience import Patience
-from proxy.policy.repetition import Repetition
+from proxy.policy.repetition import CANDIDATES, Repetition
 from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
 
 _OPAQUE: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\[^Az]")
@@ -46,6 +47,7 @@ _SLICE: Final = 1024
 """What a scan of limited time reads between two looks at the clock: 10 ms at worst."""
 PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
+_BYTES: Final = bytes(range(256))
 MAIN: Final = threading.main_thread().ident
 """The thread of the event loop."""
 
@@ -72,6 +74,7 @@ class Matcher:
         self._group = self._pattern.groups.get(SECRET_GROUP, 0)
         self._name = self._pattern.groups.get(NAME_GROUP, 0)
         self._run = re.compile(rule.alphabet.encode() + b"*") if rule.alphabet else None
+        self._continues = frozenset(b"".join(re.findall(rule.alphabet.encode(), _BYTES)) if rule.alphabet else b"")
         until = patterns.bounded(rule.until)
         self._until = Automaton(until) if until else None
         self._until_open = Ending([prefixes.closure(prefixes.parse(until))] if until else [])
@@ -80,10 +83,11 @@ class Matcher:
         self._next_place = _next_byte if rule.boundary in boundaries.INSIDE_WORDS else boundaries.next_place
         self._validators = tuple(validators.VALIDATORS[name] for name in rule.validators)
         self._checksum = validators.VALIDATORS[rule.checksum] if rule.checksum else None
-        self._allow = tuple(map(Automaton, rule.allow))
+        self._is_graded = rule.placeholders or self._checksum is not None
+        self._allow = Automaton("|".join(f"(?:{allowed})" for allowed in rule.allow)) if rule.allow else None
         self._not_named = tuple(map(Automaton, rule.not_named))
-        widest = prefixes.width(prefixes.parse(rule.pattern))[1]
-        self._view = sys.maxsize if widest is None else widest + rule.max_length + _FOLLOWING
+        self._widest = prefixes.width(prefixes.parse(rule.pattern))[1] or sys.maxsize
+        self._view = min(self._widest + rule.max_length + _FOLLOWING, sys.maxsize)
         """How many bytes from its beginning decide about a match; those of its run behind `max_length` do not."""
         self._refused = ""
         """The text rejected last, as repetitive texts contain the same one over and over."""
@@ -95,22 +99,51 @@ class Matcher:
     def matches(self, data: bytes, at: int = 0) -> Iterator[Finding]:
         """Yield the findings in `data` that begin at or after `at`, in order, without overlap. Offsets in bytes."""
         repetition = Repetition(self._view)
-        is_large = len(data) >= LARGE and self.rule.boundary == "number"
-        next_match = self._next_at_word if is_large else self._pattern.search
+        is_large = len(data) >= LARGE
+        next_match = self._next_at_word if is_large and self.rule.boundary == "number" else self._pattern.search
+        crowd = self._crowds if is_large else None
+        begins, group, decided = self._begins, self._group, repetition.decided
         while (found := next_match(data, at)) is not None:
             begin = found[0][0]
-            again: list[Finding] = []
-            at = repetition.skip(data, begin, again)
-            yield from again
-            if at > begin:
-                continue
-            finding = self.judge(data, self._candidate(data, found)) if self._begins(data, begin) else None
-            repetition.add(begin, finding)
+            if len(decided) >= CANDIDATES:
+                again: list[Finding] = []
+                first, count = decided[0][0], len(decided)
+                at = repetition.skip(data, begin, again)
+                yield from again
+                if at > begin:
+                    continue
+                if crowd is not None and crowd.begins(data, first, count, begin):
+                    begun = time.thread_time()
+                    at = self._read_block(crowd, data, begin, decided)
+                    yield from [finding for _, finding in decided if finding is not None]
+                    if time.thread_time() - begun > TOO_LONG_S:
+                        crowd = None
+                    continue
+            finding = self._judged(data, *found[group], self._called(data, found)) if begins(data, begin) else None
+            decided.append((begin, finding))
             if finding is None:
                 at = self._next_place(data, begin)
             else:
                 yield finding
                 at = finding.end
+
+    def _read_block(self, crowd: Crowds, data: bytes, at: int, decided: list[tuple[int, Finding | None]]) -> int:
+        """Judge every match that begins in the block at `at`. Returns where to continue."""
+        until = at + BLOCK
+        begins, judged, group, name = self._begins, self._judged, self._group + 1, self._name + 1
+        for match, may_count in crowd.block(data, at):
+            begin = match.start()
+            if begin < at:
+                continue
+            if begin >= until:
+                break
+            finding = None
+            if may_count and (data[begin - 1] in boundaries.APART or begins(data, begin)):
+                finding = judged(data, *match.span(group), match[name] if name > 1 else b"")
+            decided.append((begin, finding))
+            if finding is not None:
+                at = finding.end
+        return min(max(at, until), len(data))
 
     def search(self, data: bytes, at: int) -> Candidate | None:
         """Return the leftmost match that begins at or after `at`, with its boundary satisfied."""
@@ -127,19 +160,23 @@ class Matcher:
 
     def judge(self, data: bytes, candidate: Candidate) -> Finding | None:
         """Return the finding, `None` if it is rejected. Cost O(max_length), and O(run) if accepted."""
-        if self._not_named and any(name.search(candidate.name, 0) for name in self._not_named):
+        return self._judged(data, candidate.start, candidate.end, candidate.name)
+
+    def _judged(self, data: bytes, start: int, end: int, called: bytes) -> Finding | None:
+        if self._not_named and any(name.search(called, 0) for name in self._not_named):
             return None
         rule = self.rule
-        if rule.exact and self._run_end(data, candidate.end, candidate.end + 1) > candidate.end:
+        goes_on = end < len(data) and data[end] in self._continues
+        if goes_on and rule.exact:
             return None
-        most = candidate.start + rule.max_length
-        seen = data[candidate.start : min(self._end(data, candidate.end, most), most)]
-        secret = seen.decode("utf-8", "replace")
-        severity = None if secret == self._refused else self.severity(secret)
+        most = start + rule.max_length
+        seen = self._end(data, end, most) if goes_on else end
+        secret = data[start : seen if seen < most else most].decode("utf-8", "replace")
+        severity = None if secret == self._refused else self._severity(secret)
         if severity is None:
             self._refused = secret
             return None
-        return Finding(rule.id, rule.category, severity, candidate.start, self._end(data, candidate.end, len(data)))
+        return Finding(rule.id, rule.category, severity, start, self._end(data, end, len(data)) if goes_on else end)
 
     def follow(self, data: bytes, at: int, final: bool) -> tuple[int | None, int]:
         """Return where the run that continues at `at` ends, `None` if it may go on; and where to continue later."""
@@ -152,16 +189,18 @@ class Matcher:
         last = self._until.search(data, at)
         return (last[0][1] if last and last[0][0] < open_from else None), open_from
 
-    def severity(self, secret: str) -> Severity | None:
+    def _severity(self, secret: str) -> Severity | None:
         """Return the severity of `secret` once the pattern matched, `None` if it is not a secret after all."""
         for accepts in self._validators:
             if not accepts(secret):
                 return None
-        if any(allowed.accepts(encode(secret)) for allowed in self._allow):
+        if self._allow is not None and self._allow.accepts(encode(secret)):
             return None
-        valid = self._checksum is not None and self._checksum(secret)
         if placeholders.is_published(secret):
             return None
+        if not self._is_graded:
+            return self.rule.severity
+        valid = self._checksum is not None and self._checksum(secret)
         if self.rule.placeholders and not valid and placeholders.is_placeholder(secret):
             return None
         return "medium" if self._checksum and not valid and self.rule.severity == "high" else self.rule.severity
@@ -184,10 +223,18 @@ class Matcher:
         pattern = openings.at_words(self.rule)
         return Automaton(pattern) if pattern else None
 
+    @cached_property
+    def _crowds(self) -> Crowds | None:
+        """What reads texts that are full of matches, compiled when a large text comes."""
+        pattern = crowds.compiled(self.rule)
+        return Crowds(self.rule, pattern, self._widest) if pattern else None
+
     def _candidate(self, data: bytes, found: Spans) -> Candidate:
-        start, end = found[self._group]
-        first, last = found[self._name] if self._name else (0, 0)
-        return Candidate(found[0][0], start, end, data[first:last])
+        return Candidate(found[0][0], *found[self._group], self._called(data, found))
+
+    def _called(self, data: bytes, found: Spans) -> bytes:
+        """Return what the secret is called."""
+        return data[slice(*found[self._name])] if self._name else b""
 
     def _end(self, data: bytes, at: int, stop: int) -> int:
         """Return where the finding that continues at `at` ends, including `until`; reads nothing from `stop` on."""
@@ -217,21 +264,23 @@ class Detector:
         """Compile what the event loop needs, outside it: the first text there would take 30 ms more."""
         self._gate(b"")
 
-    def may_find(self, data: bytes, patience: Patience | None = None) -> bool:
-        """Tell whether a rule could match anywhere in UTF-8 text, or in one of its lines.
+    def suspects(self, data: bytes, patience: Patience | None = None) -> list[int]:
+        """Return the indexes of the rules that may match in UTF-8 text or in one of its lines; none if that is certain.
 
-        False is certain. Cost: one pass, and another for each rule that the gate reports. Raises TooSlow.
+        Cost: one pass, and another for each rule that the gate reports. Raises TooSlow.
         """
         hits = self._hits(data, patience)
-        return bool(hits) and any(self.matchers[index].may_match(data) for index in _unhurried(hits, patience))
+        is_due = bool(hits) and any(self.matchers[index].may_match(data) for index in _unhurried(hits, patience))
+        return hits if is_due else []
 
-    def find(self, text: str, patience: Patience | None = None) -> list[Finding]:
+    def find(self, text: str, patience: Patience | None = None, suspects: list[int] | None = None) -> list[Finding]:
         """Return the findings in `text`, by position. Those of several rules may overlap. Offsets in characters.
 
-        Cost: O(len(text)); 2.5 microseconds per KB of clean text, twice that with `patience`. Raises TooSlow.
+        `suspects`: of this text or one that contains it, if known. Cost: O(len(text)); 2.5 microseconds per KB of clean
+        text, twice that with `patience`. Raises TooSlow.
         """
         data = encode(text)
-        hits = self._hits(data, patience)
+        hits = self._hits(data, patience) if suspects is None else suspects
         if not hits:
             return []
         found = _merged([list(self.matchers[index].matches(data)) for index in _unhurried(hits, patience)])
@@ -313,4 +362,4 @@ def _in_characters(data: bytes, findings: list[Finding]) -> None:
         count += len(data[at:offset].decode("utf-8", "replace"))
         characters[offset], at = count, offset
     for index, found in enumerate(findings):  # one by one, as all at once they would be freed at once
-        findings[index] = replace(found, start=characters[found.start], end=characters[found.end])
+        findings[index] = found._replace(start=characters[found.start], end=characters[found.end])

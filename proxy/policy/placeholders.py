@@ -39,6 +39,7 @@ PUBLISHED: Final = frozenset(
 )
 """Keys published in vendors' manuals and in RFC 6749 and 6750."""
 _PUBLISHED_PARTS: Final = (".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l", ".eyJpc3MiOiJqb2UiLA0K")
+_SHORTEST: Final = min(map(len, (*PUBLISHED, *_PUBLISHED_PARTS)))
 _HEAD: Final = 64
 _SAMPLE_WORDS: Final = (
     r"example|your[_-]|[_-]your|your(?:api|key|token|secret|pass)|xxxx|placeholder|change_?-?me|replace|dummy|redacted"
@@ -58,7 +59,7 @@ _SEQUENCE: Final = 9
 
 def is_published(secret: str) -> bool:
     """Tell whether `secret` is one of the exact examples from manuals."""
-    return secret in PUBLISHED or any(part in secret for part in _PUBLISHED_PARTS)
+    return len(secret) >= _SHORTEST and (secret in PUBLISHED or any(part in secret for part in _PUBLISHED_PARTS))
 
 
 def is_placeholder(secret: str) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 from proxy.findings import Finding
 from proxy.policy import boundaries
 
-_CANDIDATES: Final = 32
+CANDIDATES: Final = 32
 """After how many candidates the text is compared with what precedes; a longer period is not noticed."""
 _LEFT: Final = 2 * boundaries.REACH
 """How far before a candidate its boundary may read."""
@@ -32,24 +32,23 @@ class Repetition:
 
     def __init__(self, view: int) -> None:
         self._view = view
-        self._decided: list[tuple[int, Finding | None]] = []
-
-    def add(self, begin: int, finding: Finding | None) -> None:
-        """Note what the candidate at `begin` turned out to be; the next one begins behind its finding."""
-        self._decided.append((begin, finding))
+        self.decided: list[tuple[int, Finding | None]] = []
+        """Where candidates began and what they turned out to be; the next one begins behind its finding."""
 
     def skip(self, data: bytes, begin: int, found: list[Finding]) -> int:
         """Return at which candidate to continue, equal to the one at `begin` and reached from there by whole periods.
 
-        Adds the findings of the skipped periods to `found`.
+        Call it after every `CANDIDATES` decided ones: it forgets them. Adds the findings of the skipped periods to
+        `found`.
         """
-        if len(self._decided) < _CANDIDATES:
-            return begin
-        decided, self._decided = self._decided, []
+        decided = self.decided.copy()
+        self.decided.clear()
         seen = data[begin - _LEFT : begin + self._view]
+        if len(seen) < _LEFT + self._view:
+            return begin
         for number in range(len(decided) - 1, -1, -1):
             former = decided[number][0]
-            if former >= _LEFT and data[former - _LEFT : former + self._view] == seen:
+            if former >= _LEFT and data.startswith(seen, former - _LEFT):
                 period = begin - former
                 times = max(0, (_repeated_until(data, begin, period) - begin - self._view) // period)
                 found += _again([finding for _, finding in decided[number:] if finding], period, times)

@@ -14,8 +14,11 @@ Cost: 10 KB of clean text in well under 100 microseconds; linear in the size of 
 
 import binascii
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
 from typing import Any, Final
 
 import orjson
@@ -23,7 +26,6 @@ import orjson
 from proxy.findings import Finding, Sighting, Unscanned, Verdict
 from proxy.openai.documents import dump_exact, load_exact
 from proxy.policy import base64_runs, mask, places
-from proxy.policy.automata import Automaton
 from proxy.policy.detect import encode
 from proxy.policy.patience import Patience
 from proxy.policy.places import Place
@@ -31,14 +33,14 @@ from proxy.policy.policy import Policy
 
 _BETWEEN: Final = "\n"
 """Separates strings in the joined text. It belongs to no word, so the gate sees each string as if it were alone."""
-_RUN: Final = "[A-Za-z0-9+/_-]{40,}"
-_BASE64: Final = Automaton(_RUN)
-_BASE64_IN_TEXT: Final = re.compile(_RUN)
+_BASE64_IN_TEXT: Final = re.compile("[A-Za-z0-9+/_-]{40,}")
 _LOOKED_AT: Final = 40
 _FREED: Final = 1000
 _LONG_RUN: Final = 8192
 _KEPT_OF_RUN: Final = 1024
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
+_SIGHTING: Final[Callable[[Iterable[Any]], Sighting]] = partial(tuple.__new__, Sighting)
+"""The constructor without its Python part, which costs three times as much: there may be half a million (timeit)."""
 _READABLE: Final = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 
 
@@ -75,8 +77,13 @@ class Scanned:
             verdict.miss(part)
 
 
-def scan(policy: Policy, document: Any, nested_bytes: int, patience: Patience | None = None) -> Scanned:
-    """Scan every string of `document`, a decoded JSON value; a text that is not JSON is one string. Raises TooSlow."""
+def scan(
+    policy: Policy, document: Any, nested_bytes: int, patience: Patience | None = None, *, keeps: bool = True
+) -> Scanned:
+    """Scan every string of `document`, a decoded JSON value; a text that is not JSON is one string. Raises TooSlow.
+
+    `keeps`: whether `kept` is needed; without it, a finding costs less.
+    """
     gathered = places.gather(document)
     scanned = Scanned(characters=sum(map(len, gathered.texts)))
     if gathered.has_media:
@@ -86,8 +93,12 @@ def scan(policy: Policy, document: Any, nested_bytes: int, patience: Patience | 
     data, hides, is_cut = _without_binary(data)
     if is_cut:
         scanned.unscanned += _binary(document)
-    if hides or policy.detector.may_find(data, patience):
-        _Search(policy, scanned, nested_bytes, patience, hides=hides).look_at(document)
+    suspects = policy.detector.suspects(data, patience)
+    if hides or suspects:
+        search = _Search(policy, scanned, nested_bytes, patience, hides=hides, keeps=keeps)
+        if not is_cut:
+            search.suspects, search.size = suspects, len(data)
+        search.look_at(document)
     if left_out:
         scanned.unscanned.append(Unscanned("prompt", "", "nested"))
     return scanned
@@ -124,9 +135,7 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
     """
     kept: list[bytes] = []
     at, hides = 0, False
-    if not base64_runs.may_hold_run(data):
-        return data, False, False
-    for start, end in _runs(data):
+    for start, end in base64_runs.runs(data):
         if _is_readable(data[start : start + _LOOKED_AT]):
             hides = True
         elif end - start > _LONG_RUN:
@@ -140,28 +149,18 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
 def _binary(document: Any) -> Iterator[Unscanned]:
     """Yield the texts that contain long base64 of binary data."""
     for place, _, text in places.located(document):
-        if len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in _runs(encode(text))):
+        if len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in base64_runs.runs(encode(text))):
             yield Unscanned("prompt", places.name(place), "binary")
-
-
-def _runs(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where runs of base64 begin and end."""
-    at = 0
-    while (found := _BASE64.search(data, at)) is not None:
-        yield found[0]
-        at = found[0][1]
 
 
 def _is_readable(run: bytes) -> bool:
     """Tell by its beginning whether a run of base64 encodes text."""
-    begin = _from_base64(run[:_LOOKED_AT])
-    return (_READABLE.fullmatch(begin) is not None and begin.isascii()) or _is_utf8(begin)
+    begin = binascii.a2b_base64(run[:_LOOKED_AT].translate(_URL_SAFE))
+    return _READABLE.fullmatch(begin) is not None and (begin.isascii() or _is_utf8(begin))
 
 
 def _is_utf8(begin: bytes) -> bool:
-    """Tell whether bytes are non-ASCII text; the last character may be incomplete."""
-    if _READABLE.fullmatch(begin) is None:
-        return False
+    """Tell whether bytes are UTF-8; the last character may be incomplete."""
     for cut in range(4):
         try:
             begin[: len(begin) - cut].decode()
@@ -177,12 +176,27 @@ def _from_base64(run: bytes) -> bytes:
 
 
 class _Search:
-    """Finds in one document what the gate suspects, string by string. `hides`: some base64 encodes text."""
+    """Finds in one document what the gate suspects, string by string.
+
+    `hides`: some base64 encodes text. `keeps`: whether texts to store are wanted.
+    """
 
     def __init__(
-        self, policy: Policy, scanned: Scanned, nested_bytes: int, patience: Patience | None, *, hides: bool
+        self,
+        policy: Policy,
+        scanned: Scanned,
+        nested_bytes: int,
+        patience: Patience | None,
+        *,
+        hides: bool,
+        keeps: bool,
     ) -> None:
         self._hides = hides
+        self._keeps = keeps
+        self.suspects: list[int] = []
+        """Which rules may match in the document; for a text that is most of it, the gate would name the same again."""
+        self.size = sys.maxsize
+        """Bytes of all its texts."""
         self._policy = policy
         self._scanned = scanned
         self._budget = nested_bytes
@@ -206,13 +220,17 @@ class _Search:
             sent, kept = self._nested(place, text)
             seen = {sighting.finding.rule_id for sighting in self._scanned.sightings[before:]}
         if found := self._find(called, sent, seen, decode=decode):
+            actions = self._policy.prompt.of_all(found)
             where = self._place(place)
-            seen_here = [Sighting(each, self._policy.prompt(each), "prompt", where) for each in found]
-            self._scanned.sightings += seen_here
-            in_kept = found if kept is sent else self._find(called, kept, set(), decode=decode)
-            kept = mask.redact(kept, self._to_hide(in_kept))
-            sent = mask.redact(sent, [each.finding for each in seen_here if each.action == "redact"])
-        return sent, kept
+            self._scanned.sightings += map(_SIGHTING, zip(found, actions, repeat("prompt"), repeat(where)))
+            if self._keeps:
+                in_kept = found if kept is sent else self._find(called, kept, set(), decode=decode)
+                kept = mask.redact(kept, self._to_hide(in_kept))
+            if "redact" in actions:
+                sent = mask.redact(
+                    sent, [each for each, action in zip(found, actions, strict=True) if action == "redact"]
+                )
+        return sent, kept if self._keeps else sent
 
     def _to_hide(self, found: Iterable[Finding]) -> Iterator[Finding]:
         """Yield what a trace must not contain: no keywords and commands, unless they are masked for sending."""
@@ -221,23 +239,25 @@ class _Search:
             if action == "redact" or (action != "allow" and each.category in ("secret", "pii")):
                 yield each
 
-    def _find(self, called: str, text: str, seen: set[str], *, decode: bool) -> list[Finding]:
+    def _find(
+        self, called: str, text: str, seen: set[str], *, decode: bool, suspects: list[int] | None = None
+    ) -> list[Finding]:
         """Return the findings in `text` and in its base64; rules in `seen` have already reported the decoded text."""
-        found = self._alone(called, text)
+        found = self._alone(called, text, suspects)
         if decode and self._hides:
             hidden = (each for each in self._in_base64(text) if not any(_overlap(each, other) for other in found))
             found = [*found, *hidden]
-        return [each for each in found if each.rule_id not in seen]
+        return [each for each in found if each.rule_id not in seen] if seen else found
 
-    def _alone(self, called: str, text: str) -> list[Finding]:
+    def _alone(self, called: str, text: str, suspects: list[int] | None) -> list[Finding]:
         """Return the findings in `text`, with its member's name as context."""
         lead = places.lead(called)
         size = len(lead)
-        found = self._policy.detector.find(lead + text, self._patience)
+        found = self._policy.detector.find(lead + text, self._patience, suspects)
         if not size:
             return found
         return [
-            replace(each, start=max(each.start - size, 0), end=each.end - size) for each in found if each.end > size
+            each._replace(start=max(each.start - size, 0), end=each.end - size) for each in found if each.end > size
         ]
 
     def _nested(self, place: Place, text: str) -> tuple[str, str]:
@@ -266,7 +286,7 @@ class _Search:
                 return
             if _is_readable(data):
                 for found in self._policy.detector.find(_from_base64(data).decode("utf-8", "replace"), self._patience):
-                    yield replace(found, start=run.start(), end=run.end())
+                    yield found._replace(start=run.start(), end=run.end())
 
     def _place(self, place: Place) -> str:
         """Return the name of a place; a key that is itself a finding is masked in it."""

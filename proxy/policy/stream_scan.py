@@ -24,7 +24,6 @@ Cost: a few microseconds per delta; see `bench/policy_stream.py`.
 
 from bisect import insort
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final, NamedTuple
 
 from proxy.findings import Action, Finding, Severity
@@ -223,7 +222,7 @@ class StreamScanner:
         hits = team.hits(data[max(0, first - boundaries.REACH) :])
         for number, track in enumerate(tracks):
             for finding in track.advance(data, hits.get(number, ()), final):
-                self._note(replace(finding, start=base + finding.start, end=base + finding.end))
+                self._note(finding._replace(start=base + finding.start, end=base + finding.end))
             for run in track.runs:
                 start = max(base + run.finding.start, self._first)
                 if start not in self._begun:
@@ -235,7 +234,7 @@ class StreamScanner:
         if action == "allow" or finding.end <= self._first:
             return
         if finding.start < self._first:
-            finding = replace(finding, start=self._first)
+            finding = finding._replace(start=self._first)
         self._untold.append((finding.start, self._told(finding)))
         if action == "redact":
             insort(self._hidden, (finding.start, finding.end))
@@ -290,7 +289,7 @@ class StreamScanner:
                 if action == "redact":
                     spans = sorted([*spans, (start, _ENDLESS)])
                 elif action == "block":
-                    blocks = sorted([*blocks, replace(run.finding, start=start, end=self._window.end)], key=place)
+                    blocks = sorted([*blocks, run.finding._replace(start=start, end=self._window.end)], key=place)
         return spans, blocks[0] if blocks else None
 
     def _stop(self, spans: list[tuple[int, int]]) -> int:
@@ -348,8 +347,8 @@ class StreamScanner:
         """Return `finding` with its offsets in characters of the channel."""
         start, end = finding.start, self._window.position(finding.end)
         if start < self._window.base:
-            return replace(finding, start=self._begun[start], end=end)
-        return replace(finding, start=self._window.position(start), end=end)
+            return finding._replace(start=self._begun[start], end=end)
+        return finding._replace(start=self._window.position(start), end=end)
 
     def _shift(self) -> None:
         """Drop what is no longer needed from the window."""

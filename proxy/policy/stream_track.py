@@ -16,7 +16,7 @@ Rule of the file: offsets are bytes of the window; `shift` moves them when the w
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from proxy.findings import Finding
@@ -94,7 +94,7 @@ class Track:
         self._next = {index: at if at == _NEVER else at - count for index, at in self._next.items() if at > count}
         for run in self.runs:
             run.at -= count
-            run.finding = replace(run.finding, start=run.finding.start - count)
+            run.finding = run.finding._replace(start=run.finding.start - count)
 
     def _limit(self, data: bytes, has_hits: bool) -> int:
         """Return from where on an undecided match may begin.
@@ -153,5 +153,5 @@ class Track:
             if end is not None:
                 self.runs.remove(run)
                 self._next[run.index] = end
-                ended.append(replace(run.finding, end=end))
+                ended.append(run.finding._replace(end=end))
         return ended

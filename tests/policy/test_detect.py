@@ -95,9 +95,9 @@ async def test_find_in_a_thread_never_uses_the_automaton_of_the_event_loop() -> 
     apart._gate = on_loop._gate_apart = _locked
     for text in ("see key-abcd.", "see key-abcd. " * 2000):
         assert await asyncio.to_thread(apart.find, text)
-        assert await asyncio.to_thread(apart.may_find, text.encode())
+        assert await asyncio.to_thread(apart.suspects, text.encode())
         assert on_loop.find(text)
-        assert on_loop.may_find(text.encode())
+        assert on_loop.suspects(text.encode())
 
 
 def test_prepare_compiles_for_the_event_loop_alone() -> None:
@@ -200,10 +200,10 @@ def test_matches_in_a_large_text_may_begin_behind_an_underscore_that_was_rejecte
 async def test_patience_when_it_ends_then_the_scan_is_given_up_unless_the_text_is_short_and_clean():
     scanner, over = detector(KEY), Patience(-1.0)
     with pytest.raises(TooSlow):
-        scanner.may_find(b"x y " * 600, over)
+        scanner.suspects(b"x y " * 600, over)
     for text in ("x y " * 600, "a key-abcd b"):
         with pytest.raises(TooSlow):
             scanner.find(text, over)
         assert scanner.find(text, Patience(3600.0)) == scanner.find(text)
-    assert not scanner.may_find(b"x y " * 250, over)
+    assert not scanner.suspects(b"x y " * 250, over)
     assert scanner.find("x y " * 250, over) == []

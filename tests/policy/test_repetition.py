@@ -90,7 +90,7 @@ def test_skip_goes_to_the_last_candidate_that_is_repeated_in_all_that_decides(si
     data = (b"ab-" * size)[:size] + b"!"
     repetition = Repetition(50)
     for begin in range(0, 96, 3):
-        repetition.add(begin, None)
+        repetition.decided.append((begin, None))
     last = repetition.skip(data, 96, [])
     assert last % 3 == 0
     assert last + 50 <= size < last + 3 + 50
@@ -100,7 +100,7 @@ def test_skip_repeats_the_findings_of_all_candidates_of_a_period() -> None:
     data = b"ab-cd-" * 100
     repetition = Repetition(12)
     for begin in range(0, 96, 3):
-        repetition.add(begin, Finding("r", "pii", "low", begin, begin + 2) if begin % 6 else None)
+        repetition.decided.append((begin, Finding("r", "pii", "low", begin, begin + 2) if begin % 6 else None))
     found: list[Finding] = []
     last = repetition.skip(data, 96, found)
     assert last == 588
@@ -111,7 +111,7 @@ def test_skip_when_something_else_precedes_the_former_candidate_then_it_stays() 
     data = b"." * 200 + b"ab-" * 100
     repetition = Repetition(12)
     for begin in range(200 - 31, 201):
-        repetition.add(begin, None)
+        repetition.decided.append((begin, None))
     assert repetition.skip(data, 203, []) == 203
 
 
@@ -121,5 +121,5 @@ def test_skip_when_the_text_does_not_repeat_itself_then_it_stays() -> None:
     found: list[Finding] = []
     for begin in range(0, 3900, 3):
         assert repetition.skip(data, begin, found) == begin
-        repetition.add(begin, None)
+        repetition.decided.append((begin, None))
     assert not found

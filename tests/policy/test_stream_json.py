@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -171,7 +170,7 @@ def redacted(text: str, context: str) -> str:
     """Return what the law makes of one string, found by the detector that reads whole texts."""
     size = len(context)
     found = [found for found in SMALL.find(context + text) if found.end > size and ACTIONS[found.rule_id] == "redact"]
-    return mask.redact(text, [replace(f, start=max(0, f.start - size), end=f.end - size) for f in found])
+    return mask.redact(text, [f._replace(start=max(0, f.start - size), end=f.end - size) for f in found])
 
 
 def expected(item: Any, key: str = "") -> Any:
