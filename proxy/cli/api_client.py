@@ -182,9 +182,19 @@ def exact_document(body: bytes) -> Any:
 
 def _parsed(body: bytes, number: Callable[[str], Any]) -> Any:
     try:
-        return json.loads(body, parse_float=number)
+        document = json.loads(body, parse_float=number, object_hook=_Members)
     except ValueError:
         raise CommandFailed("the proxy does not answer with JSON; is it Sidegate?") from None
+    if not isinstance(document, dict):
+        raise CommandFailed("the proxy does not answer with a JSON object; is it Sidegate?")
+    return document
+
+
+class _Members(dict[str, Any]):
+    """A JSON object of a response. What it lacks, Sidegate of this version would have sent."""
+
+    def __missing__(self, name: str) -> Any:
+        raise CommandFailed(f"the answer lacks {name}; is it Sidegate, and of this version?")
 
 
 def _target(path: str, parameters: Mapping[str, str] | None) -> str:

@@ -1,6 +1,7 @@
 """Exports of `traces` and `analytics`: CSV or JSON Lines from the API, to a file or to standard output.
 
 A file is written as `NAME.part` and renamed when complete, so a truncated export cannot be mistaken for a whole one.
+What is no file (`/dev/stdout`, a pipe) is written to as it is, and a link leads to the file that is replaced.
 Progress is shown on standard error if that is a terminal.
 """
 
@@ -32,14 +33,23 @@ def export(client: ApiClient, path: str, parameters: Mapping[str, str], argument
     pieces = client.stream(path, {**parameters, "format": arguments.format})
     if arguments.output is None:
         return _write(pieces, sys.stdout.buffer)
-    unfinished = arguments.output.with_name(f"{arguments.output.name}.part")
+    if _is_no_file(arguments.output):
+        with arguments.output.open("wb") as file:
+            return _write(pieces, file)
+    target = arguments.output.resolve()
+    unfinished = target.with_name(f"{target.name}.part")
     try:
         with unfinished.open("wb") as file:
             written = _write(pieces, file)
-        os.replace(unfinished, arguments.output)
+        os.replace(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
     return written
+
+
+def _is_no_file(path: Path) -> bool:
+    """Tell whether something must be written to instead of being replaced; `/dev/stdout` also if it leads to a file."""
+    return path.exists() and (not path.is_file() or path.absolute().is_relative_to("/dev"))
 
 
 def _write(pieces: Iterable[bytes], file: BinaryIO) -> int:

@@ -1,4 +1,5 @@
 import json
+import re
 import socket
 import threading
 
@@ -65,6 +66,20 @@ def test_an_argument_that_is_no_valid_text_is_judged_by_the_proxy(api, words, mo
     api.refusal = (400, b'{"error": {"message": "Not a name."}}')
     assert main([*words, "--url", api.url]) == 1
     assert capsys.readouterr().err == "sidegate: the proxy answers 400: Not a name.\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"[]", "the proxy does not answer with a JSON object; is it Sidegate?"),
+        (b'{"message": "hello"}', "the answer lacks traces; is it Sidegate, and of this version?"),
+        (b'{"traces": [{}]}', "the answer lacks nextCursor; is it Sidegate, and of this version?"),
+    ],
+)
+def test_answer_of_another_program_is_told_in_one_line(api, body, message):
+    api.refusal = (200, body)
+    with pytest.raises(CommandFailed, match=f"^{re.escape(message)}$"):
+        ApiClient(api.url, "key").get_all("/v1/traces", "traces", {})
 
 
 def test_get_json_of_something_else_says_so(api):

@@ -1,5 +1,6 @@
 """Exports against an API that answers like the proxy, and one that breaks off."""
 
+import os
 import socket
 from threading import Thread
 
@@ -55,6 +56,30 @@ def test_answer_goes_to_standard_output_without_a_file(sidegate) -> None:
     done, asked = run(sidegate, chunked(b'{"a":1}\n'), *words)
     assert (done.returncode, done.stdout) == (0, '{"a":1}\n')
     assert asked == "GET /v1/analytics/series?by=layer&format=jsonl"
+
+
+def test_output_that_is_no_file_is_written_to_and_stays(sidegate, tmp_path) -> None:
+    words = ("traces", "export", "--output")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got: list[bytes] = []
+    reader = Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    done, _ = run(sidegate, chunked(ROWS), *words, "pipe")
+    reader.join(20)
+    assert (done.returncode, done.stderr, got) == (0, "", [ROWS])
+    assert pipe.is_fifo()
+    done, _ = run(sidegate, chunked(ROWS), *words, "/dev/stdout")
+    assert (done.returncode, done.stdout.encode()) == (0, ROWS)
+
+
+def test_output_that_is_a_link_stays_one(sidegate, tmp_path) -> None:
+    (tmp_path / "old.csv").write_text("old")
+    (tmp_path / "latest.csv").symlink_to("old.csv")
+    done, _ = run(sidegate, chunked(ROWS), "traces", "export", "--output", "latest.csv")
+    assert done.returncode == 0
+    assert (tmp_path / "latest.csv").is_symlink()
+    assert (tmp_path / "old.csv").read_bytes() == ROWS
 
 
 def test_broken_answer_fails_and_leaves_the_old_file(sidegate, tmp_path) -> None:
