@@ -21,7 +21,7 @@ from itertools import islice
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
 
-from proxy.openai.documents import load
+from proxy.openai.long_strings import behind_string, load_parted
 
 ANY_DEPTH: Final = 1024
 """What the decoder reads at most."""
@@ -71,7 +71,7 @@ def has_more(body: bytes, structurals: int) -> bool:
 
 def read(body: bytes, depth: int) -> Any:
     """Decode `body`, in steps where one call would take long. Raises ValueError."""
-    return Steps(body, load, depth).load() if is_slow(body) else load(body)
+    return Steps(body, load_parted, depth).load() if is_slow(body) else load_parted(body)
 
 
 def read_container(body: bytes) -> Any:
@@ -299,23 +299,12 @@ def _cut(body: bytes, at: int, depth: int) -> tuple[int, bytes]:
             raise Unreadable("nested too deeply", at)
         at = whole.end()
         if at < size and body[at] == _QUOTE:
-            at = _behind_string(body, at)
+            at = behind_string(body, at)
     return (comma, before) if comma - begun >= _STEP // 2 else (size, brackets)
 
 
 def _brackets(text: bytes) -> bytes:
     return _STRING.sub(b"", text).translate(None, _OTHERS)
-
-
-def _behind_string(body: bytes, at: int) -> int:
-    """Return where the string that begins at `at` has ended: one of megabytes at the speed of a copy."""
-    size, at = len(body), at + 1
-    while at < size:
-        window = body[at : at + _STEP].replace(b"\\\\", b"..").replace(b'\\"', b"..")
-        if (end := window.find(b'"')) >= 0:
-            return at + end + 1
-        at += max(len(window) - window.endswith(b"\\"), 1)
-    return size
 
 
 def _reason(error: ValueError) -> str:

@@ -1,18 +1,21 @@
 """Relay of texts that are scanned as they pass: transcripts, subtitles, lines of JSON, HTML.
 
-A piece is sent when it arrives, except for the few characters that the scanner has not decided. Forbidden text visibly
-truncates the answer before its first byte: such formats have no way to report an error.
+A piece is sent when it arrives, except for the few characters that the scanner has not decided; a large one is scanned
+in a thread. Forbidden text visibly truncates the answer before its first byte: such formats have no way to report an
+error.
 
 Failure mode: bytes that are not UTF-8 pass unchanged. Constant memory. Source: Python's `surrogateescape`, PEP 383.
 """
 
 import codecs
 from collections.abc import Iterable
+from functools import partial
 
 from proxy.exchange import Downstream
 from proxy.findings import Finding
 from proxy.openai.decoding import Decoder
 from proxy.relay.answer import Answer
+from proxy.relay.apart import LARGE_BYTES, apart
 from proxy.relay.scanned import forbidden
 from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete, without_encoding
 from proxy.scanners import OutputScanner
@@ -37,7 +40,8 @@ async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream:
         answer.note_first_byte()
         meter.response_bytes += len(piece)
         for plain in (piece,) if decoder is None else decoder.feed(piece):
-            ready = text.feed(plain)
+            scan = partial(text.feed, plain)
+            ready = scan() if len(plain) <= LARGE_BYTES else await apart(scan)
             answer.keep(ready)
             await _write(answer, downstream, text, ready)
     if decoder is not None:

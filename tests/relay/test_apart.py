@@ -12,14 +12,16 @@ from proxy.exchange import Message, Meter
 from proxy.openai.deltas import StreamObserver
 from proxy.policy import detect
 from proxy.relay import apart as module
-from proxy.relay.apart import LARGE_ANSWER_BYTES, Turns, apart, decoded_apart
+from proxy.relay.apart import LARGE_ANSWER_BYTES, LARGE_BYTES, Turns, apart, decoded_apart
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from proxy.scanners import ScannedText
 from tests.fakes.scanner import FakeChannel, FakeScanner, Piece
-from tests.relay.peers import JSON, STREAM, Allowed, Client, Reply, Socket, answer_to
+from tests.relay.peers import JSON, STREAM, Allowed, Client, Reply, Socket, announced, answer_to
 
 TEXT = (b"Content-Type", b"text/plain")
+PASSING = (b"Content-Type", b"text/html")
+"""Of unknown length."""
 CONFIG = Config()
 
 
@@ -168,14 +170,16 @@ async def test_stream_when_many_events_have_come_then_others_get_their_turn_betw
         (JSON, LARGE_ANSWER_BYTES, "thread"),
         (TEXT, LARGE_ANSWER_BYTES - 10, "loop"),
         (TEXT, LARGE_ANSWER_BYTES + 1, "thread"),
+        (PASSING, LARGE_BYTES, "loop"),
+        (PASSING, LARGE_BYTES + 1, "thread"),
     ],
 )
 async def test_answer_when_large_then_it_is_scanned_in_a_thread(
     kind: tuple[bytes, bytes], size: int, where: str
 ) -> None:
-    body = b"a" * size if kind is TEXT else json.dumps({"choices": [{"message": {"content": "a" * size}}]}).encode()
+    body = b"a" * size if kind is not JSON else json.dumps({"choices": [{"message": {"content": "a" * size}}]}).encode()
     client, scanner = Client(), Noted()
-    reply = Reply([body], (kind, (b"Content-Length", b"%d" % len(body))))
+    reply = Reply([body], (kind, *([] if kind is PASSING else [announced(body)])))
     await relay(answer_to(client, reply, scanner=scanner), client, CONFIG)
     assert client.body == body
     assert scanner.used == {where}
