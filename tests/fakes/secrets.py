@@ -32,7 +32,7 @@ TOKENS: Final = (
     "|xoxb-{N12}-{N13}-{A24}|{N10}:AA{U33}|sk_live_{A24}|SG.{U22}.{U43}|key-{H32}|{H32}-us12|shpat_{H32}|lin_api_{A40}"
     "|PMAK-{H24}-{H34}|glsa_{A32}_{H8}|{B76}+ASt{B5}w==|{B33}AIoTC{B5}="
     "|1//0g{U96}|AQVN{U36}|AKID{A32}|{H36}NRAL|vercel_blob_rw_{A16}_{A30}|aio_{A28}|polar_oat_{A43}|api_live.{U11}.{U32}"
-    "|sk-{U22}|fw_{A22}|slk_{H64}|apify_api_{A36}|mlsn.{H64}|{A42}AzSeB{A5}|{B42}+ACRC{B5}|{A44}AzFu{U5}Q==|y0_{U58}"
+    "|sk-{U22}|fw_{A22}|slk_{H64}|apify_api_{A36}|mlsn.{H64}|{A42}AzSeB{A5}|{B42}+ACRC{B5}|y0_{U58}"
     "|2/{N16}/{N16}:{H32}|{H10}msh{H15}p1{H6}jsn{H12}|AAAAAAAAAAAAAAAAAAAAA{A20}%3D{A50}|AQE{A80}-{A43}-{A16}"
     "|https://hooks.zapier.com/hooks/catch/{N7}/b3{N5}"
     "|https://hooks.slack.com/services/T{T10}/B{T10}/{A24}|https://discord.com/api/webhooks/{N19}/{U68}"
@@ -54,7 +54,7 @@ NAMED: Final = (
     "|密码：%s|пароль: %s|postgres://app:%s@db/x|Server=db;User Id=a;Password=%s;|curl -u me:%s https://x.y"
     "|mysql -u a -p%s|ADMIN_TOKEN=%s|SESSION_SECRET=%s|a\\ntoken=%s\\nb|process.env.API_KEY ?? '%s'|- **API_KEY**: `%s`"
     '|String apiKey = String::from("%s");|Set `API_KEY` to `%s`.|\x1b[32mAPI_KEY\x1b[0m=\x1b[33m%s\x1b[0m|密钥是%s，请'
-    "|password: “%s”|API_KEY = «%s»|set the token to 「%s」|secret_key: >-\n  %s\n"
+    "|x-functions-key: %s|password: “%s”|API_KEY = «%s»|set the token to 「%s」|secret_key: >-\n  %s\n"
     '|export const API_KEY =\n  "%s";|const apiToken string = "%s"|public string ApiKey { get; } = "%s";'
     '|var apiKey = @"%s";'
     '|"api_keys": ["%s"]|api_key: !!str %s|The secret key is %s.|the password for the admin user is %s'
