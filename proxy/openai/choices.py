@@ -51,6 +51,10 @@ class ChoiceReader:
                 if type(choice) is dict:
                     self._read_choice(choice)
 
+    def read_arguments(self, choice: int, place: int, text: str) -> None:
+        """Count more arguments of a tool call. `choice`, `place`: as it is indexed."""
+        self._read_call(choice, place, {"function": {"arguments": text}})
+
     def _read_choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index")
         if type(index) is not int:

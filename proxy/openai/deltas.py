@@ -37,7 +37,6 @@ from proxy.openai.usage import add_usage
 
 _TERMINATED: frozenset[Dialect] = frozenset({"chat", "completions", "responses", "audio", "images"})
 _WITHOUT_TEXT: frozenset[Dialect] = frozenset({"images", "none"})
-_OF_CHUNKS: frozenset[Dialect] = frozenset({"chat", "completions"})
 _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed")
 _IMAGE_ENDS = ("image_generation.completed", "image_edit.completed")
 _AUDIO_ENDS = ("transcript.text.done", "speech.audio.done")
@@ -48,11 +47,6 @@ _ENDS = (*_RESPONSE_ENDS, *_AUDIO_ENDS)
 def has_terminator(dialect: Dialect) -> bool:
     """Tell whether a stream without its terminator was truncated; in other dialects, any end is regular."""
     return dialect in _TERMINATED
-
-
-def has_chunks(dialect: Dialect) -> bool:
-    """Tell whether every event of the dialect's streams is read as a chunk with choices."""
-    return dialect in _OF_CHUNKS
 
 
 def has_text(dialect: Dialect) -> bool:
@@ -108,6 +102,10 @@ class StreamObserver:
         if meter.output_text_bytes != size:
             meter.text_deltas += 1
         return document
+
+    def observe_arguments(self, choice: int, place: int, text: str) -> None:
+        """Count arguments of a tool call that has begun, found without decoding their event."""
+        self._choices.read_arguments(choice, place, text)
 
     def end(self) -> None:
         """The stream has ended: there is nothing to add."""

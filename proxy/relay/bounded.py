@@ -127,12 +127,18 @@ class _Gate:
             if reading.error is not None:
                 self.before = data
                 return False
+        if frame.number:
+            self._follow_number(frame.number)
         meter.response_bytes += len(piece)
         if data:
             if (capture := self._answer.capture) is not None:
                 capture.add(data)
             self._is_full = not self._downstream.put(data)
         return True
+
+    def _follow_number(self, number: bytes) -> None:
+        """Note the number of an event that was not decoded: that of an event of ours comes after it."""
+        self._end.follow(b"", {"sequence_number": int(number)})
 
     def events(self, plain: bytes) -> Iterable[Read]:
         """Return the items of what arrived, beginning with the one that `push` has metered, if there is one."""
@@ -159,7 +165,9 @@ class _Gate:
             if reading.error is not None:
                 await self.withhold(b"".join(ready), reading.error)
                 return False
-            if self._follows and read.event is not None and read.document is not None:
+            if read.frame is not None and read.frame.number:
+                self._follow_number(read.frame.number)
+            elif self._follows and read.event is not None and read.document is not None:
                 self._end.follow(read.event.data, read.document)
             if turns.is_over:
                 await self.write(b"".join(ready))

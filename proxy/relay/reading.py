@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.openai import json_steps
 from proxy.openai.decoding import Decoder
-from proxy.openai.deltas import StreamObserver, has_chunks
+from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object, utf8_len
 from proxy.openai.repeated import Frame, frame_of
 from proxy.openai.sse import CR, Event, EventReader, single_event
@@ -29,6 +29,8 @@ from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete
 
 _MOST_USELESS: Final = 16
 """After so many events in succession that repeat none, no more frames are made: each costs as much as decoding."""
+_MOST_OTHERS: Final = 3
+"""How many frames are kept beside the latest: of other choices, texts and calls that take turns."""
 
 
 class Read(NamedTuple):
@@ -67,10 +69,12 @@ class Reading:
         self._meter = answer.attempt.meter
         self._observer = StreamObserver(answer.dialect, self._meter)
         self._frame: Frame | None = None
-        """Of the latest decoded chunk that has one."""
+        self._others: list[Frame] = []
+        """Earlier ones, as those of other choices."""
+        """The one that was repeated or made last."""
         self.text = ""
         """Of the latest event that repeated a frame."""
-        self._useless = 0 if has_chunks(answer.dialect) else _MOST_USELESS
+        self._useless = 0
         """Number of events since the last repetition."""
         self._reader = EventReader(event_bytes)
         scanner = answer.scanner
@@ -184,7 +188,7 @@ class Reading:
         """Return what may be sent once a chunk may that repeats `frame` and has to wait for the scanner."""
         assert self._scan is not None
         sent = cut if frame.is_sent_whole else frame.sent(cut)
-        return b"".join(self._scan.take_usual(sent, sent[6:-2], frame.key, text))
+        return b"".join(self._scan.take_usual(sent, sent[frame.data_at : -2], frame.key, frame.path, text))
 
     def held(self) -> bytes:
         """Return what was held, at the end of the stream."""
@@ -197,21 +201,36 @@ class Reading:
     def document_of(self, read: Read) -> dict[str, Any]:
         """Return the document of an event, even of one that was not decoded; empty if it has none."""
         if read.frame is not None:
-            return load_object(read.cut[6:-2]) or {}
+            return load_object(read.cut[read.frame.data_at : -2]) or {}
         return read.document or {}
 
     def repeated(self, cut: bytes) -> Frame | None:
         """Meter a whole event if it repeats a frame; return that, and store the event's text in `text`."""
         frame = self._frame
-        if frame is None or len(cut) > self._most_at_once or not (text := frame.text_of(cut)):
+        if frame is None or len(cut) > self._most_at_once:
             return None
+        if not (text := frame.text_of(cut)):
+            if (found := self._repeated_other(cut)) is None:
+                return None
+            frame, text = found
         self._useless = 0
         self.text = text
         meter = self._meter  # counted here, as nearly every event passes
         meter.events += 1
         meter.text_deltas += 1
-        meter.output_text_bytes += len(text) if text.isascii() else utf8_len(text)
+        if frame.call is None:
+            meter.output_text_bytes += len(text) if text.isascii() else utf8_len(text)
+        else:
+            self._observer.observe_arguments(*frame.call, text)
         return frame
+
+    def _repeated_other(self, cut: bytes) -> tuple[Frame, str] | None:
+        """Return an earlier frame that an event repeats, from now on the first one, and the event's text."""
+        for at, frame in enumerate(self._others):
+            if (text := frame.text_of(cut)) and self._frame is not None:
+                self._others[at], self._frame = self._frame, frame
+                return frame, text
+        return None
 
     def _look_for_frame(self, cut: bytes, document: dict[str, Any] | None) -> None:
         """Prepare for repetitions of an event that was just metered; there are none once nothing is read any more."""
@@ -219,7 +238,10 @@ class Reading:
             self._frame = None
         elif self._useless < _MOST_USELESS:
             self._useless += 1
-            self._frame = frame_of(cut, document, strips_usage=self._strips) or self._frame
+            if (frame := frame_of(cut, document, self._answer.dialect, strips_usage=self._strips)) is not None:
+                if self._frame is not None:
+                    self._others = [self._frame, *self._others[: _MOST_OTHERS - 1]]
+                self._frame = frame
 
     def _metered(self, cut: bytes, event: Event | None, *, is_part: bool) -> Read:
         document = None if event is None else self._observer.observe(event)

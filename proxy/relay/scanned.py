@@ -27,7 +27,7 @@ from typing import Any, Final, Generic, TypeVar
 from proxy.errors import PolicyViolation, ProxyError
 from proxy.exchange import Dialect
 from proxy.findings import Finding
-from proxy.openai.channels import ALL, Key, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
+from proxy.openai.channels import ALL, Key, Path, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
 from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.masked_text import alone, with_texts
 from proxy.relay.waiting import UNREAD, Channel, Item
@@ -82,7 +82,7 @@ class ScannedStream(Generic[Raw]):
         usual = read_usual(document)
         if usual is not None and usual[0] in self._channels:
             key, said = usual
-            return [raw] if self.passes(key, said) else self.take_usual(raw, data, key, said)
+            return [raw] if self.passes(key, said) else self.take_usual(raw, data, key, usual_path(key), said)
         texts = read_plain(self._dialect, data) if document is None else read_event(self._dialect, name, document)
         item = Item(raw, data, document, len(data))
         characters = 0
@@ -124,8 +124,8 @@ class ScannedStream(Generic[Raw]):
             return True
         return False
 
-    def take_usual(self, raw: Raw, data: bytes, key: Key, said: str) -> list[Raw]:
-        """Do the same as `take` for a chunk of which `read_usual` returns `key` and `said`, after `passes`."""
+    def take_usual(self, raw: Raw, data: bytes, key: Key, path: Path, said: str) -> list[Raw]:
+        """Do the same as `take` for an event that is one piece of a channel, `said` at `path`, after `passes`."""
         channel = self._channels.get(key)
         if channel is None:
             return self.take(raw, data, None, load_object(data))
@@ -139,7 +139,7 @@ class ScannedStream(Generic[Raw]):
                 return left
             return left + self._queued(Item(raw, data, UNREAD, len(data)))
         item = Item(raw, data, UNREAD, len(data))
-        channel.wait_for(usual_path(key), said, item)
+        channel.wait_for(path, said, item)
         if not isinstance(told, int):
             self._place(channel, told)
         return self._cut(item) if self.error is not None else self._queued(item)

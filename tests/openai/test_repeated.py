@@ -83,7 +83,7 @@ def document_of(chunk: bytes):
 
 
 def frame(chunk: bytes, strips: bool = True):
-    return frame_of(chunk, document_of(chunk), strips_usage=strips)
+    return frame_of(chunk, document_of(chunk), "chat", strips_usage=strips)
 
 
 def check(made, first: bytes, other: bytes) -> str:
@@ -148,8 +148,8 @@ def test_chunk_when_more_than_its_text_counts_then_it_has_no_frame(name):
 @pytest.mark.parametrize("end", [b"\n", b"\r\n\r\n"])
 def test_chunk_when_its_frame_is_not_the_usual_one_then_it_is_not_used(end):
     data = CHUNKS["plain"] % b"ab"
-    assert frame_of(b"data: " + data + end, load_object(data), strips_usage=True) is None
-    assert frame_of(event(data.replace(b'{"id"', b'{\r"id"')), load_object(data), strips_usage=True) is None
+    assert frame_of(b"data: " + data + end, load_object(data), "chat", strips_usage=True) is None
+    assert frame_of(event(data.replace(b'{"id"', b'{\r"id"')), load_object(data), "chat", strips_usage=True) is None
 
 
 def test_chunk_when_its_usage_cannot_be_removed_then_it_is_sent_as_it_is():
@@ -157,3 +157,61 @@ def test_chunk_when_its_usage_cannot_be_removed_then_it_is_sent_as_it_is():
     chunk = CHUNKS["plain"].replace(b"}]}", b'}],"us\\u0061ge":null}')
     made = frame(event(chunk % b"ab"))
     assert made.sent(event(chunk % b"cd")) == event(chunk % b"cd")
+
+
+DELTA = b'{"type":"response.output_text.delta","sequence_number":%b,"item_id":"m1","delta":"%b"%b}'
+CALLS = START + b'"tool_calls":[{"index":1%b,"function":{"arguments":"%b"}}]},"finish_reason":null}]}'
+
+
+def numbered(number: bytes = b"7", text: bytes = b"a", more: bytes = b"", name: bytes = b"event: x\n"):
+    return name + event(DELTA % (number, text, more))
+
+
+@pytest.mark.parametrize("name", [b"event: x\n", b""], ids=["named", "unnamed"])
+def test_response_when_another_event_has_another_number_then_its_text_is_read(name):
+    made = frame_of(numbered(name=name), load_object(DELTA % (b"7", b"a", b"")), "responses", strips_usage=False)
+    assert (made.key, made.path, made.call) == (("output", "m1", "response.output_text"), ("delta",), None)
+    for number in (b"0", b"12", b"9" * 15):
+        assert (made.text_of(numbered(number, b"b\\n", name=name)), made.number) == ("b\n", number)
+
+
+@pytest.mark.parametrize("number", [b"", b"-1", b"07", b"1.5", b"1e2", b"9" * 16, b'"7"', b" 7", b"7 "])
+def test_response_when_the_number_is_not_a_plain_one_then_it_is_no_repetition(number):
+    made = frame_of(numbered(), load_object(DELTA % (b"7", b"a", b"")), "responses", strips_usage=False)
+    assert made.text_of(numbered(number)) == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "dialect"),
+    [
+        pytest.param(DELTA % (b"7", b"a", b',"error":1'), "responses", id="error"),
+        pytest.param(DELTA % (b"7", b"a", b',"note":"b"'), "responses", id="another text"),
+        pytest.param(DELTA.replace(b"output_text", b"audio") % (b"7", b"a", b""), "responses", id="sound"),
+        pytest.param(b'{"sequence_number":7,"delta":"a"}', "responses", id="named by the event alone"),
+        pytest.param((DELTA % (b"7", b"a", b"")), "chat", id="not of the dialect"),
+        pytest.param(CHUNKS["plain"] % b"a", "responses", id="not of the dialect either"),
+        pytest.param(CHUNKS["plain"] % b"a", "generic", id="unknown dialect"),
+        pytest.param(CALLS % (b',"id":"c1"', b"a"), "chat", id="a call that may begin"),
+        pytest.param(CALLS.replace(b'"index":1', b'"place":1') % (b"", b"a"), "chat", id="a call without its index"),
+    ],
+)
+def test_event_when_it_says_more_or_is_counted_otherwise_then_it_has_no_frame(data, dialect):
+    assert (
+        frame_of(b"event: response.output_text.delta\n" + event(data), load_object(data), dialect, strips_usage=False)
+        is None
+    )
+
+
+def test_call_when_its_arguments_go_on_then_they_are_read_with_the_place_of_the_call():
+    first, second = (event(CALLS % (b"", text)) for text in (b"{", b'\\"a\\":'))
+    made = frame_of(first, document_of(first), "chat", strips_usage=True)
+    assert (made.call, made.path) == ((0, 1), ("choices", 0, "delta", "tool_calls", 0, "function", "arguments"))
+    assert made.text_of(second) == '"a":'
+
+
+def test_completion_when_another_chunk_has_only_another_text_then_that_is_read():
+    data = b'{"id":"c1","choices":[{"text":"%b","index":0,"logprobs":null,"finish_reason":null}],"usage":null}'
+    first = event(data % b"a")
+    made = frame_of(first, document_of(first), "completions", strips_usage=True)
+    assert made.text_of(event(data % b"b")) == "b"
+    assert made.sent(event(data % b"b")) == event((data % b"b").replace(b',"usage":null', b""))

@@ -419,9 +419,56 @@ EVENTS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=400)
+def told(content: str, number: int, kind: str = "output_text", part: int = 0, more: str = "") -> bytes:
+    """Return an event of a response."""
+    name = f"response.{kind}.delta"
+    data = f'{{"type":"{name}","sequence_number":{number},"item_id":"m1","output_index":0,"content_index":{part},'
+    return f'event: {name}\ndata: {data}"delta":{json.dumps(content)},"logprobs":[]{more}}}\n\n'.encode()
+
+
+def called(arguments: str, index: int = 0, place: int = 0, more: str = "") -> bytes:
+    """Return a chunk with a part of the arguments of a tool call."""
+    call = f'{{"index":{place}{more},"function":{{"arguments":{json.dumps(arguments)}}}}}'
+    choice = f'{{"index":{index},"delta":{{"tool_calls":[{call}]}},"finish_reason":null}}'
+    return b'data: %b,"choices":[%b],"usage":null}\n\n' % (SHARED, choice.encode())
+
+
+def completed(text: str, index: int = 0) -> bytes:
+    choice = json.dumps({"text": text, "index": index, "logprobs": None, "finish_reason": None})
+    return b'data: %b,"choices":[%b],"usage":null}\n\n' % (SHARED, choice.encode())
+
+
+NUMBERS = st.sampled_from([0, 9, 10, 123, 10**15, 10**16])
+OF_DIALECT = {
+    "chat": EVENTS,
+    "calls": st.one_of(
+        st.builds(
+            called, TEXT, st.integers(0, 1), st.integers(0, 1), st.sampled_from(["", "", ',"id":"c1"', ',"id":"c2"'])
+        ),
+        st.builds(called, st.sampled_from(['{"a":"', "b ", 'KEY-12345678"', "}"])),
+        EVENTS,
+    ),
+    "completions": st.one_of(st.builds(completed, TEXT, st.integers(0, 1)), EVENTS),
+    "responses": st.one_of(
+        st.builds(told, TEXT, NUMBERS),
+        st.builds(
+            told,
+            TEXT,
+            NUMBERS,
+            st.sampled_from(["output_text", "refusal", "function_call_arguments", "audio"]),
+            st.integers(0, 1),
+            st.sampled_from(["", ',"obfuscation":"a"', ',"obfuscation":"Zz9"', ',"note":"KEY-12345678"', ',"error":1']),
+        ),
+        st.just(told("a", 7).replace(b'"sequence_number":7', b'"sequence_number":07')),
+        EVENTS,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OF_DIALECT)
+@settings(deadline=None, max_examples=250)
 @given(
-    st.lists(EVENTS, max_size=30).map(b"".join),
+    st.data(),
     st.lists(st.integers(1, 4000), max_size=6),
     st.one_of(st.none(), st.integers(0, 40)),
     st.booleans(),
@@ -429,17 +476,18 @@ EVENTS = st.one_of(
     st.sampled_from(["finish", "error"]),
 )
 async def test_stream_when_chunks_repeat_then_the_same_as_when_each_is_decoded(
-    stream, places, text_bytes, strip, is_scanned, at_limit
+    kind, data, places, text_bytes, strip, is_scanned, at_limit
 ):
     """An event without a blank after its colon is framed in an unusual way, and always decoded."""
-    stream += DONE + usual("late")
+    dialect = "chat" if kind == "calls" else kind
+    stream = b"".join(data.draw(st.lists(OF_DIALECT[kind], max_size=30))) + DONE + usual("late")
     results = []
     for decoded in (False, True):
-        data = stream.replace(b"data: ", b"data:") if decoded else stream
+        sent = stream.replace(b"data: ", b"data:") if decoded else stream
         allowance = None if text_bytes is None else Allowed(text_bytes)
         scanner = FakeScanner() if is_scanned else None
         client, answer = await relayed(
-            cuts(data, places), allowance, strip_usage=strip, scanner=scanner, at_limit=at_limit
+            cuts(sent, places), allowance, dialect=dialect, strip_usage=strip, scanner=scanner, at_limit=at_limit
         )
         meter = answer.attempt.meter
         meter.response_bytes = 0
@@ -458,6 +506,40 @@ def test_stream_when_chunks_repeat_then_only_their_text_is_decoded():
         assert (read.text, read.document is None) == ((words[number], True) if number else ("", False))
         assert reading.admit(read) == event.replace(NULL, b"")
     assert answer.attempt.meter.text_deltas == len(stream)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "stream"),
+    [
+        pytest.param("chat", [usual("a", index) for index in (0, 1, 2, 3)] * 3, id="choices"),
+        pytest.param("chat", [called("a", place=place) for place in (0, 1)] * 3, id="calls"),
+        pytest.param("completions", [completed("a")] * 3, id="completions"),
+        pytest.param(
+            "responses", [told("a", number, more=',"obfuscation":"x"') for number in range(12)], id="responses"
+        ),
+    ],
+)
+async def test_stream_when_events_take_turns_or_are_numbered_then_only_their_text_is_decoded(dialect, stream):
+    client, answer = await relayed(stream, None, dialect=dialect, scanner=FakeScanner())
+    assert client.put_count == len(stream) - len(set(stream if dialect != "responses" else stream[:1]))
+    assert (client.body, answer.attempt.meter.output_text_bytes) == (b"".join(stream), len(stream))
+
+
+@pytest.mark.parametrize("is_joined", [False, True], ids=["where it arrives", "several at once"])
+async def test_response_when_ended_after_repeated_events_then_the_error_has_the_next_number(is_joined):
+    stream = [told(text, 5 + at) for at, text in enumerate(["a", "b", "c", "BOOM"])]
+    pieces = [stream[0], b"".join(stream[1:])] if is_joined else stream
+    client, _ = await relayed(pieces, None, dialect="responses", scanner=FakeScanner())
+    assert client.body.startswith(b"".join(stream[:3]))
+    assert b'"sequence_number":8' in client.body[len(b"".join(stream[:3])) :]
+
+
+async def test_response_when_a_repeated_event_is_masked_then_its_data_is_found_behind_its_name():
+    words = ["a", "see KE", "Y-123", "45678", " end"]
+    stream = [told(text, at) for at, text in enumerate(words)]
+    client, _ = await relayed(stream, None, dialect="responses", scanner=FakeScanner())
+    said = [json.loads(line[6:])["delta"] for line in client.body.splitlines() if line.startswith(b"data: ")]
+    assert "".join(said) == "asee KEY-**** end"
 
 
 def test_stream_when_no_chunk_repeats_another_then_they_are_compared_no_more():
