@@ -25,13 +25,7 @@ from proxy.auth.identify import conversation_hint, identify, is_critical, reques
 from proxy.cache.answers import AnswerCache
 from proxy.config import project
 from proxy.config.schema import Config
-from proxy.errors import (
-    ClientDisconnected,
-    InternalError,
-    PolicyUnavailable,
-    PolicyViolation,
-    ProxyError,
-)
+from proxy.errors import ClientDisconnected, InternalError, PolicyUnavailable, PolicyViolation, ProxyError
 from proxy.exchange import (
     Attempt,
     Capture,
@@ -158,7 +152,7 @@ class _Run:
         x.marks["parse"] = time.monotonic()
         x.request = intake.slim(await self._screen(x.request, intake))
         x.marks["scan"] = time.monotonic()
-        plan = self._plan(x.request)
+        plan = await self._plan(x.request)
         reply = await self._recalled(plan) if self._project.features.enable_cache else None
         if reply is None:
             await self._reserve()
@@ -187,7 +181,7 @@ class _Run:
         x.request = parse_handshake(x.inbound.target)
         self._complete(x.request)
         x.request = await self._screen(x.request, None)
-        plan = self._plan(x.request)
+        plan = await self._plan(x.request)
         await self._reserve()
         reply = await dispatch(
             plan, x.attempts, lambda attempt: provider.connect(attempt, self._outgoing.head(attempt))
@@ -314,11 +308,15 @@ class _Run:
             return request
         return await self._screening.request(request, x.inbound, x.capture)
 
-    def _plan(self, request: ParsedRequest) -> RoutePlan:
+    async def _plan(self, request: ParsedRequest) -> RoutePlan:
         """Phase 4: decide where the request may go."""
-        x = self._x
+        x, planner = self._x, self._with.planner
         assert x.principal is not None
-        x.plan = plan = self._with.planner.plan(x.inbound, request, x.principal, self._project)
+        if request.document is not None or request.body is None:
+            x.plan = plan = planner.plan(x.inbound, request, x.principal, self._project)
+        else:
+            turn = self._with.budget.decoding
+            x.plan = plan = await planner.plan_apart(x.inbound, request, x.principal, self._project, turn)
         x.marks["plan"] = time.monotonic()
         return plan
 

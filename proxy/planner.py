@@ -4,9 +4,11 @@ The decision itself is a pure function in `routing.plan`. Only the facts that it
 names a model, with a single provider configured, costs one dictionary look-up.
 """
 
+import asyncio
 import random
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
@@ -47,9 +49,14 @@ class Planner:
         self._rules: dict[int, tuple[ProjectSettings, Rules]] = {}
 
     def plan(
-        self, inbound: Inbound, request: ParsedRequest, principal: Principal, project: ProjectSettings = DEFAULT
+        self,
+        inbound: Inbound,
+        request: ParsedRequest,
+        principal: Principal,
+        project: ProjectSettings = DEFAULT,
+        bounds: Bounds | None = None,
     ) -> RoutePlan:
-        """Return where a request may go.
+        """Return where a request may go. `bounds`: of the request, if its body was read for them already.
 
         Raises:
             InvalidRequest, PermissionDenied: no candidate is left; the error says why.
@@ -62,12 +69,35 @@ class Planner:
             check_model(principal, hints.layer, billable=True)
         if is_virtual or (is_text and hints.layer is not None):
             asked = self._asked(request, principal, hints)
-            plan = plan_layers(asked, named, self._market(inbound, request, project))
+            plan = plan_layers(asked, named, self._market(inbound, request, project, bounds))
         elif model is None or (catalogue.is_single and self._is_free_of_rules(inbound, project)):
             plan = only(catalogue.default, model)
         else:
-            plan = plan_model(model, self._market(inbound, request, project))
+            plan = plan_model(model, self._market(inbound, request, project, bounds))
         return self._finished(plan, inbound, request)
+
+    async def plan_apart(
+        self,
+        inbound: Inbound,
+        request: ParsedRequest,
+        principal: Principal,
+        project: ProjectSettings,
+        turn: AbstractAsyncContextManager[None],
+    ) -> RoutePlan:
+        """Do the same as `plan` for a large body, whose decoded form was dropped.
+
+        Where costs of models are compared it is read again, in a thread; `turn` is held while it is decoded.
+        """
+        is_layered = self._catalogue.virtual(request.model)[0] or inbound.said(read_hints).layer is not None
+        if not is_layered and project.routing.max_cost_per_request is None:
+            return self.plan(inbound, request, principal, project)
+        bounds = self._bounds(inbound, request)
+        async with turn:
+            await asyncio.to_thread(bounds.read)
+            try:
+                return self.plan(inbound, request, principal, project, bounds)
+            finally:
+                await asyncio.to_thread(bounds.let_go)
 
     def explain(
         self, inbound: Inbound, request: ParsedRequest, principal: Principal, plan: RoutePlan
@@ -137,9 +167,11 @@ class Planner:
             draw=random.random(),
         )
 
-    def _market(self, inbound: Inbound, request: ParsedRequest, project: ProjectSettings) -> Market:
+    def _market(
+        self, inbound: Inbound, request: ParsedRequest, project: ProjectSettings, bounds: Bounds | None
+    ) -> Market:
         rules = self._rules_of(project, billable=inbound.operation.billable)
-        bounds = self._bounds(inbound, request)
+        bounds = bounds or self._bounds(inbound, request)
         return Market(
             self._catalogue, rules, bounds.at, self._config.routing, lambda: bounds.modest_nanos(self._highest_prices)
         )

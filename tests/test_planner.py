@@ -1,6 +1,8 @@
 """Phase 4 from a body to a plan: which facts are gathered, and what a project's settings mean."""
 
+import asyncio
 import json
+import threading
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,7 @@ from proxy.exchange import Inbound, Principal, first_values
 from proxy.openai.operations import match
 from proxy.openai.request import parse_empty, parse_handshake, parse_json
 from proxy.planner import Planner
+from proxy.quota import estimate
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
 from proxy.upstream.pricing import load as load_prices
@@ -193,3 +196,24 @@ def test_models_of_a_project_are_those_that_it_may_name():
     listed = [name for name, _ in planner().models(project(maxLayer="L1", allowedModels=["gpt-5*"]))]
     assert listed[:3] == ["auto", "L0", "L1"]
     assert set(listed[3:]) == {"gpt-5-mini", "gpt-5-nano"}
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "reads"),
+    [("auto", {}, True), ("gpt-4o", {"maxCostPerRequest": 1}, True), ("gpt-4o", {}, False)],
+)
+async def test_large_body_when_costs_are_compared_then_it_is_read_in_a_thread(monkeypatch, model, own, reads):
+    inbound, request, who = asked(model)
+    threads, read = [], estimate.json_steps.read
+
+    def noted(*arguments):
+        threads.append(threading.get_ident())
+        return read(*arguments)
+
+    monkeypatch.setattr(estimate.json_steps, "read", noted)
+    dropped, turn = replace(request, document=None), asyncio.Lock()
+    plan = await planner().plan_apart(inbound, dropped, who, project(**own), turn)
+    assert bool(threads) is reads
+    assert threading.get_ident() not in threads
+    assert names(plan) == names(planner().plan(inbound, dropped, who, project(**own)))
+    assert not turn.locked()

@@ -119,14 +119,14 @@ class Bounds:
         """Return the most that the request may use and cost at a model; `None` if nothing is billable."""
         if not self._operation.billable:
             return None
-        asked = self._asked or self._read()
+        asked = self._asked or self.read()
         return asked.make(asked, model)
 
     def modest_nanos(self, highest: "HighestPrices") -> int | None:
         """Return the most that a modest answer costs at any of many models; `None` if only exact bounds can tell."""
         if not self._operation.billable:
             return None
-        asked = self._asked or self._read()
+        asked = self._asked or self.read()
         if asked.make is not _text or asked.may_hold_media or asked.operation.dialect == "completions":
             return None
         tokens = asked.tokens + (_TOOL_PREAMBLE_TOKENS if asked.has_tools else 0)
@@ -134,9 +134,15 @@ class Bounds:
         sent_price, price = highest[asked.is_more_than_text]
         return _nanos(tokens, sent_price) + _nanos((modest + asked.predicted) * asked.choices, price)
 
-    def _read(self) -> _Asked:
+    def read(self) -> _Asked:
+        """Parse the body now: a large one, which was dropped, in a thread."""
         self._asked = _read(self._operation, self._request, self._prices, self._settings, self._content_length)
         return self._asked
+
+    def let_go(self) -> None:
+        """Free what a dropped body was decoded to again; nothing may be asked afterwards."""
+        if self._asked is not None and self._request.document is None:
+            json_steps.dissolve(self._asked.document)
 
 
 HighestPrices = tuple[tuple[int, int], tuple[int, int]]
