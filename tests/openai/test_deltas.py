@@ -234,6 +234,7 @@ def test_observe_message_when_an_answer_follows_others_then_it_is_known_to_be_un
     assert see("response.created", response={"model": "large"}) is None
     assert see("response.output_text.delta", delta="abcd") == Usage(20, 4)
     assert see("response.output_audio.delta", delta="AAAA") == Usage(20, 5)
+    assert see("response.done", response={"model": "large", "status": "cancelled"}) == Usage(20, 5)
     assert set(meter.usage_by_model) == {"small", "large"}
     assert see("response.completed", response={"model": "large", "usage": usage | {"input_tokens": 70}}) is None
     assert see("response.output_text.delta", delta="ab") == Usage(70, 2)
