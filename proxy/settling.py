@@ -88,7 +88,7 @@ class Settling:
         self._x = x
         self._with = books
         self._intake = intake
-        self._head: record.Document | None = None
+        self._head: bytes | None = None
         self._intent: bytes | None = None
         self._sealed = False
         self._key = bytes.fromhex(x.trace_id.replace("-", ""))
@@ -144,7 +144,8 @@ class Settling:
         self._x.marks["relay"] = time.monotonic()
         try:
             self._settle()
-            final = self._without_credentials(record.final(self._x, self._head, tracing=self._tracing))
+            head = self._head if self._x.judgement is None else None  # it tells a decision that was judged since
+            final = self._without_credentials(record.final(self._x, head, tracing=self._tracing))
         except Exception:
             _log.exception("a trace record could not be built", extra={"trace": self._x.trace_id})
             final = self._stopgap()

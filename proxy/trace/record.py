@@ -61,13 +61,15 @@ def created_at(trace_id: str) -> datetime:
     return datetime.fromtimestamp(created_at_ms(trace_id) / 1000, UTC)
 
 
-def begin(x: Exchange, *, tracing: bool = True) -> Document:
-    """Return the part of the record that is known before a provider is called; shared by intent and final."""
+def begin(x: Exchange, *, tracing: bool = True) -> bytes:
+    """Return the beginning of the record: what is known before a provider is called, as JSON without its last brace.
+
+    Intent and final share it, so that it is encoded once.
+    """
     inbound, principal, request = x.inbound, x.principal, x.request
     document: Document = {
         "id": x.trace_id,
         "created_at": datetime.fromtimestamp(x.started_at_ms / 1000, UTC),
-        "conversation_ref": request.conversation if request else None,
         "request_type": x.request_type or inbound.operation.request_type,
         "operation": inbound.operation.name,
         "user_id": principal.user_id if principal else None,
@@ -76,15 +78,25 @@ def begin(x: Exchange, *, tracing: bool = True) -> Document:
         "stream": request.stream if request else False,
         "request_bytes": request.request_bytes if request else inbound.content_length or 0,
     }
+    if request is not None and request.conversation is not None:
+        document["conversation_ref"] = request.conversation
     if tracing:
         document["method"] = inbound.method[:32]
         document["path"] = inbound.path[:TEXT]
-        if x.plan is not None:
-            document["routing_decisions"] = [decision(x.plan, x.cache)]
-    return document
+        decided = [] if x.plan is None else [decision(x.plan, x.cache)]
+        if x.judgement is not None:
+            decided += judged(x.judgement)
+        if decided:
+            document["routing_decisions"] = decided
+    return encode(document)[:-1]
 
 
-def intent(x: Exchange, head: Document, bound: Bound | None = None, spent: Charge | None = None) -> bytes:
+def _continued(head: bytes, document: Document) -> bytes:
+    """Return a whole record: `head` comes from `begin`, `document` has none of its members."""
+    return b"%b,%b" % (head, encode(document)[1:])
+
+
+def intent(x: Exchange, head: bytes, bound: Bound | None = None, spent: Charge | None = None) -> bytes:
     """Return what must be known if this process dies before `final`: written before a provider is called.
 
     `bound`: what is reserved, and would be charged then; `None` without a quota: then `spent` is the cost of earlier
@@ -92,8 +104,7 @@ def intent(x: Exchange, head: Document, bound: Bound | None = None, spent: Charg
     """
     candidate = x.attempts[-1].candidate if x.attempts else _first_candidate(x)
     request = (x.attempts[-1].request if x.attempts else None) or x.request
-    document = {
-        **head,
+    document: Document = {
         "candidate": None if candidate is None else [candidate.upstream, candidate.model],
         "billable": x.inbound.operation.billable,
         "input_text_bytes": text_bound(request) if request and bound is None else 0,
@@ -102,19 +113,18 @@ def intent(x: Exchange, head: Document, bound: Bound | None = None, spent: Charg
     }
     if spent is not None:
         document["spent"] = [spent.usage.input_tokens, spent.usage.output_tokens, spent.cost_nanos]
-    return encode(document)
+    return _continued(head, document)
 
 
-def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) -> bytes:
-    """Return the record of an exchange. `head`: the one used for the intent, if there was one.
+def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True) -> bytes:
+    """Return the record of an exchange. `head`: the one used for the intent, if there was one and it still holds.
 
     `tracing` false keeps only what accounting needs.
     """
     ended = x.ended if x.ended is not None else _latest(x)
     upstream_s = busy_seconds(x.attempts, ended)
     total_s = ended - x.started
-    document = begin(x, tracing=tracing) if head is None else head
-    document["llm_calls"] = [llm_call(x, attempt, ended, tracing=tracing) for attempt in x.attempts]
+    document: Document = {"llm_calls": [llm_call(x, attempt, ended, tracing=tracing) for attempt in x.attempts]}
     add_totals(document, x.charges)
     document["quota"] = quota_of(x.hold)
     document["outcome"] = x.outcome or "internal_error"
@@ -132,12 +142,10 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
         document["response_model"] = used.response_model
         document["upstream_request_id"] = answering.request_id
         first_byte_at = answering.first_byte_at if first_byte_at is None else first_byte_at
-        if document["conversation_ref"] is None:
+        if x.request is None or x.request.conversation is None:
             document["conversation_ref"] = used.conversation
     document["first_byte_ms"] = None if first_byte_at is None else milliseconds(first_byte_at - x.started)
     if tracing:
-        if x.judgement is not None:
-            document["routing_decisions"] = [*document.get("routing_decisions", ()), *judged(x.judgement)]
         document["tool_calls"] = tool_calls(x)
         document["error_info"] = error_info(x)
         document["policy"] = policy_of(x.verdict)
@@ -147,7 +155,7 @@ def final(x: Exchange, head: Document | None = None, *, tracing: bool = True) ->
         )
         if b"traceparent" in x.inbound.fields and (of := context.read(x.inbound.fields, x.trace_id)).parent_id:
             document["client"] = {**client, "w3cTraceId": of.trace_id, "w3cParentId": of.parent_id}
-    return encode(document)
+    return _continued(begin(x, tracing=tracing) if head is None else head, document)
 
 
 def interrupted(

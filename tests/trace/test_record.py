@@ -149,6 +149,17 @@ def test_final_of_an_exchange_stopped_in_any_phase_is_complete(phase: int) -> No
     json.loads(record.intent(_stopped(phase), record.begin(_stopped(phase))))
 
 
+@pytest.mark.parametrize("conversation", [None, "conv_1"])
+def test_final_when_it_continues_an_intent_then_it_is_the_same_and_no_member_is_there_twice(conversation) -> None:
+    x = finished()
+    x.request = replace(x.request, conversation=conversation)
+    head = record.begin(x)
+    assert record.final(x, head) == record.final(x)
+    for body in (record.final(x, head), record.intent(x, head)):
+        members = json.loads(body, object_pairs_hook=lambda pairs: [name for name, _ in pairs])
+        assert len(set(members)) == len(members)
+
+
 def test_final_of_a_cancelled_attempt_measures_to_the_last_known_moment() -> None:
     x = finished()
     x.ended = x.attempts[0].ended = None
