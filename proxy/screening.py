@@ -225,8 +225,10 @@ class Screening:
     async def _unhurried(self, size: int, work: Callable[[Verdict, Patience | None], T]) -> T:
         """Run small work inline unless that takes too long, and all other work in a thread."""
         if size <= self._settings.thread_bytes:
-            with suppress(TooSlow):
+            try:
                 return work(self.verdict, Patience(_PATIENCE_S))
+            except TooSlow:
+                pass  # a thread has the time for it
         verdict = self.policy.verdict(self.verdict.max_kept)  # the thread may outlive the request, which is recorded
         put_off_full_collections()
         try:

@@ -31,16 +31,12 @@ class HttpDownstream:
         self._delivery = delivery
         self._write_stall_s = write_stall_s
         self._chunked = False
-        self._keep_alive = request.keep_alive
+        self.keep_alive = request.keep_alive
+        """Whether the connection may serve another request; aiohttp's request handler reads it as well."""
         self.ended_by: ProxyError | None = None
         """Why we end the request: set before its cancellation, to distinguish that from the client's."""
 
     # Used by aiohttp's request handler.
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection may serve another request."""
-        return self._keep_alive
 
     async def prepare(self, _request: object) -> None:
         """Do nothing: the head was sent by `send` or `start`."""
@@ -67,7 +63,7 @@ class HttpDownstream:
         """Send a complete response in one write; for HEAD its head alone, with the length that the body would have."""
         framing = b"" if status in _NO_LENGTH_STATUSES else b"Content-Length: %d\r\n" % len(body)
         if not self._request.body.is_eof():
-            self._keep_alive = False  # answered before the request's end: what follows may be body or a request
+            self.keep_alive = False  # answered before the request's end: what follows may be body or a request
         head = self._head(status, reason, headers, framing)
         if self._request.method == "HEAD":
             self._write(head, status)
@@ -89,7 +85,7 @@ class HttpDownstream:
             self._chunked = True
             framing = b"Transfer-Encoding: chunked\r\n"
         else:
-            self._keep_alive = False
+            self.keep_alive = False
             framing = b""
         self._write(self._head(status, reason, headers, framing), status)
         if self._protocol.writing_paused:
@@ -122,20 +118,20 @@ class HttpDownstream:
 
     def cut(self) -> None:
         """Close after flushing what was written, without ending the body."""
-        self._keep_alive = False
+        self.keep_alive = False
         if (transport := self._request.transport) is not None:
             transport.close()
 
     def refuse_more(self) -> None:
         """Close the connection after the answer to this request."""
-        self._keep_alive = False
+        self.keep_alive = False
 
     def _head(self, status: int, reason: str, headers: Headers, framing: bytes) -> bytes:
         version = self._request.version
         lines = [b"HTTP/1.%d %d %b" % (version[1] > 0, status, reason.encode("latin-1", "replace"))]
         lines += [name + b": " + value for name, value in headers]
         connection = b""
-        if not self._keep_alive:
+        if not self.keep_alive:
             connection = b"Connection: close\r\n"
         elif version < (1, 1):
             connection = b"Connection: keep-alive\r\n"

@@ -56,21 +56,20 @@ class Server(Protocol):
 class LeanRequest:
     """A plain request, with the attributes of `listener.RawRequest`."""
 
-    __slots__ = ("body", "content_length", "head", "protocol")
+    __slots__ = ("body", "content_length", "head", "keep_alive", "method", "protocol")
 
     version = _VERSION
     is_upgrade = ends_connection = expects_continue = False
 
     def __init__(self, head: Head, content_length: int | None, body: LeanBody, protocol: "LeanConnection") -> None:
         self.head = head
+        self.method = head.method
+        """In capitals."""
+        self.keep_alive = head.keep_alive
+        """Whether the client wants to keep the connection."""
         self.content_length = content_length
         self.body = body
         self.protocol = protocol
-
-    @property
-    def method(self) -> str:
-        """The method, in capitals."""
-        return self.head.method
 
     @property
     def target(self) -> str:
@@ -81,11 +80,6 @@ class LeanRequest:
     def raw_header_lines(self) -> Headers:
         """Header lines in order, names in the client's case, without Content-Length."""
         return self.head.headers
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the client wants to keep the connection."""
-        return self.head.keep_alive
 
     @property
     def body_exists(self) -> bool:

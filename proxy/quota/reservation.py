@@ -26,7 +26,7 @@ class Reservation:
 
     __slots__ = (
         "_extend", "_settle", "_spent", "_take", "bound", "error", "extended", "is_lowered", "parts", "settled",
-        "unleased",
+        "unleased", "window",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +42,8 @@ class Reservation:
     ) -> None:
         self.bound = bound
         self.parts = parts
+        self.window: int | None = parts[0].lease.window if parts else None
+        """Number of the window that admitted the request."""
         self.unleased: Unleased | None = unleased
         self.is_lowered = is_lowered
         """The request must be sent with `bound.output_tokens` as its maximum."""
@@ -55,11 +57,6 @@ class Reservation:
         self._take = take
         self._spent = (0, 0)
         """Tokens and nano-dollars that earlier attempts of the request may be charged."""
-
-    @property
-    def window(self) -> int | None:
-        """Number of the window that admitted the request."""
-        return self.parts[0].lease.window if self.parts else None
 
     @property
     def total(self) -> Bound:
@@ -108,9 +105,8 @@ class Reservation:
 
     def settle(self, tokens: int, nanos: int) -> Hold:
         """End the reservation: charge what was used, return the rest. Call once; never waits."""
-        window = self.window
         self.settled = True
-        return Hold(window, self._settle(self, tokens, nanos), self.unleased)
+        return Hold(self.window, self._settle(self, tokens, nanos), self.unleased)
 
     def cancel(self) -> None:
         """Return everything unused."""

@@ -119,11 +119,12 @@ class Reservations:
             raise refusals.unavailable()
         if caller.waiters:
             return None  # waiting requests come first
-        parts = caller.account.take(bound.tokens, bound.cost_nanos, now)
+        tokens = bound.tokens
+        parts = caller.account.take(tokens, bound.cost_nanos, now)
         if parts is None:
             return None
         self._supply.look_ahead(caller, now)
-        return self._make(caller, bound, parts, None, admitted=bound.tokens)
+        return self._make(caller, bound, parts, None, admitted=tokens)
 
     def _make(
         self,

@@ -48,9 +48,9 @@ def call_error(attempt: Attempt) -> dict[str, Any] | None:
     """Return why one attempt failed, `None` if it did not."""
     if attempt.error is not None:
         return _error(attempt.error)
-    if attempt.used.stream_error:
+    if code := attempt.used.stream_error:
         message = "The provider put an error into its stream."
-        return {"code": attempt.used.stream_error[:NAME], "type": "server_error", "message": message}
+        return {"code": code[:NAME], "type": "server_error", "message": message}
     return None
 
 

@@ -37,6 +37,7 @@ class LeanClient:
 
     def __init__(self, upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> None:
         self._origin = Origin.of(upstream.base_url)
+        self._authority = self._origin.authority
         self._target = lru_cache(_REMEMBERED_URLS)(self._origin.target)
         """Cached, as most requests go to the same few URLs."""
         self._tls = self._origin.tls(client.ca_file)
@@ -63,7 +64,7 @@ class LeanClient:
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
         """Send a request and return the reply once its head has arrived."""
-        head = request_head(request, self._target(request.url), self._origin.authority)
+        head = request_head(request, self._target(request.url), self._authority)
         head, pieces, length = _body(request, head)
         total_at = asyncio.get_running_loop().time() + self._total_s
         connection = await self._pool.acquire(total_at)
