@@ -9,6 +9,7 @@ from typing import Final
 
 from proxy.cli.failure import CommandFailed
 from proxy.cli.options import add_config, add_data_dir, settings, whole_number
+from proxy.extensions import map_extensions
 from proxy.lazy import function
 
 _MOST_WORKERS: Final = 64
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             return int(function("proxy.workers:run")(loaded.config, arguments.workers, loaded.path))
         except ValueError as error:
             raise CommandFailed(str(error)) from error
+    map_extensions()
     code: int = function("proxy.serve:run")(loaded, partial(settings, arguments), welcome=arguments.welcome)
     return code
 

@@ -50,6 +50,15 @@ def test_serve_when_hung_up_before_it_listens_then_it_goes_on(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
+def test_serve_maps_compiled_modules_before_it_imports_the_server(monkeypatch):
+    done = []
+    monkeypatch.setattr("proxy.cli.serve.map_extensions", lambda: done.append("mapped"))
+    monkeypatch.setattr("proxy.cli.serve.function", lambda target: lambda *_, **__: done.append(target) or 0)
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1:1/v1")
+    assert main(["serve"]) == 0
+    assert done == ["mapped", "proxy.serve:run"]
+
+
 def test_serve_on_a_port_that_is_taken_names_the_setting(sidegate):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
