@@ -68,7 +68,7 @@ class Policy(Section):
         1.0,
         description="An event with undecided text is sent without it once others have waited for this long.",
     )
-    hold_bytes: Bytes = Field(262_144, description="The same if more than this waits behind it.")
+    hold_bytes: Bytes = Field(524_288, description="The same if more than this waits behind it.")
     max_channels: Count = Field(
         1024,
         description="Channels of one answer (choices, tool calls, parts) whose text is followed across events; further "
