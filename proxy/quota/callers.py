@@ -1,4 +1,5 @@
-"""All callers of this replica, at most `max_callers`: the least recently used without running requests is evicted.
+"""All callers of this replica, at most `max_callers`: the least recently used without running requests is evicted,
+of the oldest ones preferably one whose short windows are over.
 
 A new caller starts with the last known rules of its project, so that they apply even while PostgreSQL is unavailable;
 PostgreSQL's first answer then replaces them (`keeper`).
@@ -6,12 +7,17 @@ PostgreSQL's first answer then replaces them (`keeper`).
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final
 
 from proxy.config.quota import Quota
 from proxy.quota import limits
 from proxy.quota.caller import Caller
 from proxy.quota.lease import Account
 from proxy.quota.windows import ShortWindows
+
+_LOOKED_AT: Final = 64
+"""Callers that are considered for an eviction, however many there are."""
 
 
 class Callers:
@@ -67,13 +73,17 @@ class Callers:
         return caller
 
     def _make_room(self, now: float) -> None:
-        if len(self._by_key) < self._settings.max_callers:
+        excess = len(self._by_key) - self._settings.max_callers + 1
+        if excess <= 0:
             return
-        for caller in self._by_key.values():
-            if caller.is_quiet and caller.has_idle_windows(now):
-                self.forget(caller)
-                self.drop(caller)
-                return
+        oldest = tuple(islice(self._by_key.values(), _LOOKED_AT))
+        quiet = [caller for caller in oldest if caller.is_quiet]
+        for caller in oldest if not quiet else ():
+            self._by_key.move_to_end(caller.key)  # all have requests that run
+        quiet.sort(key=lambda caller: not caller.has_idle_windows(now))
+        for caller in quiet[:excess]:
+            self.forget(caller)
+            self.drop(caller)
 
 
 def _know_nothing(_: str) -> None:
