@@ -227,5 +227,12 @@ class JournalUnavailable(ProxyError):
     retryable = True
 
 
+def forget_origins(*errors: BaseException | None) -> None:
+    """Drop where errors came from, once they are told: the frames there may refer to what keeps the errors."""
+    for error in errors:
+        if error is not None:
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 class RecordRejected(Exception):
     """PostgreSQL refuses the data of a batch (SQLSTATE class 22 or 23): trying it again cannot help. Internal."""

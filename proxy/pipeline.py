@@ -233,9 +233,7 @@ class _Run:
                 self._with.shedding.leave(self._shares_with, is_critical=self._x.is_critical)
             self._settling.seal()
             self._settling.show()
-            # It reports its extensions there: the only reference cycle of a request. Collecting cycles costs 8 %
-            # (`make bench`).
-            self._settling.reservation = None
+            self._settling.untie()
 
     async def _fail(self, error: ProxyError) -> None:
         """Report a failure to the client in the way that is still possible."""

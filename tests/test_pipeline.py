@@ -611,13 +611,23 @@ async def test_metrics_when_a_request_ends_then_it_is_counted_once():
     assert 'outcome="truncated"' in counted[0] and counted[0].endswith(" 1.0")
 
 
-async def test_exchange_when_over_then_nothing_of_it_waits_for_the_garbage_collector(monkeypatch):
-    scene = Scene(reply(ANSWER), settings={"quota": Quota()})
+@pytest.mark.parametrize(
+    ("answered", "sent"),
+    [
+        (lambda: reply(ANSWER), b"{}"),
+        (lambda: reply(DELTA, DONE, headers=(STREAM,)), STREAMED),
+        (lambda: errors.UpstreamFailed("no answer"), b"{}"),
+        (lambda: reply(DELTA, errors.UpstreamFailed("cut"), headers=(STREAM,)), STREAMED),
+    ],
+    ids=["answer", "stream", "no answer", "cut stream"],
+)
+async def test_exchange_when_over_then_nothing_of_it_waits_for_the_garbage_collector(monkeypatch, answered, sent):
+    scene = Scene(answered(), settings={"quota": Quota()})
     monkeypatch.setattr(Reservations, "reserve_now", lambda self, principal, _bound: self.without_limit(principal))
     gc.collect()
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
-        await scene.run()
+        await scene.run(sent)
         scene.x = None
         gc.collect()
         left = {type(one).__name__ for one in gc.garbage}

@@ -278,7 +278,9 @@ class LeanConnection(asyncio.Protocol):
                 if not answer.keep_alive or self._closing:
                     return
                 self._end()
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
+            # Cancelled is this task alone, as the client left or the server ends. It would keep the exception, with its
+            # frames the request, and that this task: all of it, bodies too, would wait for the garbage collector.
             pass
         except Exception as error:
             _log.error("connection failed", exc_info=error)

@@ -182,6 +182,8 @@ class SafeHandler(RequestHandler):
         try:
             while not self._force_close and await self._serve_next(manager):
                 self._watch_idle_time()
+        except asyncio.CancelledError:
+            pass  # see LeanConnection: kept by this task, it would keep the request
         finally:
             self.force_close()
 

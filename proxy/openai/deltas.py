@@ -16,8 +16,8 @@ Text is counted, never stored. The meter is correct at every moment, so that a s
 Source: OpenAI API reference: chat completion chunk, responses streaming, audio and image stream events, realtime.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai import json_steps
@@ -65,16 +65,8 @@ class StreamObserver:
         self._image_finished = False
         self._transcriber: str | None = None
         """Model that transcribes the input of a session."""
-        readers: dict[Dialect, Callable[[str, dict[str, Any]], None]] = {
-            "chat": self._read_chunk,
-            "completions": self._read_chunk,
-            "responses": self._read_response_event,
-            "realtime": self._read_realtime_event,
-            "audio": self._read_audio_event,
-            "images": self._read_image_event,
-            "none": self._read_nothing,
-        }
-        self._read = readers.get(dialect, self._read_by_shape)
+        # Not bound: a method of its own would keep it, and the meter, until cycles are collected.
+        self._read = _READERS.get(dialect, StreamObserver._read_by_shape)
 
     @property
     def all_finished(self) -> bool:
@@ -98,7 +90,7 @@ class StreamObserver:
         if type(kind) is not str:
             kind = "" if event.name is None else _text(event.name)
         size = meter.output_text_bytes
-        self._read(kind, document)
+        self._read(self, kind, document)
         if meter.output_text_bytes != size:
             meter.text_deltas += 1
         return document
@@ -220,6 +212,18 @@ class StreamObserver:
             self._over = self._meter.terminated = True
         elif kind in _IMAGE_ENDS:
             self._image_finished = True
+
+
+_READERS: Final[Mapping[Dialect, Callable[[StreamObserver, str, dict[str, Any]], None]]] = {
+    "chat": StreamObserver._read_chunk,
+    "completions": StreamObserver._read_chunk,
+    "responses": StreamObserver._read_response_event,
+    "realtime": StreamObserver._read_realtime_event,
+    "audio": StreamObserver._read_audio_event,
+    "images": StreamObserver._read_image_event,
+    "none": StreamObserver._read_nothing,
+}
+"""Dialect -> what reads an event of its streams."""
 
 
 def _sound_tokens(base64: str) -> int:

@@ -1,7 +1,9 @@
 import asyncio
+import gc
 import io
 import json
 import logging
+import weakref
 
 import pytest
 from aiohttp import web
@@ -235,6 +237,29 @@ async def test_client_when_it_leaves_then_the_handler_is_cancelled(leave):
         leave(client)
         await until(lambda: log == ["began", "cancelled"])
         await until(lambda: not server.manager.connections)
+
+
+async def test_client_when_it_leaves_then_nothing_of_its_request_waits_for_the_garbage_collector():
+    held = weakref.WeakSet()
+
+    class Held:
+        """What a handler has in its hands, such as a body."""
+
+    async def waiting(_asked):
+        mine = Held()
+        held.add(mine)
+        await asyncio.Event().wait()
+
+    async with serving(waiting) as server:
+        gc.disable()
+        try:
+            async with server.client() as client:
+                await client.say(request("/"))
+                await until(lambda: held)
+            await until(lambda: not server.manager.connections)
+            await until(lambda: not held)
+        finally:
+            gc.enable()
 
 
 async def test_body_when_nobody_reads_it_then_the_client_still_gets_its_answer():

@@ -38,7 +38,7 @@ def test_callers_when_the_windows_of_some_are_over_then_those_go_first() -> None
 
 
 def test_callers_when_the_oldest_have_running_requests_then_the_next_go_and_those_stay() -> None:
-    callers, gone = full()
+    callers, _ = full()
     for number in range(MOST):
         callers.get(f"u{number}", "p", 1.0)
     running = [callers.get(f"u{number}", "p", 2.0) for number in range(80)]
