@@ -70,9 +70,7 @@ class Ending:
     """
 
     def __init__(self, endings: list[str]) -> None:
-        self.pattern = f"(?:{'|'.join(endings)})\\z" if endings else ""
-        """The combined pattern, for a `Gate`."""
-        self._match = Automaton(self.pattern)._match if endings else _nowhere
+        self._match = Automaton(f"(?:{'|'.join(endings)})\\z")._match if endings else _nowhere
         self.find: Callable[[bytes, int, int], Spans] = partial(self._match, _SEARCH)
         """Same as `start`, between two offsets and as a span; (-1, -1) without a match."""
 
@@ -81,6 +79,11 @@ class Ending:
         size = len(data)
         start = self.find(data, at, size)[0][0]
         return size if start < 0 else start
+
+
+def forget_patterns() -> None:
+    """Drop what the binding remembers of compiled patterns. Automata in use stay."""
+    re2.purge()
 
 
 def _nowhere(_anchor: object, _data: bytes, _at: int, _end: int) -> Spans:

@@ -23,7 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from proxy.findings import Finding, Severity
@@ -66,26 +66,18 @@ class Candidate(NamedTuple):
 
 
 class Matcher:
-    """One rule, compiled."""
+    """One rule. Its patterns are compiled when a text asks for them: few are, and all together take 9 MB."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._pattern = Automaton(rule.pattern)
-        self._group = self._pattern.groups.get(SECRET_GROUP, 0)
-        self._name = self._pattern.groups.get(NAME_GROUP, 0)
         self._run = re.compile(rule.alphabet.encode() + b"*") if rule.alphabet else None
-        self._continues = frozenset(b"".join(re.findall(rule.alphabet.encode(), _BYTES)) if rule.alphabet else b"")
-        until = patterns.bounded(rule.until)
-        self._until = Automaton(until) if until else None
-        self._until_open = Ending([prefixes.closure(prefixes.parse(until))] if until else [])
+        self._continues = _bytes_of(rule.alphabet)
         self._is_anchored = _ANCHOR.search(_OPAQUE.sub("", rule.pattern)) is not None
         self._begins = boundaries.BOUNDARIES[rule.boundary]
         self._next_place = _next_byte if rule.boundary in boundaries.INSIDE_WORDS else boundaries.next_place
         self._validators = tuple(validators.VALIDATORS[name] for name in rule.validators)
         self._checksum = validators.VALIDATORS[rule.checksum] if rule.checksum else None
         self._is_graded = rule.placeholders or self._checksum is not None
-        self._allow = Automaton("|".join(f"(?:{allowed})" for allowed in rule.allow)) if rule.allow else None
-        self._not_named = tuple(map(Automaton, rule.not_named))
         self._widest = prefixes.width(prefixes.parse(rule.pattern))[1] or sys.maxsize
         self._view = min(self._widest + rule.max_length + _FOLLOWING, sys.maxsize)
         """How many bytes from its beginning decide about a match; those of its run behind `max_length` do not."""
@@ -218,6 +210,35 @@ class Matcher:
         return self._pattern.search(data, found[0][0])
 
     @cached_property
+    def _pattern(self) -> Automaton:
+        return Automaton(self.rule.pattern)
+
+    @cached_property
+    def _group(self) -> int:
+        return self._pattern.groups.get(SECRET_GROUP, 0)
+
+    @cached_property
+    def _name(self) -> int:
+        return self._pattern.groups.get(NAME_GROUP, 0)
+
+    @cached_property
+    def _until(self) -> Automaton | None:
+        return Automaton(patterns.bounded(self.rule.until)) if self.rule.until else None
+
+    @cached_property
+    def _until_open(self) -> Ending:
+        return Ending([prefixes.closure(prefixes.parse(patterns.bounded(self.rule.until)))])
+
+    @cached_property
+    def _allow(self) -> Automaton | None:
+        allow = self.rule.allow
+        return Automaton("|".join(f"(?:{allowed})" for allowed in allow)) if allow else None
+
+    @cached_property
+    def _not_named(self) -> tuple[Automaton, ...]:
+        return tuple(map(Automaton, self.rule.not_named))
+
+    @cached_property
     def _at_words(self) -> Automaton | None:
         """The pattern behind the beginning of a word or an escape, compiled when a large text needs it."""
         pattern = openings.at_words(self.rule)
@@ -247,6 +268,12 @@ class Matcher:
     def _run_end(self, data: bytes, at: int, stop: int) -> int:
         run = self._run.match(data, at, stop) if self._run and at < stop else None
         return run.end() if run else at
+
+
+@lru_cache
+def _bytes_of(alphabet: str) -> frozenset[int]:
+    """Return the bytes of a class of ASCII characters; one object for all rules that have it."""
+    return frozenset(b"".join(re.findall(alphabet.encode(), _BYTES)) if alphabet else b"")
 
 
 class Detector:

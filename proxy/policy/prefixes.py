@@ -77,12 +77,17 @@ Sequence = tuple[Node, ...]
 
 @lru_cache(maxsize=1024)
 def parse(pattern: str) -> Group:
-    """Return the structure of `pattern`, including flags at its start. Cached, as projects share most rules.
+    """Return the structure of `pattern`, including flags at its start. Cached, as building a policy asks for each several times.
 
     Raises:
         UnsupportedPattern: it contains something outside the supported part of RE2's syntax.
     """
     return _Parser(pattern).pattern()
+
+
+def forget_patterns() -> None:
+    """Drop the structures of all patterns: after a policy was built from them, they are rarely needed."""
+    parse.cache_clear()
 
 
 def closure(tree: Group) -> str:

@@ -18,6 +18,7 @@ from weakref import WeakValueDictionary
 from proxy.config.policy import Policy as Settings
 from proxy.config.project import SecuritySettings
 from proxy.errors import PolicyUnavailable
+from proxy.policy import automata, prefixes
 from proxy.policy.policy import NO_SECURITY, Policy, detector_of, load_rules, own_rules
 
 _log = logging.getLogger("sidegate.policy")
@@ -122,4 +123,6 @@ class Policies:
             _log.warning("a rule of a project is skipped", extra={"problem": problem})
         policy = Policy(self.settings, security, *detector_of(self._base, security, own))
         policy.prepare()
+        automata.forget_patterns()
+        prefixes.forget_patterns()
         return policy

@@ -8,6 +8,7 @@ import pytest
 from proxy.config.policy import Policy as Settings
 from proxy.config.project import SecuritySettings
 from proxy.errors import PolicyUnavailable
+from proxy.policy import prefixes
 from proxy.policy.policy import NO_SECURITY
 from proxy.policy.ready import Policies
 
@@ -26,6 +27,13 @@ def shared() -> Policies:
 async def test_policy_when_a_project_decides_nothing_then_it_is_that_of_the_process(shared):
     default = shared.get_now(NO_SECURITY)
     assert default is shared.prepare() is await shared.get(NO_SECURITY) is await shared.get(SecuritySettings())
+
+
+def test_policy_when_it_is_built_then_nothing_is_kept_that_only_building_needs():
+    policy = Policies(Settings()).prepare()
+    assert prefixes.parse.cache_info().currsize == 0
+    compiled = [matcher for matcher in policy.detector.matchers if "_pattern" in vars(matcher)]
+    assert len(compiled) < len(policy.detector.matchers) / 10
 
 
 async def test_policy_of_the_process_when_it_is_not_built_yet_then_requests_wait_for_one_build(monkeypatch):
