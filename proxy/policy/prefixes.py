@@ -77,7 +77,7 @@ Sequence = tuple[Node, ...]
 
 @lru_cache(maxsize=1024)
 def parse(pattern: str) -> Group:
-    """Return the structure of `pattern`, including flags at its start. Cached, as building a policy asks for each several times.
+    """Return the structure of `pattern`, including flags at its start. Cached: building a policy asks often for each.
 
     Raises:
         UnsupportedPattern: it contains something outside the supported part of RE2's syntax.
