@@ -77,7 +77,7 @@ Sequence = tuple[Node, ...]
 
 @lru_cache(maxsize=1024)
 def parse(pattern: str) -> Group:
-    """Return the structure of `pattern`, including flags at its start. Cached: building a policy asks often for each.
+    """Return the structure of `pattern`, including flags at its start. Cached, as projects share most rules.
 
     Raises:
         UnsupportedPattern: it contains something outside the supported part of RE2's syntax.
@@ -86,7 +86,7 @@ def parse(pattern: str) -> Group:
 
 
 def forget_patterns() -> None:
-    """Drop the structures of all patterns: after a policy was built from them, they are rarely needed."""
+    """Drop the structures of all patterns, which only building a policy needs."""
     parse.cache_clear()
 
 

@@ -51,6 +51,9 @@ class Policies:
         with self._preparing:
             if self._default is None:
                 self._default = self._build(NO_SECURITY)
+                # Most processes build no other policy. One that does so for projects keeps the 2 MB for the next one.
+                automata.forget_patterns()
+                prefixes.forget_patterns()
             return self._default
 
     def get_now(self, security: SecuritySettings) -> Policy | None:
@@ -123,6 +126,4 @@ class Policies:
             _log.warning("a rule of a project is skipped", extra={"problem": problem})
         policy = Policy(self.settings, security, *detector_of(self._base, security, own))
         policy.prepare()
-        automata.forget_patterns()
-        prefixes.forget_patterns()
         return policy
