@@ -86,6 +86,8 @@ def test_revocation_reaches_other_replicas_within_seconds(launch: Launch) -> Non
 
 
 def test_unknown_key_without_a_database_is_503(launch: Launch) -> None:
-    sidegate = launch(database="postgresql://127.0.0.1:9/none", SIDEGATE__AUTH__MODE="keys")
+    sidegate = launch(
+        database="postgresql://127.0.0.1:9/none", SIDEGATE__AUTH__MODE="keys", SIDEGATE__SERVER__FLUSH_S="2"
+    )
     status, (answer, _) = ask(sidegate, "POST", "/v1/chat/completions", "sg-abcdef012345-" + "x" * 43, CHAT)
     assert (status, answer["error"]["code"]) == (503, "database_unavailable")

@@ -153,7 +153,7 @@ async def test_sigterm_when_sent_twice_then_it_ends_at_once(provider: Provider, 
 async def test_start_when_the_database_is_away_then_it_serves_and_traces_wait(
     provider: Provider, launch: Launch, case: str, tmp_path: Path, session_database_url: str
 ) -> None:
-    proxy = launch(database=NO_DATABASE)
+    proxy = launch(database=NO_DATABASE, SIDEGATE__SERVER__FLUSH_S="2")
     assert proxy.ready_after_s < 3
     status, body = proxy.ops("/readyz")
     assert status == 200

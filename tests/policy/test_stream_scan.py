@@ -62,9 +62,9 @@ def test_words_when_only_secrets_are_hidden_then_they_leave_at_once(text: str) -
     assert scanner.feed(text) == text
 
 
-@pytest.mark.parametrize("size", [1, 3, 8])
-def test_streamed_examples_equal_the_redacted_whole(size: int) -> None:
-    for text in samples(size):
+@pytest.mark.parametrize(("size", "first", "step"), [(1, 0, 1), (3, 0, 2), (8, 1, 2)])
+def test_streamed_examples_equal_the_redacted_whole(size: int, first: int, step: int) -> None:
+    for text in samples(size)[first::step]:
         found = SHIPPED.find(text)
         output, findings, _ = streamed(PLAN, pieces_of(text, size))
         assert output == mask.redact(text, found)
