@@ -236,7 +236,7 @@ class Reading:
         """Prepare for repetitions of an event that was just metered; there are none once nothing is read any more."""
         if document is None:
             self._frame = None
-        elif self._useless < _MOST_USELESS:
+        elif self._useless < _MOST_USELESS and len(cut) <= self._most_at_once:
             self._useless += 1
             if (frame := frame_of(cut, document, self._answer.dialect, strips_usage=self._strips)) is not None:
                 if self._frame is not None:
