@@ -4,7 +4,7 @@ Rule of the file: nothing here contains the matched text or any part of it.
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
@@ -13,6 +13,8 @@ Category = Literal["secret", "pii", "keyword", "command"]
 Severity = Literal["high", "medium", "low"]
 Action = Literal["allow", "flag", "redact", "block"]
 Direction = Literal["prompt", "output"]
+STEP: Final = 1000
+"""Findings handled in one call of C. Half a million keep the interpreter from other threads for 50 ms."""
 
 
 class Finding(NamedTuple):
@@ -104,3 +106,15 @@ class Verdict:
     def saw(self, direction: Direction, characters: int) -> None:
         """Record how much text was scanned."""
         self.scanned_characters[direction] = self.scanned_characters.get(direction, 0) + characters
+
+
+def in_steps(size: int) -> Iterator[slice]:
+    """Yield slices that together are all of a list of `size` findings."""
+    return (slice(at, at + STEP) for at in range(0, size, STEP))
+
+
+def let_go(findings: Sequence[Any]) -> None:
+    """Free findings or sightings in steps, if they are in a list."""
+    if isinstance(findings, list):
+        while findings:
+            del findings[-STEP:]

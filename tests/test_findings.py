@@ -1,6 +1,8 @@
 """What an exchange's verdict adds up to."""
 
-from proxy.findings import Action, Finding, Sighting, Unscanned, Verdict
+import pytest
+
+from proxy.findings import STEP, Action, Finding, Sighting, Unscanned, Verdict, in_steps, let_go
 
 
 def sighting(action: Action, rule: str = "r") -> Sighting:
@@ -44,3 +46,19 @@ def test_verdict_when_texts_are_scanned_then_their_characters_add_up_by_directio
     verdict.saw("prompt", 0)
     verdict.saw("output", 4)
     assert verdict.scanned_characters == {"prompt": 3, "output": 4}
+
+
+@pytest.mark.parametrize("size", [0, 1, STEP, 2 * STEP + 1])
+def test_steps_are_all_of_a_list_and_none_is_longer(size: int):
+    numbers = [*range(size)]
+    parts = [numbers[part] for part in in_steps(size)]
+    assert [number for part in parts for number in part] == numbers
+    assert all(0 < len(part) <= STEP for part in parts)
+
+
+def test_findings_when_let_go_then_their_list_is_empty_and_a_tuple_is_left_alone():
+    found = [Finding("r", "secret", "high", at, at + 1) for at in range(2 * STEP + 1)]
+    kept = tuple(found)
+    let_go(found)
+    let_go(kept)
+    assert (found, len(kept)) == ([], 2 * STEP + 1)

@@ -45,9 +45,9 @@ class OutputScan:
         found = self._policy.detector.find(text)
         if not found:
             return ScannedText(text)
-        decided = [(finding, self._policy.output(finding)) for finding in found]
-        hidden = [finding for finding, action in decided if action == "redact"]
-        blocked = next((finding for finding, action in decided if action == "block"), None)
+        actions = self._policy.output.of_all(found)
+        hidden = [finding for finding, action in zip(found, actions, strict=True) if action == "redact"]
+        blocked = next((finding for finding, action in zip(found, actions, strict=True) if action == "block"), None)
         return ScannedText(mask.redact(text, hidden) if hidden else text, found, blocked)
 
     def _whole_json(self, text: str) -> ScannedText:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.findings import Finding, Sighting, Unscanned, Verdict
+from proxy.findings import Finding, Sighting, Unscanned, Verdict, in_steps, let_go
 from proxy.openai.documents import dump_exact, load_exact
 from proxy.policy import base64_runs, mask, places
 from proxy.policy.detect import encode
@@ -35,7 +35,6 @@ _BETWEEN: Final = "\n"
 """Separates strings in the joined text. It belongs to no word, so the gate sees each string as if it were alone."""
 _BASE64_IN_TEXT: Final = re.compile("[A-Za-z0-9+/_-]{40,}")
 _LOOKED_AT: Final = 40
-_FREED: Final = 1000
 _LONG_RUN: Final = 8192
 _KEPT_OF_RUN: Final = 1024
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
@@ -64,9 +63,8 @@ class Scanned:
         return next((sighting for sighting in self.sightings if sighting.action == "block"), None)
 
     def let_go(self) -> None:
-        """Free the findings in steps: half a million at once take 50 ms."""
-        while self.sightings:
-            del self.sightings[-_FREED:]
+        """Free the findings."""
+        let_go(self.sightings)
 
     def enter(self, verdict: Verdict) -> None:
         """Add everything to the verdict of an exchange."""
@@ -222,7 +220,9 @@ class _Search:
         if found := self._find(called, sent, seen, decode=decode):
             actions = self._policy.prompt.of_all(found)
             where = self._place(place)
-            self._scanned.sightings += map(_SIGHTING, zip(found, actions, repeat("prompt"), repeat(where)))
+            for part in in_steps(len(found)):
+                together = zip(found[part], actions[part], repeat("prompt"), repeat(where))
+                self._scanned.sightings += map(_SIGHTING, together)
             if self._keeps:
                 in_kept = found if kept is sent else self._find(called, kept, set(), decode=decode)
                 kept = mask.redact(kept, self._to_hide(in_kept))

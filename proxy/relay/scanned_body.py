@@ -16,6 +16,7 @@ from typing import Any, Final
 from proxy.config.schema import Limits
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Dialect, Downstream, Headers
+from proxy.findings import let_go
 from proxy.openai import json_steps
 from proxy.openai.channels import Path, Texts, Whole, place_of, read_document
 from proxy.openai.decoding import Decoder
@@ -183,8 +184,8 @@ def _masked(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any)
     masked: dict[Path, str] = {}
     for whole, result in _looked_at(scanner, texts.wholes):
         place = place_of(whole.path) or "body"
-        if result.findings:
-            scanner.found(place, result.findings)
+        scanner.found(place, result.findings)
+        let_go(result.findings)
         if result.blocked is not None:
             answer.attempt.meter.withheld = True
             raise forbidden(place, result.blocked)

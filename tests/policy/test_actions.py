@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.findings import Finding
+from proxy.findings import STEP, Finding
 from proxy.policy.actions import DEFAULTS, Actions
 
 
@@ -50,3 +50,10 @@ def test_action_when_a_nearer_layer_says_anything_then_it_wins_over_finer_things
     )
     assert actions(finding("secret", "high")) == "flag"
     assert actions(finding("pii", "low", "rule-2")) == "redact"
+
+
+def test_actions_of_many_findings_are_those_of_each():
+    layers = ({"rule-7": "allow", "secret.high": "block"},)
+    found = [finding("secret", ("high", "low")[at % 3 == 0], f"rule-{at % 11}") for at in range(2 * STEP + 5)]
+    one_by_one = [Actions(layers, redacts=True)(each) for each in found]
+    assert Actions(layers, redacts=True).of_all(found) == one_by_one
