@@ -61,7 +61,7 @@ class Caller:
     """The most tokens reserved at once since the last renewal."""
     unleased_tokens: int = 0
     unleased_nanos: int = 0
-    """Admitted without a lease since PostgreSQL became unavailable."""
+    """Admitted without a lease since PostgreSQL became unavailable; the rules of an outage allow only so much."""
     warned: tuple[int, int] = (0, 0)
     """Window, and percent of the limit, of the latest warning."""
 
@@ -75,9 +75,11 @@ class Caller:
         """True if nobody runs, waits or asks for this caller."""
         return self.supply is None and not self.waiters and not any(lease.requests for lease in self.account.leases)
 
-    def has_idle_windows(self, now: float) -> bool:
-        """True if no short window has any usage to remember."""
-        return self.windows is None or self.windows.is_idle(now)
+    def is_forgettable(self, now: float) -> bool:
+        """True if a new state instead of this one would allow the caller nothing more."""
+        if not self.is_quiet or not (self.windows is None or self.windows.is_idle(now)):
+            return False
+        return self.policy.outage == "open" or not (self.unleased_tokens or self.unleased_nanos)
 
     @property
     def is_scarce(self) -> bool:

@@ -1,5 +1,7 @@
-"""All callers of this replica, at most `max_callers`: the least recently used without running requests is evicted,
-of the oldest ones preferably one whose short windows are over.
+"""All callers of this replica, at most `max_callers`: the least recently used of which nothing must be remembered goes.
+
+Must be remembered: running requests, usage in a short window, what was admitted without a lease during an outage. If
+that holds for all of them, a new caller is refused: to forget one would lift its limit.
 
 A new caller starts with the last known rules of its project, so that they apply even while PostgreSQL is unavailable;
 PostgreSQL's first answer then replaces them (`keeper`).
@@ -16,8 +18,9 @@ from proxy.quota.caller import Caller
 from proxy.quota.lease import Account
 from proxy.quota.windows import ShortWindows
 
-_LOOKED_AT: Final = 64
-"""Callers that are considered for an eviction, however many there are."""
+_LOOKED_AT: Final = 32
+"""Callers that are considered for an eviction, however many there are. Those that stay move to the end, so that
+newcomers together look at all of them; until a whole round has found nobody, a few more than `max_callers` are kept."""
 
 
 class Callers:
@@ -44,13 +47,17 @@ class Callers:
     def __iter__(self) -> Iterator[Caller]:
         return iter(tuple(self._by_key.values()))
 
-    def get(self, user_id: str, project_id: str, now: float) -> Caller:
-        """Return the caller's state, created on first use. Half a microsecond for a known one."""
+    def get(self, user_id: str, project_id: str, now: float) -> Caller | None:
+        """Return the caller's state, created on first use; `None`: it is new, and all others must be remembered.
+
+        Half a microsecond for a known one.
+        """
         key = (user_id, project_id)
         caller = self._by_key.get(key)
         if caller is None:
-            self._make_room(now)
-            caller = self._by_key[key] = self._make(user_id, project_id, now)
+            if not self._make_room(now):
+                return None
+            caller = self._by_key[key] = self.stranger(user_id, project_id, now)
         else:
             self._by_key.move_to_end(key)
         caller.used_at = now
@@ -64,7 +71,8 @@ class Callers:
         """Remove a caller of which nothing is held."""
         self._by_key.pop(caller.key, None)
 
-    def _make(self, user_id: str, project_id: str, now: float) -> Caller:
+    def stranger(self, user_id: str, project_id: str, now: float) -> Caller:
+        """Return the state of a new caller, without keeping it."""
         policy, _ = limits.parse(self._rules(project_id), self._settings)
         caller = Caller(Account(user_id, project_id), policy, now)
         if policy.has_short_windows:
@@ -72,18 +80,22 @@ class Callers:
             caller.windows.configure(policy, 1)
         return caller
 
-    def _make_room(self, now: float) -> None:
-        excess = len(self._by_key) - self._settings.max_callers + 1
+    def _make_room(self, now: float) -> bool:
+        """Evict callers until one more fits; `False`: too few can go."""
+        most = self._settings.max_callers
+        excess = len(self._by_key) - most + 1
         if excess <= 0:
-            return
-        oldest = tuple(islice(self._by_key.values(), _LOOKED_AT))
-        quiet = [caller for caller in oldest if caller.is_quiet]
-        for caller in oldest if not quiet else ():
-            self._by_key.move_to_end(caller.key)  # all have requests that run
-        quiet.sort(key=lambda caller: not caller.has_idle_windows(now))
-        for caller in quiet[:excess]:
-            self.forget(caller)
-            self.drop(caller)
+            return True
+        for caller in tuple(islice(self._by_key.values(), _LOOKED_AT)):
+            if not excess:
+                break
+            if not caller.is_forgettable(now):
+                self._by_key.move_to_end(caller.key)
+            else:
+                self.forget(caller)
+                self.drop(caller)
+                excess -= 1
+        return excess <= most // _LOOKED_AT + 1
 
 
 def _know_nothing(_: str) -> None:

@@ -131,8 +131,10 @@ class Keeper:
             for lease in tuple(caller.account.leases):
                 self._tidy_lease(caller, lease, now)
             caller.peak = caller.account.reserved[0]
-            is_idle = now - caller.used_at > self._settings.idle_s and caller.has_idle_windows(now)
-            if not caller.account.leases and caller.is_quiet and is_idle:
+            is_idle = now - caller.used_at > self._settings.idle_s
+            if is_idle and not self._outage.is_away:
+                caller.unleased_tokens = caller.unleased_nanos = 0
+            if is_idle and not caller.account.leases and caller.is_forgettable(now):
                 self._callers.drop(caller)
 
     def give_all_back(self) -> None:

@@ -3,7 +3,8 @@
     daily         429 insufficient_quota     the day's tokens or money are used up; SDKs do not retry
     short         429 rate_limit_exceeded    a minute's requests or tokens, or concurrent requests: SDKs wait and retry
     held          429 rate_limit_exceeded    the day has room, but running requests hold it: SDKs wait and retry
-    crowded       429 rate_limit_exceeded    too many requests of the caller wait for their quota already
+    crowded       429 rate_limit_exceeded    too many requests of all callers wait for their quota already
+    full          429 rate_limit_exceeded    the caller is new, and so many others are active that none can be forgotten
     unavailable   503 quota_unavailable      PostgreSQL is unavailable, and the project's rule refuses this then
 
 Rule of the file: figures are the caller's own; `insufficient_quota` makes agents give up for good, so only the daily
@@ -111,6 +112,15 @@ def crowded() -> RateLimited:
     return RateLimited(
         "Too many requests are waiting for their quota. Try again in a moment." + _NOT_SENT,
         details={"reason": "waiting"},
+        retry_after_s=_CROWDED_RETRY_S,
+    )
+
+
+def full(most: int) -> RateLimited:
+    """Refuse a caller that is new, as no other can be forgotten. `most`: the callers that are kept."""
+    return RateLimited(
+        f"This replica already follows {most:,} active callers (quota.max_callers). Try again in a moment.{_NOT_SENT}",
+        details={"reason": "callers"},
         retry_after_s=_CROWDED_RETRY_S,
     )
 

@@ -55,11 +55,11 @@ class Reservations:
         """Reserve from units held here; `None`: `reserve` has to decide.
 
         Raises:
-            RateLimited: a short window is full.
+            RateLimited: a short window is full, or nothing more can be remembered of a new caller.
             QuotaUnavailable: PostgreSQL is unavailable and the project's policy is `closed`.
         """
         now = self._clock()
-        caller = self._callers.get(principal.user_id, principal.project_id, now)
+        caller = self._caller(principal, now)
         if caller.windows is not None:
             refusal = caller.windows.admit(bound.tokens, now)
             if refusal is not None:
@@ -73,7 +73,8 @@ class Reservations:
 
     def without_limit(self, principal: Principal) -> Reservation:
         """Admit a request while quotas are disabled: its charge is booked all the same."""
-        caller = self._callers.get(principal.user_id, principal.project_id, self._clock())
+        who, now = (principal.user_id, principal.project_id), self._clock()
+        caller = self._callers.get(*who, now) or self._callers.stranger(*who, now)
         return self._make(caller, _NOTHING, [], "open", admitted=0)
 
     async def reserve(self, principal: Principal, bound: Bound) -> Reservation:
@@ -83,7 +84,7 @@ class Reservations:
             QuotaExceeded: not enough is left of the day's tokens or money.
             QuotaUnavailable: PostgreSQL is unavailable and the project's policy refuses the request.
         """
-        caller = self._callers.get(principal.user_id, principal.project_id, self._clock())
+        caller = self._caller(principal, self._clock())
         try:
             got = await self._supply.wait(caller, bound)
         except BaseException:
@@ -113,6 +114,13 @@ class Reservations:
         day_cost = Standing(balance.max_nanos, nanos, reset_s)
         minute = caller.windows.state(now)
         return render(minute.get("requests"), tightest(minute.get("tokens"), day_tokens), day_cost)
+
+    def _caller(self, principal: Principal, now: float) -> Caller:
+        caller = self._callers.get(principal.user_id, principal.project_id, now)
+        if caller is None:
+            self._tally.deny("callers")
+            raise refusals.full(self._settings.max_callers)
+        return caller
 
     def _take(self, caller: Caller, bound: Bound, now: float) -> Reservation | None:
         if self._outage.is_away and self._outage.was_reached and caller.policy.outage == "closed":

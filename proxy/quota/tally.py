@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from proxy.metrics import Sample
 
-_DENIALS = ("tokens", "cost", "requests", "concurrent", "reserved", "outage", "waiting")
+_DENIALS = ("tokens", "cost", "requests", "concurrent", "reserved", "outage", "waiting", "callers")
 _log = logging.getLogger("sidegate.quota")
 
 

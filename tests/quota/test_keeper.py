@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from proxy.quota.caller import Caller
 from proxy.quota.lease_book import ended
 from tests.quota.replica import ALICE, Replica, bound, charge, replicas
 
 KEY = (ALICE.user_id, ALICE.project_id)
+
+
+def caller(one: Replica) -> Caller:
+    known = one.callers.known(*KEY)
+    assert known is not None
+    return known
 
 
 async def held(one: Replica) -> tuple[int, int]:
@@ -23,13 +30,13 @@ async def test_lease_when_idle_then_it_is_given_back(database_url: str, tmp_path
         (await one.reserve(bound(100))).cancel()
         await one.keeper.renew()
         assert await held(one) == (0, 0)
-        assert one.callers.known(*KEY) is None or not one.callers.get(*KEY, 0.0).account.leases
+        assert one.callers.known(*KEY) is None
 
 
 async def test_lease_when_a_request_runs_on_it_then_its_part_is_kept(database_url: str, tmp_path: Path) -> None:
     async with replicas(database_url, tmp_path, 1) as (one,):
         running = await one.reserve(bound(100))
-        one.callers.get(*KEY, 0.0).balance = None
+        caller(one).balance = None
         await one.ledger.update(*KEY, 0, None)
         await one.keeper.renew()
         assert await held(one) == (100, 0)
@@ -74,12 +81,12 @@ async def test_lease_when_postgresql_has_lost_it_then_nothing_more_is_given_out_
             await connection.execute("UPDATE user_quotas SET held_tokens = 0, held_nanos = 0")
         one.keeper._look_at = 0.0
         await one.keeper.renew()
-        assert one.callers.get(*KEY, 0.0).account.spare(0.0) == (0, 0)
+        assert caller(one).account.spare(0.0) == (0, 0)
         assert one.quotas.reserve_now(ALICE, bound(100)) is None
         charge(one, running.settle(30, 0), 30)
         one.keeper.tidy()
         assert await one.writer.flush(5)
-        assert one.callers.get(*KEY, 0.0).account.leases == []
+        assert caller(one).account.leases == []
         row = await one.ledger.status(*KEY)
         assert (row.tokens, row.held_tokens, one.ledger.unknown) == (30, 0, 1)
         assert (await one.reserve(bound(100))).bound.tokens == 100

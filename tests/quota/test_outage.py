@@ -1,5 +1,6 @@
 """What is served while PostgreSQL is away, rule by rule, and that its charge is booked afterwards."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +8,16 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import ProxyError, QuotaUnavailable
+from proxy.quota.caller import Caller
 from tests.quota.replica import ALICE, Replica, bound, charge, replicas
 
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
+
+
+def caller(one: Replica) -> Caller:
+    known = one.callers.known(*_key())
+    assert known is not None
+    return known
 
 
 async def served(one: Replica, nanos: int = 0, most: int = 40) -> int:
@@ -46,7 +54,7 @@ async def test_request_when_postgresql_goes_away_then_what_is_held_is_served_and
     async with replicas(database_url, tmp_path, 1, database_timeout_ms=200) as (one,):
         await one.ledger.update(ALICE.user_id, ALICE.project_id, 2000, None)
         (await one.reserve(bound(100))).cancel()
-        tokens, _ = one.callers.get(*_key(), 0.0).account.spare(0.0)
+        tokens, _ = caller(one).account.spare(0.0)
         await one.database.close()
         one.outage.note_silence()
         assert await served(one) == tokens // 100
@@ -63,6 +71,22 @@ async def test_request_when_the_rule_is_closed_then_even_what_is_held_is_not_ser
             one.quotas.reserve_now(ALICE, bound(100))
         assert (caught.value.http_status, caught.value.code) == (503, "quota_unavailable")
         one.outage.note_answer()
+
+
+async def test_cap_when_its_caller_pauses_during_the_outage_then_it_stays_used(tmp_path: Path) -> None:
+    one = Replica(AWAY, tmp_path, "a", on_database_outage="capped:0.9", cold_start_wait_s=0.0, idle_s=0.001)
+    await one.start(keep=False)
+    assert await served(one, nanos=1_000_000_000_000) == 10
+    for _ in range(10):
+        caller(one).account.leases.clear()
+        await one.keeper.renew()
+        await asyncio.sleep(0.002)
+    assert await served(one, nanos=1_000_000_000_000) == 0
+    one.outage.note_answer()
+    await asyncio.sleep(0.002)
+    one.keeper.tidy()
+    assert one.callers.known(*_key()) is None, "PostgreSQL is back"
+    await one.stop_without_database()
 
 
 async def test_charge_when_it_has_no_lease_then_it_is_booked_all_the_same(database_url: str, tmp_path: Path) -> None:
