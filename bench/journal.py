@@ -16,6 +16,7 @@ from proxy.config import schema
 from proxy.journal import chain
 from proxy.journal.frames import Kind, Scanner
 from proxy.journal.reader import scan_file
+from proxy.journal.segment import CLOSED, Segment
 from proxy.journal.segments import Journal
 from tests.journal.disk import segment_files
 
@@ -50,7 +51,8 @@ def read_all(journal: Journal) -> None:
 
 
 def search_all(path: Path) -> None:
-    records = scan_file(path, 0, path.stat().st_size, Scanner())
+    size = path.stat().st_size
+    records = scan_file(Segment(1, path, size, CLOSED), 0, size, Scanner())
     assert sum(record.kind is Kind.FINAL for record in records) == REQUESTS
 
 

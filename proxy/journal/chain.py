@@ -6,7 +6,8 @@
 
 Rule of the file: numbers only grow and are never reused; segments are deleted from the old end only, so what is left is
 always one contiguous piece of history, and a final is never deleted before its intent. After a failed write the next
-one goes to a new file. The meaning of frames is unknown here.
+one goes to a new file. The newest `KEPT` stay open until they are deleted, so that files that somebody else removes can
+be restored. The meaning of frames is unknown here.
 
 Source: write(2) on ENOSPC, EDQUOT, EFBIG.
 """
@@ -16,9 +17,11 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from proxy.journal.segment import Position, Segment
+from proxy.journal.segment import CLOSED, Position, Segment
 from proxy.journal.sync import Syncer
 
+KEPT = 64
+"""As many files as this are kept open: twice of what fits into the default space, and few descriptors."""
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -38,6 +41,8 @@ class Chain:
         """Total size of all files."""
         self.full_disk = False
         """The latest failed write failed for lack of space, not because of a broken disk."""
+        for segment in tuple(self._segments.values())[-KEPT:]:
+            segment.keep()
 
     def __iter__(self) -> Iterator[Segment]:
         """Yield a snapshot of all segments, oldest first; other threads may do this too."""
@@ -91,7 +96,30 @@ class Chain:
     def restore(self) -> None:
         """Put the active segment back where it was. Raises OSError: the disk does not accept it."""
         if self._active is not None:
-            self._active.restore()
+            self._restore(self._active)
+
+    def restore_sealed(self) -> bool:
+        """Put one sealed segment back whose file was removed; `False`: none is missing that is kept open.
+
+        Raises:
+            OSError: the disk does not accept it.
+        """
+        there = set(os.listdir(self._directory))
+        for segment in self._segments.values():
+            if segment.path.name not in there and segment.kept != CLOSED:
+                self._restore(segment)
+                return True
+        return False
+
+    def let_go(self) -> None:
+        """Close all files that are only kept open. Nothing is read afterwards."""
+        for segment in self._segments.values():
+            segment.let_go()
+
+    def _restore(self, segment: Segment) -> None:
+        before = segment.disk_bytes
+        segment.restore(is_active=segment is self._active)
+        self.disk_bytes += segment.disk_bytes - before
 
     def is_active(self, segment: Segment) -> bool:
         """Tell whether `segment` may still grow."""
@@ -128,6 +156,9 @@ class Chain:
             self.full_disk = error.errno in _NO_SPACE
             return None
         self._next_number += 1
+        kept = [other for other in self._segments.values() if other.kept != CLOSED]
+        for other in kept[: max(len(kept) - KEPT + 1, 0)]:
+            other.let_go()
         self._segments[segment.number] = self._active = segment
         self._syncer.begin(segment)
         return segment

@@ -169,7 +169,7 @@ class DurableLog:
             self.chain.seal()
         safe = max(segment.synced, self._committed_in(segment))
         try:
-            suspect = list(scan_file(segment.path, safe, segment.size, Scanner(safe)))
+            suspect = list(scan_file(segment, safe, segment.size, Scanner(safe)))
         except OSError:
             # What cannot be read cannot be rewritten: it stays in place, for the reader to try.
             return

@@ -4,17 +4,16 @@ A batch is read by `scan_intact`, as far as frames are contiguous. It ends where
 there; if that has no whole frame at its start, it is read by the scanner, which handles damage and large records.
 
 Failure mode: damaged bytes are skipped and counted. A file that cannot be read (EIO) raises, because it may be readable
-later; a file that was removed counts as damage, because it will not come back, unless it is still open for writing.
+later; a file that was removed counts as damage, because it will not come back, unless it is kept open.
 """
 
 import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from proxy.journal.frames import INTENT, Record, Scanner, scan_intact
-from proxy.journal.segment import CLOSED, Position, Segment
+from proxy.journal.segment import Position, Segment
 
 _READ_BYTES = 65_536
 
@@ -30,15 +29,15 @@ class Batch:
     damaged_bytes: int = 0
 
 
-def scan_file(path: Path, start: int, end: int, scanner: Scanner) -> Generator[Record, None, None]:
-    """Yield the records between two offsets of a file that is no longer written there.
+def scan_file(segment: Segment, start: int, end: int, scanner: Scanner) -> Generator[Record, None, None]:
+    """Yield the records between two offsets of a segment that is no longer written there.
 
     `scanner`: a fresh one for `start`; its counters are valid for what was yielded so far.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
-    fd = os.open(path, os.O_RDONLY)
+    fd = segment.open()
     try:
         at = start
         while data := os.pread(fd, min(max(_READ_BYTES, scanner.missing_bytes), end - at), at):
@@ -55,25 +54,23 @@ def read_segment(segment: Segment, start: int, max_records: int, max_bytes: int)
     `max_bytes`: to be read at once; a single larger record is returned alone. Takes about 1 ms with one MiB.
 
     Raises:
-        OSError: the file is there but cannot be read, or was removed while it is written to.
+        OSError: the file is there but cannot be read.
     """
     size = segment.size
     try:
-        records, end = _read_run(segment.path, start, min(size, start + max_bytes), max_records)
+        records, end = _read_run(segment, start, min(size, start + max_bytes), max_records)
         if records or end == size:
             return Batch(records, Position(segment.number, end))
         return _search(segment, end, size, max_records, max_bytes)
     except FileNotFoundError:
-        if segment.fd != CLOSED:
-            raise  # its content is restored
         return Batch((), Position(segment.number, size), 1, size - start)
 
 
-def _read_run(path: Path, start: int, end: int, max_records: int) -> tuple[list[Record], int]:
+def _read_run(segment: Segment, start: int, end: int, max_records: int) -> tuple[list[Record], int]:
     """Return the finals and contents of the intact frames from `start` on, and where that run ends."""
     taken: list[Record] = []
     at = start
-    fd = os.open(path, os.O_RDONLY)
+    fd = segment.open()
     try:
         while at < end and len(taken) < max_records:
             records, run_end = scan_intact(os.pread(fd, min(_READ_BYTES, end - at), at), at, max_records - len(taken))
@@ -93,7 +90,7 @@ def _search(segment: Segment, start: int, size: int, max_records: int, max_bytes
     room = max_bytes
     # Damage is reported with the record after it: what follows the last record taken is seen again next time.
     damage = (0, 0)
-    with closing(scan_file(segment.path, start, size, scanner)) as records:
+    with closing(scan_file(segment, start, size, scanner)) as records:
         for record in records:
             if record.kind is INTENT:
                 continue

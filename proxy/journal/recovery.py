@@ -41,7 +41,7 @@ def recover(segments: Iterable[Segment], cursor: Position, intents: OpenIntents)
     damaged_frames = damaged_bytes = backlog = last_seq = 0
     for segment in files:
         scanner = Scanner()
-        for record in scan_file(segment.path, 0, segment.size, scanner):
+        for record in scan_file(segment, 0, segment.size, scanner):
             last_seq = max(last_seq, record.seq)
             if record.kind is Kind.INTENT:
                 found[record.trace_id] = record
@@ -63,6 +63,6 @@ def recover(segments: Iterable[Segment], cursor: Position, intents: OpenIntents)
 
 def _finals(files: Iterable[Segment]) -> Iterator[tuple[Record, Segment]]:
     for segment in files:
-        for record in scan_file(segment.path, 0, segment.size, Scanner()):
+        for record in scan_file(segment, 0, segment.size, Scanner()):
             if record.kind in CLOSING:
                 yield record, segment

@@ -1,8 +1,9 @@
-"""One file of the journal: appended to by one process, read by path, deleted as a whole.
+"""One file of the journal: appended to by one process, read by any thread of it, deleted as a whole.
 
 Rule of the file: `size` counts whole frames only, so anything after it is invisible to readers of this process. A
 partial write leaves `size` unchanged; the torn bytes are removed, and if even that fails the segment is `torn` and must
-not be written again (a scanner of a later process skips such bytes).
+not be written again (a scanner of a later process skips such bytes). A segment that is kept open stays readable when
+somebody removes its file, and can be restored.
 
 Source: open(2) O_APPEND; write(2) on short counts.
 """
@@ -12,6 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 _NAME = re.compile(r"^(\d{16})\.journal$")
@@ -33,9 +35,11 @@ class Segment:
     """One segment and its state. Counters are maintained by the journal."""
 
     __slots__ = (
+        "_kept_lock",
         "dead_bytes",
         "fd",
         "finals_until",
+        "kept",
         "number",
         "open_intents",
         "own_finals_until",
@@ -56,6 +60,9 @@ class Segment:
         """Bytes of the file after `size`."""
         self.fd = fd
         """Open for appending; `CLOSED` once nothing will be written or synced any more."""
+        self.kept = CLOSED
+        """Open for reading, even if the file is removed, until the segment is deleted here; `CLOSED` if it is not."""
+        self._kept_lock = Lock()
         self.synced = size
         """Bytes known to survive a power loss. Those of an earlier process are assumed to."""
         self.recovered = fd == CLOSED
@@ -79,7 +86,10 @@ class Segment:
             OSError: the directory does not accept another file.
         """
         path = directory / f"{number:016d}.journal"
-        return cls(number, path, 0, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
+        segment = cls(number, path, 0, os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600))
+        with suppress(OSError):
+            segment.kept = os.dup(segment.fd)
+        return segment
 
     @property
     def end(self) -> Position:
@@ -120,21 +130,49 @@ class Segment:
         opened = os.fstat(self.fd)
         return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
 
-    def restore(self) -> None:
+    def keep(self) -> None:
+        """Keep a file of an earlier process open too. Without a free descriptor, it is read by its path."""
+        with suppress(OSError):
+            self.kept = os.open(self.path, os.O_RDONLY)
+
+    def let_go(self) -> None:
+        """Close what `keep` has opened."""
+        with self._kept_lock:
+            kept, self.kept = self.kept, CLOSED
+        if kept != CLOSED:
+            os.close(kept)
+
+    def open(self) -> int:
+        """Return a new descriptor for reading; on any thread.
+
+        Raises:
+            OSError: the file cannot be opened, or was removed and is not kept open.
+        """
+        with self._kept_lock:
+            return os.open(self.path, os.O_RDONLY) if self.kept == CLOSED else os.dup(self.kept)
+
+    def restore(self, *, is_active: bool) -> None:
         """Write the file again from the open one, which stays readable although it was removed, and use the copy.
+
+        `is_active`: it is written to, and nobody else closes `fd`.
 
         Raises:
             OSError: the directory does not accept it; the open file is still in use.
         """
+        source = self.fd if is_active else self.kept
         temporary = self.path.with_suffix(".restored")
         fd = os.open(temporary, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             at = 0
-            while at < self.size and (data := os.pread(self.fd, min(_COPIED_BYTES, self.size - at), at)):
+            while at < self.size and (data := os.pread(source, min(_COPIED_BYTES, self.size - at), at)):
                 at += os.write(fd, data)
             os.fsync(fd)
             temporary.replace(self.path)
-            os.dup2(fd, self.fd, inheritable=False)  # at once: another thread may be syncing it
+            self.dead_bytes = 0
+            if self.kept != CLOSED:
+                os.dup2(fd, self.kept, inheritable=False)
+            if is_active:
+                os.dup2(fd, self.fd, inheritable=False)  # at once: another thread may be syncing it
         finally:
             os.close(fd)
 
@@ -145,6 +183,7 @@ class Segment:
 
     def delete(self) -> None:
         """Remove the file. If that fails, the next start finds it and recognises its records as old."""
+        self.let_go()
         with suppress(OSError):
             self.path.unlink()
 

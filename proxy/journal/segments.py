@@ -16,7 +16,8 @@ Rules of the file:
 
 Failure mode: content is dropped first, at 90 % of the space; intents at 100 %, less the room that open finals need;
 finals never. A failed fdatasync moves the unsynced records to a new segment; the second in a row refuses intents. If
-somebody removes the directory or the active file, it is made again from the open file within a second.
+somebody removes the directory or files, they are made again from the open ones: the active one within a second, then
+one of the others per second.
 
 Source: docs/journal.md; flock(2).
 """
@@ -27,7 +28,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +94,8 @@ class Journal:
         self._is_open = False
         self._is_misplaced = False
         """The files were removed and could not be made again."""
+        self._is_incomplete = False
+        """The same of a file that is no longer written to; it is still read."""
         self._taken = ExitStack()
         self._names: dict[str, tuple[int, int]] = {}
         """Name of an open file -> its descriptor and flags."""
@@ -154,6 +157,8 @@ class Journal:
         """Retry what a failing disk held back, restore removed files, mark the time. Call once a second; cheap."""
         if self._is_misplaced or not self._log.chain.is_in_place():
             self._put_back()
+        if not self._is_misplaced:
+            self._restore_sealed()
         self._log.mend()
         self._ages.note(self._log.chain.end, time.monotonic())
 
@@ -227,14 +232,20 @@ class Journal:
             damaged_bytes=self._damaged_bytes,
             refused=self._refused,
             drops=dict(self._drops),
-            healthy=log.healthy and not self._is_misplaced,
+            healthy=log.healthy and not (self._is_misplaced or self._is_incomplete),
         )
 
     def close(self) -> None:
         """Write and sync what is left and unlock the directory. Nothing is recorded afterwards. Idempotent."""
         if not self._is_open:
             return
+        if not self._log.chain.is_in_place():
+            self._put_back()
         self._log.close()
+        with suppress(OSError):
+            while self._log.chain.restore_sealed():
+                pass
+        self._log.chain.let_go()
         for kind, _, _ in self._log.held:
             self._drop(kind, "disk")
         self._log.held.clear()
@@ -299,6 +310,18 @@ class Journal:
         self._is_misplaced = False
         self._cursor_file.store(self._log.cursor)
         _log.error("the journal's files were removed while it was running; the latest was restored")
+
+    def _restore_sealed(self) -> None:
+        """Make one file again that is no longer written to: each is a copy, and requests wait meanwhile."""
+        was_incomplete, self._is_incomplete = self._is_incomplete, True
+        try:
+            if self._log.chain.restore_sealed():
+                _log.error("a file of the journal was removed while it was running; it was restored")
+        except OSError as error:
+            if not was_incomplete:
+                _log.error("a file of the journal was removed and cannot be restored", extra={"reason": error.strerror})
+            return
+        self._is_incomplete = False
 
     def _adopt(self) -> Recovery:
         settings = self._settings

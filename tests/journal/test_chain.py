@@ -38,9 +38,9 @@ def test_journal_when_its_files_are_taken_away_then_the_latest_is_restored(loss,
             journal.append_final(trace_id(number), b"x" * 100)
         loss(directory)
         journal.append_final(trace_id(3), b"x")
-        if loss is not replaced:
-            with pytest.raises(FileNotFoundError):
-                journal.read_batch(10, 1 << 20)
+        assert [record.trace_id for record in journal.read_batch(10, 1 << 20).records] == [
+            trace_id(n) for n in range(4)
+        ]
         with caplog.at_level(logging.ERROR):
             journal.tend()
             journal.tend()
@@ -56,6 +56,66 @@ def test_journal_when_its_files_are_taken_away_then_the_latest_is_restored(loss,
     with opened(directory) as again:
         assert [record.trace_id for record in (*first.records, *drain(again))] == [trace_id(n) for n in range(5)]
         assert again.stats().damaged_frames == 0
+
+
+@pytest.mark.parametrize("loss", [removed, moved, file_removed, replaced])
+@pytest.mark.parametrize("is_killed", [False, True], ids=["read on", "killed later"])
+def test_journal_when_a_new_file_begins_before_the_loss_is_noticed_then_nothing_is_lost(loss, is_killed, tmp_path):
+    directory = tmp_path / "journal"
+    with opened(directory) as journal:
+        for number in range(6):
+            journal.append_intent(trace_id(number), b"open")
+        journal.append_final(trace_id(0), b"x" * 40_000)
+        loss(directory)
+        for number in range(1, 6):
+            journal.append_final(trace_id(number), b"x" * 40_000)
+        stored = []
+        if is_killed and loss is not replaced:
+            for _ in range(3):
+                journal.tend()
+        else:
+            stored = drain(journal)
+        assert len(stored) + journal.depth + journal.held == 6
+        if is_killed:
+            shutil.copytree(directory, tmp_path / "as it was")
+        else:
+            journal.tend()
+            stored += drain(journal)
+    with opened(tmp_path / "as it was" if is_killed else directory) as again:
+        stored += drain(again)
+        assert sorted({record.trace_id for record in stored}) == [trace_id(n) for n in range(6)]
+        assert again.stats().damaged_frames == 0
+
+
+def test_journal_when_files_of_an_outage_are_removed_then_they_are_read_on_and_restored_one_by_one(tmp_path, caplog):
+    earlier = b"x" * 40_000
+    with opened(tmp_path) as journal:
+        for number in range(3):
+            journal.append_final(trace_id(number), earlier)
+    with opened(tmp_path) as journal:
+        for number in range(3, 6):
+            journal.append_final(trace_id(number), earlier)
+        files = segment_files(tmp_path)
+        removed(tmp_path)
+        for _ in range(7):
+            journal.tend()
+        assert segment_files(tmp_path) == files
+        assert journal.stats().healthy
+        assert sum("it was restored" in record.getMessage() for record in caplog.records) == 5
+        descriptors = len(os.listdir("/proc/self/fd"))
+        assert [record.trace_id for record in drain(journal)] == [trace_id(n) for n in range(6)]
+        assert len(os.listdir("/proc/self/fd")) <= descriptors - 5, "what is stored is closed"
+        assert journal.stats().damaged_frames == 0
+
+
+def test_journal_when_it_closes_after_a_loss_then_the_files_are_there_at_the_next_start(tmp_path):
+    directory = tmp_path / "journal"
+    with opened(directory) as journal:
+        for number in range(3):
+            journal.append_final(trace_id(number), b"x" * 40_000)
+        removed(directory)
+    with opened(directory) as again:
+        assert [record.trace_id for record in drain(again)] == [trace_id(n) for n in range(3)]
 
 
 def test_journal_when_the_directory_goes_before_the_first_record_then_it_comes_back(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import JournalUnavailable
+from proxy.journal.chain import KEPT
 from proxy.journal.frames import MAX_BODY_BYTES, Kind
 from proxy.journal.segment import START
 from proxy.journal.segments import FINAL_RESERVE_BYTES, Journal
@@ -277,13 +278,13 @@ def test_damage_when_it_happens_while_running_then_it_is_counted_and_nothing_wai
         assert (journal.stats().damaged_frames, journal.stats().records) == (1, 0)
 
 
-def test_segment_when_taken_away_while_running_then_it_is_counted_as_damage(tmp_path: Path) -> None:
+def test_segment_when_it_is_taken_away_and_too_old_to_be_kept_open_then_it_is_counted_as_damage(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
-        for number in range(100):
-            journal.append_final(trace_id(number), BODY)
+        for number in range(KEPT + 2):
+            journal.append_final(trace_id(number), b"x" * 60_000)
         segment_files(tmp_path)[0].unlink()
 
-        assert 0 < len(drain(journal)) < 100
+        assert len(drain(journal)) == KEPT + 1
         assert journal.stats().damaged_frames == 1
 
 
