@@ -91,8 +91,14 @@ def key_of_aws(secret: str) -> bool:
 
 
 def key_material(secret: str) -> bool:
-    """Tell whether the text after a key's header line is a key: twenty different characters. Samples repeat a few."""
-    return len(set(secret.partition("KEY")[2])) >= 20
+    """Tell whether the text after a key's header line is a key: twenty different characters. Samples repeat a few.
+
+    What follows the last line of a sample is not part of it.
+    """
+    body = secret.partition("KEY")[2]
+    if (end := body.find("-----END")) >= 0:
+        body = body[:end]
+    return len(set(body)) >= 20
 
 
 def email(secret: str) -> bool:

@@ -34,6 +34,9 @@ TOKENS: Final = (
     "|1//0g{U96}|AQVN{U36}|AKID{A32}|{H36}NRAL|vercel_blob_rw_{A16}_{A30}|aio_{A28}|polar_oat_{A43}|api_live.{U11}.{U32}"
     "|sk-{U22}|fw_{A22}|slk_{H64}|apify_api_{A36}|mlsn.{H64}|{A42}AzSeB{A5}|{B42}+ACRC{B5}|y0_{U58}"
     "|2/{N16}/{N16}:{H32}|{H10}msh{H15}p1{H6}jsn{H12}|AAAAAAAAAAAAAAAAAAAAA{A20}%3D{A50}|AQE{A80}-{A43}-{A16}"
+    "|e2b_{H40}|ek_{H32}|m0-{A40}|sess-{A40}|packagist_uut_{H68}|endr+{A16}|dbtc_{A40}|{A44}AzFuB{A4}Q==|vk1.a.{U198}"
+    "|nbp_{A36}|xau_{A40}|AVNS_{U19}|eyJhIjoi{A180}|sat.{U22}.{H24}.{A20}|st.{H24}.{H32}.{H32}|da2-{H26}|NRIQ-{U32}"
+    "|hcalk_01{H58}|FLWSECK-{H32}-{H11}vt-X|ck_{H40}|live_{A30}|sk{A178}|00D5g0000{A6}!AQ{A94}|AAAA{U7}:APA91b{U134}"
     "|https://hooks.zapier.com/hooks/catch/{N7}/b3{N5}"
     "|https://hooks.slack.com/services/T{T10}/B{T10}/{A24}|https://discord.com/api/webhooks/{N19}/{U68}"
 ).split("|")

@@ -67,6 +67,8 @@ def test_mixed_case_and_key_of_aws() -> None:
 def test_key_material_varies() -> None:
     assert key_material("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC")
     assert not key_material("-----BEGIN PRIVATE KEY-----\nXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX")
+    sample = "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----\n"
+    assert not key_material(sample + "sha256: 0123456789abcdefghijklmnopqrstuvwxyz")
 
 
 def test_email_drops_what_is_no_person() -> None:
