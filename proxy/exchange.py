@@ -211,8 +211,10 @@ class Meter:
     """The provider's latest figures; `None` until they arrive."""
     usage_by_model: dict[str | None, Usage] = field(default_factory=dict)
     """In sessions: `usage` by the models that answers are billed at, also of those that have only begun."""
+    is_interim: bool = False
+    """`usage` came while choices of its stream were open: figures of a whole answer come after those."""
     answered: int = 0
-    """In sessions: the part of `output_text_bytes + sound_tokens` whose usage is known."""
+    """The part of `output_text_bytes + sound_tokens` whose usage is known; in sessions and chats."""
     latest_input_tokens: int = 0
     """In sessions: input of the latest answer; the next one reads at least about as much."""
     output_text_bytes: int = 0

@@ -24,6 +24,8 @@ from proxy.exchange import Meter, Usage
 MAX_TOKENS = 1_000_000_000
 """More than any call can use: a higher figure is a fault of the provider."""
 MAX_SECONDS = 30 * 86_400.0
+_MOST_BESIDE = 1_000_000
+"""More reasoning than any call has: what a total has beyond that is a fault of the total."""
 
 _INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
@@ -58,10 +60,10 @@ def read_usage(value: Any) -> Usage | None:
     input_tokens, output_tokens = _total(sent_input), _total(sent_output)
     if input_tokens is None or output_tokens is None:
         return None
-    if (total := value.get("total_tokens")) is not None and (
-        beside := (_count(total) or 0) - input_tokens
-    ) > output_tokens:
-        output_tokens = beside
+    if (total := value.get("total_tokens")) is not None:
+        beside = (_count(total) or 0) - input_tokens - output_tokens
+        if 0 < beside <= _MOST_BESIDE:
+            output_tokens += beside
     usage = Usage(input_tokens, output_tokens)
     if hits := value.get("prompt_cache_hit_tokens"):
         usage.cached_input_tokens = _part(hits, input_tokens)
@@ -82,6 +84,20 @@ def add_usage(total: Usage | None, more: Usage) -> Usage:
     if total is None:
         return more
     return Usage(*(getattr(total, name) + getattr(more, name) for name in Usage.__slots__))
+
+
+def is_short(meter: Meter) -> bool:
+    """Tell whether the figures do not cover what was generated: text without output, or a stream that went on.
+
+    Some providers tell figures with every chunk, some zeros with the first: neither is what a torn stream costs.
+    """
+    usage = meter.usage
+    if usage is None or meter.usage_by_model:
+        return False
+    if meter.is_interim and not (meter.terminated and meter.answered == meter.output_text_bytes + meter.sound_tokens):
+        return True
+    is_by_unit = usage.audio_seconds > 0 or usage.images > 0
+    return usage.output_tokens == 0 and meter.output_text_bytes > 0 and not is_by_unit
 
 
 def unfinished(meter: Meter) -> Usage | None:

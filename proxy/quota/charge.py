@@ -4,6 +4,7 @@
 |--------------------------------------------|------------------------------------------------------------------------|
 | reported the provider's own figures        | those, whatever they are; in a session, each at the model of its answer|
 | the same, with a further answer begun      | those, and for that one the input of the latest, and its text in bytes |
+| the same, but less than what was generated | those, or as if they were missing, whichever is more                   |
 | sent nothing, or was answered status >= 300| nothing                                                                |
 | was replaced: its stream began with error  | nothing                                                                |
 | ended, text was seen, without figures      | the bound of its input; as many output tokens as its text has bytes    |
@@ -21,7 +22,7 @@ from typing import Protocol
 from proxy.exchange import Attempt, Charge, Meter, Operation, ParsedRequest, Usage
 from proxy.holds import Bound
 from proxy.openai.estimate import estimate_usage
-from proxy.openai.usage import add_usage, unfinished
+from proxy.openai.usage import add_usage, is_short, unfinished
 
 _MILLION = 1_000_000
 _NOTHING = Charge(usage=Usage(), usage_source="none", cost_nanos=0, priced=True)
@@ -49,11 +50,22 @@ def charge(
 ) -> Charge:
     """Return what `attempt` used and cost so far. `bound`: its current reservation, if it has one."""
     meter, model = attempt.used, billed_model(attempt, prices)
-    if meter.usage is not None:
-        cost_nanos, priced = _price_of(meter, model, attempt.candidate.model, prices)
-        if (more := unfinished(meter)) is None:
-            return Charge(meter.usage, "provider", cost_nanos, priced)
-        return Charge(add_usage(meter.usage, more), "estimated", cost_nanos + _most(more, attempt, prices), priced)
+    if meter.usage is None:
+        return _estimated(attempt, operation, request, prices, bound)
+    cost_nanos, priced = _price_of(meter, model, attempt.candidate.model, prices)
+    if is_short(meter):
+        told = Charge(meter.usage, "provider", cost_nanos, priced)
+        return _greater(told, _estimated(attempt, operation, request, prices, bound))
+    if (more := unfinished(meter)) is None:
+        return Charge(meter.usage, "provider", cost_nanos, priced)
+    return Charge(add_usage(meter.usage, more), "estimated", cost_nanos + _most(more, attempt, prices), priced)
+
+
+def _estimated(
+    attempt: Attempt, operation: Operation, request: ParsedRequest | None, prices: Prices, bound: Bound | None
+) -> Charge:
+    """Return the cost of an attempt without figures."""
+    meter, model = attempt.used, billed_model(attempt, prices)
     if not operation.billable or not attempt.sent or attempt.withdrawn or attempt.failure == "stream_error":
         return _NOTHING
     if (attempt.status or 0) >= 300 or _is_idle(operation, meter):
@@ -65,6 +77,16 @@ def charge(
     borne = replace(bound, output_tokens=_output_tokens(meter, bound))
     usage = Usage(input_tokens=borne.input_tokens, output_tokens=borne.output_tokens)
     return Charge(usage, "estimated", borne.cost_nanos, prices.price(model, usage)[1])
+
+
+def _greater(told: Charge, estimated: Charge) -> Charge:
+    """Return figures that cover both."""
+    usage = replace(
+        told.usage,
+        input_tokens=max(told.usage.input_tokens, estimated.usage.input_tokens),
+        output_tokens=max(told.usage.output_tokens, estimated.usage.output_tokens),
+    )
+    return Charge(usage, "estimated", max(told.cost_nanos, estimated.cost_nanos), told.priced)
 
 
 def billed_model(attempt: Attempt, prices: Prices) -> str | None:

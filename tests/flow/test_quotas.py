@@ -17,7 +17,7 @@ from tests.fakes.fixtures import Launch
 from tests.fakes.judge import assert_error, eventually
 from tests.fakes.provider import Call, Provider, give
 from tests.fakes.sidegate import ADMIN_KEY, Sidegate
-from tests.fakes.steps import sse_head
+from tests.fakes.steps import SILENCE, chunks, script, sse_head
 from tests.fakes.wire import Reply, Wire, exchange, post, request
 
 IN, OUT = 12, 18
@@ -252,6 +252,24 @@ async def test_stream_when_the_client_leaves_then_the_charge_covers_what_was_gen
     await until_settled(proxy)
     found = await standing(proxy, "leaver")
     assert found["currentTokensToday"] == trace["inputTokens"] + trace["outputTokens"] >= EACH
+
+
+async def test_stream_when_it_tells_figures_on_the_way_and_the_client_leaves_then_they_are_not_all(
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str
+) -> None:
+    proxy, words = fleet[0], 12
+    early = event({"content": "a"}).replace(
+        b'"choices"', b'"usage": {"prompt_tokens": 1, "completion_tokens": 1}, "choices"'
+    )
+    pieces = [early, *[event({"content": "b"})] * (words - 2), event({"content": "z"})]
+    provider.on(case, script(sse_head(), chunks(pieces), SILENCE))
+    async with await Wire.open(proxy.address) as wire:
+        await wire.send(asking("early", chat(stream=True, max_tokens=18), case))
+        reply = await wire.head()
+        await wire.until(b'"z"')
+    trace = proxy.trace(reply.trace_id)
+    assert (trace["outcome"], trace["usageSource"]) == ("client_abort", "estimated")
+    assert trace["outputTokens"] >= words
 
 
 async def test_kill_when_requests_run_then_they_are_charged_what_they_had_reserved(

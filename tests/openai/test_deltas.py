@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai.deltas import StreamObserver, has_terminator, has_text
 from proxy.openai.sse import Event
-from proxy.openai.usage import unfinished
+from proxy.openai.usage import is_short, unfinished
 
 DONE = Event(None, b"[DONE]")
 
@@ -46,6 +46,29 @@ def test_observe_when_a_chat_streams_then_everything_is_metered() -> None:
 def test_observe_when_usage_comes_after_the_terminator_then_it_is_ignored() -> None:
     meter = observe("chat", chunk("a"), DONE, USAGE_CHUNK)
     assert (meter.usage, meter.terminated, meter.events) == (None, True, 3)
+
+
+TOLD = {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}
+NOTHING = {"usage": {"prompt_tokens": 0, "completion_tokens": 0}}
+
+
+@pytest.mark.parametrize(
+    ("events", "short"),
+    [
+        pytest.param((chunk("a", **TOLD), chunk("b")), True, id="torn behind figures"),
+        pytest.param((chunk("a", **TOLD),), True, id="torn at figures"),
+        pytest.param((chunk("a", **TOLD), chunk("b", **TOLD), DONE), False, id="figures with every chunk"),
+        pytest.param((chunk("a", **TOLD), chunk("b"), DONE), True, id="text behind the last figures"),
+        pytest.param((chunk("a", **NOTHING), chunk(finish="stop"), USAGE_CHUNK), False, id="zeros until the end"),
+        pytest.param((chunk("a"), chunk(finish="stop", **NOTHING), DONE), True, id="zeros"),
+        pytest.param((chunk("a"), chunk(finish="stop", **TOLD)), False, id="figures at the end"),
+        pytest.param((chunk("a"), USAGE_CHUNK, DONE), False, id="no finish reason"),
+    ],
+)
+def test_observe_when_figures_come_on_the_way_then_they_are_short_unless_all_is_told(
+    events: tuple[Event, ...], short: bool
+) -> None:
+    assert is_short(observe("chat", *events)) is short
 
 
 def test_observe_when_completions_stream_then_text_counts() -> None:

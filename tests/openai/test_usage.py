@@ -97,6 +97,7 @@ CACHED_AUDIO_USAGE = Usage(
         ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 40}, Usage(32, 9)),
         ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 1e18}, Usage(32, 9)),
         ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": "135"}, Usage(32, 9)),
+        ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 999_999_999}, Usage(32, 9)),
         (CACHED_AUDIO, CACHED_AUDIO_USAGE),
     ],
 )

@@ -161,6 +161,30 @@ def test_charge_when_usage_is_missing_then_an_upper_bound_is_charged(facts, boun
     assert (result.usage_source, result.cost_nanos, result.priced) == ("estimated", 700 + 3 * output_tokens, True)
 
 
+@pytest.mark.parametrize(
+    ("usage", "facts", "charged"),
+    [
+        pytest.param(Usage(40, 2), {"interim": True, "output_text_bytes": 30}, (100, 50), id="torn early"),
+        pytest.param(Usage(140, 2), {"interim": True}, (140, 50), id="torn early, more input"),
+        pytest.param(Usage(), {"ended": True, "output_text_bytes": 30}, (100, 30), id="zeros with text"),
+        pytest.param(Usage(40), {"ended": True, "output_text_bytes": 30}, (100, 30), id="no output with text"),
+    ],
+)
+def test_charge_when_the_figures_are_short_of_what_was_generated_then_as_if_missing_or_more(usage, facts, charged):
+    interim = facts.pop("interim", False)
+    one = attempt(usage=usage, **facts)
+    one.meter.is_interim = interim
+    result = charge(one, CHAT, request(), Prices(), reserved())
+    assert (result.usage.input_tokens, result.usage.output_tokens) == charged
+    assert (result.usage_source, result.cost_nanos) == ("estimated", 700 + 3 * charged[1])
+
+
+@pytest.mark.parametrize("usage", [Usage(audio_seconds=3.0), Usage(images=1)])
+def test_charge_when_units_are_not_tokens_then_their_lack_is_no_lack(usage):
+    result = charge(attempt(usage=usage, ended=True, output_text_bytes=30), CHAT, request(), Prices(), reserved())
+    assert (result.usage, result.usage_source) == (usage, "provider")
+
+
 @settings(deadline=None)
 @given(
     st.booleans(),
