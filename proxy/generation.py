@@ -11,9 +11,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from proxy.config import layers, named_files
 from proxy.config.changes import version
+from proxy.config.files import read_regular
 from proxy.config.layers import Layers
 from proxy.config.schema import Config
 from proxy.ingress.serving import Serving
@@ -25,6 +27,9 @@ from proxy.upstream import pricing
 from proxy.upstream.lines import Line
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
+
+_MOST_BYTES: Final = 16_777_216
+"""More of a file is not told apart: a bundle of all certificates of the world has a quarter of a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,6 @@ def _layers(config: Config) -> Layers:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(path, _MOST_BYTES)).hexdigest()
     except OSError:
         return ""

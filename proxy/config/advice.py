@@ -84,4 +84,5 @@ def _missing_files(config: Config) -> Iterator[Advice]:
     )
     for path, name in files:
         if name and not Path(name).is_file():
-            yield path, "names a file that does not exist on this machine"
+            there = Path(name).exists()
+            yield path, "is not a regular file" if there else "names a file that does not exist on this machine"

@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from proxy import resources
+from proxy.config.files import read_regular
 from proxy.config.routing import LAYERS, Layer
 from proxy.config.units import Count, Section
 from proxy.config.upstreams import UpstreamEntry, Weight
@@ -75,8 +76,7 @@ def load(path: Path | None, upstreams: Sequence[UpstreamEntry]) -> Layers:
 
 def _read(source: Path) -> Mapping[str, Any]:
     try:
-        with source.open("rb") as file:
-            text = file.read(_MOST_BYTES + 1)
+        text = read_regular(source, _MOST_BYTES)
     except OSError as error:
         raise LayersError(f"{source}: {error.strerror}") from error
     if len(text) > _MOST_BYTES:

@@ -22,7 +22,7 @@ from proxy.config.advice import advise
 from proxy.config.document import yaml_value
 from proxy.config.environment import CONFIG_VARIABLE, read_environment, read_flags
 from proxy.config.keys import KEYS, Key
-from proxy.config.names import did_you_mean, nearest
+from proxy.config.names import MOST_GUESSED, did_you_mean, nearest
 from proxy.config.problems import ConfigError, KeyPath, Layer, Origin, Problem, Setting
 from proxy.config.references import BadReference, is_reference, named_file, resolve
 from proxy.config.schema import Config, UpstreamEntry
@@ -176,16 +176,18 @@ def _validate(
         details = error.errors(include_url=False, include_input=False)
     for detail in details:
         names = tuple(str(part) for part in detail["loc"] if part != "[key]")
-        owner = next(path for path in KEYS if names[: len(path)] == path)
+        owner = next(names[:end] for end in range(1, len(names) + 1) if names[:end] in KEYS)
         origin = settings[owner].origin if owner in settings else _DEFAULT
-        problems.append(Problem(_locate(names, origin, lines), ".".join(names), _word(detail)))
+        guesses = len(problems) < MOST_GUESSED
+        problems.append(Problem(_locate(names, origin, lines), ".".join(names), _word(detail, guesses=guesses)))
     return None
 
 
-def _word(detail: Any) -> str:
+def _word(detail: Any, *, guesses: bool) -> str:
     """Return our wording for a mistake that pydantic found. Neither contains the value."""
     if detail["type"] == "extra_forbidden":
-        return f"unknown key{did_you_mean(nearest(str(detail['loc'][-1]), UpstreamEntry.model_fields))}"
+        guess = nearest(str(detail["loc"][-1]), UpstreamEntry.model_fields) if guesses else None
+        return f"unknown key{did_you_mean(guess)}"
     wording = _WORDING.get(detail["type"])
     if wording:
         return wording(detail["ctx"] if "ctx" in detail else {})

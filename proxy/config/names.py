@@ -10,6 +10,8 @@ Source: R. A. Wagner and M. J. Fischer, "The String-to-String Correction Problem
 
 from collections.abc import Iterable
 
+MOST_GUESSED = 100
+"""To find what a misspelt name means takes up to 3 ms: after so many mistakes, others are told without a guess."""
 _SHOWN_NAME = 64
 
 

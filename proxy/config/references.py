@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from proxy.config.files import read_regular
+
 _NAME: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LOOKALIKE: Final = re.compile(r"^\$[A-Z_][A-Z0-9_]*$|\$\{|\$\([A-Za-z_][A-Za-z0-9_]*\)")
 _FILE: Final = "file:"
@@ -57,8 +59,7 @@ def _from_file(name: str) -> str:
     if not path.is_absolute():
         raise BadReference("refers to a file by a relative path; write file:/absolute/path")
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_SECRET_BYTES + 1)
+        data = read_regular(path, _MAX_SECRET_BYTES)
         text = data.decode().strip()
     except OSError as error:
         raise BadReference(f"refers to the file {name}, which cannot be read: {error.strerror}") from None

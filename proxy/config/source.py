@@ -18,8 +18,9 @@ from typing import Any, Final
 
 import yaml
 
+from proxy.config.files import read_regular
 from proxy.config.keys import KEYS, SECTIONS, Key, children
-from proxy.config.names import closeness, did_you_mean, nearest, shown
+from proxy.config.names import MOST_GUESSED, closeness, did_you_mean, nearest, shown
 from proxy.config.problems import KeyPath, Layer, Origin, Setting
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -56,8 +57,7 @@ def read_file(path: Path) -> Layer:
     layer = Layer()
     origin = Origin("file", str(path))
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
+        data = read_regular(path, _MAX_FILE_BYTES)
     except OSError as error:
         layer.complain(origin, (), f"cannot be read: {error.strerror or type(error).__name__}")
         return layer
@@ -162,7 +162,8 @@ def _read_section(node: yaml.MappingNode, above: KeyPath, name: str, layer: Laye
             layer.lines[path] = key.start_mark.line + 1
             _read_value(value, KEYS[path], name, layer)
         elif path not in SECTIONS:
-            layer.complain(_at(name, key), (*above, shown(word)), unknown_key(above, word))
+            text = unknown_key(above, word) if len(layer.problems) < MOST_GUESSED else "unknown key"
+            layer.complain(_at(name, key), (*above, shown(word)), text)
         elif isinstance(value, yaml.MappingNode):
             _read_section(value, path, name, layer)
         elif not _is_empty(value):

@@ -33,6 +33,7 @@ from typing import Any, Final
 import yaml
 
 from proxy import resources
+from proxy.config.files import read_regular
 from proxy.findings import Category, Severity
 from proxy.policy import patterns, rule_checks
 
@@ -41,6 +42,7 @@ NAME_GROUP: Final = "name"
 DEFAULT_MAX_LENGTH: Final = 512
 NO_PARTS: Final[Mapping[str, str]] = MappingProxyType({})
 SHIPPED: Final = resources.ROOT / "config" / "policy.yaml"
+_MOST_BYTES: Final = 4_194_304
 _PART: Final = re.compile(r"\{\{([a-z][a-z0-9_]*)\}\}")
 
 
@@ -123,10 +125,13 @@ def read_document(path: Path) -> dict[str, Any]:
         RuleError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            document = yaml.load(file, Loader=yaml.CSafeLoader)
+        text = read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise RuleError([f"{path}: {error.strerror}"]) from error
+    if len(text) > _MOST_BYTES:
+        raise RuleError([f"{path}: is larger than {_MOST_BYTES} bytes"])
+    try:
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise RuleError([f"{path}: not YAML: {error}"]) from error
     if not isinstance(document, dict) or not isinstance(document.get("rules"), list):

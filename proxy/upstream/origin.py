@@ -9,8 +9,11 @@ Source: RFC 9112 section 3.2.1 (origin-form), RFC 7301 (ALPN).
 import re
 import ssl
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+
+from proxy.config.files import check_regular
 
 _TARGET: Final = re.compile(r"[\x21\x22\x24-\x7e]+")
 """Visible ASCII without `#`: no space, no control character, nothing above 0x7e."""
@@ -64,6 +67,8 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     Raises:
         OSError: the file cannot be read or contains no certificate.
     """
+    if ca_file is not None:
+        check_regular(Path(ca_file))
     context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(["http/1.1"])
     return context

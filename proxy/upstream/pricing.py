@@ -31,6 +31,7 @@ import yaml
 
 from proxy import resources
 from proxy.config import schema
+from proxy.config.files import read_regular
 from proxy.exchange import Usage
 
 NANOS = 1_000_000_000
@@ -43,6 +44,8 @@ DATE = re.compile(r"(-20\d\d-[01]\d-[0-3]\d|-20\d\d[01]\d[0-3]\d|@20\d\d-?[01]\d
 MAX_NAME = 256
 """Longer names cannot be models: they are not looked up, so that they cannot fill the cache."""
 MAX_REMEMBERED = 4096
+_MOST_BYTES = 4_194_304
+"""A larger file is no price table; the shipped one is 60 KB."""
 
 
 class PriceTableError(ValueError):
@@ -235,10 +238,13 @@ def _half_up(numerator: int, denominator: int) -> int:
 
 def _read_file(path: Path) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
-            document = yaml.load(file, Loader=yaml.CSafeLoader)
+        text = read_regular(path, _MOST_BYTES)
     except OSError as error:
         raise PriceTableError(f"{path}: {error.strerror}") from error
+    if len(text) > _MOST_BYTES:
+        raise PriceTableError(f"{path}: is larger than {_MOST_BYTES} bytes")
+    try:
+        document = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise PriceTableError(f"{path}: not YAML: {error}") from error
     if not isinstance(document, dict):
