@@ -20,6 +20,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ from proxy.trace.chains import Chains
 from proxy.trace.otlp import Outbox
 from proxy.trace.spans import tracer
 from proxy.trace.store import TraceStore
+from proxy.turn import LoopTurn
+from proxy.upstream.client import make_client
 from proxy.upstream.lines import Line, Lines
 from proxy.upstream.poster import Poster
 from proxy.upstream.provider import Provider
@@ -97,7 +100,8 @@ class App:
             settings=config.journal,
         )
         self.outbox = Outbox(config.otel, _poster)
-        self.lines = Lines()
+        self.turn = LoopTurn()
+        self.lines = Lines(partial(make_client, turn=self.turn))
         answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
         self.cache = AnswerCache(config.cache, Sharing(answers) if config.cache.shared else None)
         self.chains = Chains()

@@ -168,7 +168,15 @@ class _Process:
             managers = [make(handle, limits, keepalive_s, errors) for handle in (app.ingress.handle, app.ops.handle)]
         else:
             managers = [
-                LeanServer(app.ingress.handle, limits, keepalive_s, errors, is_elsewhere=may_be_ours, loads=_OWN_API),
+                LeanServer(
+                    app.ingress.handle,
+                    limits,
+                    keepalive_s,
+                    errors,
+                    is_elsewhere=may_be_ours,
+                    loads=_OWN_API,
+                    turn=app.turn,
+                ),
                 LeanServer(app.ops.handle, limits, keepalive_s, errors),
             ]
         address = config.server.listen

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Protocol
 
 from proxy.exchange import Headers, Inbound
+from proxy.turn import LoopTurn
 
 
 class Content(Protocol):
@@ -97,6 +98,10 @@ class Asked(Protocol):
     @property
     def writer(self) -> Any:
         """Has `drain`."""
+
+    @property
+    def turn(self) -> LoopTurn | None:
+        """Takes whole answers; `None`: they are written at once."""
 
     def recall(self, version: object) -> Inbound | None:
         """Return what a handler stored for an identical head, in the same version of the configuration."""

@@ -20,6 +20,8 @@ from proxy.ingress.asked import Asked
 
 _NO_LENGTH_STATUSES = frozenset({204, 304})
 _END_OF_CHUNKS = b"0\r\n\r\n"
+_SMALL_BYTES = 16_384
+"""A larger answer is written at once: whether its client reads fast enough must be known."""
 
 
 class HttpDownstream:
@@ -29,6 +31,7 @@ class HttpDownstream:
         self._request = request
         self._protocol: Any = request.protocol
         self._delivery = delivery
+        self._turn = request.turn
         self._write_stall_s = write_stall_s
         self._chunked = False
         self.keep_alive = request.keep_alive
@@ -66,10 +69,9 @@ class HttpDownstream:
             self.keep_alive = False  # answered before the request's end: what follows may be body or a request
         head = self._head(status, reason, headers, framing)
         if self._request.method == "HEAD":
-            self._write(head, status)
-        else:
-            self._write(head + body, status)
-            self._delivery.bytes += len(body)
+            body = b""
+        self._write_whole(head + body, status)
+        self._delivery.bytes += len(body)
         if self._protocol.writing_paused:
             await self._drain()
 
@@ -119,6 +121,8 @@ class HttpDownstream:
     def cut(self) -> None:
         """Close after flushing what was written, without ending the body."""
         self.keep_alive = False
+        if self._turn is not None:
+            self._turn.flush()
         if (transport := self._request.transport) is not None:
             transport.close()
 
@@ -137,14 +141,31 @@ class HttpDownstream:
             connection = b"Connection: keep-alive\r\n"
         return b"%b\r\n%b%b\r\n" % (b"\r\n".join(lines), framing, connection)
 
+    def _write_whole(self, data: bytes, status: int) -> None:
+        """Write a small answer in its turn, any other at once."""
+        turn, protocol = self._turn, self._protocol
+        if turn is None or len(data) > _SMALL_BYTES or protocol.writing_paused:
+            self._write(data, status)
+            return
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise ClientDisconnected("The client closed the connection.")
+        self._note_head(status)
+        turn.write(protocol.write, data)
+
     def _write(self, data: bytes, status: int | None = None) -> None:
+        if self._turn is not None:
+            self._turn.flush()
         transport = self._protocol.transport
         if transport is None or transport.is_closing():
             raise ClientDisconnected("The client closed the connection.")
         if status is not None:
-            self._delivery.status = status
-            self._delivery.committed_at = time.monotonic()
+            self._note_head(status)
         transport.write(data)
+
+    def _note_head(self, status: int) -> None:
+        self._delivery.status = status
+        self._delivery.committed_at = time.monotonic()
 
     async def _drain(self) -> None:
         """Wait until the client has read enough. Called only if writing is paused, to save a coroutine otherwise."""

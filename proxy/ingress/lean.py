@@ -20,6 +20,7 @@ from proxy.errors import Overloaded, ProxyError
 from proxy.ingress.lean_connection import LeanConnection
 from proxy.ingress.own import raw_answer
 from proxy.lazy import function
+from proxy.turn import LoopTurn
 
 _LISTENER = "proxy.ingress.listener:SafeServer"
 
@@ -28,6 +29,7 @@ class LeanServer:
     """Creates one `LeanConnection` per connection.
 
     `is_elsewhere`: targets that aiohttp's protocol serves. `loads`: what its handler imports for them, `module:name`.
+    `turn`: the one of the upstream clients, so that requests and answers leave together.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class LeanServer:
         *,
         is_elsewhere: Callable[[str], bool] = lambda _target: False,
         loads: str | None = None,
+        turn: LoopTurn | None = None,
     ) -> None:
         self.handler = handler
+        self.turn = turn or LoopTurn()
         self.is_elsewhere = is_elsewhere
         self._on_error = on_error
         self._connections: set[LeanConnection] = set()

@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol, cast
 from proxy.exchange import Headers, Inbound
 from proxy.ingress.lean_body import LeanBody
 from proxy.ingress.lean_head import Head, is_begun, read_head
+from proxy.turn import LoopTurn
 
 _log = logging.getLogger("sidegate.ingress")
 _LINGER_S: Final = 2.0
@@ -33,6 +34,8 @@ _VERSION: Final = (1, 1)
 class Server(Protocol):
     """The part of its server that a connection needs."""
 
+    turn: LoopTurn
+    """Takes whole answers."""
     keepalive_s: float
     line_bytes: int
     lines: int
@@ -106,6 +109,11 @@ class LeanRequest:
         """The object whose `drain` waits for the client to read."""
         return self.protocol
 
+    @property
+    def turn(self) -> LoopTurn:
+        """Takes whole answers."""
+        return self.protocol.turn
+
     def recall(self, version: object) -> Inbound | None:
         """Return what the handler stored for this head, in the same version of the configuration."""
         made = self.head.made
@@ -121,6 +129,7 @@ class LeanConnection(asyncio.Protocol):
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
+        self.turn = server.turn
         self._loop = loop
         self.transport: asyncio.Transport | None = None
         self.peer: str | None = None
@@ -219,8 +228,14 @@ class LeanConnection(asyncio.Protocol):
             self._is_held = False
             self.transport.resume_reading()
 
+    def write(self, data: bytes) -> None:
+        """Write, if the client is still there."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
     def close(self) -> None:
         """Close after flushing what was written. Idempotent."""
+        self.turn.flush()
         self._closing = True
         self._stop_timer()
         if self.transport is not None:
@@ -259,6 +274,7 @@ class LeanConnection(asyncio.Protocol):
             self._news.set_result(None)
 
     def _leave(self, data: bytes, is_elsewhere: bool) -> None:
+        self.turn.flush()
         self._left = self._closing = True
         self._stop_timer()
         self._waiting = b""

@@ -43,6 +43,9 @@ Handler = Callable[["RawRequest"], Awaitable[Any]]
 class RawRequest(web.BaseRequest):
     """A request that gives access to its head exactly as received."""
 
+    turn = None
+    """aiohttp closes connections on its own, so that nothing may wait."""
+
     @property
     def target(self) -> str:
         """The raw request target: never decoded, never normalised."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from proxy.config import schema
 from proxy.exchange import UpstreamReply, UpstreamRequest
 from proxy.lazy import function
+from proxy.turn import LoopTurn
 from proxy.upstream.lean import LeanClient
 from proxy.upstream.stats import ClientStats
 
@@ -40,8 +41,15 @@ class Client(Protocol):
         """Count connections and waiting requests."""
 
 
-def make_client(upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> Client:
+def make_client(
+    upstream: schema.Upstream,
+    client: schema.UpstreamClient,
+    timeouts: schema.Timeouts,
+    turn: LoopTurn | None = None,
+) -> Client:
     """Create the configured client. Call it in the event loop that will use it.
+
+    `turn`: writes small requests together with what others write in the same turn of the loop.
 
     Raises:
         OSError: `client.ca_file` cannot be read.
@@ -49,4 +57,4 @@ def make_client(upstream: schema.Upstream, client: schema.UpstreamClient, timeou
     if client.kind == "aiohttp":
         made: Client = function("proxy.upstream.session:SessionClient")(upstream, client, timeouts)
         return made
-    return LeanClient(upstream, client, timeouts)
+    return LeanClient(upstream, client, timeouts, turn)

@@ -20,6 +20,7 @@ from typing import Final
 
 from proxy.config import schema
 from proxy.exchange import UpstreamReply, UpstreamRequest
+from proxy.turn import LoopTurn
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_dial import dial
 from proxy.upstream.lean_pool import Pool
@@ -35,7 +36,14 @@ _WITH_HEAD_BYTES: Final = 65_536
 class LeanClient:
     """Implements `client.Client` for one upstream. Belongs to the event loop in which it is first used."""
 
-    def __init__(self, upstream: schema.Upstream, client: schema.UpstreamClient, timeouts: schema.Timeouts) -> None:
+    def __init__(
+        self,
+        upstream: schema.Upstream,
+        client: schema.UpstreamClient,
+        timeouts: schema.Timeouts,
+        turn: LoopTurn | None = None,
+    ) -> None:
+        self._turn = turn or LoopTurn()
         self._origin = Origin.of(upstream.base_url)
         self._authority = self._origin.authority
         self._target = lru_cache(_REMEMBERED_URLS)(self._origin.target)
@@ -84,7 +92,7 @@ class LeanClient:
         await self._pool.close()
 
     def _make_connection(self) -> Connection:
-        return Connection(asyncio.get_running_loop(), self._bounds, self._pool.release, self._pool.lost)
+        return Connection(asyncio.get_running_loop(), self._bounds, self._pool.release, self._pool.lost, self._turn)
 
     async def _dial(self, connection: Connection, timeout_s: float) -> None:
         await dial(self._origin, self._tls, connection, timeout_s)

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
+from proxy.turn import LoopTurn
 from proxy.upstream import failures
 from proxy.upstream.lean_answer import AnswerParser
 from proxy.upstream.lean_deadline import Deadline
@@ -48,11 +49,15 @@ class Connection(asyncio.Protocol):
         bounds: Bounds,
         on_free: Callable[["Connection"], None],
         on_lost: Callable[["Connection"], None],
+        turn: LoopTurn,
     ) -> None:
         self._loop = loop
         self._bounds = bounds
         self._on_free = on_free
         self._on_lost = on_lost
+        self._turn = turn
+        self._is_asked = False
+        """The request of the current exchange was written, or its beginning."""
         self._transport: asyncio.Transport | None = None
         self._parser = AnswerParser(line_bytes=bounds.line_bytes, lines=bounds.lines)
         self._deadline = Deadline(loop, self._expire)
@@ -83,15 +88,19 @@ class Connection(asyncio.Protocol):
         """Attach the reply of the request about to be written. `total_at`: deadline of the whole exchange."""
         self._parser.begin(bodiless=bodiless)
         self._total_at = total_at
+        self._is_asked = False
         self._reply = Reply(self, self._loop)
         return self._reply
 
     def transmit(self, head: bytes, pieces: AsyncIterator[bytes] | None, length: int | None) -> None:
         """Write the request. `pieces`: body after `head`; `length`: their sum, `None` for chunked."""
-        self._socket.write(head)
         if pieces is None:
+            if not self.is_open:
+                raise failures.failed(failures.CLOSED)
+            self._turn.write(self._ask, head)
             self.await_answer()
             return
+        self._ask(head)
         self._allow_all()
         self._upload = self._loop.create_task(self._send_body(pieces, length), name="upstream upload")
 
@@ -130,9 +139,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what arrived and pass it to the reply."""
         reply = self._reply
-        if reply is None:
-            # Unsolicited data on an idle connection cannot belong to the next request.
-            self.abort()
+        if reply is None or not self._is_asked:
+            # Unsolicited data on an idle connection cannot belong to the next request, nor to one not yet written.
+            self.drop()
             return
         parser = self._parser
         body = parser.feed(data)
@@ -167,6 +176,11 @@ class Connection(asyncio.Protocol):
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
+
+    def _ask(self, head: bytes) -> None:
+        self._is_asked = True
+        if self.is_open:
+            self._socket.write(head)
 
     @property
     def _socket(self) -> asyncio.Transport:

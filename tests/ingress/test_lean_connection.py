@@ -93,3 +93,36 @@ async def test_head_when_known_then_what_the_handler_made_of_it_comes_back():
             await other.say(request("/v1/x", "A: 1", method="POST", body=b"{}"))
             await other.answer()
     assert seen == [(None, 2), (1, 2), (2, 5), (None, 2), (None, 2), (None, 2)]
+
+
+async def test_answers_when_several_are_given_in_one_turn_then_they_arrive_in_order_and_before_the_end():
+    """Small answers wait for the end of the turn; neither a stream nor the end of the connection may overtake them."""
+    seen = []
+
+    async def by_turns(asked):
+        seen.append(asyncio.current_task())
+        downstream = HttpDownstream(asked, Delivery(), 5.0)
+        if asked.target.endswith("stream"):
+            await downstream.start(200, "OK", (), None)
+            await downstream.write(b"streamed")
+            await downstream.finish()
+            return downstream
+        if asked.target.endswith("last"):
+            downstream.refuse_more()
+        await downstream.send(200, "OK", (), asked.target.encode())
+        return downstream
+
+    targets = ["/v1/1", "/v1/2", "/v1/stream", "/v1/4", "/v1/5", "/v1/last"]
+    async with serving(by_turns) as server, server.client() as client:
+        await client.say(b"".join(map(request, targets)))
+        bodies = [(await client.answer()).body for _ in targets]
+        assert await client.rest() == b""
+    assert bodies == [b"streamed" if target == "/v1/stream" else target.encode() for target in targets]
+    assert len(set(seen)) == 1
+
+
+async def test_answer_when_it_waits_while_the_next_request_is_for_aiohttp_then_both_arrive_in_order():
+    async with serving(echo) as server, server.client() as client:
+        await server.ask(chunked("/v1/loaded", b"x"))
+        await client.say(request("/v1/1") + request("/v1/2") + chunked("/v1/3", b"three"))
+        assert [(await client.answer()).body for _ in range(3)] == [b"/v1/1 ", b"/v1/2 ", b"/v1/3 three"]

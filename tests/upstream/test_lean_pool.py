@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from proxy.errors import ShuttingDown, UpstreamFailed, UpstreamTimeout
+from proxy.turn import LoopTurn
 from proxy.upstream.failures import CONNECT_TIMEOUT, timed_out
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_pool import Pool
@@ -161,7 +162,7 @@ async def test_connection_when_given_up_in_the_moment_it_was_made_leaves_its_slo
     loop = asyncio.get_running_loop()
     bounds = Bounds(line_bytes=100, lines=9, read_ahead=100, first_byte_s=5, gap_s=5)
     pool = Pool(
-        lambda: Connection(loop, bounds, pool.release, pool.lost),
+        lambda: Connection(loop, bounds, pool.release, pool.lost, LoopTurn()),
         dial, max_connections=1, idle_s=5, pool_s=0.01, connect_s=5,
     )  # fmt: skip
     for _ in range(2):

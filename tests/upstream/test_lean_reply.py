@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.errors import UpstreamFailed, UpstreamTimeout
+from proxy.turn import LoopTurn
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_reply import Reply
 
@@ -44,7 +45,7 @@ def begun(read_ahead: int = 1 << 20, total_s: float = 60.0) -> tuple[Connection,
     """Return a connection that has received the head of a chunked answer."""
     loop, transport = asyncio.get_running_loop(), Transport()
     bounds = Bounds(line_bytes=8190, lines=64, read_ahead=read_ahead, first_byte_s=60.0, gap_s=GAP_S)
-    connection = Connection(loop, bounds, lambda _free: None, lambda _lost: None)
+    connection = Connection(loop, bounds, lambda _free: None, lambda _lost: None, LoopTurn())
     connection.connection_made(transport)
     reply = connection.begin(bodiless=False, total_at=loop.time() + total_s)
     connection.transmit(b"GET / HTTP/1.1\r\n\r\n", None, None)
