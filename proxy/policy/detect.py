@@ -48,8 +48,6 @@ _SLICE: Final = 1024
 PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
 _BYTES: Final = bytes(range(256))
-MAIN: Final = threading.main_thread().ident
-"""The thread of the event loop."""
 
 
 class Candidate(NamedTuple):
@@ -315,6 +313,10 @@ class Detector:
             _in_characters(data, found)
         return found
 
+    def hits_of_stream(self, data: bytes) -> list[int]:
+        """Return the indexes of the rules that may match in a part of a stream, in no particular order."""
+        return self._gate(data) if len(data) < LARGE else self._hits(data, None)
+
     def _hits(self, data: bytes, patience: Patience | None) -> list[int]:
         """Return the indexes of the rules that may match, in no particular order.
 
@@ -323,7 +325,7 @@ class Detector:
         """
         if len(data) >= LARGE and base64_runs.is_mostly_runs(data):
             return [part + PARTS * index for part, hits in enumerate(self._parts) for index in hits(data)]
-        if threading.get_ident() != MAIN:
+        if threading.get_ident() != openings.MAIN:
             return self._gate_apart(data)
         if patience is not None and len(data) > _SLICE:
             # The states that take the time are built piece by piece, and then the whole text takes the usual time.

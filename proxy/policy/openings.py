@@ -5,8 +5,9 @@
 
 The rules of a group are searched together, in one pattern of their prefix closures. Long repeats are loosened (see
 `proxy.policy.prefixes`), so a position may count as open longer than necessary, never too short. If the open part grows
-long, `settled` looks closer: no match takes more bytes than its pattern is wide, so only matches in that many last
-bytes can be undecided.
+long, or the text ends in base64, `settled` looks closer: no match takes more bytes than its pattern is wide, so only
+matches in that many last bytes can be undecided. It searches for a few rules at a time, as random letters make RE2
+build new states, and an automaton of a few rules has few. They are compiled when they are needed: most texts need none.
 
 A rule with a group `secret` hides only the secret, so the context before it need not wait: `secret` returns where an
 undecided secret may begin. For each rule it searches for a context that ends before the end, then for the longest
@@ -15,6 +16,8 @@ suffix that could be its secret: possibly too much, never too little.
 Cost: `start` and `secret` take 1 to 2 microseconds, whatever the length of the text before the open part.
 """
 
+import sys
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -24,6 +27,12 @@ from proxy.policy.prefixes import Group
 from proxy.policy.rules import SECRET_GROUP, Rule
 
 _PART_MEMORY: Final = 8 << 20
+_FEW: Final = 8
+"""Rules of one automaton of a closer look. Of 16, a look at base64 takes half as long again; of four, as long."""
+_MUCH: Final = 20_000
+"""Characters of patterns that are compiled at once: 5 ms."""
+MAIN: Final = threading.main_thread().ident
+"""The thread of the event loop."""
 _LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 
 
@@ -40,7 +49,10 @@ class Openings:
         """Matches if `opening` finds anything, for a `Gate`."""
         self.opening = Ending(openings)
         """The possible beginnings of an unfinished match, with their left context."""
-        self._by_reach = _by_reach(trees, openings)
+        self._closer = _closer(trees, openings)
+        """The same for a few rules at a time, with the maximum byte width of their matches, including left context."""
+        self._compiled: dict[int, Ending] = {}
+        """Of those, the ones that were needed, by index."""
         splits = [split for tree in trees if (split := prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP))]
         self.led = f"(?:{'|'.join(lead + prefixes.begun(rest) for lead, rest in splits)})\\z"
         """Matches if part of a secret follows its context, for a `Gate`."""
@@ -54,11 +66,30 @@ class Openings:
         return max(at, self.opening.start(data, max(0, at - boundaries.REACH)))
 
     def settled(self, data: bytes, at: int) -> int:
-        """Return the same for a long open part."""
+        """Return the same for a long open part.
+
+        Compiles what is missing, on the event loop no more than some milliseconds' worth in one call: until all of it
+        is compiled, the answer is that of `start`.
+        """
+        if len(self._compiled) < len(self._closer) and not self._compile_closer():
+            return self.start(data, at)
         first = size = len(data)
-        for reach, opening in self._by_reach:
-            first = min(first, opening.start(data, max(0, at - boundaries.REACH, size - reach)))
+        for index, (reach, _) in enumerate(self._closer):
+            found = self._compiled[index].start(data, max(0, at - boundaries.REACH, size - reach))
+            first = found if found < first else first
         return max(at, first)
+
+    def _compile_closer(self) -> bool:
+        """Compile automata of a closer look; tell whether these are all."""
+        done, most = 0, _MUCH if threading.get_ident() == MAIN else sys.maxsize
+        for index, (_, openings) in enumerate(self._closer):
+            if index not in self._compiled:
+                size = sum(map(len, openings))
+                if done and done + size > most:
+                    return False
+                self._compiled[index] = Ending(openings)
+                done += size
+        return True
 
     def secret(self, data: bytes, at: int) -> int:
         """Return where the first undecided secret may begin, of matches that begin at or after `at`.
@@ -135,13 +166,21 @@ def _left(rule: Rule, tree: Group) -> str:
     return _LEFT if rule.boundary not in boundaries.INSIDE_WORDS and prefixes.begins_with_word(tree) else ""
 
 
-def _by_reach(trees: list[Group], openings: list[str]) -> list[tuple[int, Ending]]:
-    """Return a few combined closures, each with the maximum byte width of its matches, including left context."""
-    classes: dict[int, tuple[int, list[str]]] = {}
-    for tree, opening in zip(trees, openings, strict=True):
+def _closer(trees: list[Group], openings: list[str]) -> list[tuple[int, list[str]]]:
+    """Return closures of a few rules at a time, those of similar width together, and how far they reach."""
+    widths: list[int] = []
+    for tree in trees:
         widest = prefixes.width(tree)[1]
         if widest is None:
             raise prefixes.UnsupportedPattern("a repeat without an upper bound")
-        reach, same = classes.get(widest.bit_length() // 2, (0, []))
-        classes[widest.bit_length() // 2] = max(reach, widest + boundaries.REACH), [*same, opening]
-    return [(reach, Ending(same)) for reach, same in classes.values()]
+        widths.append(widest)
+    parts: list[list[int]] = []
+    for index in sorted(range(len(widths)), key=widths.__getitem__):
+        part = parts[-1] if parts else []
+        size = sum(len(openings[one]) for one in (*part, index))
+        is_full = not part or len(part) == _FEW or size > _MUCH
+        if is_full or widths[index] > 2 * widths[part[0]] + boundaries.REACH:
+            parts.append([index])
+        else:
+            part.append(index)
+    return [(widths[part[-1]] + boundaries.REACH, [openings[index] for index in part]) for part in parts]

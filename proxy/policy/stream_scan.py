@@ -23,20 +23,15 @@ Cost: a few microseconds per delta; see `bench/policy_stream.py`.
 """
 
 from bisect import insort
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from proxy.findings import Action, Finding, Severity
-from proxy.policy import boundaries, mask, openings
+from proxy.findings import Finding
+from proxy.policy import boundaries, mask
 from proxy.policy.base64_runs import SHORTEST, ends_in_run
-from proxy.policy.detect import Detector, Matcher, encode, place
-from proxy.policy.rules import Rule
-from proxy.policy.stream_team import Team, head_end
-from proxy.policy.stream_track import Track
+from proxy.policy.detect import Detector, encode, place
+from proxy.policy.stream_team import SURE, Decide, Team, head_end, teams
+from proxy.policy.stream_track import Run, Track
 from proxy.policy.stream_window import Window
-
-Decide = Callable[[Finding], Action]
-"""Returns the action for a finding. May depend only on its rule, category and severity."""
 
 _LEFT: Final = 2 * boundaries.REACH
 _SHIFT: Final = 256
@@ -47,12 +42,12 @@ _PATIENCE: Final = 352
 
 There a glance is useless, as nearly all of it could be a key, and most expensive, as random letters make RE2 build new
 states. Until then nothing is sent; several pieces are handled as a longer one."""
-_WARMING: Final = ("so many tenants", " 12 ", " password = a1b2", " and so on" * 60, " A1b" + "C2d" * 180)
-"""Texts that exercise every search: words, numbers, a context, a case for a closer look, a long token."""
+_HASTE: Final = 64
+"""The same while something is found and not sent yet."""
+_WARMING: Final = ("so many tenants", " 12 ", " password = a1b2", " and so on" * 60)
+"""Texts that exercise every usual search: words, numbers, a context, a case for a closer look."""
 _BATCH: Final = 512
 """After how many bytes the rules that hold nothing back are run."""
-_SURE: Final = 4 * mask.KEPT
-"""From this length on, a mask keeps the maximum."""
 _ENDLESS: Final = 1 << 62
 """The end of a finding whose run continues."""
 
@@ -71,18 +66,8 @@ class StreamPlan:
 
     def __init__(self, detector: Detector, action: Decide) -> None:
         self.action = action
-        held: dict[tuple[bool, int], list[Matcher]] = {}
-        noted: list[Matcher] = []
-        for matcher in detector.matchers:
-            actions = _actions(matcher.rule, action)
-            if actions & {"redact", "block"}:
-                held.setdefault(_holding(matcher.rule, "block" in actions), []).append(matcher)
-            elif actions != {"allow"}:
-                noted.append(matcher)
-        self.held = Team((group, leads, kept) for (leads, kept), group in held.items())
-        """Rules whose findings may have to be hidden or blocked."""
-        self.noted = Team([(noted, False, 0)] if noted else [])
-        """Rules whose findings are only recorded."""
+        self.held, self.noted = teams(detector, action)
+        """The rules whose findings may have to be hidden or blocked, and those whose findings are only recorded."""
 
     def scanner(self) -> "StreamScanner":
         """Return a scanner for one channel."""
@@ -121,8 +106,14 @@ class StreamScanner:
         """Settled: in the window; matches that begin before are decided, as of the last closer look."""
         self._look_at = self._window.end + _GLANCES
         """Up to this position a glance may suffice."""
+        self._wait_until = self._look_at + _PATIENCE
+        """Up to this position a run of base64 is not looked at."""
         self._begun: dict[int, int] = {}
         """Unfinished findings: the character position of each byte position where one begins."""
+        self._masked: tuple[Track, Run] | None = None
+        """The run that the last mask stands for, if nothing else is to be hidden; what continues it needs no look."""
+        self._masked_until = 0
+        """Up to this position."""
         self._hidden: list[tuple[int, int]] = []
         self._blocks: list[Finding] = []
         self._untold: list[tuple[int, Finding]] = []
@@ -149,6 +140,8 @@ class StreamScanner:
         if self.blocked is not None:
             return []
         self._window.append(delta, written)
+        if self._masked is not None and not final and self._goes_on(*self._masked):
+            return self._swallowed()
         stop = None if final else self._glance()
         return self._look_closely(final) if stop is None else self._up_to(stop)
 
@@ -159,6 +152,8 @@ class StreamScanner:
         window, out = self._window, self._out
         is_bare = out == window.end
         window.append(delta)
+        if self._masked is not None and self._goes_on(*self._masked):
+            return self._swallowed()
         data, base = window.data, window.base
         stop: int | None
         if window.end < self._look_at and data.find(b" ", -SHORTEST) >= 0:  # inlined `_glance`: nearly always this
@@ -184,7 +179,27 @@ class StreamScanner:
                 return None
             stop = self._open_from(data, self._settled, self._cover - window.base)
             return None if stop is None else window.base + stop
-        return self._out if self._look_at and end < self._look_at + _PATIENCE else None
+        return self._out if end < self._wait_until else None
+
+    def _goes_on(self, track: Track, run: Run) -> bool:
+        """Tell whether all of the text continues a masked run: it is hidden, whatever else is found in it.
+
+        So the rules can read many small pieces at once.
+        """
+        data = self._window.data
+        if self._window.end >= self._masked_until:
+            return False
+        end, at = track.watch.matchers[run.index].follow(data, run.at, final=False)
+        if end is None:
+            run.at = at
+        return end is None
+
+    def _swallowed(self) -> list[Piece]:
+        """Drop all text as part of the last mask."""
+        pieces: list[Piece] = []
+        self._cover = self._window.end
+        self._swallow(pieces)
+        return pieces
 
     def _up_to(self, stop: int) -> list[Piece]:
         """Release the text before `stop`."""
@@ -207,10 +222,15 @@ class StreamScanner:
     def _settle(self) -> None:
         """Set where the next glance begins, and when a closer look is due: at once after a finding."""
         tracks = self._held
-        is_quiet = self._cover <= self._out and not (
-            self._hidden or self._blocks or any(track.runs for track in tracks)
-        )
+        runs = [(track, run) for track in tracks for run in track.runs]
+        is_quiet = self._cover <= self._out and not (self._hidden or self._blocks or runs)
+        is_masked = bool(runs) and self._cover == self._out == self._window.end and not (self._hidden or self._blocks)
+        if is_masked and all(self._plan.action(run.finding) == "redact" for _, run in runs):
+            self._masked, self._masked_until = runs[0], self._window.end + _PATIENCE
+        else:
+            self._masked = None
         self._look_at = self._window.end + _GLANCES if is_quiet else 0
+        self._wait_until = self._window.end + (_GLANCES + _PATIENCE if is_quiet else _HASTE)
         self._settled = min([track.settled for track in tracks], default=0)
 
     def _advance(self, tracks: list[Track], team: Team, final: bool) -> None:
@@ -219,9 +239,9 @@ class StreamScanner:
             return
         data, base = self._window.data, self._window.base
         first = min([track.settled for track in tracks])
-        hits = team.hits(data[max(0, first - boundaries.REACH) :])
+        hits, in_run = team.hits(data[max(0, first - boundaries.REACH) :]), ends_in_run(data)
         for number, track in enumerate(tracks):
-            for finding in track.advance(data, hits.get(number, ()), final):
+            for finding in track.advance(data, hits.get(number, ()), final, in_run):
                 self._note(finding._replace(start=base + finding.start, end=base + finding.end))
             for run in track.runs:
                 start = max(base + run.finding.start, self._first)
@@ -309,7 +329,7 @@ class StreamScanner:
         """Tell whether the mask for `start` to `end` (at least) is final."""
         if sure >= end:
             return True
-        return sure >= start + mask.KEPT and len(self._window.meant(start, min(end, self._window.end))) >= _SURE
+        return sure >= start + mask.KEPT and len(self._window.meant(start, min(end, self._window.end))) >= SURE
 
     def _hide(self, pieces: list[Piece], start: int, end: int, block: Finding | None) -> None:
         """Emit a mask for a part of which the first characters may have been sent."""
@@ -360,21 +380,6 @@ class StreamScanner:
             size = self._window.cut(needed)
             for track in (*self._held, *self._noted):
                 track.shift(size)
-
-
-def _actions(rule: Rule, action: Decide) -> set[Action]:
-    """Return the possible actions for findings of a rule: a failed checksum lowers their severity."""
-    severities: set[Severity] = {rule.severity}
-    if rule.checksum and rule.severity == "high":
-        severities.add("medium")
-    return {action(Finding(rule.id, rule.category, severity, 0, 0)) for severity in severities}
-
-
-def _holding(rule: Rule, blocks: bool) -> tuple[bool, int]:
-    """Return whether a rule that holds back has a context before its secret, and what its masks keep at least."""
-    leads = openings.has_lead(rule)
-    keeps = not leads and not blocks and openings.least_secret(rule) >= _SURE
-    return leads, mask.KEPT if keeps else 0
 
 
 def _joined(spans: list[tuple[int, int]], cover: int) -> list[tuple[int, int]]:

@@ -11,34 +11,42 @@ Rule of the file: a glance may know less than a closer look, never more; `None` 
 """
 
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
 from typing import Final
 
-from proxy.policy import base64_runs, boundaries, openings
-from proxy.policy.detect import LARGE, MAIN, PARTS, Matcher
+from proxy.findings import Action, Finding, Severity
+from proxy.policy import boundaries, mask, openings
+from proxy.policy.detect import Detector, Matcher
 from proxy.policy.openings import Openings
 from proxy.policy.rules import Rule
 from proxy.policy.stream_track import Watch
 
+Decide = Callable[[Finding], Action]
+"""Returns the action for a finding. May depend only on its rule, category and severity."""
 _Group = tuple[list[Matcher], bool, int]
 _MOST: Final = 128
 """Rules of one group. To compile what may be open, RE2 takes a time that grows with the square of their number: 15 ms
 for 100 keywords of two words, 300 ms for 500. The shipped rules of one group are fewer."""
+SURE: Final = 4 * mask.KEPT
+"""From this length on, a mask keeps the maximum."""
 _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
 
 
 class Team:
     """Watches that advance together, and their gate. Immutable, so any thread may use it."""
 
-    def __init__(self, groups: Iterable[_Group]) -> None:
+    def __init__(self, detector: Detector, groups: Iterable[_Group]) -> None:
+        """`groups`: of matchers of `detector`."""
+        self._detector = detector
         self.watches: list[Watch] = []
         self._members: list[tuple[int, int]] = []
         for number, (matchers, leads, kept) in enumerate(_divided(groups)):
             rules = [matcher.rule for matcher in matchers]
             self.watches.append(Watch(tuple(matchers), Openings(rules), leads, kept))
             self._members += ((number, index) for index in range(len(rules)))
+        places = {id(matcher): at for at, matcher in enumerate(detector.matchers)}
+        self._places = {places[id(self.watches[n].matchers[i])]: (n, i) for n, i in self._members}
+        """By the index of a matcher in the detector: its group, and its index there."""
         self._open = [(watch.openings.opening.find, watch.kept > 0) for watch in self.watches if not watch.leads]
         self._first_open = len(self._members)
         """The gate's first pattern that is no rule's but tells whether anything is open in a group."""
@@ -49,32 +57,16 @@ class Team:
         self._gate = openings.gate(self._rules(), [*begun, *leading]).hits
 
     def hits(self, data: bytes) -> dict[int, list[int]]:
-        """Return for each watch which of its rules may match in `data`; watches without any are omitted."""
-        apart = len(data) >= LARGE and threading.get_ident() != MAIN
-        hits: dict[int, list[int]] = {}
-        for member in self._hits_apart(data) if apart else self._gate(data):
-            if member < self._first_open:
-                number, index = self._members[member]
-                hits.setdefault(number, []).append(index)
-        return hits
+        """Return for each watch which of its rules may match in `data`; watches without any are omitted.
 
-    def _hits_apart(self, data: bytes) -> Iterable[int]:
-        """Return the members that may match in a large text, with automata that have no part in a glance.
-
-        Random letters build a tenth of the states there, and in a part of the rules a tenth of those.
+        The detector's gate tells: random letters build a tenth of the states there that they build in that of a glance.
         """
-        if base64_runs.is_mostly_runs(data):
-            return [part + PARTS * index for part, hits in enumerate(self._parts) for index in hits(data)]
-        return self._gate_apart(data)
-
-    @cached_property
-    def _gate_apart(self) -> Callable[[bytes], list[int]]:
-        return openings.gate(self._rules()).hits
-
-    @cached_property
-    def _parts(self) -> list[Callable[[bytes], list[int]]]:
-        rules = self._rules()
-        return [openings.gate_part(rules[part::PARTS]).hits for part in range(PARTS)]
+        hits: dict[int, list[int]] = {}
+        for at in self._detector.hits_of_stream(data) if self._members else ():
+            member = self._places.get(at)
+            if member is not None:
+                hits.setdefault(member[0], []).append(member[1])
+        return hits
 
     def _rules(self) -> list[Rule]:
         return [self.watches[number].matchers[index].rule for number, index in self._members]
@@ -105,6 +97,35 @@ class Team:
         """Tell whether the pattern of a rule reported by the gate matches, too."""
         number, index = self._members[member]
         return self.watches[number].matchers[index].search(data, at) is not None
+
+
+def teams(detector: Detector, action: Decide) -> tuple[Team, Team]:
+    """Return the rules whose findings may have to be hidden or blocked, and those whose findings are only recorded."""
+    held: dict[tuple[bool, int], list[Matcher]] = {}
+    noted: list[Matcher] = []
+    for matcher in detector.matchers:
+        actions = _actions(matcher.rule, action)
+        if actions & {"redact", "block"}:
+            held.setdefault(_holding(matcher.rule, "block" in actions), []).append(matcher)
+        elif actions != {"allow"}:
+            noted.append(matcher)
+    hiding = Team(detector, ((group, leads, kept) for (leads, kept), group in held.items()))
+    return hiding, Team(detector, [(noted, False, 0)] if noted else [])
+
+
+def _actions(rule: Rule, action: Decide) -> set[Action]:
+    """Return the possible actions for findings of a rule: a failed checksum lowers their severity."""
+    severities: set[Severity] = {rule.severity}
+    if rule.checksum and rule.severity == "high":
+        severities.add("medium")
+    return {action(Finding(rule.id, rule.category, severity, 0, 0)) for severity in severities}
+
+
+def _holding(rule: Rule, blocks: bool) -> tuple[bool, int]:
+    """Return whether a rule that holds back has a context before its secret, and what its masks keep at least."""
+    leads = openings.has_lead(rule)
+    keeps = not leads and not blocks and openings.least_secret(rule) >= SURE
+    return leads, mask.KEPT if keeps else 0
 
 
 def _divided(groups: Iterable[_Group]) -> Iterator[_Group]:

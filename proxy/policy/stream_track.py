@@ -64,14 +64,14 @@ class Track:
         self._next: dict[int, int] = {}
         self._look_again = _LOOK_AGAIN
 
-    def advance(self, data: bytes, hits: Iterable[int], final: bool) -> list[Finding]:
+    def advance(self, data: bytes, hits: Iterable[int], final: bool, in_run: bool = False) -> list[Finding]:
         """Take the received text and return the findings that have ended, unordered.
 
         `data`: the window, grown since the last call. `hits`: which rules of the group may match from `settled` on.
-        `final`: nothing follows, so everything is decided.
+        `final`: nothing follows, so everything is decided. `in_run`: it ends in a run of base64.
         """
         found = self._follow(data, final) if self.runs else []
-        limit = len(data) if final else self._limit(data, bool(hits))
+        limit = len(data) if final else self._limit(data, bool(hits), in_run)
         waiting = _NEVER
         for index in hits:
             waiting = min(waiting, self._decide(index, data, limit, final, found))
@@ -96,13 +96,15 @@ class Track:
             run.at -= count
             run.finding = run.finding._replace(start=run.finding.start - count)
 
-    def _limit(self, data: bytes, has_hits: bool) -> int:
+    def _limit(self, data: bytes, has_hits: bool, in_run: bool) -> int:
         """Return from where on an undecided match may begin.
 
         If nothing waits for the answer, it is computed only now and then: until then `settled` stays.
         """
         if self.watch.leads and not has_hits and len(data) - self.settled < self._look_again:
             return self.settled
+        if in_run:
+            return self.watch.openings.settled(data, self.settled)
         start = self.watch.openings.start(data, self.settled)
         if len(data) - start < _LOOK_AGAIN:
             self._look_again = _LOOK_AGAIN

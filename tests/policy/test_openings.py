@@ -1,5 +1,7 @@
 """From where on a text that goes on may still hold something."""
 
+import threading
+
 import pytest
 
 from proxy.policy.openings import Openings, has_lead, least_secret
@@ -36,6 +38,21 @@ def test_settled_when_the_part_is_longer_than_any_match_then_only_its_end_is_ope
     assert openings.start(data, 0) == 2
     assert openings.settled(data, 0) == len(data)
     assert openings.settled(data + b" key-a", 0) == len(data) + 1
+
+
+def test_settled_when_rules_are_many_then_the_event_loop_compiles_some_at_a_time_and_is_careful_meanwhile() -> None:
+    openings = Openings([rule(f"key{number:02}-[a-z]{{20}}(?:{'x' * 400})?") for number in range(40)])
+    data = b"x key00-" + b"a" * 1000
+    answers = [openings.settled(data, 0) for _ in range(10)]
+    assert sorted(set(answers)) == [2, len(data)] and answers == sorted(answers)
+
+
+def test_settled_on_a_thread_compiles_all_at_once() -> None:
+    openings, answers = Openings([rule(f"key{number:02}-[a-z]{{20}}(?:{'x' * 400})?") for number in range(40)]), []
+    thread = threading.Thread(target=lambda: answers.append(openings.settled(b"x key00-" + b"a" * 1000, 0)))
+    thread.start()
+    thread.join()
+    assert answers == [1008]
 
 
 def test_secret_gives_where_a_secret_may_begin() -> None:

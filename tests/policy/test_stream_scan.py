@@ -164,6 +164,25 @@ def test_run_of_base64_waits_for_a_closer_look_and_a_key_in_it_is_masked() -> No
         assert sorted(scanner.findings, key=place) == SHIPPED.find(text)
 
 
+def test_plan_when_prepared_then_what_only_long_tokens_need_is_not_compiled() -> None:
+    fresh = StreamPlan(SHIPPED, lambda finding: "redact" if finding.category == "secret" else "flag")
+    fresh.warm_up()
+    assert not any(watch.openings._compiled for watch in (*fresh.held.watches, *fresh.noted.watches))
+
+
+@pytest.mark.parametrize("lead", ["token = ", "ghp_", "sk-proj-", "password: "])
+def test_run_behind_a_mask_is_dropped_at_once_and_looked_at_rarely(lead: str) -> None:
+    random_text = "".join(random.Random(5).choices("0123456789abcdef", k=4000))
+    scanner, looks, sent = PLAN.scanner(), [], ""
+    look = scanner._look_closely
+    scanner._look_closely = lambda final: looks.append(final) or look(final)  # type: ignore[method-assign]
+    for delta in pieces_of(f"see {lead}{random_text}", 4):
+        sent += scanner.feed(delta)
+    assert "*" in sent and scanner.held == 0 and len(looks) < 50
+    sent += scanner.feed(" and so on") + scanner.flush()
+    assert sent.endswith("*** and so on") and [finding.end for finding in scanner.findings][-1] == 4004 + len(lead)
+
+
 def test_endless_tokens_are_masked_once_and_cost_no_memory() -> None:
     scanner = PLAN.scanner()
     out = scanner.feed("see sk-proj-")

@@ -18,8 +18,9 @@ def team(*groups: tuple[dict[str, Any], bool, int]) -> Team:
     entries = [
         {"id": f"r{n}", "category": "secret", "severity": "high", **entry} for n, (entry, _, _) in enumerate(groups)
     ]
-    matchers = Detector(RuleSet(tuple(read_rules(entries)))).matchers
-    return Team(([matcher], leads, kept) for matcher, (_, leads, kept) in zip(matchers, groups, strict=True))
+    detector = Detector(RuleSet(tuple(read_rules(entries))))
+    members = zip(detector.matchers, groups, strict=True)
+    return Team(detector, (([matcher], leads, kept) for matcher, (_, leads, kept) in members))
 
 
 ALL = team((KEY, False, 4), (NUMBER, False, 0), (NAMED, True, 0))
@@ -60,16 +61,17 @@ def test_hits_go_to_the_groups_of_their_rules() -> None:
 
 
 def test_a_team_of_nobody_lets_everything_pass() -> None:
-    assert Team([]).open_from(b"abc", 0, 0) == 3
+    assert Team(Detector(RuleSet(())), []).open_from(b"abc", 0, 0) == 3
 
 
 @pytest.mark.parametrize("filler", ["a few words. ", "QmFzZTY0"], ids=["words", "base64"])
 def test_hits_when_a_thread_reads_a_large_text_then_the_automata_of_the_event_loop_are_not_used(filler: str) -> None:
     all_of_them = team((KEY, False, 4), (NUMBER, False, 0), (NAMED, True, 0))
-    on_the_loop = all_of_them._gate
+    detector = all_of_them._detector
+    on_the_loop = detector._gate
     text = (filler * 2500 + " 123-4567 pass = abcdef").encode()
     expected, used = all_of_them.hits(text), []
-    all_of_them._gate = lambda data: used.append(data) or on_the_loop(data)
+    detector._gate = lambda data: used.append(data) or on_the_loop(data)
     thread = threading.Thread(target=lambda: used.append(all_of_them.hits(text)))
     thread.start()
     thread.join()
@@ -81,8 +83,8 @@ def test_rules_of_one_group_when_they_are_many_then_divided_and_each_is_still_fo
         {"id": f"r{n}", "category": "secret", "severity": "high", "pattern": f"key{n:03}-[a-z]{{20}}"}
         for n in range(300)
     ]
-    matchers = Detector(RuleSet(tuple(read_rules(entries)))).matchers
-    many = Team([(list(matchers), False, 4)])
+    detector = Detector(RuleSet(tuple(read_rules(entries))))
+    many = Team(detector, [(list(detector.matchers), False, 4)])
     assert [len(watch.matchers) for watch in many.watches] == [128, 128, 44]
     for number in (0, 127, 128, 299):
         ((watch, rules),) = many.hits(f"key{number:03}-{'a' * 20}".encode()).items()
