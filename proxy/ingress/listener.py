@@ -35,6 +35,7 @@ _READ_BUFFER_BYTES = 65_536
 _UNREADABLE = ERROR._replace(version=HttpVersion11)
 _TOO_MANY = "Too many headers"
 _END = b"\r\n\r\n"
+_CUTS = 16
 
 Handler = Callable[["RawRequest"], Awaitable[Any]]
 """Answers one request; returns what replaces a `web.StreamResponse`."""
@@ -248,7 +249,15 @@ class SafeHandler(RequestHandler):
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what arrived; an error in the middle of a body ends that body."""
+        """Parse what arrived, requests that follow one another separately."""
+        if self._upgraded or not data:
+            self._receive(data)
+            return
+        for piece in cut_between_requests(self._tail, data):
+            self._receive(piece)
+
+    def _receive(self, data: bytes) -> None:
+        """Parse a piece; an error in the middle of a body ends that body."""
         known = len(self._messages)
         super().data_received(data)
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
@@ -260,8 +269,9 @@ class SafeHandler(RequestHandler):
         """Replace the parser after a chunked body: it keeps the last trailer and would add it to the next head.
 
         On a connection that a load balancer shares among users, that would be a header of somebody else's request.
-        What the old parser has already read of a next request is not answered; the connection is closed after the
-        answers before it (only clients that do not wait for an answer send so early, and they know which are missing).
+        What the old parser has read of a next request all the same (see `cut_between_requests`) is not answered; the
+        connection is closed after the answers before it. Only clients that do not wait for answers send so early, and
+        they know which are missing.
         `known`: messages that waited before this reading.
         """
         arrived = list(self._messages)[known:]
@@ -355,6 +365,26 @@ def error_response(error: ProxyError) -> web.Response:
     reference = response.headers["x-sidegate-trace-id"]
     _log.info("refused", extra={"trace": reference, "status": status, "code": error.code})
     return response
+
+
+def cut_between_requests(tail: bytes, data: bytes) -> list[bytes]:
+    """Cut what arrived wherever a request may end and another begin: behind an empty line, before a capital letter.
+
+    Other text that looks like this is cut as well, which makes no difference to a parser. `tail`: the last bytes before
+    `data`. Only the first places are looked at, because a piece costs as much as a whole reading.
+    """
+    joined = tail + data
+    pieces: list[bytes] = []
+    start = end = len(tail)
+    for _ in range(_CUTS):
+        found = joined.find(_END, max(end - len(_END) + 1, 0))
+        if found < 0:
+            break
+        end = found + len(_END)
+        if joined[end : end + 1].isupper():
+            pieces.append(joined[start:end])
+            start = end
+    return [*pieces, joined[start:]] if pieces else [data]
 
 
 def _as_error(exc: BaseException | None) -> ProxyError:

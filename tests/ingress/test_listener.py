@@ -11,7 +11,7 @@ from aiohttp import web
 from proxy import logs
 from proxy.config.schema import Limits
 from proxy.errors import InternalError, Overloaded
-from proxy.ingress.listener import RawRequest, error_response
+from proxy.ingress.listener import RawRequest, cut_between_requests, error_response
 from tests.ingress.wire import Client, request, serving, until
 
 CANARY = b"sk-canary-0123456789"
@@ -308,12 +308,42 @@ async def test_request_when_it_follows_trailers_then_it_has_only_its_own_headers
             assert (await client.answer()).body == b"/second\nHost: b|"
 
 
-@pytest.mark.parametrize("next_one", [SECOND, SECOND[:20], SECOND + SECOND])
-async def test_request_when_it_arrives_together_with_trailers_then_it_is_not_answered(next_one):
+@pytest.mark.parametrize("trailers", [b"", TRAILERS], ids=["none", "two"])
+async def test_requests_when_they_arrive_together_with_a_chunked_body_then_each_has_only_its_own_headers(trailers):
+    first = CHUNKS + trailers + b"\r\n"
+    wire = first + SECOND + first + SECOND
     async with serving(said) as server, server.client() as client:
-        await client.say(CHUNKS + TRAILERS + b"\r\n" + next_one)
-        assert (await client.answer()).body == b"/first\nHost: a\nTransfer-Encoding: chunked|abc"
-        assert await client.rest() == b""
+        for at in range(1, len(wire), 3):
+            await client.say(wire[:at])
+            await asyncio.sleep(0)
+            await client.say(wire[at:])
+            for body in (b"/first\nHost: a\nTransfer-Encoding: chunked|abc", b"/second\nHost: b|") * 2:
+                assert (await client.answer()).body == body
+
+
+async def test_requests_when_too_many_arrive_together_with_trailers_then_the_last_are_not_answered():
+    async with serving(said) as server, server.client() as client:
+        await client.say((CHUNKS + TRAILERS + b"\r\n") * 20 + SECOND)
+        data = await client.rest()
+    assert 0 < data.count(b"/first\nHost: a\nTransfer-Encoding: chunked|abc") < 20
+    assert b"/second" not in data
+    assert b"eve" not in data
+
+
+@pytest.mark.parametrize(
+    ("tail", "data", "pieces"),
+    [
+        (b"", b"a\r\n\r\nGET", [b"a\r\n\r\n", b"GET"]),
+        (b"0\r\n\r", b"\nGET", [b"\n", b"GET"]),
+        (b"\r\n\r\n", b"GET", [b"GET"]),
+        (b"x\r\n", b"\r\n", [b"\r\n"]),
+        (b"", b"\r\n\r\n\r\nA", [b"\r\n\r\n\r\n", b"A"]),
+        (b"", b"a\r\n\r\na\r\n\r\n1", [b"a\r\n\r\na\r\n\r\n1"]),
+        (b"", b"\r\n\r\nA" * 20, [b"\r\n\r\n", *[b"A\r\n\r\n"] * 15, b"A" + b"\r\n\r\nA" * 4]),
+    ],
+)
+def test_reading_when_requests_may_meet_in_it_then_it_is_cut_there(tail, data, pieces):
+    assert cut_between_requests(tail, data) == pieces
 
 
 async def test_request_when_it_follows_while_the_chunked_one_is_still_answered_then_it_is_answered():
