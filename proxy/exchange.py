@@ -225,6 +225,8 @@ class Meter:
     """Upper bound of the tokens of generated audio seen so far, in streams and sessions of events."""
     response_model: str | None = None
     response_id: str | None = None
+    service_tier: str | None = None
+    """The tier that the answer says it was processed in; the provider bills that, whatever was asked for."""
     conversation: str | None = None
     """The provider's own conversation id, if the answer names one."""
     finish_reasons: list[str] = field(default_factory=list)

@@ -16,6 +16,7 @@ from proxy.openai.documents import printable
 from proxy.openai.usage import add_usage, read_seconds, read_usage
 
 _DETAILS = ("tokens_details", "token_details")
+_LONGEST_TIER = 32
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -25,6 +26,14 @@ def read_identity(document: Mapping[str, Any], meter: Meter) -> None:
         meter.response_id = printable(document.get("id")) or None
     if meter.response_model is None:
         meter.response_model = printable(document.get("model")) or None
+    note_tier(document, meter)
+
+
+def note_tier(document: Mapping[str, Any], meter: Meter) -> None:
+    """Record the service tier of an answer; the latest counts, as the first event of a response repeats the request."""
+    tier = document.get("service_tier")
+    if tier is not None and len(told := printable(tier)) <= _LONGEST_TIER:
+        meter.service_tier = told or None
 
 
 def note_usage(document: Mapping[str, Any], meter: Meter) -> None:
@@ -32,6 +41,7 @@ def note_usage(document: Mapping[str, Any], meter: Meter) -> None:
     value = document.get("usage")
     if value is not None:
         meter.usage = read_usage(value) or meter.usage
+        note_tier(document, meter)
 
 
 def note_media_usage(document: Mapping[str, Any], dialect: Dialect, meter: Meter) -> None:

@@ -2,7 +2,7 @@
 
 | the attempt                                | is charged                                                             |
 |--------------------------------------------|------------------------------------------------------------------------|
-| reported the provider's own figures        | those, whatever they are; in a session, each at the model of its answer|
+| reported the provider's own figures        | those, at the tier it reports; in a session, each at its answer's model|
 | the same, with a further answer begun      | those, and for that one the input of the latest, and its text in bytes |
 | the same, but less than what was generated | those, or as if they were missing, whichever is more                   |
 | sent nothing, or was answered status >= 300| nothing                                                                |
@@ -31,6 +31,9 @@ _NOTHING = Charge(usage=Usage(), usage_source="none", cost_nanos=0, priced=True)
 class Prices(Protocol):
     """The part of the price table that bounds and charges need."""
 
+    def at(self, tier: str | None) -> "Prices":
+        """Return the prices of a service tier."""
+
     def knows(self, model: str | None) -> bool:
         """Tell whether the model has a price of its own."""
 
@@ -49,6 +52,7 @@ def charge(
     bound: Bound | None = None,
 ) -> Charge:
     """Return what `attempt` used and cost so far. `bound`: its current reservation, if it has one."""
+    prices = prices.at(attempt.used.service_tier)
     meter, model = attempt.used, billed_model(attempt, prices)
     if meter.usage is None:
         return _estimated(attempt, operation, request, prices, bound)

@@ -129,6 +129,8 @@ class Bounds:
         asked = self._asked or self.read()
         if asked.make is not _text or asked.may_hold_media or asked.operation.dialect == "completions":
             return None
+        if asked.prices is not self._prices:  # another tier, whose prices are not among the highest
+            return None
         tokens = asked.tokens + (_TOOL_PREAMBLE_TOKENS if asked.has_tools else 0)
         modest = asked.at_first if asked.maximum is None else asked.maximum
         sent_price, price = highest[asked.is_more_than_text]
@@ -295,7 +297,7 @@ def _read(
         _kind(operation, _UPLOAD_BYTES if content_length is None else content_length),
         operation,
         request.stream,
-        prices,
+        prices.at(tier if isinstance(tier := document.get("service_tier"), str) else None),
         settings,
         document,
         tokens=tokens + len(written) + (settings.unseen_input_tokens if unseen else 0),

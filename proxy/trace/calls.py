@@ -41,6 +41,8 @@ def llm_call(x: Exchange, attempt: Attempt, ended: float, *, tracing: bool) -> d
         call["layer"] = attempt.candidate.layer
     if x.plan is not None and x.plan.is_managed:
         call["why"], call["failure"], call["credential"] = attempt.why, attempt.failure, attempt.credential
+    if meter.service_tier is not None:
+        call["serviceTier"] = meter.service_tier
     if attempt.check is not None:
         call["check"] = attempt.check
     if attempt.index < len(x.charges):

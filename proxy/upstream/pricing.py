@@ -13,6 +13,10 @@ Names are resolved by rules, never by similarity; the first name in the table wi
     ft:base:org::id       -> ft:base, then base, each also without its date
     provider/model        -> model, each also without its date
 
+A row `model@tier` has the prices that a service tier has instead; what it leaves out costs as the model. It is found
+under the same names as long as their rows are equal. A tier without a row costs as the model or, if it is a dearer one,
+`_DEARER` times that, and counts as not priced.
+
 Failure mode: a model without a row, or usage in a unit that its row does not price, is not `priced`; the settings
 decide its cost. An invalid table is rejected as a whole, with every mistake.
 
@@ -25,6 +29,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import yaml
@@ -44,8 +49,16 @@ DATE = re.compile(r"(-20\d\d-[01]\d-[0-3]\d|-20\d\d[01]\d[0-3]\d|@20\d\d-?[01]\d
 MAX_NAME = 256
 """Longer names cannot be models: they are not looked up, so that they cannot fill the cache."""
 MAX_REMEMBERED = 4096
+TIERS = {"flex": "flex", "batch": "batch", "priority": "priority", "fast": "priority"}
+"""Tiers with prices of their own -> the name in the table. Others are the standard tier, or a contract's."""
+_DEARER_TIERS = frozenset({"priority"})
+_DEARER = (5, 2)
+"""The highest ratio of a priority price to the standard price in the default table."""
 _MOST_BYTES = 4_194_304
 """A larger file is no price table; the shipped one is 60 KB."""
+
+
+_NO_TIERS: Mapping[str, Mapping[str, "Row"]] = MappingProxyType({})
 
 
 class PriceTableError(ValueError):
@@ -91,6 +104,12 @@ class Row:
             per_image=prices.get("per_image"),
         )
 
+    def dearer(self) -> Self:
+        """Return the row with all prices raised by `_DEARER`."""
+        raised = {name: getattr(self, name) for name in schema.PRICE_CLASSES}
+        up, down = _DEARER
+        return self.from_nanos({name: -(-nanos * up // down) for name, nanos in raised.items() if nanos is not None})
+
     def highest_prices(self, media: bool) -> tuple[int, int]:
         """Return the highest prices of input and output tokens; `media`: of tokens other than text as well."""
         return self._highest_prices[media]
@@ -135,8 +154,11 @@ class Row:
 class PriceTable:
     """The price table in force. Immutable except for a bounded cache of resolved names; shared by all requests."""
 
-    def __init__(self, rows: Mapping[str, Row], settings: schema.Prices) -> None:
+    def __init__(
+        self, rows: Mapping[str, Row], settings: schema.Prices, tiers: Mapping[str, Mapping[str, Row]] = _NO_TIERS
+    ) -> None:
         self._rows = rows
+        self._tiers = {tier: TierPrices(self, tier, tiers.get(name, {})) for tier, name in TIERS.items()}
         self._unknown = None
         if settings.unknown_model != "free":
             mistakes: list[str] = []
@@ -147,9 +169,13 @@ class PriceTable:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def at(self, tier: str | None) -> "PriceTable | TierPrices":
+        """Return the prices of a service tier, as answers and requests name it."""
+        return self if tier is None else self._tiers.get(tier, self)
+
     def knows(self, model: str | None) -> bool:
         """Tell whether `model` has a price; the caller decides what to do if it has none."""
-        return self._find(model) is not None
+        return self.find(model) is not None
 
     def price(self, model: str | None, usage: Usage) -> tuple[int, bool]:
         """Return the cost in nano-dollars, and whether the table priced it.
@@ -157,7 +183,7 @@ class PriceTable:
         False: there is no price for this model or this kind of usage, and `prices.unknown_model` decided the cost.
         About 0.8 microseconds (bench/wire_format.py).
         """
-        row = self._find(model)
+        row = self.find(model)
         if row is not None and row.covers(usage):
             return row.cost(usage), True
         return (self._unknown.cost(usage) if self._unknown is not None else 0), False
@@ -167,10 +193,15 @@ class PriceTable:
 
         `media`: it may use audio and images. Upper bounds of what `price` charges per token.
         """
-        row = self._find(model) or self._unknown
+        row = self.find(model) or self._unknown
         return row.highest_prices(media) if row is not None else (0, 0)
 
-    def _find(self, model: str | None) -> Row | None:
+    def row(self, name: str) -> Row | None:
+        """Return the row of exactly this name."""
+        return self._rows.get(name)
+
+    def find(self, model: str | None) -> Row | None:
+        """Return the row of a model under any of its names."""
         if model is None:
             return None
         try:
@@ -181,6 +212,58 @@ class PriceTable:
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered.clear()
         row = next((self._rows[name] for name in candidate_names(model) if name in self._rows), None)
+        self._remembered[model] = row
+        return row
+
+
+class TierPrices:
+    """The prices of one service tier: `rows` first, the table for what they lack. `PriceTable` in all else."""
+
+    def __init__(self, table: PriceTable, tier: str, rows: Mapping[str, Row]) -> None:
+        self._table = table
+        self._rows = rows
+        self._is_dearer = TIERS[tier] in _DEARER_TIERS
+        self._remembered: dict[str, Row | None] = {}
+
+    def at(self, tier: str | None) -> "PriceTable | TierPrices":
+        """Return the prices of another tier."""
+        return self._table.at(tier)
+
+    def knows(self, model: str | None) -> bool:
+        """Tell whether the model has a price, in whichever tier."""
+        return self._table.knows(model)
+
+    def price(self, model: str | None, usage: Usage) -> tuple[int, bool]:
+        """Return what `PriceTable.price` does; False also for a dearer tier whose price is not known."""
+        row = self._find(model)
+        if row is not None and row.covers(usage):
+            return row.cost(usage), True
+        standard = self._table.find(model)
+        if not self._is_dearer or standard is None or not standard.covers(usage):
+            return self._table.price(model, usage)
+        return standard.dearer().cost(usage), False
+
+    def highest_prices(self, model: str | None, *, media: bool) -> tuple[int, int]:
+        """Return upper bounds as `PriceTable` does: the provider may process the request in the standard tier."""
+        sent, made = self._table.highest_prices(model, media=media)
+        row = self._find(model)
+        if row is None and self._is_dearer and (standard := self._table.find(model)) is not None:
+            row = standard.dearer()
+        if row is None:
+            return sent, made
+        tier_sent, tier_made = row.highest_prices(media)
+        return max(sent, tier_sent), max(made, tier_made)
+
+    def _find(self, model: str | None) -> Row | None:
+        if model is None or (standard := self._table.find(model)) is None:
+            return None
+        try:
+            return self._remembered[model]
+        except KeyError:
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+        names = [name for name in candidate_names(model) if self._table.row(name) in (None, standard)]
+        row = next((self._rows[name] for name in names if name in self._rows), None)
         self._remembered[model] = row
         return row
 
@@ -199,8 +282,16 @@ def load(path: Path | None, settings: schema.Prices) -> PriceTable:
     for name, prices in [*_read_file(source).items(), *settings.overrides.items()]:
         where = f"prices of {name!r}"
         table.setdefault(str(name).lower(), {}).update(_read_prices(where, prices, mistakes))
+    tiers: dict[str, dict[str, Row]] = {}
+    for name in [name for name in table if name.rpartition("@")[2] in TIERS.values()]:
+        model, _, tier = name.rpartition("@")
+        prices = table.pop(name)
+        if model not in table:
+            mistakes.append(f"prices of {name!r}: {model!r} has no prices of its own")
+        else:
+            tiers.setdefault(tier, {})[model] = Row.from_nanos({**table[model], **prices})
     _refuse(mistakes)
-    return PriceTable({name: Row.from_nanos(prices) for name, prices in table.items()}, settings)
+    return PriceTable({name: Row.from_nanos(prices) for name, prices in table.items()}, settings, tiers)
 
 
 def candidate_names(model: str) -> Iterator[str]:

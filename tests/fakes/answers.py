@@ -107,7 +107,7 @@ def chat(document: dict[str, Any], case: str) -> Answer:
         "model": f"{document.get('model')}-2026-11-01",
         "choices": [choice],
         "usage": chat_usage(case),
-        "service_tier": "default",
+        "service_tier": document.get("service_tier", "default"),
     }
     return billed(document, case, [to_json(whole)])
 

@@ -48,6 +48,19 @@ async def test_trace_when_the_call_succeeds_then_it_agrees_with_the_providers_le
     assert 0 <= trace["overheadMs"] <= trace["totalDurationMs"]
 
 
+async def test_trace_when_the_answer_names_another_tier_then_its_price_counts(
+    provider: Provider, sidegate: Sidegate, case: str
+) -> None:
+    costs = {}
+    for tier in ("default", "flex", "priority"):
+        body = {"model": "gpt-5", "messages": [], "service_tier": tier}
+        reply = await exchange(sidegate.address, post("/v1/chat/completions", json.dumps(body).encode(), case=case))
+        trace = sidegate.trace(reply.trace_id)
+        assert trace["llmCalls"][0]["serviceTier"] == tier
+        costs[tier] = trace["totalCost"]
+    assert costs["flex"] * 2 == costs["default"] == costs["priority"] / 2 > 0
+
+
 @pytest.mark.parametrize(
     ("path", "header", "kind"),
     [

@@ -43,6 +43,20 @@ def test_observe_when_a_chat_streams_then_everything_is_metered() -> None:
     assert (meter.terminated, meter.events, meter.stream_error) == (True, 5, None)
 
 
+def test_observe_when_a_response_streams_then_the_tier_at_its_end_counts() -> None:
+    usage = {"input_tokens": 9, "output_tokens": 3}
+    meter = observe(
+        "responses",
+        event({"type": "response.created", "response": {"id": "resp_1", "model": "gpt-5", "service_tier": "auto"}}),
+        event({"type": "response.completed", "response": {"id": "resp_1", "service_tier": "priority", "usage": usage}}),
+    )
+    assert (meter.service_tier, meter.usage) == ("priority", Usage(9, 3))
+
+
+def test_observe_when_a_chat_streams_then_its_first_chunk_tells_the_tier() -> None:
+    assert observe("chat", chunk("Hé", service_tier="flex"), chunk("llo")).service_tier == "flex"
+
+
 def test_observe_when_usage_comes_after_the_terminator_then_it_is_ignored() -> None:
     meter = observe("chat", chunk("a"), DONE, USAGE_CHUNK)
     assert (meter.usage, meter.terminated, meter.events) == (None, True, 3)

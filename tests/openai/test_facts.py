@@ -26,6 +26,17 @@ def test_read_identity_when_events_repeat_it_then_the_first_stays() -> None:
     assert (meter.response_id, meter.response_model) == ("a" * 256, "m1")
 
 
+@pytest.mark.parametrize(
+    ("told", "noted"),
+    [("priority", "priority"), (None, "auto"), (7, None), ("", None), ("x" * 33, "auto")],
+)
+def test_tier_when_the_end_of_an_answer_tells_another_than_its_beginning_then_that_counts(told, noted) -> None:
+    meter = Meter()
+    read_identity({"service_tier": "auto"}, meter)
+    note_usage({"usage": {"input_tokens": 1, "output_tokens": 1}, "service_tier": told}, meter)
+    assert meter.service_tier == noted
+
+
 def test_note_usage_when_the_latest_cannot_be_believed_then_the_last_good_one_stays() -> None:
     meter = Meter()
     for value, tokens in (

@@ -15,7 +15,10 @@ MODELS = Operation("models.list", "models", "none", "generic", billable=False)
 
 
 class Prices:
-    """One nano-dollar per token for models it knows."""
+    """One nano-dollar per token for models it knows; twice as much in the tier `priority`."""
+
+    def at(self, tier):
+        return PriorityPrices() if tier == "priority" else self
 
     def knows(self, model):
         return model in ("m", "m-2024-08-06")
@@ -25,6 +28,12 @@ class Prices:
 
     def highest_prices(self, model, *, media):
         return (1_000_000, 1_000_000) if self.knows(model) else (0, 0)
+
+
+class PriorityPrices(Prices):
+    def price(self, model, usage):
+        nanos, priced = super().price(model, usage)
+        return 2 * nanos, priced
 
 
 def attempt(
@@ -55,6 +64,13 @@ def reserved(*, output_tokens=50, is_capped=True):
 
 def request(input_text_bytes=400):
     return replace(parse_empty(), input_text_bytes=lambda: input_text_bytes)
+
+
+@pytest.mark.parametrize(("tier", "nanos"), [(None, 12), ("default", 12), ("priority", 24)])
+def test_charge_when_the_answer_names_its_tier_then_that_has_the_price(tier, nanos):
+    made = attempt(usage=Usage(input_tokens=7, output_tokens=5))
+    made.meter.service_tier = tier
+    assert charge(made, CHAT, request(), Prices()).cost_nanos == nanos
 
 
 def test_charge_when_the_provider_named_usage_then_it_counts_exactly():

@@ -48,6 +48,26 @@ def messages(text: object = "hello"):
     return [{"role": "user", "content": text}]
 
 
+@pytest.mark.parametrize(
+    ("tier", "input_price", "output_price"),
+    [("priority", 2_500, 20_000_000_000), ("fast", 2_500, 20_000_000_000), ("flex", 1_250, 10_000_000_000)]
+    + [(other, 1_250, 10_000_000_000) for other in ("auto", "default", None, 7, ["priority"], {})],
+)
+def test_bound_when_a_request_asks_for_a_tier_then_it_covers_that_and_the_standard_one(
+    prices, tier, input_price, output_price
+):
+    made = bound_of({"model": "gpt-5", "messages": messages(), "service_tier": tier}, prices)
+    assert made.input_nanos == made.input_tokens * input_price
+    assert made.output_nanos_per_million == output_price
+
+
+def test_modest_cost_when_a_tier_is_asked_for_then_only_exact_bounds_tell(prices):
+    highest = highest_prices(["gpt-5"], prices)
+    for tier, is_told in (("default", True), ("priority", False)):
+        asked = ask({"model": "gpt-5", "messages": messages(), "service_tier": tier})
+        assert (Bounds(CHAT, asked, None, prices, SETTINGS).modest_nanos(highest) is not None) is is_told
+
+
 # --- input ---------------------------------------------------------------------------------------------------------
 
 

@@ -118,8 +118,84 @@ def test_shipped_table_when_read_then_large_quick_exact_and_sorted() -> None:
 
 def test_shipped_table_when_loaded_then_every_row_answers_to_its_name(shipped: PriceTable) -> None:
     names = yaml.load(SHIPPED.read_bytes(), Loader=yaml.CSafeLoader)
-    assert len(shipped) == len(names)
-    assert all(shipped.knows(name) for name in names)
+    models = [name for name in names if "@" not in name]
+    assert len(shipped) == len(models)
+    assert all(shipped.knows(name) for name in models)
+
+
+# --- tiers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "tier", "expected"),
+    [
+        ("gpt-5", None, "11.25"),
+        ("gpt-5", "default", "11.25"),
+        ("gpt-5", "auto", "11.25"),
+        ("gpt-5", "scale", "11.25"),
+        ("gpt-5", "flex", "5.625"),
+        ("gpt-5", "priority", "22.5"),
+        ("gpt-5", "fast", "22.5"),
+        ("gpt-5", "batch", "11.25"),
+        ("gpt-5-2025-08-07", "priority", "22.5"),
+        ("openai/gpt-5", "flex", "5.625"),
+        ("gpt-5-mini", "priority", "4.05"),
+        ("gpt-4o", "priority", "21.25"),
+        ("gpt-4o-2024-11-20", "priority", "21.25"),
+        ("gpt-4o-2024-05-13", "priority", "35"),
+        ("gpt-5.5", "priority", "87.5"),
+    ],
+)
+def test_price_when_an_answer_names_its_tier_then_the_providers_list_price_counts(shipped, model, tier, expected):
+    assert shipped.at(tier).price(model, Usage(MILLION, MILLION)) == (Decimal(expected) * pricing.NANOS, True)
+
+
+def test_price_when_input_was_cached_then_it_costs_what_the_tier_says(shipped):
+    usage = Usage(MILLION, 0, cached_input_tokens=MILLION)
+    assert shipped.at("flex").price("gpt-5", usage) == (62_500_000, True)
+    assert shipped.at("priority").price("gpt-5", usage) == (250_000_000, True)
+
+
+def test_price_when_a_dearer_tier_has_no_price_then_it_errs_upwards_and_is_told(shipped):
+    assert shipped.at("priority").price("gpt-5-nano", Usage(MILLION, 0)) == (125_000_000, False)
+    assert shipped.at("priority").highest_prices("gpt-5-nano", media=False) == (125_000_000, 1_000_000_000)
+    assert shipped.at("priority").price("nobody's", Usage(MILLION, 0)) == shipped.price("nobody's", Usage(MILLION, 0))
+
+
+def test_shipped_table_when_a_tier_is_dearer_then_by_no_more_than_is_assumed(shipped):
+    names = yaml.load(SHIPPED.read_bytes(), Loader=yaml.CSafeLoader)
+    up, down = pricing._DEARER
+    for name, row in names.items():
+        model, _, tier = name.rpartition("@")
+        for unit, cost in row.items() if tier == "priority" else ():
+            assert Decimal(cost) * down <= Decimal(names[model].get(unit, names[model]["input"])) * up, name
+
+
+def test_highest_prices_when_a_tier_is_asked_for_then_the_standard_one_is_covered_too(shipped):
+    standard = shipped.highest_prices("gpt-5", media=False)
+    assert standard == (1_250_000_000, 10_000_000_000)
+    assert shipped.at("flex").highest_prices("gpt-5", media=False) == standard
+    assert shipped.at("priority").highest_prices("gpt-5", media=False) == (2_500_000_000, 20_000_000_000)
+
+
+def test_load_when_own_prices_name_a_tier_then_what_they_leave_out_costs_as_the_model(tmp_path):
+    own = Prices(overrides={"own@priority": {"output": 5}, "own@batch": {"input": 0.5}})
+    table = table_of(tmp_path, "own: {input: 1, output: 2}", own)
+    assert table.at("priority").price("own", Usage(MILLION, MILLION)) == (6_000_000_000, True)
+    assert table.at("batch").price("own", Usage(MILLION, MILLION)) == (2_500_000_000, True)
+    assert not table.knows("own@priority"), "a tier is no model"
+
+
+def test_load_when_a_tier_has_no_model_then_the_table_is_refused(tmp_path):
+    with pytest.raises(PriceTableError, match=r"prices of 'own@flex': 'own' has no prices of its own"):
+        table_of(tmp_path, "other: {input: 1}", Prices(overrides={"own@flex": {"input": 1}}))
+
+
+def test_tier_when_many_models_are_asked_for_then_few_are_remembered(tmp_path):
+    table = table_of(tmp_path, "m: {input: 1}\nm@flex: {input: 0.5}")
+    for number in range(2 * pricing.MAX_REMEMBERED):
+        assert table.at("flex").price(f"x/{number}/m", Usage(MILLION, 0)) == (500_000_000, True)
+    assert len(table.at("flex")._remembered) <= pricing.MAX_REMEMBERED
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
