@@ -3,8 +3,8 @@
 Rule of the file: a validator takes the secret as text, returns a fact, never raises and keeps no state. It sees at most
 the rule's `max_length` characters, so its cost is bounded.
 
-Source: ISO/IEC 7812-1 (Luhn), ISO 13616 (IBAN), BIP 173 (bech32), the Bitcoin wiki (Base58Check), RFC 7519 (JWT);
-GitHub and npm end their tokens in a CRC-32 of the random part, written with 62 digits.
+Source: ISO/IEC 7812-1 (Luhn), ISO 13616 (IBAN), GS1 (EAN-13), BIP 173 (bech32), the Bitcoin wiki (Base58Check),
+RFC 7519 (JWT); GitHub and npm end their tokens in a CRC-32 of the random part, written with 62 digits.
 """
 
 import base64
@@ -81,6 +81,12 @@ def luhn(secret: str) -> bool:
     """Tell whether digits called a card number have the right check digit, whoever issued the card."""
     digits = _digits(secret)
     return _luhn(digits) and len(set(digits)) > 1
+
+
+def not_article(secret: str) -> bool:
+    """Tell whether digits are not the number of an article, as in bar codes (EAN-13): its check digit is another."""
+    codes = secret.encode("ascii", "replace").translate(_ONCE)
+    return (sum(codes[::-2]) + 3 * sum(codes[-2::-2])) % 10 != 0
 
 
 def iban(secret: str) -> bool:
@@ -183,6 +189,7 @@ VALIDATORS: Final[Mapping[str, Callable[[str], bool]]] = {
     "machine_made": plausible.machine_made,
     "mixed_case": plausible.mixed_case,
     "password": plausible.password,
+    "not_article": not_article,
     "phone": phone,
     "scrambled": plausible.scrambled,
     "snowflake": snowflake,

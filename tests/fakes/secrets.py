@@ -84,7 +84,7 @@ LOOK_ALIKES: Final = (
     '|"sync_token":"{A30}"|"secret.{H8}.js":"static/1.{H20}.js"|accessToken = "pk.eyJ1{A60}.{U22}"'
     "|Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
     "|github.com/acme/auth v0.0.0-{N14}-{H12}|--password-500: #{H8};|glpat-tokens-in-the-documentation"
-    "|sk-service-mesh-of-the-checkout-in-europe-and-asia|sk-notification-of-the-page-{N4}|cardinality 4222222222222"
+    "|sk-service-mesh-of-the-checkout-in-europe-and-asia|sk-notification-of-the-page-{N4}|cardinality 7222222222229"
     "|order 4111 2222|git@github.com:a/b|password must have 8 characters|token_type = 'bearer2'|icon@2x.png"
 ).split("|")
 

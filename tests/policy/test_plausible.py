@@ -13,6 +13,7 @@ from proxy.policy.plausible import email, key_material, key_of_aws, machine_made
         "0123456789abcdef01",
         "gTAgzSkrqRlQDEGHpyjRnA==",
         "/mdkg8vNLHd6b2KSKMPw6Q==",
+        "hQxTzKwRbYvLmPsDjGfN",
         "f2b.kd_s8ZllCRHQ",
     ],
 )
