@@ -68,7 +68,17 @@ def test_text_when_it_holds_a_secret_then_covered() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["sk-proj-0123456789abcdef", "x/sk-ant-api03-0123456789", "gsk_0123456789abcdef0123", "AIzaSyA0123456789abcdef0"],
+    [
+        "sk-proj-0123456789abcdef",
+        "x/sk-ant-api03-0123456789",
+        "gsk_0123456789abcdef0123",
+        "AIzaSyA0123456789abcdef0",
+        *(
+            f"/v1/files/{mark}0123456789abcdefgh"
+            for mark in ("ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "xoxb-", "hf_")
+        ),
+        "AKIA" + "0123456789ABCDEF",
+    ],
 )
 def test_name_when_it_looks_like_a_key_then_covered(name: str) -> None:
     assert resembles_credential(name)

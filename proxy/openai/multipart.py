@@ -53,15 +53,15 @@ class FormFacts:
 
 
 class Span(NamedTuple):
-    """Bytes of the form that belong to the content of one part; everything between spans is framing."""
+    """Bytes of the form that can hold text: contents and heads of parts, and what is outside of parts."""
 
     start: int
     """Offset in the whole form."""
     stop: int
-    part: str
-    """The name of the part."""
+    part: str | None
+    """The name of the part; `None` outside of contents."""
     is_last: bool
-    """The part ends here."""
+    """The text ends here."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class MultipartObserver:
         """Offset of the current input in the form."""
 
     def follow(self) -> None:
-        """Start to record where the contents of parts are: call `spans` after each `feed`."""
+        """Start to record where texts can be: call `spans` after each `feed`."""
         self._spans = []
 
     def spans(self) -> tuple[list[Span], int]:
@@ -118,6 +118,8 @@ class MultipartObserver:
     def feed(self, chunk: bytes) -> None:
         """Observe the next bytes of the body. Cost O(chunk)."""
         self._read += len(chunk)
+        if self._ended:
+            self._note(self._read - len(chunk), self._read)
         if self._broken or self._ended:
             return
         data = self._pending + chunk
@@ -142,6 +144,7 @@ class MultipartObserver:
         if rest.startswith(b"--"):
             self._finish_part(data, start, found)
             self._ended = True
+            self._note(self._base + after + 2, self._base + len(data))
             return None
         if line_end.startswith(b"\r\n"):
             self._finish_part(data, start, found)
@@ -161,6 +164,7 @@ class MultipartObserver:
             self._pending = data[start:]
             return None
         self._part = _described(data[start:end])
+        self._note(self._base + start + 2, self._base + end, is_last=True)
         self._in_head = False
         return end + 4
 
@@ -171,6 +175,7 @@ class MultipartObserver:
     def _take(self, data: bytes, start: int, stop: int) -> None:
         part = self._part
         if part is None:
+            self._note(self._base + start, self._base + stop)
             return
         part.size += stop - start
         if self._spans is not None and stop > start:
@@ -182,6 +187,7 @@ class MultipartObserver:
         self._take(data, start, stop)
         part, self._part = self._part, None
         if part is None:
+            self._note(self._base + stop, self._base + stop, is_last=True)
             return
         if self._spans is not None:
             self._spans.append(Span(self._base + stop, self._base + stop, part.name, is_last=True))
@@ -192,6 +198,11 @@ class MultipartObserver:
             self._sizes[part.name] = self._sizes.get(part.name, 0) + part.size
             if part.size <= MAX_VALUE_BYTES:
                 self._fields[part.name] = part.value.decode("utf-8", "replace")
+
+    def _note(self, start: int, stop: int, *, is_last: bool = False) -> None:
+        """Record text outside of contents. The line end before the first boundary is not in the form."""
+        if self._spans is not None and (is_last or stop > max(start, 0)):
+            self._spans.append(Span(max(start, 0), max(stop, 0), None, is_last))
 
 
 def _described(head: bytes) -> _Part:

@@ -6,6 +6,9 @@ Bytes are treated as characters (Latin-1), so any superset of ASCII can be read 
 the announced length of the input: masks are padded with stars to the size of the secret. A finding to be blocked ends
 the upload before any byte of it was sent.
 
+Heads of parts, with names of fields and files, and what stands before the first and behind the last part are texts too:
+a provider that finds other boundaries than we do sees nothing that was not scanned.
+
 Parts that begin like media, archives or documents, or contain a NUL, are not text: they pass and are reported
 (`binary`). A body that is labelled as a form but is not one is read as one text.
 
@@ -28,6 +31,8 @@ _MAGIC: Final = (
 )  # fmt: skip
 _CONTROL: Final = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1b")
 _MASK_FILL: Final = "*"
+_FORM: Final = "form"
+"""The place of what is in a form and in no content."""
 
 
 class UploadScan:
@@ -53,7 +58,8 @@ class UploadScan:
         spans, known = self._observer.spans()
         out: list[bytes] = []
         for span in spans:
-            out += (self._framing(span.start), self._content(span.part, self._take(span.stop)))
+            place = _FORM if span.part is None else places.name((span.part,))
+            out += (self._framing(span.start), self._content(place, self._take(span.stop)))
             if span.is_last:
                 out.append(self._end_part())
         if self._observer.is_broken:
@@ -77,14 +83,14 @@ class UploadScan:
         return taken
 
     def _framing(self, stop: int) -> bytes:
-        """Return the bytes between two contents; there are none inside a part that continues."""
+        """Return the bytes between two texts; there are none inside one that continues."""
         return self._take(stop)
 
-    def _content(self, name: str, data: bytes) -> bytes:
+    def _content(self, place: str, data: bytes) -> bytes:
         if not data:
             return b""
         if self._part is None:
-            self._part = _PartScan(self._policy, self._verdict, places.name((name,)))
+            self._part = _PartScan(self._policy, self._verdict, place)
         sent = self._part.feed(data)
         if self._part.is_binary and not self._part.is_named:
             self._part.is_named = True

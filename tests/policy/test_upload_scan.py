@@ -109,3 +109,31 @@ def test_form_when_its_boundary_is_missing_then_it_is_one_text():
     body = MEDIUM.encode()
     assert scan.feed(body) + scan.finish() == b"ghp_".ljust(len(MEDIUM), b"*")
     assert verdict.missed == {("prompt", "malformed"): 1}
+
+
+def with_framing(secret: str) -> dict[str, bytes]:
+    found, clean = secret.encode(), form(("a", b"b"))
+    head = b"--b0und\r\nContent-Disposition: form-data; %b\r\n\r\nb\r\n--b0und--\r\n"
+    return {
+        "before the first part": found + b"\r\n" + clean,
+        "behind the last part": clean + found + b"\r\n",
+        "file name": head % (b'name="file"; filename="%b.wav"' % found),
+        "field name": head % (b'name="%b"' % found),
+        "head": head % (b'name="a"\r\nX-Note: ' + found),
+        "other line ends": form(("a", found)).replace(b"\r\n", b"\n"),
+        "other boundary": form(("a", found)).replace(b"b0und", b"b1und"),
+    }
+
+
+@pytest.mark.parametrize("place", with_framing(""))
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_form_when_a_secret_is_outside_of_its_contents_then_it_is_found_whatever_the_cuts(place, data):
+    body, refused = with_framing(MEDIUM)[place], with_framing(HIGH)[place]
+    cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=8))
+    out, verdict = sent(body, cuts)
+    assert out == body.replace(MEDIUM.encode(), b"ghp_".ljust(len(MEDIUM), b"*"))
+    assert [(s.place, s.action) for s in verdict.sightings] == [("form", "redact")]
+    with pytest.raises(PolicyViolation) as caught:
+        sent(refused, cuts)
+    assert (caught.value.param, caught.value.rules) == ("form", ("github-token",))
