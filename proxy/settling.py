@@ -18,7 +18,6 @@ from typing import Protocol
 
 from proxy.auth.identify import with_body_hint
 from proxy.config.schema import Config
-from proxy.credentials import cover, cover_shapes
 from proxy.errors import forget_origins
 from proxy.exchange import Attempt, Charge, Exchange, Meter, ParsedRequest, Usage
 from proxy.holds import Bound, Hold
@@ -122,8 +121,9 @@ class Settling:
         x = self._x
         if x.inbound.operation.dialect == "responses":
             self._join_chain()
-        self._head = record.begin(x, tracing=self._tracing)
-        self._intent = self._without_credentials(record.intent(x, self._head, self.total, self._spent()))
+        secrets = self._with.provider.secrets
+        self._head = record.begin(x, tracing=self._tracing, secrets=secrets)
+        self._intent = record.intent(x, self._head, self.total, self._spent(), secrets=secrets)
         self._with.journal.append_intent(self._key, self._intent)
 
     def _spent(self) -> Charge | None:
@@ -146,7 +146,7 @@ class Settling:
         try:
             self._settle()
             head = self._head if self._x.judgement is None else None  # it tells a decision that was judged since
-            final = self._without_credentials(record.final(self._x, head, tracing=self._tracing))
+            final = record.final(self._x, head, tracing=self._tracing, secrets=self._with.provider.secrets)
         except Exception:
             _log.exception("a trace record could not be built", extra={"trace": self._x.trace_id})
             final = self._stopgap()
@@ -174,7 +174,12 @@ class Settling:
         cycles costs 8 % (`make bench`), and a body would wait for it.
         """
         self.reservation = None
-        forget_origins(self._x.error, *(attempt.error for attempt in self._x.attempts))
+        x = self._x
+        if x.error is not None:
+            forget_origins(x.error)
+        for attempt in x.attempts:
+            if attempt.error is not None:
+                forget_origins(attempt.error)
 
     def _settle(self) -> None:
         x, now = self._x, self._x.marks["relay"]
@@ -237,7 +242,8 @@ class Settling:
         x.outcome = "internal_error"
         if self._intent is None:
             bare = Exchange(x.trace_id, x.started_at_ms, x.started, x.inbound)
-            intent = self._without_credentials(record.intent(bare, record.begin(bare)))
+            secrets = self._with.provider.secrets
+            intent = record.intent(bare, record.begin(bare, secrets=secrets), secrets=secrets)
             return record.interrupted(intent, self._owed, x.outcome)
         held = self.reservation
         hold = self._keep(held) if held is not None and not held.settled else x.hold
@@ -251,10 +257,6 @@ class Settling:
         usage = Usage(input_tokens=bound.input_tokens, output_tokens=bound.output_tokens)
         x.charges = (Charge(usage, "estimated", bound.cost_nanos, priced=True),)
         return held.settle(bound.tokens, bound.cost_nanos)
-
-    def _without_credentials(self, body: bytes) -> bytes:
-        """Return a record with our credentials removed: a client may have sent one in place of a model name."""
-        return cover_shapes(cover(body, self._with.provider.secrets))
 
     def _owed(self, _model: str | None, text_bytes: int) -> Charge:
         """Return the cost of all attempts, with the last one estimated if it is not known."""

@@ -32,6 +32,15 @@ def decision(plan: RoutePlan, cache: CacheUse | None = None) -> dict[str, Any]:
     return document
 
 
+def repeated(plan: RoutePlan) -> tuple[str, str, str | None] | None:
+    """Return reason, provider and model of a plan that has nothing else to tell, as most have."""
+    first = plan.candidates[0]
+    is_alone = len(plan.candidates) == 1 and first.layer is None and first.bound is None
+    if is_alone and plan.layer is None and plan.complexity is None and not plan.rejected:
+        return plan.reason, first.upstream, first.model
+    return None
+
+
 def judged(judgement: Judgement) -> Iterator[dict[str, Any]]:
     """Yield an entry for each result and consequence: the check, every escalation, the cross-check."""
     if judgement.check is not None:

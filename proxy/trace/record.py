@@ -5,12 +5,13 @@ metadata. Every string from a client or provider is bounded in length: names whe
 `documents.printable`), the rest here. Text and numbers that PostgreSQL refuses (NUL, lone surrogates, integers beyond
 64 bits) are made storable here, because one such row would block its batch.
 
-    begin(x)          what is known before dispatch; shared by intent and final
+    begin(x)          what is known before dispatch; shared by intent and final, and repeated by a caller's next request
     intent(x, head)   before dispatch: everything that an `interrupted` trace needs if this process dies
     final(x, head)    before the last byte is sent: the whole record; works for an exchange that ended in any phase
     content(x)        the captured bodies, only if capture is on
 
 The time of a trace is the time inside its id, so that the id alone determines its day partition.
+A client may have put a credential in place of a name: `secrets`, our own, and what has the shape of one are masked.
 Cost: about 14 microseconds per final with one attempt, 3 per intent.
 
 Source: RFC 9562 section 5.7 (UUIDv7); PostgreSQL "JSON Types" (what jsonb refuses).
@@ -21,22 +22,25 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from random import getrandbits
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
+from proxy.candidates import RoutePlan
+from proxy.credentials import cover, cover_shapes
 from proxy.exchange import Attempt, Candidate, Charge, Exchange, Outcome, Usage
 from proxy.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
 from proxy.trace import context
 from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls
-from proxy.trace.decision import decision, judged
+from proxy.trace.decision import decision, judged, repeated
 from proxy.trace.failure import error_info, unexplained
 from proxy.trace.policy import policy_of
 from proxy.trace.redact import redact, size_of
-from proxy.trace.values import NAME, TEXT, bounded, encode, milliseconds
+from proxy.trace.values import MAX_BIGINT, NAME, TEXT, bounded, encode, milliseconds
 
 _REMEMBERED_CLIENTS = 64
+_REMEMBERED_HEADS = 256
 Document = dict[str, Any]
 Estimate = Callable[[str | None, int], Charge]
 """Prices what an interrupted request may have used: requested model, UTF-8 bytes of its input text (at least 1)."""
@@ -61,42 +65,110 @@ def created_at(trace_id: str) -> datetime:
     return datetime.fromtimestamp(created_at_ms(trace_id) / 1000, UTC)
 
 
-def begin(x: Exchange, *, tracing: bool = True) -> bytes:
+def begin(x: Exchange, *, tracing: bool = True, secrets: tuple[bytes, ...] = ()) -> bytes:
     """Return the beginning of the record: what is known before a provider is called, as JSON without its last brace.
 
     Intent and final share it, so that it is encoded once.
     """
     inbound, principal, request = x.inbound, x.principal, x.request
+    size = request.request_bytes if request else inbound.content_length or 0
+    seconds, millis = divmod(x.started_at_ms, 1000)
+    own = (x.trace_id.encode(), _second(seconds), millis, min(size, MAX_BIGINT))
+    tells_more = x.judgement is not None or x.cache is not None
+    repeats = None if x.plan is None or tells_more or not tracing else repeated(x.plan)
+    conversation = request.conversation if request else None
+    if repeats is not None and conversation is not None:
+        repeats = None
+    facts = _Facts(
+        x.request_type or inbound.operation.request_type,
+        inbound.operation.name,
+        principal.user_id if principal else None,
+        principal.project_id if principal else None,
+        request.model if request else None,
+        request.stream if request else False,
+        conversation,
+        (inbound.method[:32], inbound.path[:TEXT]) if tracing else None,
+        repeats or (_decided(x) if tracing else None),
+        secrets,
+    )
+    rest = _told(facts) if repeats is None else _told_again(facts)
+    return b'{"id":"%b","created_at":"%b.%03d000+00:00","request_bytes":%d,%b' % (*own, rest)
+
+
+def _decided(x: Exchange) -> list[Document]:
+    """Return the entries of `routing_decisions`."""
+    decided = [] if x.plan is None else [decision(x.plan, x.cache)]
+    if x.judgement is not None:
+        decided += judged(x.judgement)
+    return decided
+
+
+class _Facts(NamedTuple):
+    """The part of a beginning that rarely changes from one request of a caller to the next."""
+
+    request_type: str
+    operation: str
+    user_id: str | None
+    project_id: str | None
+    model: str | None
+    stream: bool
+    conversation: str | None
+    asked: tuple[str, str] | None
+    """Method and path; `None`: they are not recorded."""
+    decided: list[Document] | tuple[str, str, str | None] | None
+    """The entries of `routing_decisions`, or what `decision.repeated` returns."""
+    secrets: tuple[bytes, ...]
+
+
+def _told(facts: _Facts) -> bytes:
+    """Return the members for these facts, without braces."""
     document: Document = {
-        "id": x.trace_id,
-        "created_at": datetime.fromtimestamp(x.started_at_ms / 1000, UTC),
-        "request_type": x.request_type or inbound.operation.request_type,
-        "operation": inbound.operation.name,
-        "user_id": principal.user_id if principal else None,
-        "project_id": principal.project_id if principal else None,
-        "model": request.model if request else None,
-        "stream": request.stream if request else False,
-        "request_bytes": request.request_bytes if request else inbound.content_length or 0,
+        "request_type": facts.request_type,
+        "operation": facts.operation,
+        "user_id": facts.user_id,
+        "project_id": facts.project_id,
+        "model": facts.model,
+        "stream": facts.stream,
     }
-    if request is not None and request.conversation is not None:
-        document["conversation_ref"] = request.conversation
-    if tracing:
-        document["method"] = inbound.method[:32]
-        document["path"] = inbound.path[:TEXT]
-        decided = [] if x.plan is None else [decision(x.plan, x.cache)]
-        if x.judgement is not None:
-            decided += judged(x.judgement)
-        if decided:
-            document["routing_decisions"] = decided
-    return encode(document)[:-1]
+    if facts.conversation is not None:
+        document["conversation_ref"] = facts.conversation
+    if facts.asked is not None:
+        document["method"], document["path"] = facts.asked
+    if decided := facts.decided:
+        if isinstance(decided, tuple):
+            reason, upstream, model = decided
+            decided = [decision(RoutePlan((Candidate(upstream, model),), reason))]
+        document["routing_decisions"] = decided
+    return _written(document, facts.secrets)[1:-1]
 
 
-def _continued(head: bytes, document: Document) -> bytes:
+_told_again = lru_cache(_REMEMBERED_HEADS)(_told)
+
+
+@lru_cache(2)
+def _second(seconds: int) -> bytes:
+    """Return a second since 1970 as it begins a timestamp in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat().encode()
+
+
+def _written(document: Document, secrets: tuple[bytes, ...]) -> bytes:
+    """Return JSON without credentials."""
+    return cover_shapes(cover(encode(document), secrets))
+
+
+def _continued(head: bytes, document: Document, secrets: tuple[bytes, ...]) -> bytes:
     """Return a whole record: `head` comes from `begin`, `document` has none of its members."""
-    return b"%b,%b" % (head, encode(document)[1:])
+    return b"%b,%b" % (head, _written(document, secrets)[1:])
 
 
-def intent(x: Exchange, head: bytes, bound: Bound | None = None, spent: Charge | None = None) -> bytes:
+def intent(
+    x: Exchange,
+    head: bytes,
+    bound: Bound | None = None,
+    spent: Charge | None = None,
+    *,
+    secrets: tuple[bytes, ...] = (),
+) -> bytes:
     """Return what must be known if this process dies before `final`: written before a provider is called.
 
     `bound`: what is reserved, and would be charged then; `None` without a quota: then `spent` is the cost of earlier
@@ -113,10 +185,10 @@ def intent(x: Exchange, head: bytes, bound: Bound | None = None, spent: Charge |
     }
     if spent is not None:
         document["spent"] = [spent.usage.input_tokens, spent.usage.output_tokens, spent.cost_nanos]
-    return _continued(head, document)
+    return _continued(head, document, secrets)
 
 
-def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True) -> bytes:
+def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secrets: tuple[bytes, ...] = ()) -> bytes:
     """Return the record of an exchange. `head`: the one used for the intent, if there was one and it still holds.
 
     `tracing` false keeps only what accounting needs.
@@ -155,7 +227,9 @@ def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True) -> by
         )
         if b"traceparent" in x.inbound.fields and (of := context.read(x.inbound.fields, x.trace_id)).parent_id:
             document["client"] = {**client, "w3cTraceId": of.trace_id, "w3cParentId": of.parent_id}
-    return _continued(begin(x, tracing=tracing) if head is None else head, document)
+    if head is None:
+        head = begin(x, tracing=tracing, secrets=secrets)
+    return _continued(head, document, secrets)
 
 
 def interrupted(

@@ -15,7 +15,8 @@ NAME = 256
 """Longest name or id from a client or provider, in characters."""
 TEXT = 1024
 """Longest text: messages of errors and paths."""
-_MAX_BIGINT = 2**63 - 1
+MAX_BIGINT = 2**63 - 1
+"""The largest integer of a column."""
 _NANOS = 10**9
 
 
@@ -55,5 +56,5 @@ def _storable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_storable(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool):
-        return max(min(value, _MAX_BIGINT), -_MAX_BIGINT)
+        return max(min(value, MAX_BIGINT), -MAX_BIGINT)
     return value

@@ -3,12 +3,14 @@ import json
 import re
 import uuid
 from dataclasses import replace
+from datetime import datetime
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.candidates import Rejection
 from proxy.errors import ClientDisconnected, InvalidRequest, UpstreamTimeout
 from proxy.exchange import Capture, Charge, Delivery, Exchange, Principal, ToolCall, Usage
 from proxy.trace import record
@@ -158,6 +160,61 @@ def test_final_when_it_continues_an_intent_then_it_is_the_same_and_no_member_is_
     for body in (record.final(x, head), record.intent(x, head)):
         members = json.loads(body, object_pairs_hook=lambda pairs: [name for name, _ in pairs])
         assert len(set(members)) == len(members)
+
+
+def test_begin_when_a_caller_repeats_itself_then_only_id_time_and_size_change() -> None:
+    first, second = finished(), finished()
+    second.trace_id, second.started_at_ms = record.trace_id(STARTED_AT_MS + 61_005), STARTED_AT_MS + 61_005
+    second.request = replace(second.request, request_bytes=4)
+    rows = [json.loads(record.begin(x) + b"}") for x in (first, second)]
+    assert [row.pop("id") for row in rows] == [first.trace_id, second.trace_id]
+    assert [datetime.fromisoformat(row.pop("created_at")) for row in rows] == [
+        record.created_at(first.trace_id), record.created_at(second.trace_id)
+    ]  # fmt: skip
+    assert (rows[0].pop("request_bytes"), rows[1].pop("request_bytes")) == (first.request.request_bytes, 4)
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "member"),
+    [
+        (lambda x: setattr(x, "principal", replace(x.principal, user_id="another")), "user_id"),
+        (lambda x: setattr(x, "principal", replace(x.principal, project_id="another")), "project_id"),
+        (lambda x: setattr(x, "request", replace(x.request, model="another")), "model"),
+        (lambda x: setattr(x, "request", replace(x.request, stream=not x.request.stream)), "stream"),
+        (lambda x: setattr(x, "inbound", replace(x.inbound, path="/v1/another")), "path"),
+        (lambda x: setattr(x, "cache", "hit"), "routing_decisions"),
+        (lambda x: setattr(x, "plan", replace(x.plan, complexity="high")), "routing_decisions"),
+        (
+            lambda x: setattr(x, "plan", replace(x.plan, rejected=(Rejection("u", "m", None, "w"),))),
+            "routing_decisions",
+        ),
+        (lambda x: setattr(x, "plan", replace(x.plan, reason="another")), "routing_decisions"),
+    ],
+)
+def test_begin_when_something_else_is_asked_or_decided_then_it_says_so(change, member) -> None:
+    usual, other = finished(), finished()
+    before = json.loads(record.begin(usual) + b"}")
+    other.trace_id = usual.trace_id
+    change(other)
+    after = json.loads(record.begin(other) + b"}")
+    assert {name for name in before if before[name] != after[name]} == {member}
+
+
+def test_credentials_when_named_in_place_of_a_model_are_masked_in_every_part_of_a_record_every_time() -> None:
+    ours, shaped = "our-provider-key-0123", "sk-" + "a1" * 12
+    for _ in range(2):
+        x = finished(model=f"{ours} {shaped}")
+        x.attempts[0].meter.response_model = f"{shaped}/{ours}"
+        head = record.begin(x, secrets=(ours.encode(),))
+        for body in (
+            record.intent(x, head, secrets=(ours.encode(),)),
+            record.final(x, head, secrets=(ours.encode(),)),
+            record.final(x, secrets=(ours.encode(),)),
+        ):
+            assert ours.encode() not in body
+            assert shaped.encode() not in body
+            assert json.loads(body)["model"] == "*" * len(ours) + " " + "*" * len(shaped)
 
 
 def test_final_of_a_cancelled_attempt_measures_to_the_last_known_moment() -> None:
