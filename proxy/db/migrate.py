@@ -29,6 +29,12 @@ MIGRATIONS = ROOT / "migrations"
 _NAME = re.compile(r"(?P<version>\d{3})_(?P<name>[a-z0-9_]+)\.sql")
 _LOCK = 0x51DE6A7E  # any number, the same in every version of this code
 _DENIED = "42501"
+_OWN_TABLESPACE = """
+SELECT set_config('default_tablespace', '', true)
+FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = d.dattablespace
+WHERE d.datname = current_database() AND t.spcname = current_setting('default_tablespace')
+"""
+"""Means the same as naming the database's own tablespace, which PostgreSQL refuses for partitioned tables."""
 _NO_RIGHT = " The role needs the right to create tables in the first schema of its search path (docs/database.md)."
 _PASSING_CLASSES = ("08", "40", "53", "57", "58")
 _TIMEOUT_S = 3600.0  # waiting for another process, and a migration of a large table
@@ -226,6 +232,7 @@ def _explained(what: str) -> Iterator[None]:
 
 async def _lock_and_verify(connection: Connection, migrations: Sequence[Migration]) -> int:
     """Wait until no other process migrates, and return how many migrations are applied: always the first ones."""
+    await connection.execute(_OWN_TABLESPACE)
     await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=_TIMEOUT_S)
     encoding = await connection.fetchval("SHOW server_encoding")
     if encoding != "UTF8":

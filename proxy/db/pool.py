@@ -64,7 +64,10 @@ _UNACKNOWLEDGED_MS = 6000
 _HELD_DOWN_S = 10.0
 """A full or read-only PostgreSQL refuses writes and answers every probe. For so long after a refusal, success of
 anything else does not count as "up": longer than the journal's pause between two tries (`journal.retry_max_s`, 5 s)."""
-_BOUNDED = "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = 0; SET LOCAL jit = off"
+_BOUNDED = (
+    "SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL statement_timeout = 0; SET LOCAL jit = off;"
+    " SET LOCAL standard_conforming_strings = on; SET LOCAL quote_all_identifiers = off"
+)
 _ABANDONED_MS = 5000
 """How long PostgreSQL waits for the next statement of a transaction. The locks of one whose client has vanished without
 a word would otherwise stop every replica until its server's keepalive notices: two hours where nobody changed it."""
@@ -288,7 +291,8 @@ async def bounded_transaction(connection: Connection) -> AsyncIterator[None]:
 
     What else a server or a role may be set to does not apply in it: another isolation than READ COMMITTED, in which two
     replicas that change a row would fail instead of waiting for each other; a limit for statements, instead of our own;
-    and the JIT compiler, which takes longer than our statements run. All is set for the transaction, not for the
+    the JIT compiler, which takes longer than our statements run; backslashes as escapes in strings; and quoted names,
+    where PostgreSQL tells the text of a function or the name of a table. All is set for the transaction, not for the
     session, at the cost of one round trip. A process that was paused for longer finds its connection closed:
     `DatabaseUnavailable` in a block of `acquire`.
     """
