@@ -30,6 +30,7 @@ from proxy.upstream.session_setup import (
     UNDER_WAY,
     Progress,
     Slots,
+    drop,
     head_failure,
     make_session,
     reason_text,
@@ -84,7 +85,7 @@ class SessionClient:
         except aiohttp.ClientError as error:
             raise progress.error or head_failure(error, sent=progress.sent) from error
         if response.status < 200:
-            response.close()
+            drop(response)
             raise failures.malformed("not a final answer")
         return SessionReply(response, progress, self._timeouts.gap_s, total_at, self._slots.give)
 

@@ -175,6 +175,17 @@ def make_session(
     return session
 
 
+def drop(response: aiohttp.ClientResponse) -> None:
+    """Close the connection of a response that makes its further use unsafe.
+
+    `response.close()` alone does not if aiohttp has taken the connection back already, as it does after a 101 without
+    `Upgrade`: the next request would be sent to a provider that has left HTTP, and never be answered.
+    """
+    response.close()
+    if response._protocol is not None:
+        response._protocol.close()
+
+
 def _trace_config() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
     config.on_connection_create_end.append(_on_connected)

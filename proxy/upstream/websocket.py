@@ -40,6 +40,7 @@ from proxy.upstream.session_setup import (
     UNDER_WAY,
     Progress,
     Slots,
+    drop,
     head_failure,
     make_session,
     reason_text,
@@ -129,7 +130,7 @@ class WebsocketClient:
         except aiohttp.ClientError as error:
             raise head_failure(error, sent=progress.sent) from error
         if not _accepts(response, key):
-            response.close()
+            drop(response)
             raise failures.malformed("not the answer to this handshake")
         chosen = response.headers.get("Sec-WebSocket-Protocol")
         socket = _open(response, chosen if chosen in offered else None, self._max_message_bytes)

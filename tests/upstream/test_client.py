@@ -271,6 +271,7 @@ _STRICT = [
     (b"HTTP/1.1 200 O\rK\r\nContent-Length: 2\r\n\r\nab", "CR in the reason"),
     (b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2\r\n\r\nab", "no colon"),
     (b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", "101"),
+    (b"HTTP/1.1 101 Switching\r\n\r\n", "bare 101"),
     (b"HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nab", "status"),
     (b"SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"),
     (b"HTTP/1.1 200 OK\r\nA: " + b"x" * 40_000 + b"\r\n\r\n", "long line"),

@@ -278,6 +278,7 @@ async def test_handshake_when_refused_at_length_is_cut_at_the_bound():
         (b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n",
          "upstream_protocol_error"),
         (b"HTTP/1.1 101 Switching\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "upstream_protocol_error"),
+        (b"HTTP/1.1 101 Switching\r\n\r\n", "upstream_protocol_error"),
         (b"nonsense\r\n\r\n", "upstream_protocol_error"),
     ],
 )  # fmt: skip
