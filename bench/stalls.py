@@ -9,12 +9,15 @@ computed meanwhile, all its threads, and what passed on the clock while the loop
 of both is the stall: where other programs take the cores, the clock says too much. A second client sends small requests
 all the time.
 
+The stacks are read by a thread of the proxy. It runs once a call that nothing can interrupt has ended, before the
+thread that made it has gone on; collections of garbage are told as well, as they run within any call.
+
 Source: Linux, Documentation/scheduler/sched-stats.rst, for /proc/PID/task/TID/schedstat.
 """
 
 import argparse
 import asyncio
-import faulthandler
+import gc
 import os
 import re
 import subprocess
@@ -22,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Coroutine
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -44,6 +48,8 @@ _BEAT_S = 0.001
 _TOLD_S = 0.004
 _STALL = re.compile(r"stall ([0-9.]+) ms")
 _LONGEST_S = 60.0
+_CALLS = 8
+_WAITING = ("work_queue.get(", "waiter.acquire(", "ready.wait(")
 
 
 class _Watched(Sidegate):
@@ -62,23 +68,74 @@ class _Watched(Sidegate):
 
 
 async def _beating(main: Coroutine[Any, Any, int], where_s: float | None) -> int:
-    beating = asyncio.create_task(_beat(where_s))
+    beat = _Beat()
+    beating = asyncio.create_task(beat.go_on())
+    if where_s is not None:
+        gc.callbacks.append(_Collections(where_s).tell)
+        threading.Thread(target=beat.watch, args=(where_s,), daemon=True).start()
     try:
         return await main
     finally:
         beating.cancel()
 
 
-async def _beat(where_s: float | None) -> None:
-    with open(f"/proc/self/task/{threading.get_native_id()}/schedstat", "rb", buffering=0) as schedstat:
+class _Beat:
+    """The heartbeat of the event loop."""
+
+    def __init__(self) -> None:
+        self._beaten = time.perf_counter()
+        self._computed = time.process_time()
+
+    async def go_on(self) -> None:
+        """Beat, and tell where a beat was late."""
+        with open(f"/proc/self/task/{threading.get_native_id()}/schedstat", "rb", buffering=0) as schedstat:
+            while True:
+                ready = _ready_s(schedstat)
+                self._beaten, self._computed = time.perf_counter(), time.process_time()
+                await asyncio.sleep(_BEAT_S)
+                stall = min(_ready_s(schedstat) - ready, time.process_time() - self._computed)
+                if stall >= _TOLD_S:
+                    sys.stderr.write(f"stall {stall * 1000:.1f} ms\n")
+
+    def watch(self, where_s: float) -> None:
+        """Print all stacks once this thread was kept, or the loop has not beaten, for so long."""
+        told = 0.0
         while True:
-            if where_s is not None:
-                faulthandler.dump_traceback_later(where_s)
-            ready, cpu = _ready_s(schedstat), time.process_time()
-            await asyncio.sleep(_BEAT_S)
-            stall = min(_ready_s(schedstat) - ready, time.process_time() - cpu)
-            if stall >= _TOLD_S:
-                sys.stderr.write(f"stall {stall * 1000:.1f} ms\n")
+            looked, computed = time.perf_counter(), time.process_time()
+            time.sleep(_BEAT_S)
+            kept = min(time.perf_counter() - looked, time.process_time() - computed)
+            late = min(time.perf_counter() - self._beaten, time.process_time() - self._computed)
+            if max(kept, late) > where_s and told != self._beaten:
+                told = self._beaten
+                sys.stderr.write(f"kept {kept * 1000:.1f} ms, late {late * 1000:.1f} ms\n{_stacks()}\n")
+
+
+def _stacks() -> str:
+    """Return the innermost calls of the event loop, and of all other threads that are not waiting for work."""
+    own, loop = threading.get_ident(), threading.main_thread().ident
+    frames = {at: frame for at, frame in sys._current_frames().items() if at != own}
+    stacks = {at: traceback.extract_stack(frame)[-_CALLS:] for at, frame in frames.items()}
+    return "\n".join(
+        "    " + " < ".join(f"{call.name} ({call.filename.rpartition('/')[2]}:{call.lineno})" for call in stack[::-1])
+        for at, stack in stacks.items()
+        if at == loop or not any(waiting in (stack[-1].line or "") for waiting in _WAITING)
+    )
+
+
+class _Collections:
+    """Tells the collections of garbage that take long."""
+
+    def __init__(self, told_s: float) -> None:
+        self._told_s = told_s
+        self._begun = 0.0
+
+    def tell(self, phase: str, info: dict[str, int]) -> None:
+        """Be called by the collector (`gc.callbacks`)."""
+        now = time.thread_time()
+        if phase == "start":
+            self._begun = now
+        elif now - self._begun > self._told_s / 2:
+            sys.stderr.write(f"collection of generation {info['generation']}: {(now - self._begun) * 1000:.1f} ms\n")
 
 
 def _ready_s(schedstat: FileIO) -> float:
@@ -118,7 +175,8 @@ class _Provider:
         socket = web.WebSocketResponse(max_msg_size=0, compress=False)
         await socket.prepare(request)
         for _ in kind.up:
-            await socket.receive()
+            if (await socket.receive()).type is not aiohttp.WSMsgType.TEXT:
+                return socket  # the policy has kept the message, and the client has left
         for text in kind.down:
             await socket.send_str(text)
         await socket.send_str('{"type":"done"}')
@@ -145,6 +203,8 @@ async def _talk(address: load.Address, kind: Kind) -> str:
         while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
             if message.data == '{"type":"done"}':
                 return "101"
+            if message.data.startswith('{"type":"error"'):
+                return "101 and an error"
         return f"{message.type.name} {message.data}"
 
 
