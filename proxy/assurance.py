@@ -111,7 +111,7 @@ class Assurance:
     async def _weakness(self, answer: Collected) -> Weakness | None:
         """Check an answer; against a schema on a thread, because that may take a while."""
         settings = self._further.settings.escalation
-        expected = expected_of(self._further.dialect, self._further.document())
+        expected = expected_of(self._further.dialect, await self._further.document())
         if not expected.needs_schemas:
             return weakness_of(answer.said, expected, settings)
         return await asyncio.to_thread(weakness_of, answer.said, expected, settings)
@@ -126,7 +126,7 @@ class Assurance:
         """Return the answer after its review, or the one of a higher layer that replaces it."""
         judgement = self.judgement
         obstacle: str | None = answer.unchecked or answer.weakness
-        if obstacle is None and not can_be_reviewed(self._further.document()):
+        if obstacle is None and not can_be_reviewed(await self._further.document()):
             obstacle = "kept_elsewhere"
         if obstacle is not None:
             judgement.cross_check, judgement.cross_because = "unchecked", obstacle

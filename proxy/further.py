@@ -9,15 +9,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
+from proxy.apart import decoded_apart
 from proxy.candidates import Candidate, RoutePlan
 from proxy.config.routing import Routing
 from proxy.config.schema import Config
 from proxy.errors import Overloaded
 from proxy.exchange import Allowance, Attempt, Dialect, Exchange, ParsedRequest, UpstreamReply
 from proxy.intake import ByteBudget
-from proxy.openai.documents import load_object
+from proxy.openai import json_steps
 from proxy.outgoing import Outgoing
 from proxy.routing.collect import Bounds, Collected, collect
 from proxy.routing.dispatch import Dispatcher, Prepare
@@ -68,17 +70,29 @@ class Further:
         self._allowance = allowance
         self._late_at = x.started + self.settings.deadline_s
         self._held = 0
+        self._document: Any = None
+        """Of a large request."""
 
     @property
     def is_late(self) -> bool:
         """True if no further call may be started."""
         return time.monotonic() >= self._late_at
 
-    def document(self) -> Mapping[str, Any]:
-        """Return the client's request, decoded."""
+    @property
+    def is_large(self) -> bool:
+        """True if the client's request is not to be encoded on the event loop."""
+        request = self._x.request
+        return request is not None and request.document is None and request.body is not None
+
+    async def document(self) -> Mapping[str, Any]:
+        """Return the client's request, decoded: a large one again, once, in a thread."""
         request = self._x.request
         assert request is not None
-        return request.document if request.document is not None else load_object(request.body or b"") or {}
+        if request.document is not None:
+            return request.document
+        if self._document is None:
+            self._document = await decoded_apart(partial(json_steps.read_container, request.body or b""))
+        return self._document if type(self._document) is dict else {}
 
     async def ask(
         self, candidates: Sequence[Candidate], why: str, prepare: Prepare, *, is_single: bool = False
@@ -136,5 +150,7 @@ class Further:
 
     def close(self) -> None:
         """Release the memory."""
+        if self._document is not None:
+            asyncio.get_running_loop().run_in_executor(None, json_steps.dissolve, self._document)
         self._with.budget.give(self._held)
         self._held = 0

@@ -14,12 +14,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, Protocol
 
+from proxy.apart import apart
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.exchange import BodyKind, Inbound, Operation, ParsedRequest
 from proxy.memory import allow_full_collections, put_off_full_collections
 from proxy.openai.json_steps import dissolve, is_slow
-from proxy.openai.multipart import MultipartObserver
+from proxy.openai.multipart import NOTHING_SEEN, FormFacts, MultipartObserver
 from proxy.openai.request import parse_empty, parse_json, parse_multipart
 
 _LARGE_BYTES = 65_536
@@ -101,6 +102,9 @@ class Intake:
         """Reads a form while it passes."""
         self.screen: Screen | None = None
         """Set by phase 3: scans a streamed body, and may change or end it."""
+        self._seen: FormFacts | None = None
+        """What `observer` had seen when it was last fed. A screen feeds it in a thread, which a cancelled exchange does
+        not wait for before it is settled."""
         self.streamed_bytes = 0
 
     async def parse(self, *, force_usage: bool) -> ParsedRequest:
@@ -126,12 +130,12 @@ class Intake:
 
     async def _parse_apart(self, raw: bytes, *, force_usage: bool) -> ParsedRequest:
         """Parse a large body on a thread, once it is its turn if it is slow to decode."""
-        if await asyncio.to_thread(is_slow, raw):
+        if await apart(partial(is_slow, raw)):
             await self._budget.decoding.acquire()
             self._is_decoding = True
         operation, limits = self._inbound.operation, self._limits
         understand = partial(parse_json, raw, operation, limits=limits, force_stream_usage=force_usage)
-        return await asyncio.to_thread(lambda: _counted(understand()))
+        return await apart(lambda: _counted(understand()))
 
     async def _read_json(self) -> bytes:
         """Return the whole body. Every byte held was granted by the budget."""
@@ -155,7 +159,7 @@ class Intake:
         """Return `request` with what an upload has revealed while it passed."""
         if self.observer is None:
             return replace(request, request_bytes=self.streamed_bytes)
-        form = parse_multipart(self.observer.facts(), self.streamed_bytes)
+        form = parse_multipart(self._seen or NOTHING_SEEN, self.streamed_bytes)
         return replace(form, conversation=request.conversation)
 
     def slim(self, request: ParsedRequest) -> ParsedRequest:
@@ -185,13 +189,15 @@ class Intake:
         screen = self.screen
         async for piece in self._body.stream(self._limits.upload_body_bytes):
             self.streamed_bytes += len(piece)
+            passed = piece
             if screen is not None:
-                if passed := await screen.feed(piece):
-                    yield passed
-                continue
-            if self.observer is not None:
+                passed = await screen.feed(piece)
+            elif self.observer is not None:
                 self.observer.feed(piece)
-            yield piece
+            if self.observer is not None:
+                self._seen = self.observer.facts()
+            if passed:
+                yield passed
         if screen is not None and (rest := await screen.finish()):
             yield rest
 

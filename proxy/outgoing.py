@@ -9,11 +9,12 @@ An attempt may have a request of its own, such as a review's; then that one is b
 that asks for a different answer omits the client's idempotency key: a provider would repeat the first one, or refuse.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final, Protocol
 
+from proxy.apart import LARGE_BODY_BYTES, apart
 from proxy.config.schema import Config
 from proxy.exchange import Attempt, Candidate, Exchange, Inbound, ParsedRequest, UpstreamReply
 from proxy.holds import Bound
@@ -102,7 +103,23 @@ class Outgoing:
         if attempt.why in _ANEW:
             kept = [header for header in inbound.headers if header[0].lower() not in _OF_ONE_ANSWER]
             inbound = replace(inbound, headers=kept)
-        return self._with.provider.send(attempt, inbound, self._fitted(attempt))
+        request, limit = attempt.request or self._x.request, self._limit(attempt)
+        if limit is None:
+            body = self.body if attempt.request is None else attempt.request.body
+            return self._with.provider.send(attempt, inbound, body)
+        assert request is not None
+        fitted = partial(capped, request, inbound.operation.dialect, limit, model=attempt.candidate.sent_as)
+        if len(request.body or b"") <= LARGE_BODY_BYTES:
+            return self._with.provider.send(attempt, inbound, fitted().body)
+        return self._send_large(attempt, inbound, fitted)
+
+    async def _send_large(
+        self, attempt: Attempt, inbound: Inbound, fitted: Callable[[], ParsedRequest]
+    ) -> UpstreamReply:
+        """Fit a large body in a thread, once it is its turn, and send it."""
+        async with self._with.budget.decoding:
+            body = (await apart(fitted)).body
+        return await self._with.provider.send(attempt, inbound, body)
 
     def head(self, attempt: Attempt) -> Inbound:
         """Return the request head with the trace headers that the attempt's provider may see."""
@@ -148,7 +165,7 @@ class Outgoing:
         asked = (candidate.model, request.body)
         if self._large is None or self._large[0] != asked:
             async with self._with.budget.decoding:
-                self._large = asked, await asyncio.to_thread(self._bound_of, candidate, request)
+                self._large = asked, await apart(partial(self._bound_of, candidate, request))
         return self._large[1]
 
     def _bound_of(self, candidate: Candidate, request: ParsedRequest | None) -> Bound | None:
@@ -161,15 +178,11 @@ class Outgoing:
         settings = self._with.config.quota
         return bound_of(x.inbound.operation, request, x.inbound.content_length, self._with.prices, settings)
 
-    def _fitted(self, attempt: Attempt) -> Body:
-        """Return the body, with the maximum output that was granted in place of its own."""
+    def _limit(self, attempt: Attempt) -> int | None:
+        """Return the maximum output that was granted, if the body has to name it in place of its own."""
         candidate, held = attempt.candidate, self._settling.reservation
-        request = attempt.request or self._x.request
         if held is not None and held.is_lowered:
-            limit = held.bound.output_tokens
-        elif candidate.is_lowered and candidate.bound is not None:
-            limit = candidate.bound.output_tokens
-        else:
-            return self.body if attempt.request is None else attempt.request.body
-        assert request is not None
-        return capped(request, self._x.inbound.operation.dialect, limit, model=candidate.sent_as).body
+            return held.bound.output_tokens
+        if candidate.is_lowered and candidate.bound is not None:
+            return candidate.bound.output_tokens
+        return None

@@ -4,7 +4,6 @@ The decision itself is a pure function in `routing.plan`. Only the facts that it
 names a model, with a single provider configured, costs one dictionary look-up.
 """
 
-import asyncio
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
+from proxy.apart import apart
 from proxy.auth.admission import check_model
 from proxy.candidates import Candidate, RoutePlan
 from proxy.config.project import DEFAULT, ProjectSettings
@@ -93,11 +93,11 @@ class Planner:
             return self.plan(inbound, request, principal, project)
         bounds = self._bounds(inbound, request)
         async with turn:
-            await asyncio.to_thread(bounds.read)
             try:
+                await apart(bounds.read)
                 return self.plan(inbound, request, principal, project, bounds)
             finally:
-                await asyncio.to_thread(bounds.let_go)
+                await apart(bounds.let_go)
 
     def explain(
         self, inbound: Inbound, request: ParsedRequest, principal: Principal, plan: RoutePlan

@@ -13,8 +13,10 @@ Identical requests at the same time all go to the provider: the later answer is 
 A hit makes no attempt, so it reserves and charges nothing; its trace says so.
 """
 
+from functools import partial
 from typing import Final
 
+from proxy.apart import decoded_apart
 from proxy.cache.answers import AnswerCache, Found
 from proxy.cache.recording import RecordedReply, Room
 from proxy.cache.replay import KeptReply
@@ -29,7 +31,9 @@ _GOOD_ENDS: Final = frozenset({"stop", "tool_calls", "function_call", "completed
 class Recall:
     """The cache in one planned exchange."""
 
-    __slots__ = ("_cache", "_found", "_keeps", "_key", "_reads", "_recorded", "_room", "_x", "use")
+    __slots__ = (
+        "_cache", "_found", "_is_large", "_keeps", "_key", "_make_key", "_reads", "_recorded", "_room", "_x", "use",
+    )  # fmt: skip
 
     def __init__(self, cache: AnswerCache, x: Exchange, features: FeatureSettings, room: Room) -> None:
         assert x.plan is not None and x.request is not None and x.principal is not None and x.verdict is not None
@@ -40,15 +44,17 @@ class Recall:
         self._recorded: RecordedReply | None = None
         self._found: Found | None = None
         self._key: RequestKey | None = None
-        if reads or self._keeps:
-            terms = (x.verdict.version, features.enable_auto_escalate, features.enable_cross_check)
-            self._key = key_of(x.inbound, x.request, x.plan.candidates[0], x.principal.project_id, terms)
+        terms = (x.verdict.version, features.enable_auto_escalate, features.enable_cross_check)
+        self._make_key = partial(key_of, x.inbound, x.request, x.plan.candidates[0], x.principal.project_id, terms)
+        self._is_large = x.request.document is None and x.request.body is not None
         self.use: CacheUse = "bypass"
         """The result, as it is reported to the client."""
         self._reads = reads
 
     async def find(self) -> KeptReply | None:
-        """Return a cached answer in place of a provider's. Call once."""
+        """Return a cached answer in place of a provider's. Call once. A large request is read again, in a thread."""
+        if self._reads or self._keeps:
+            self._key = await decoded_apart(self._make_key) if self._is_large else self._make_key()
         if self._reads and self._key is not None:
             self._found = await self._cache.find(self._key)
             self.use = "miss" if self._found is None else "hit"

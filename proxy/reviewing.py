@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from proxy.apart import apart
 from proxy.candidates import Candidate
 from proxy.errors import ProxyError, QuotaExceeded
 from proxy.exchange import Attempt, ParsedRequest
@@ -59,14 +60,14 @@ class Reviewing:
             return "no_other_model"
         if further.is_late:
             return "deadline"
-        question = Question(further.dialect, further.document(), answer.said, objection)
+        question = Question(further.dialect, await further.document(), answer.said, objection)
         if not await further.may_quote(quoted(question)):
             return "policy"
         reviewers = [_as_reviewer(one) for one in candidates]
-        affordable = [one for one in reviewers if further.can_pay(one, self._request(question, one))]
+        affordable = [one for one in reviewers if further.can_pay(one, await self._request(question, one))]
         if not affordable:
             return "max_cost"
-        if not further.hold(self._request(question, affordable[0]).request_bytes):
+        if not further.hold((await self._request(question, affordable[0])).request_bytes):
             return "memory"
         why = "review" if objection is None else "arbitrate"
         reply = await further.ask(affordable, why, partial(self._prepare, question), is_single=True)
@@ -77,16 +78,19 @@ class Reviewing:
         return verdict_of(review.said) or "unreadable"
 
     async def _prepare(self, question: Question, attempt: Attempt) -> bool:
-        attempt.request = self._request(question, attempt.candidate)
+        attempt.request = await self._request(question, attempt.candidate)
         return await self._further.prepare(attempt)
 
-    def _request(self, question: Question, candidate: Candidate) -> ParsedRequest:
-        return review_of(
+    async def _request(self, question: Question, candidate: Candidate) -> ParsedRequest:
+        """Return the request of a review; that of a large request is written in a thread."""
+        written = partial(
+            review_of,
             question,
             candidate.sent_as or candidate.model,
             knows_schemas=_SCHEMAS in candidate.capabilities,
             output_tokens=self._further.settings.cross_check.review_output_tokens,
         )
+        return await apart(written) if self._further.is_large else written()
 
 
 def _as_reviewer(candidate: Candidate) -> Candidate:

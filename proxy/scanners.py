@@ -34,8 +34,8 @@ class ChannelScanner(Protocol):
     """Scans one channel of a stream: one choice's content, one tool call's arguments."""
 
     @property
-    def findings(self) -> Sequence[Finding]:
-        """The findings so far; always the same list, which only grows."""
+    def findings(self) -> list[Finding]:
+        """The new findings; always the same list. Who records them takes them out: there may be half a million."""
 
     @property
     def blocked(self) -> Finding | None:

@@ -17,12 +17,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from proxy.apart import decoded_apart
 from proxy.config.policy import Policy as Settings
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, PolicyUnavailable, PolicyViolation, ProxyError
 from proxy.exchange import Capture, Header, Inbound, Message, ParsedRequest, WebsocketPeer
 from proxy.findings import Action, Unscanned, Verdict
-from proxy.memory import allow_full_collections, put_off_full_collections
 from proxy.openai import json_steps
 from proxy.openai.documents import dump_exact, load_exact
 from proxy.openai.input_text import input_text_bytes
@@ -229,14 +229,11 @@ class Screening:
                 return work(self.verdict, Patience(_PATIENCE_S))
             except TooSlow:
                 pass  # a thread has the time for it
-        verdict = self.policy.verdict(self.verdict.max_kept)  # the thread may outlive the request, which is recorded
-        put_off_full_collections()
+        verdict = self.policy.verdict(self.verdict.max_kept)  # answers of a session are scanned meanwhile
         try:
-            done = await asyncio.to_thread(work, verdict, None)
+            return await decoded_apart(partial(work, verdict, None))
         finally:
-            allow_full_collections()
-        self.verdict.join(verdict)
-        return done
+            self.verdict.join(verdict)
 
     def _fault(self, error: Exception) -> None:
         """Record an internal fault. Raises PolicyUnavailable unless the policy lets such requests pass."""

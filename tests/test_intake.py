@@ -311,3 +311,27 @@ async def test_json_of_many_elements_when_another_is_decoded_then_it_waits_for_i
     assert not budget.decoding.locked()
     assert gc.get_threshold() == (*before[:2], 150)
     gc.set_threshold(*before)
+
+
+async def test_form_when_it_is_left_while_a_piece_is_scanned_then_only_what_was_scanned_before_counts():
+    taken = intake(Body(FORM[:40], FORM[40:]), MULTIPART, path="/v1/audio/transcriptions")
+    request = await taken.parse(force_usage=True)
+    fed = []
+
+    class Slow:
+        async def feed(self, piece):
+            taken.observer.feed(piece)  # as a thread does, whose end nobody waits for
+            fed.append(piece)
+            if len(fed) == 2:
+                await asyncio.sleep(60)
+            return piece
+
+        async def finish(self):
+            return b""
+
+    taken.screen = Slow()
+    sending = asyncio.ensure_future(sent(taken, request))
+    while len(fed) < 2:
+        await asyncio.sleep(0)
+    sending.cancel()
+    assert (taken.learned(request).model, taken.streamed_bytes) == (None, len(FORM))

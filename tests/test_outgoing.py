@@ -251,3 +251,18 @@ async def test_bound_of_a_large_body_when_another_is_decoded_then_it_waits_for_i
         assert pending
     await waiting
     assert scene.settling.reservation is not None
+
+
+async def test_maximum_when_the_body_is_large_then_it_is_written_in_a_thread_once_it_is_its_turn(replica):
+    lowered = Bound(50, 0, 77, 1, 10, is_capped=True, can_be_capped=True)
+    messages = [{"role": "user", "content": "hello"}] * 3000
+    large = json.dumps({"model": "auto", "max_tokens": 100, "messages": messages}).encode()
+    scene = Scene(replica, replace(CHEAP, bound=lowered, is_lowered=True), body=large)
+    scene.x.request = replace(scene.x.request, document=None)
+    await scene.outgoing.reserve()
+    async with scene.budget.decoding:
+        sending = asyncio.ensure_future(scene.outgoing.send(scene.attempt()))
+        _, pending = await asyncio.wait({sending}, timeout=0.1)
+        assert pending
+    await sending
+    assert json.loads(scene.sent[0]) == {**json.loads(large), "max_tokens": 77}

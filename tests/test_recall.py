@@ -1,7 +1,9 @@
 """Which answers are given from what is kept, and which are kept."""
 
+import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -177,3 +179,19 @@ async def test_usage_when_a_kept_answer_tells_it_then_only_who_asked_gets_it_in_
     for document, tells in ((stream, False), (stream | {"stream_options": {"include_usage": True}}, True)):
         found = await Recall(cache, exchange(document), FeatureSettings(), ByteBudget(0)).find()
         assert found is not None and (b'"usage"' in await found.read()) is tells
+
+
+async def test_request_when_it_is_large_then_others_get_their_turn_while_it_is_read_again():
+    cache = AnswerCache(Cache())
+    document = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}] * 5000}
+    await relayed(cache, exchange(document))
+    x = exchange(document)
+    assert x.request is not None
+    x.request = replace(x.request, document=None)
+    asking = asyncio.ensure_future(asked(cache, x))
+    turns = 0
+    while not asking.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 2
+    assert (await asking).use == "hit"

@@ -1,6 +1,8 @@
 """The policy at work in one exchange: each kind of body, large texts in a thread, faults as configured."""
 
+import asyncio
 import base64
+import gc
 import json
 import logging
 import threading
@@ -282,3 +284,27 @@ async def test_header_when_something_was_found_then_it_names_action_rules_and_ve
     hidden = screening(header=False)
     await hidden.request(parsed(chat(EMAIL)), inbound(), None)
     assert hidden.header() is None
+
+
+async def test_request_when_cancelled_in_a_thread_then_it_ends_with_that_and_what_was_found_is_recorded(monkeypatch):
+    begun, may_end, scan = threading.Event(), threading.Event(), module.scan
+
+    def slowly(*arguments, **options):
+        begun.set()
+        may_end.wait(5)
+        return scan(*arguments, **options)
+
+    monkeypatch.setattr(module, "scan", slowly)
+    watched, thresholds = screening(thread_bytes=1), gc.get_threshold()
+    task = asyncio.ensure_future(watched.request(parsed(chat(f"mine is {MEDIUM}")), inbound(), None))
+    await asyncio.to_thread(begun.wait, 5)
+    task.cancel()
+    await asyncio.sleep(0.02)
+    assert not task.done()
+    assert gc.get_threshold()[2] > 1 << 20
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(watched.verdict.sightings) == 1
+    assert gc.get_threshold()[2] < 1 << 20
+    gc.set_threshold(*thresholds)

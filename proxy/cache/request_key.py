@@ -29,7 +29,7 @@ import orjson
 from proxy.cache.memory import Shape
 from proxy.candidates import Candidate
 from proxy.exchange import Dialect, Headers, Inbound, ParsedRequest
-from proxy.openai.documents import load_object
+from proxy.openai import json_steps
 from proxy.openai.media_bounds import is_unseen
 
 _CACHEABLE: Final = frozenset(
@@ -75,14 +75,33 @@ class RequestKey:
 def key_of(
     inbound: Inbound, request: ParsedRequest, candidate: Candidate, project_id: str, terms: Sequence[str | bool]
 ) -> RequestKey | None:
-    """Return the key of a request; `None` if its answer must not be cached. Takes some 20 us, more for a large body.
+    """Return the key of a request; `None` if its answer must not be cached. Takes some 20 us.
+
+    A large body whose decoded form was dropped is read again: call it apart from the event loop then.
 
     `terms`: what the project requires of an answer: its policy's version, checks, second opinions.
     """
     if inbound.operation.name not in _CACHEABLE or request.body is None:
         return None
-    document = request.document if request.document is not None else load_object(request.body)
-    if document is None or _leaves_something(inbound.operation.name, document):
+    asked = [
+        project_id, *terms, inbound.operation.name, inbound.target,
+        candidate.upstream, candidate.model, candidate.sent_as, _headers(inbound.headers),
+    ]  # fmt: skip
+    if request.document is not None:
+        return _key(inbound, request, request.document, asked)
+    document = json_steps.read_container(request.body)
+    try:
+        return _key(inbound, request, document, asked) if type(document) is dict else None
+    finally:
+        json_steps.let_go(document, request.body)
+
+
+def _key(
+    inbound: Inbound, request: ParsedRequest, document: Mapping[str, Any], asked: Sequence[Any]
+) -> RequestKey | None:
+    """Return the key of a decoded request. `asked`: what else it depends on, beginning with the project."""
+    operation = inbound.operation
+    if _leaves_something(operation.name, document):
         return None
     try:
         said = orjson.dumps(
@@ -92,18 +111,11 @@ def key_of(
         return None
     if is_unseen(document, said):
         return None
-    asked = [
-        project_id, *terms, inbound.operation.name, inbound.target,
-        candidate.upstream, candidate.model, candidate.sent_as, _headers(inbound.headers),
-    ]  # fmt: skip
     digest = hashlib.blake2b(orjson.dumps(asked), digest_size=32)
     digest.update(said)
     options = document.get("stream_options")
     asks = request.stream and not request.strip_usage and type(options) is dict and bool(options.get("include_usage"))
-    operation = inbound.operation
-    return RequestKey(
-        digest.digest(), project_id, request.stream, asks, operation.forces_stream_usage, operation.dialect
-    )
+    return RequestKey(digest.digest(), asked[0], request.stream, asks, operation.forces_stream_usage, operation.dialect)
 
 
 def directives(headers: Headers) -> tuple[bool, bool]:

@@ -74,7 +74,10 @@ class StreamObserver:
         return self._choices.all_finished or self._image_finished
 
     def observe(self, event: Event) -> dict[str, Any] | None:
-        """Count one event; return its document, `None` if it is not a JSON object or nothing is read any more."""
+        """Count one event; return its document, `None` if it is not a JSON object or nothing is read any more.
+
+        Free that of a large event with `json_steps.let_go`, apart from the event loop.
+        """
         meter = self._meter
         meter.events += 1
         if self._over:
@@ -83,6 +86,7 @@ class StreamObserver:
         document = load_object(data) if len(data) <= json_steps.LARGE_BYTES else json_steps.read_container(data)
         if type(document) is not dict:
             self._note_end(event)
+            json_steps.let_go(document, data)
             return None
         if error := document.get("error"):
             note_error(error, meter)
@@ -94,6 +98,12 @@ class StreamObserver:
         if meter.output_text_bytes != size:
             meter.text_deltas += 1
         return document
+
+    def count(self, event: Event) -> None:
+        """Count one event."""
+        document = self.observe(event)
+        if len(event.data) > json_steps.LARGE_BYTES:
+            json_steps.let_go(document, event.data)
 
     def observe_arguments(self, choice: int, place: int, text: str) -> None:
         """Count arguments of a tool call that has begun, found without decoding their event."""
@@ -110,12 +120,17 @@ class StreamObserver:
 
     def observe_message(self, text: str) -> None:
         """Count one text message of a websocket."""
-        self.observe(Event(None, text.encode("utf-8", "surrogatepass")))
+        self.count(Event(None, text.encode("utf-8", "surrogatepass")))
 
     def observe_and_strip(self, event: Event) -> bytes | None:
         """Count one event and return its data without usage that the client did not request; `None` drops it."""
         document = self.observe(event)
-        return event.data if document is None else strip_usage(event.data, document)
+        if document is None:
+            return event.data
+        left = strip_usage(event.data, document)
+        if len(event.data) > json_steps.LARGE_BYTES:
+            json_steps.let_go(document, event.data)
+        return left
 
     def _read_chunk(self, _kind: str, document: dict[str, Any]) -> None:
         meter = self._meter

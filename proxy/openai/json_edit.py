@@ -6,16 +6,21 @@ replaced, as readers differ in which one they use.
 Source: RFC 8259.
 """
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Final
 
 import orjson
 
+from proxy.openai.long_strings import behind_string, quoted
+
 Path = tuple[str | int, ...]
 
-_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_QUOTE: Final = ord('"')
+
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]{1,4096}+|\\.){0,64}+"|"|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+"""A string of many pieces is found by its quote alone."""
 
 
 def edited(data: bytes, values: Mapping[Path, bytes]) -> bytes:
@@ -37,10 +42,10 @@ def written(text: str, like: bytes) -> bytes:
     """Return a JSON string, in ASCII if the document that it is for is ASCII."""
     if not like.isascii():
         try:
-            return json.dumps(text, ensure_ascii=False).encode()
+            return "".join(quoted(text, encode_basestring)).encode()
         except UnicodeEncodeError:
             pass  # a lone surrogate can only be written as an escape
-    return json.dumps(text).encode("ascii")
+    return "".join(quoted(text, encode_basestring_ascii)).encode("ascii")
 
 
 def _spans(data: bytes, values: Mapping[Path, bytes]) -> list[tuple[int, int, bytes]]:
@@ -50,8 +55,8 @@ def _spans(data: bytes, values: Mapping[Path, bytes]) -> list[tuple[int, int, by
     """Path and begin of the enclosing objects and lists."""
     steps: list[str | int] = []
     key: bytes | None = None
-    for token in _TOKEN.finditer(data):
-        text = token[0]
+    for start, end in _tokens(data):
+        text = data[start:end]
         if text == b":":
             continue
         if text == b",":
@@ -62,19 +67,34 @@ def _spans(data: bytes, values: Mapping[Path, bytes]) -> list[tuple[int, int, by
             steps.pop()
             path, begin = open_at.pop()
             if path in values:
-                found.append((begin, token.end(), values[path]))
+                found.append((begin, end, values[path]))
         elif steps and type(steps[-1]) is str and key is None:
             key = text
             steps[-1] = _plain(text)
         else:
             path = tuple(steps)
             if text in b"{[":
-                open_at.append((path, token.start()))
+                open_at.append((path, start))
                 steps.append("" if text == b"{" else 0)
                 key = None
             elif path in values:
-                found.append((token.start(), token.end(), values[path]))
+                found.append((start, end, values[path]))
     return sorted(found)
+
+
+def _tokens(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of each token; a string of megabytes is not read in one call."""
+    at, size = 0, len(data)
+    while at < size:
+        for token in _TOKEN.finditer(data, at):
+            start, at = token.span()
+            if at - start == 1 and data[start] == _QUOTE:
+                at = behind_string(data, start)
+                yield start, at
+                break
+            yield start, at
+        else:
+            return
 
 
 def _plain(key: bytes) -> str:

@@ -21,7 +21,7 @@ from itertools import islice
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
 
-from proxy.openai.long_strings import behind_string, load_parted
+from proxy.openai.long_strings import behind_string, load_parted, quoted
 
 ANY_DEPTH: Final = 1024
 """What the decoder reads at most."""
@@ -254,31 +254,28 @@ def _joined(pieces: Iterator[str]) -> bytes:
     return b"".join(iter(lambda: "".join(islice(pieces, _EMPTIED)).encode(), b""))
 
 
-def _written(value: Any, quoted: Callable[[str], str]) -> Iterator[str]:
-    """Yield the JSON of a value without blanks. `quoted`: makes a JSON string, character by character."""
+def _written(value: Any, quote: Callable[[str], str]) -> Iterator[str]:
+    """Yield the JSON of a value without blanks. `quote`: makes a JSON string, character by character."""
     if type(value) is dict:
         before = "{"
         for name, member in value.items():
             yield before
-            yield from _written(name, quoted)
+            yield from _written(name, quote)
             yield ":"
-            yield from _written(member, quoted)
+            yield from _written(member, quote)
             before = ","
         yield "}" if value else "{}"
     elif type(value) is list:
         before = "["
         for element in value:
             yield before
-            yield from _written(element, quoted)
+            yield from _written(element, quote)
             before = ","
         yield "]" if value else "[]"
-    elif type(value) is str and len(value) > _STEP:
-        yield '"'
-        for at in range(0, len(value), _STEP):
-            yield quoted(value[at : at + _STEP])[1:-1]
-        yield '"'
+    elif type(value) is str:
+        yield from quoted(value, quote)
     else:
-        yield quoted(value) if type(value) is str else json.dumps(value)
+        yield json.dumps(value)
 
 
 def _cut(body: bytes, at: int, depth: int) -> tuple[int, bytes]:

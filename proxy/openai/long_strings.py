@@ -1,4 +1,4 @@
-"""JSON with strings of megabytes, decoded without a call that takes long.
+"""JSON with strings of megabytes, decoded and encoded without a call that takes long.
 
 A decoder reads a string in one call, in which nothing else of the interpreter runs: 20 ms for 8 MB. So long strings are
 taken out, decoded in pieces, and put back in:
@@ -10,7 +10,7 @@ Rule of the file: the same value as read at once, and the same error, which is f
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from proxy.openai.documents import load
@@ -45,6 +45,20 @@ def load_parted(body: bytes) -> Any:
         return _put_in(load(b"".join([*kept, body[at:]])), texts)
     except ValueError:
         return load(body)
+
+
+def quoted(text: str, quote: Callable[[str], str]) -> Iterator[str]:
+    """Yield the JSON string of a text; one of megabytes in pieces, as all at once keeps the interpreter for 45 ms.
+
+    `quote`: makes a JSON string, character by character.
+    """
+    if len(text) <= _WINDOW:
+        yield quote(text)
+        return
+    yield '"'
+    for at in range(0, len(text), _WINDOW):
+        yield quote(text[at : at + _WINDOW])[1:-1]
+    yield '"'
 
 
 def behind_string(body: bytes, at: int) -> int:

@@ -8,14 +8,17 @@ Source: RFC 8259 sections 4 and 7.
 """
 
 import re
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import orjson
 
-from proxy.openai.documents import dump_exact, load_exact
+from proxy.openai.json_body import edited
 
-_KEY: Final = re.compile(rb'(?<!\\)"model"[ \t\r\n]*:')
-_MODEL: Final = re.compile(rb'(?<!\\)"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")')
+_NAME: Final = b'"model"'
+_KEY: Final = re.compile(rb'"model"[ \t\r\n]*:')
+_VALUE: Final = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")')
+_BACKSLASH: Final = ord("\\")
 _ESCAPED_LETTER: Final = b"\\u00"
 _OPTIONS: Final = "stream_options"
 
@@ -25,19 +28,37 @@ def with_model(body: bytes, model: str, *, has_model: bool) -> bytes:
 
     Cost: usually two searches and a copy; else O(body) in Python.
     """
-    if has_model and _ESCAPED_LETTER not in body and len(_KEY.findall(body)) == 1:
-        if (found := _MODEL.search(body)) is not None:
+    if has_model and _ESCAPED_LETTER not in body:
+        keys = _key_ends(body)
+        at = next(keys, None)
+        if at is not None and next(keys, None) is None and (found := _VALUE.match(body, at)) is not None:
             start, end = found.span(1)
             return b"%b%b%b" % (body[:start], orjson.dumps(model), body[end:])
-    document = load_exact(body)
-    document["model"] = model
-    return dump_exact(document)
+
+    def named(document: dict[str, Any]) -> dict[str, Any]:
+        document["model"] = model
+        return document
+
+    return edited(body, named)
 
 
 def without_usage_option(body: bytes) -> bytes:
     """Return the body of a stream without `stream_options.include_usage`, for a provider that refuses it."""
-    document = load_exact(body)
-    options = {name: value for name, value in (document.pop(_OPTIONS, None) or {}).items() if name != "include_usage"}
-    if options:
-        document[_OPTIONS] = options
-    return dump_exact(document)
+
+    def without(document: dict[str, Any]) -> dict[str, Any]:
+        asked = (document.pop(_OPTIONS, None) or {}).items()
+        options = {name: value for name, value in asked if name != "include_usage"}
+        if options:
+            document[_OPTIONS] = options
+        return document
+
+    return edited(body, without)
+
+
+def _key_ends(body: bytes) -> Iterator[int]:
+    """Yield where each key `model` and its colon end. A search by pattern takes 300 ms for 8 MB."""
+    at = body.find(_NAME)
+    while at >= 0:
+        if (key := _KEY.match(body, at)) is not None and (at == 0 or body[at - 1] != _BACKSLASH):
+            yield key.end()
+        at = body.find(_NAME, at + 1)

@@ -14,7 +14,7 @@ Source: RFC 7578 (multipart/form-data), RFC 2046 section 5.1.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 MAX_PARTS = 64
 """The most fields, and files, that are recorded; further ones are ignored."""
@@ -50,6 +50,10 @@ class FormFacts:
     files: tuple[FilePart, ...]
     malformed: bool
     """Not a form, or cut off: the facts may be incomplete."""
+
+
+NOTHING_SEEN: Final = FormFacts({}, {}, (), malformed=True)
+"""Of a form of which nothing was read."""
 
 
 class Span(NamedTuple):

@@ -14,8 +14,8 @@ from functools import lru_cache
 from typing import Any, Final
 
 from proxy.exchange import Dialect, ParsedRequest
-from proxy.openai.documents import dump_exact, load_exact
-from proxy.openai.json_body import with_new_member
+from proxy.openai import json_steps
+from proxy.openai.json_body import edited, with_new_member
 from proxy.openai.model_names import base_name, of_family
 
 _MEMBERS: Final[Mapping[Dialect, tuple[str, ...]]] = {
@@ -106,13 +106,13 @@ def capped(request: ParsedRequest, dialect: Dialect, output_tokens: int, *, mode
     """
     body = request.body
     assert body is not None
-    document = request.document
-    if document is None:
-        document = load_exact(body)
-    if model is not None:
-        document = {**document, "model": model}
-    per_choice = max(output_tokens // choices(document, dialect), 1)
-    return replace(request, body=lowered(body, document, dialect, per_choice))
+    document = json_steps.read(body, json_steps.ANY_DEPTH) if request.document is None else request.document
+    named = document if model is None else {**document, "model": model}
+    per_choice = max(output_tokens // choices(named, dialect), 1)
+    body = lowered(body, named, dialect, per_choice)
+    if request.document is None:
+        json_steps.let_go(document, body)
+    return replace(request, body=body)
 
 
 def lowered(body: bytes, document: Mapping[str, Any], dialect: Dialect, per_choice: int) -> bytes:
@@ -125,9 +125,12 @@ def lowered(body: bytes, document: Mapping[str, Any], dialect: Dialect, per_choi
         names = [_fitting(dialect, document.get("model"))]
         if document and names[0] not in document:
             return with_new_member(body, b'"%b":%d' % (names[0].encode(), per_choice))
-    written = load_exact(body)
-    written.update(dict.fromkeys(names, per_choice))
-    return dump_exact(written)
+
+    def fitting(written: dict[str, Any]) -> dict[str, Any]:
+        written.update(dict.fromkeys(names, per_choice))
+        return written
+
+    return edited(body, fitting)
 
 
 def _fitting(dialect: Dialect, model: Any) -> str:

@@ -14,6 +14,8 @@ Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
 from proxy.openai.sse import BOM, CR
 
 _FIELDS = (b"data:", b"event:", b"id:")
+_TELLING = len(BOM) + 2
+"""How many first bytes of a line tell whether it is empty or a comment."""
 
 
 class EventCutter:
@@ -82,7 +84,8 @@ class EventCutter:
     def _ends_here(self) -> bool:
         """Take the line that has ended; tell whether an event ends with it, or whether it is outside of any."""
         begin, self._line_bytes = len(self._held) - self._line_bytes, 0
-        content = bytes(self._held[begin:]).rstrip(b"\r\n") if begin >= 0 else b"cut"
+        # Its beginning tells: a line of megabytes is not copied, as that keeps the event loop.
+        content = bytes(self._held[begin : begin + _TELLING]).rstrip(b"\r\n") if begin >= 0 else b"cut"
         if self._first:
             self._first = False
             content = content.removeprefix(BOM)

@@ -49,8 +49,8 @@ class GuardedChannel:
     __slots__ = ("_failed", "_fault", "_scanner", "_take", "_untaken", "findings")
 
     def __init__(self, scanner: ChannelScanner, fault: Fault) -> None:
-        self.findings: Sequence[Finding] = scanner.findings
-        """The findings so far."""
+        self.findings = scanner.findings
+        """The new findings."""
         self._scanner = scanner
         self._take = scanner.take
         self._fault = fault

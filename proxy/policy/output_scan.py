@@ -5,7 +5,7 @@ the same masks are applied.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from proxy.config.policy import Policy as Settings
 from proxy.findings import Finding, Sighting, Unscanned, Verdict
@@ -13,6 +13,9 @@ from proxy.policy import mask
 from proxy.policy.policy import Policy
 from proxy.policy.stream_json import JsonScanner
 from proxy.scanners import ChannelScanner, ScannedText, TextKind
+
+_PART: Final = 1 << 16
+"""Documents in texts are read part by part, so that not all pieces are in memory at once."""
 
 
 class OutputScan:
@@ -52,10 +55,13 @@ class OutputScan:
 
     def _whole_json(self, text: str) -> ScannedText:
         scanner = JsonScanner(self._policy.output_plan)
-        pieces = scanner.pieces(text, final=True)
-        is_changed = any(piece.masked for piece in pieces)
-        sent = "".join(piece.text for piece in pieces) if is_changed else text
-        return ScannedText(sent, scanner.findings, scanner.blocked)
+        sent: list[str] = []
+        is_changed = False
+        for at in range(0, len(text) or 1, _PART):
+            pieces = scanner.pieces(text[at : at + _PART], final=at + _PART >= len(text))
+            is_changed = is_changed or any(piece.masked for piece in pieces)
+            sent.append("".join(piece.text for piece in pieces))
+        return ScannedText("".join(sent) if is_changed else text, scanner.findings, scanner.blocked)
 
     def found(self, place: str, findings: Sequence[Finding]) -> None:
         """Record findings."""

@@ -158,9 +158,9 @@ class JsonScanner:
         """Pass text to the current scanner and collect its output. `size`: the length in its original form."""
         scanner = self._scanner
         if scanner is not None:
-            told = len(scanner.findings)
             self._pieces += scanner.pieces(meant, final, written)
-            self.findings += scanner.findings[told:]
+            self.findings += scanner.findings
+            scanner.findings.clear()
             self.blocked = scanner.blocked
             self._position += size
 

@@ -92,7 +92,7 @@ class StreamScanner:
     def __init__(self, plan: StreamPlan, position: int = 0, context: str = "") -> None:
         """Begin a channel. `position`: offset in its text; `context`: precedes it and is never sent."""
         self.findings: list[Finding] = []
-        """Completed findings; only grows. Offsets in characters of the channel's text."""
+        """Completed findings; who records them takes them out. Offsets in characters of the channel's text."""
         self.blocked: Finding | None = None
         """The finding that ended the channel, if any."""
         self._plan = plan

@@ -33,6 +33,8 @@ _CONTROL: Final = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1b
 _MASK_FILL: Final = "*"
 _FORM: Final = "form"
 """The place of what is in a form and in no content."""
+_PART: Final = 1 << 16
+"""A text is scanned part by part: of one of nothing but findings, all of them were freed at once, for 40 ms."""
 
 
 class UploadScan:
@@ -117,7 +119,6 @@ class _PartScan:
         self._policy = policy
         self._verdict = verdict
         self._scanner: StreamScanner | None = None
-        self._entered = 0
 
     def feed(self, data: bytes) -> bytes:
         if self.is_binary:
@@ -137,15 +138,19 @@ class _PartScan:
         return left
 
     def _pass(self, text: str, *, final: bool) -> bytes:
+        parts = [self._passed(text[at : at + _PART], final=final) for at in range(0, len(text) or 1, _PART)]
+        return b"".join(parts)
+
+    def _passed(self, text: str, *, final: bool) -> bytes:
         scanner = self._scanner
         assert scanner is not None
         sent = [
             piece.text[: piece.taken].ljust(piece.taken, _MASK_FILL) if piece.masked else piece.text
             for piece in scanner.pieces(text, final)
         ]
-        for finding in scanner.findings[self._entered :]:
+        for finding in scanner.findings:
             self._verdict.add(Sighting(finding, self._policy.prompt(finding), "prompt", self.place))
-        self._entered = len(scanner.findings)
+        scanner.findings.clear()
         if scanner.blocked is not None:
             raise violation(Sighting(scanner.blocked, "block", "prompt", self.place), (scanner.blocked.rule_id,))
         return "".join(sent).encode("latin-1")

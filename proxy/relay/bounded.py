@@ -21,13 +21,14 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from proxy.apart import LARGE_BYTES, Turns, apart, decoded_apart
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.exchange import Allowance, Downstream
+from proxy.openai import json_steps
 from proxy.openai.decoding import supported
 from proxy.openai.deltas import has_terminator, has_text
 from proxy.openai.stream_end import end_of
 from proxy.relay.answer import Answer, reason_of
-from proxy.relay.apart import LARGE_BYTES, Turns, apart, decoded_apart
 from proxy.relay.reading import Read, Reading
 from proxy.relay.sse import Rest, without_encoding
 
@@ -58,7 +59,7 @@ async def relay_bounded(
     try:
         await _pump(answer, reading, gate, Rest(answer.reply, after_end_s))
     except UpstreamFailed:
-        await gate.write(reading.decided())
+        await gate.write(await decoded_apart(reading.decided) if reading.holds_large else reading.decided())
         raise
 
 
@@ -78,7 +79,7 @@ async def _pump(answer: Answer, reading: Reading, gate: "_Gate", rest: Rest) -> 
     is_large, last = reading.held_bytes > LARGE_BYTES, reading.rest()
     if not await gate.pass_on(await decoded_apart(lambda: list(last)) if is_large else last):
         return
-    held = reading.held()
+    held = await decoded_apart(reading.held) if reading.holds_large else reading.held()
     if reading.error is not None:
         await gate.withhold(held, reading.error)
         return
@@ -107,6 +108,8 @@ class _Gate:
         """What may be sent of the event in which `push` found the end of the answer."""
         self._is_full = False
         """The client has not read enough, as of the latest `push`."""
+        self._holds_large = False
+        """A large event waits for the scanner."""
 
     def push(self, piece: bytes) -> bool:
         """Send a piece where it arrives (`UpstreamReply.read`); False: the reader goes on with it where this ended.
@@ -114,7 +117,7 @@ class _Gate:
         Only a single event that repeats a frame is taken: what is larger could keep the event loop for too long.
         """
         reading = self._reading
-        if self._is_full or not reading.is_between or (frame := reading.repeated(piece)) is None:
+        if self._is_full or self._holds_large or not reading.is_between or (frame := reading.repeated(piece)) is None:
             return False
         text, meter, allowance = reading.text, self._meter, self._allowance
         if allowance is not None:
@@ -160,15 +163,14 @@ class _Gate:
                 if not await self._is_covered(allowance, ready):
                     await self._cut(allowance, read)
                     return False
-            is_large = len(read.cut) > LARGE_BYTES
-            ready.append(await apart(partial(reading.admit, read)) if is_large else reading.admit(read))
+            if self._holds_large or _is_large(read):
+                ready.append(await decoded_apart(partial(self._admitted, read)))
+                self._holds_large = reading.holds_large
+            else:
+                ready.append(self._admitted(read))
             if reading.error is not None:
                 await self.withhold(b"".join(ready), reading.error)
                 return False
-            if read.frame is not None and read.frame.number:
-                self._follow_number(read.frame.number)
-            elif self._follows and read.event is not None and read.document is not None:
-                self._end.follow(read.event.data, read.document)
             if turns.is_over:
                 await self.write(b"".join(ready))
                 ready.clear()
@@ -181,6 +183,19 @@ class _Gate:
             await self._downstream.write(data)
             self._is_full = False
         return True
+
+    def _admitted(self, read: Read) -> bytes:
+        """Return what may be sent once an event may, and follow it."""
+        reading = self._reading
+        sent = reading.admit(read)
+        if reading.error is None:
+            if read.frame is not None and read.frame.number:
+                self._follow_number(read.frame.number)
+            elif self._follows and read.event is not None and read.document is not None:
+                self._end.follow(read.event.data, read.document)
+        if len(read.cut) > json_steps.LARGE_BYTES:
+            reading.let_go(read)
+        return sent
 
     async def _is_covered(self, allowance: Allowance, before: list[bytes]) -> bool:
         """Ask for cover of the latest text; what was covered `before` is sent without waiting for the answer."""
@@ -196,8 +211,10 @@ class _Gate:
         """End the stream before an event that is not covered."""
         answer = self._answer
         answer.reply.close()  # anything generated while the client reads would have to be paid for
-        left = self._reading.decided()
+        left = await decoded_apart(self._reading.decided) if self._holds_large else self._reading.decided()
         last = self._end.finish(self._reading.document_of(dropped)) if answer.at_limit == "finish" else None
+        if _is_large(dropped):
+            await apart(partial(self._reading.let_go, dropped))
         self._meter.cut = True
         if answer.mid_event:  # nothing well-formed can follow a part of an event
             answer.seal()
@@ -232,3 +249,8 @@ class _Gate:
         if self._meter.terminated:
             answer.seal()
         answer.mid_event = self._reading.mid_event
+
+
+def _is_large(read: Read) -> bool:
+    """Tell whether an event is worked on apart from the event loop."""
+    return len(read.cut) > LARGE_BYTES

@@ -9,10 +9,10 @@ import asyncio
 from functools import partial
 from typing import Final
 
+from proxy.apart import decoded_apart
 from proxy.exchange import Downstream
 from proxy.openai.response import inspect
 from proxy.relay.answer import Answer
-from proxy.relay.apart import decoded_apart
 from proxy.relay.inspector import BodyInspector
 
 _SMALL_BYTES: Final = 65_536

@@ -5,8 +5,8 @@ Rule of the file: nothing is held, changed or ended here. Uses the scan of `scan
 
 from typing import Any
 
+from proxy.openai import json_steps
 from proxy.openai.deltas import StreamObserver
-from proxy.openai.documents import load_container
 from proxy.openai.sse import Event
 from proxy.relay.answer import Answer
 from proxy.relay.scanned import ScannedStream
@@ -23,8 +23,10 @@ class NotingObserver(StreamObserver):
     def observe(self, event: Event) -> dict[str, Any] | None:
         """Count one event; return its document."""
         document = super().observe(event)
-        known = document if document is not None else load_container(event.data)
+        known = document if document is not None else json_steps.read_container(event.data)
         self._scan.take(b"", event.data, event.name, known)
+        if document is None:
+            json_steps.let_go(known, event.data)
         return document
 
     def end(self) -> None:

@@ -12,6 +12,7 @@ edited or the policy requires everything to be scanned; all of it counts as text
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from proxy.apart import LARGE_BYTES
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.openai import json_steps
 from proxy.openai.decoding import Decoder
@@ -23,7 +24,6 @@ from proxy.openai.sse_cut import EventCutter
 from proxy.openai.sse_frame import reframed
 from proxy.openai.stream_usage import strip_usage
 from proxy.relay.answer import Answer
-from proxy.relay.apart import LARGE_BYTES
 from proxy.relay.scanned import ScannedStream
 from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete
 
@@ -94,6 +94,11 @@ class Reading:
     def held_bytes(self) -> int:
         """Size of the unfinished event."""
         return self._cutter.held_bytes
+
+    @property
+    def holds_large(self) -> bool:
+        """True while a large event waits for the scanner: what lets it go is done apart from the event loop."""
+        return self._scan is not None and self._scan.holds_large
 
     @property
     def error(self) -> ProxyError | None:
@@ -190,6 +195,11 @@ class Reading:
         sent = cut if frame.is_sent_whole else frame.sent(cut)
         return b"".join(self._scan.take_usual(sent, sent[frame.data_at : -2], frame.key, frame.path, text))
 
+    def let_go(self, read: Read) -> None:
+        """Free the document of an event that is done with; call it apart from the event loop if the event is large."""
+        if read.document is not None:
+            json_steps.let_go(read.document, read.cut)
+
     def held(self) -> bytes:
         """Return what was held, at the end of the stream."""
         return b"" if self._scan is None else b"".join(self._scan.end())
@@ -257,9 +267,11 @@ class Reading:
         if self._scan is None:
             return cut
         data = event.data
-        return b"".join(
-            self._scan.take(cut, data, event.name, json_steps.read_container(data) if document is None else document)
-        )
+        known = json_steps.read_container(data) if document is None else document
+        taken = self._scan.take(cut, data, event.name, known)
+        if document is None:
+            json_steps.let_go(known, data)
+        return b"".join(taken)
 
     def _admit_part(self, cut: bytes) -> bytes:
         if self._strips:

@@ -22,17 +22,19 @@ ones are scanned event by event, and that is recorded.
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from proxy.errors import PolicyViolation, ProxyError
 from proxy.exchange import Dialect
-from proxy.findings import Finding
+from proxy.findings import Finding, let_go
 from proxy.openai.channels import ALL, Key, Path, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
 from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.masked_text import alone, with_texts
 from proxy.relay.waiting import UNREAD, Channel, Item
 from proxy.scanners import OutputScanner, Piece
 
+_PART: Final = 1 << 16
 _CLEAN_CHARACTERS: Final = 64
 _MOST_CLEAN: Final = 256
 
@@ -66,6 +68,8 @@ class ScannedStream(Generic[Raw]):
         self._held_bytes = 0
         self._ready = 0
         """Number of waiting events whose text is decided."""
+        self._large = 0
+        """Number of waiting events that are large."""
         self._ended: set[Key] = set()
         self._trusts_ends = True
         self._missed: set[str] = set()
@@ -73,6 +77,11 @@ class ScannedStream(Generic[Raw]):
         self._told: int | Sequence[Piece] = 0
         """The scanner's answer to the latest piece."""
         self._noted: set[tuple[str, int, int]] = set()
+
+    @property
+    def holds_large(self) -> bool:
+        """True while a large event waits: rewriting it takes long, whichever event lets it go."""
+        return self._large > 0
 
     def take(self, raw: Raw, data: bytes, name: bytes | None, document: Any) -> list[Raw]:
         """Take one event and return what may be sent now. `document`: decoded `data`; `None` if it is not JSON.
@@ -119,7 +128,7 @@ class ScannedStream(Generic[Raw]):
         self._saw(size)
         channel.fed += size
         self._told = told = channel.scanner.pieces(said) if channel.rest else channel.scan(said)
-        if told == size and not self._queue and len(channel.findings) == channel.noted:
+        if told == size and not self._queue and not channel.findings:
             channel.decided += size
             return True
         return False
@@ -130,7 +139,7 @@ class ScannedStream(Generic[Raw]):
         if channel is None:
             return self.take(raw, data, None, load_object(data))
         told = self._told
-        if type(told) is not int or len(channel.findings) > channel.noted:
+        if type(told) is not int or channel.findings:
             self._note(channel)
         if self._is_decided(channel, told):
             left = self._release() if self._queue else []
@@ -171,12 +180,27 @@ class ScannedStream(Generic[Raw]):
         if channel is None:
             self._look_at(Whole(text.path, text.text, text.kind), item)
             return
+        if len(text.text) > _PART:
+            self._feed_in_parts(channel, text, item)
+            return
         told = channel.take(text.text)
         if not self._is_decided(channel, told):
             channel.wait_for(text.path, text.text, item)
             if not isinstance(told, int):
                 self._place(channel, told)
         self._note(channel)
+
+    def _feed_in_parts(self, channel: Channel[Raw], text: Text, item: Item[Raw]) -> None:
+        """Scan a large piece bit by bit, with the same result: what is found is not freed all at once."""
+        whole, size = text.text, len(text.text)
+        channel.fed += size
+        if self._edits:
+            channel.wait_for(text.path, whole, item)
+        for at in range(0, size, _PART):
+            decided = channel.scanner.pieces(whole[at : at + _PART])
+            if self._edits:
+                self._place(channel, decided)
+            self._note(channel)
 
     def _is_decided(self, channel: Channel[Raw], told: int | Sequence[Piece]) -> bool:
         """Release unchanged text; tell whether that is everything received in the channel so far."""
@@ -205,13 +229,11 @@ class ScannedStream(Generic[Raw]):
 
     def _note(self, channel: Channel[Raw]) -> None:
         """Record a channel's new findings; end the answer if one blocks it."""
-        found = channel.scanner.findings
-        if len(found) > channel.noted:
-            new = found[channel.noted :]
-            channel.noted = len(found)
+        if found := channel.findings:
             if len(self._noted) < self._max_channels:
-                self._noted.update((finding.rule_id, finding.start, finding.end) for finding in new)
-            self._scanner.found(channel.name, new)
+                self._noted.update((finding.rule_id, finding.start, finding.end) for finding in found)
+            self._scanner.found(channel.name, found)
+            found.clear()
         if (blocked := channel.scanner.blocked) is not None and self.error is None:
             self.error = forbidden(channel.name, blocked)
 
@@ -228,6 +250,8 @@ class ScannedStream(Generic[Raw]):
         new = [found for found in result.findings if (found.rule_id, found.start, found.end) not in self._noted]
         if new:
             self._scanner.found(place_of(whole.path), new)
+        let_go(result.findings)
+        let_go(new)
         if result.blocked is not None and self.error is None:
             self.error = forbidden(place_of(whole.path), result.blocked)
             item.is_withheld = True
@@ -253,9 +277,9 @@ class ScannedStream(Generic[Raw]):
     def _of_its_own(self, channel: Channel[Raw]) -> Item[Raw]:
         """Return a new event that contains only the rest of a channel that ends."""
         model, path = channel.last
-        if model.document is None:
+        if not model.is_json:
             return Item(model.raw, model.data, None, model.size)
-        document, path = alone(model.document, path, channel.rest)
+        document, path = model.read(partial(alone, path=path, text=channel.rest))
         data = dump_exact(document)
         item = Item(self._write(model.raw, data), data, document, len(data))
         channel.last = item, path
@@ -264,6 +288,7 @@ class ScannedStream(Generic[Raw]):
     def _append(self, item: Item[Raw]) -> None:
         item.is_queued, item.since = True, self._clock()
         self._held_bytes += item.size
+        self._large += item.size > _PART
         self._ready += not item.open
         self._queue.append(item)
 
@@ -292,6 +317,7 @@ class ScannedStream(Generic[Raw]):
     def _unqueued(self) -> Item[Raw]:
         item = self._queue.popleft()
         self._held_bytes -= item.size
+        self._large -= item.size > _PART
         self._ready -= not item.open
         return item
 
@@ -313,7 +339,7 @@ class ScannedStream(Generic[Raw]):
             out.append(self._finished(item))
         self._queue.clear()
         self._channels.clear()
-        self._held_bytes = self._ready = 0
+        self._held_bytes = self._ready = self._large = 0
         return out
 
     def _finished(self, item: Item[Raw]) -> Raw:
@@ -321,9 +347,9 @@ class ScannedStream(Generic[Raw]):
         changed = item.changes()
         if not changed:
             return item.raw
-        if item.document is None:
+        if not item.is_json:
             return self._write(item.raw, changed[()].encode("utf-8", "surrogateescape"))
-        return self._write(item.raw, with_texts(item.data, item.document, changed))
+        return self._write(item.raw, item.read(lambda document: with_texts(item.data, document, changed)))
 
 
 def forbidden(place: str, found: Finding) -> PolicyViolation:

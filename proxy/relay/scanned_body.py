@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final
 
+from proxy.apart import LARGE_ANSWER_BYTES, apart, decoded_apart
 from proxy.config.schema import Limits
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Dialect, Downstream, Headers
@@ -23,7 +24,6 @@ from proxy.openai.decoding import Decoder
 from proxy.openai.masked_text import with_texts
 from proxy.openai.response import inspect_document
 from proxy.relay.answer import Answer
-from proxy.relay.apart import LARGE_ANSWER_BYTES, apart, decoded_apart
 from proxy.relay.buffered import send_on
 from proxy.relay.inspector import BodyInspector
 from proxy.relay.scanned import forbidden, not_scannable

@@ -11,11 +11,11 @@ import codecs
 from collections.abc import Iterable
 from functools import partial
 
+from proxy.apart import LARGE_BYTES, apart
 from proxy.exchange import Downstream
 from proxy.findings import Finding
 from proxy.openai.decoding import Decoder
 from proxy.relay.answer import Answer
-from proxy.relay.apart import LARGE_BYTES, apart
 from proxy.relay.scanned import forbidden
 from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete, without_encoding
 from proxy.scanners import OutputScanner
@@ -73,7 +73,6 @@ class _ScannedText:
         self._edits = scanner.edits
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._held = ""
-        self._noted = 0
 
     @property
     def blocked(self) -> Finding | None:
@@ -86,10 +85,9 @@ class _ScannedText:
         self._scanner.saw(len(text))
         out = "".join(self._decided(text, final=False)) if text else ""
         out += "".join(self._decided("", final=True)) if final else ""
-        found = self._channel.findings
-        if len(found) > self._noted:
-            self._scanner.found(_PLACE, found[self._noted :])
-            self._noted = len(found)
+        if found := self._channel.findings:
+            self._scanner.found(_PLACE, found)
+            found.clear()
         return out.encode("utf-8", "surrogateescape")
 
     def _decided(self, text: str, *, final: bool) -> Iterable[str]:

@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Protocol
 
+from proxy.apart import LARGE_BYTES, Turns, decoded_apart
 from proxy.errors import UpstreamFailed, UpstreamTimeout
 from proxy.exchange import Downstream, Headers, UpstreamReply
 from proxy.openai.decoding import Decoder, supported
@@ -29,7 +30,6 @@ from proxy.openai.deltas import StreamObserver, has_terminator
 from proxy.openai.sse import EventReader
 from proxy.openai.sse_edit import EventEditor
 from proxy.relay.answer import Answer
-from proxy.relay.apart import LARGE_BYTES, Turns, decoded_apart
 from proxy.relay.noting import NotingObserver
 
 DECODED_PIECE_BYTES = 262_144
@@ -120,14 +120,14 @@ class _Passing:
     def feed(self, piece: bytes) -> Iterable[bytes]:
         """Read the events that `piece` completes; return `piece`."""
         for event in self._reader.feed(piece):
-            self._observer.observe(event)
+            self._observer.count(event)
         self._answer.mid_event = self._reader.mid_event
         return (piece,)
 
     def end(self) -> bytes:
         """Read the unfinished event at the end of the stream."""
         if (event := self._reader.flush()) is not None:
-            self._observer.observe(event)
+            self._observer.count(event)
         return b""
 
 

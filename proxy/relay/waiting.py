@@ -9,15 +9,16 @@ takes is attributed to the event it came in, until an event has to be sent witho
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
+from proxy.openai import json_steps
 from proxy.openai.channels import Path
-from proxy.openai.documents import load_object
 from proxy.scanners import ChannelScanner, Piece
 
 UNREAD: Final = object()
 Raw = TypeVar("Raw")
+T = TypeVar("T")
 
 
 class Item(Generic[Raw]):
@@ -38,11 +39,11 @@ class Item(Generic[Raw]):
     )
 
     def __init__(self, raw: Raw, data: bytes, document: Any, size: int) -> None:
-        """`document`: decoded `data`; `UNREAD`: it is an object, to be decoded when it is needed."""
+        """`document`: decoded `data`; `UNREAD`, or any of a large event: to be decoded when it is needed."""
         self.raw = raw
         self.size = size
         self.data = data
-        self._document = document
+        self._document = UNREAD if document is not None and len(data) > json_steps.LARGE_BYTES else document
         self.waiting: list[Waiting[Raw]] = []
         """Those of its texts that were not decided at once."""
         self.open = 0
@@ -57,11 +58,25 @@ class Item(Generic[Raw]):
         self.since = 0.0
 
     @property
-    def document(self) -> Any:
-        """The decoded data; `None` if it is not JSON."""
-        if self._document is UNREAD:
-            self._document = load_object(self.data)
-        return self._document
+    def is_json(self) -> bool:
+        """False: the data is a text."""
+        return self._document is not None
+
+    def read(self, use: Callable[[Any], T]) -> T:
+        """Return what `use` makes of the decoded data; that is `None` if it is not JSON.
+
+        That of a large event is never kept: whoever holds it last would free it at once, on the event loop.
+        """
+        if self._document is not UNREAD:
+            return use(self._document)
+        document = json_steps.read_container(self.data)
+        if len(self.data) <= json_steps.LARGE_BYTES:
+            self._document = document
+            return use(document)
+        try:
+            return use(document)
+        finally:
+            json_steps.let_go(document, self.data)
 
     @property
     def holds_blocked(self) -> bool:
@@ -99,8 +114,9 @@ class Waiting(Generic[Raw]):
         self.end = end
         self.changed = False
         """The text is sent in a changed form."""
-        self._out = ""
-        """Output for the text up to its character `_written`; the rest is sent unchanged."""
+        self._out: list[str] = []
+        """Output for the text up to its character `_written`; the rest is sent unchanged. In pieces, as a large text
+        with many masks would be copied for each of them."""
         self._written = 0
         item.waiting.append(self)
         item.open += 1
@@ -113,11 +129,11 @@ class Waiting(Generic[Raw]):
     @property
     def says_something(self) -> bool:
         """True if any decided part of it is sent."""
-        return bool(self._out) or self.channel.decided - self.start > self._written
+        return any(self._out) or self.channel.decided - self.start > self._written
 
     def mask(self, at: int, mask: str) -> None:
         """Insert a mask at position `at` of the channel."""
-        self._out += self.text[self._written : at - self.start] + mask
+        self._out += (self.text[self._written : at - self.start], mask)
         self.leave_out(at)
 
     def leave_out(self, until: int) -> None:
@@ -136,23 +152,22 @@ class Waiting(Generic[Raw]):
 
     def leaves(self) -> str:
         """Return the text as it is sent."""
-        return self._out + self.text[self._written :]
+        return "".join([*self._out, self.text[self._written :]])
 
 
 class Channel(Generic[Raw]):
     """One channel: its scanner, and its undecided texts."""
 
-    __slots__ = ("_open", "decided", "fed", "findings", "last", "name", "noted", "rest", "scan", "scanner")
+    __slots__ = ("_open", "decided", "fed", "findings", "last", "name", "rest", "scan", "scanner")
 
     def __init__(self, name: str, scanner: ChannelScanner) -> None:
         self.name = name
         self.scanner = scanner
         self.scan = scanner.take
         self.findings = scanner.findings
+        """Those that are not recorded yet."""
         self.fed = 0
         self.decided = 0
-        self.noted = 0
-        """Number of its findings that are recorded."""
         self.rest = ""
         """Undecided text whose event has been sent; it precedes the next text of the channel."""
         self.last: tuple[Item[Raw], Path]

@@ -20,12 +20,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+from proxy.apart import LARGE_BYTES, decoded_apart
 from proxy.errors import ClientDisconnected, ProxyError, UpstreamFailed
 from proxy.exchange import Allowance, Dialect, Message, Meter, WebsocketPeer
 from proxy.openai import json_steps
 from proxy.openai.stream_end import realtime_error
 from proxy.relay.answer import reason_of
-from proxy.relay.apart import LARGE_BYTES, decoded_apart
 from proxy.relay.scanned import ScannedStream
 from proxy.scanners import OutputScanner
 
@@ -196,7 +196,8 @@ class _ScannedProvider:
             if message.kind in ("ping", "pong"):
                 return message
             scan = partial(self._scanned, message)
-            self._ready += scan() if len(message.data) <= LARGE_BYTES else await decoded_apart(scan)
+            is_large = len(message.data) > LARGE_BYTES or self._stream.holds_large
+            self._ready += await decoded_apart(scan) if is_large else scan()
             if self._stream.error is not None and not self._meter.withheld:
                 self._ready += _farewell(self._stream.error)
                 self._meter.withheld = True
@@ -213,7 +214,11 @@ class _ScannedProvider:
         if message.kind == "text" and isinstance(message.data, str):
             self._observe(message.data)
             data = message.data.encode("utf-8", "surrogatepass")
-            return self._stream.take(message, data, None, json_steps.read_container(data))
+            document = json_steps.read_container(data)
+            try:
+                return self._stream.take(message, data, None, document)
+            finally:
+                json_steps.let_go(document, data)
         if message.kind == "binary":
             self._stream.miss("message", "binary")
             return self._stream.abandon() if self._stream.error else self._stream.pass_by(message, len(message.data))

@@ -14,8 +14,10 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
+from proxy.apart import LARGE_BODY_BYTES, decoded_apart
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, Sink, UpstreamReply, first_values
 from proxy.openai.decoding import Decoder, supported
@@ -181,7 +183,7 @@ class _Reading:
                 if self._meter.terminated:
                     return await self._rest()
         if not self._is_events:
-            return self._whole()
+            return await self._whole()
         if (rest := self._reader.flush()) is not None:
             self._observe(rest)
         self._meter.terminated = self._meter.terminated or self._observer.all_finished
@@ -240,15 +242,22 @@ class _Reading:
             pass
         return None
 
-    def _whole(self) -> Unchecked | None:
+    async def _whole(self) -> Unchecked | None:
         decoded: list[bytes] = []
         for plain in self._plain(b"".join(self.pieces)):
             if (obstacle := self._take_decoded(plain)) is not None:
                 return obstacle
             decoded.append(plain)
-        document = load_object(b"".join(decoded))
+        read = partial(self._read_whole, b"".join(decoded))
+        if self._size <= LARGE_BODY_BYTES and self._decoded_size <= LARGE_BODY_BYTES:
+            read()
+        else:
+            await decoded_apart(read)
+        return None
+
+    def _read_whole(self, body: bytes) -> None:
+        document = load_object(body)
         inspect_document(self._dialect, document, self._meter)
         if document is None:
             self._meter.stream_error = "invalid_json"
         self._whole_said = said_whole(self._dialect, document)
-        return None

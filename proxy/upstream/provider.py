@@ -7,6 +7,7 @@ own, except for the model if this provider has another name for it.
 from collections.abc import AsyncIterator
 from functools import lru_cache
 
+from proxy.apart import LARGE_BODY_BYTES, decoded_apart
 from proxy.config.schema import UpstreamEntry
 from proxy.credentials import secrets_in
 from proxy.exchange import Attempt, Candidate, Headers, Inbound, UpstreamReply, UpstreamRequest
@@ -67,7 +68,7 @@ class Provider:
     ) -> UpstreamReply:
         """Send and return the head of the answer. Raises as `Client.send`."""
         if isinstance(body, bytes):
-            body = self._fitted(attempt.candidate, body)
+            body = await self._fitted(attempt.candidate, body)
         reply = await self._client.send(self._request(attempt, inbound, body))
         return CoveredReply(reply, self.secrets) if self.secrets else reply
 
@@ -76,13 +77,18 @@ class Provider:
         reply = await self._websockets.connect(self._request(attempt, inbound, None))
         return CoveredHandshake(reply, self.secrets)
 
-    def _fitted(self, candidate: Candidate, body: bytes) -> bytes:
+    async def _fitted(self, candidate: Candidate, body: bytes) -> bytes:
         """Return the body with this provider's name of the model, and without members it does not support."""
-        if candidate.forced_usage and not self.force_stream_usage:
-            body = without_usage_option(body)
-        if candidate.sent_as is not None:
-            body = with_model(body, candidate.sent_as, has_model=candidate.replaces_model)
-        return body
+        drops_option = candidate.forced_usage and not self.force_stream_usage
+        if not drops_option and candidate.sent_as is None:
+            return body
+
+        def fitted() -> bytes:
+            left = without_usage_option(body) if drops_option else body
+            name = candidate.sent_as
+            return left if name is None else with_model(left, name, has_model=candidate.replaces_model)
+
+        return fitted() if len(body) <= LARGE_BODY_BYTES else await decoded_apart(fitted)
 
     def _request(
         self, attempt: Attempt, inbound: Inbound, body: bytes | AsyncIterator[bytes] | None

@@ -69,3 +69,11 @@ def test_document_when_any_of_its_values_changes_then_it_reads_like_that(documen
         around = around[step]
     around[path[-1]] = "NEW"
     assert changed == document
+
+
+@pytest.mark.parametrize("text", ['\\"' * 5000, "a" * 70_000, "\\\\" * 300, "é" * 200_000, "b\n" * 150_000])
+def test_document_when_its_strings_are_long_then_they_are_read_and_written_alike(text):
+    data = json.dumps({"a": text, "b": [text, 1]}, ensure_ascii=False).encode()
+    changed = edited(data, {("b", 0): written(text[::-1], data), ("b", 1): b"2"})
+    assert json.loads(changed) == {"a": text, "b": [text[::-1], 2]}
+    assert edited(data, {("a",): written(text, data)}) == data

@@ -1,14 +1,17 @@
 """The laws of scanned streams, over the relay that carries them; `openai.channels` says where text stands."""
 
 import json
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
+from proxy.openai import json_steps
 from proxy.openai.sse import EventReader
 from proxy.openai.sse_frame import reframed
+from proxy.relay import scanned as module
 from proxy.relay.bounded import relay_bounded
 from proxy.relay.scanned import ScannedStream
 from tests.fakes.scanner import MASK, SECRET, FakeScanner, masked
@@ -306,3 +309,43 @@ async def test_stream_when_torn_at_any_byte_then_the_client_gets_the_same(end):
         client, answer = await relayed(cuts(stream, [at]))
         assert client.body == whole.body, at
         assert answer.attempt.meter.terminated
+
+
+LARGE = json_steps.LARGE_BYTES
+
+
+@pytest.mark.parametrize("edits", [True, False])
+async def test_event_when_it_is_large_then_it_is_masked_like_the_whole_and_its_findings_are_taken(edits):
+    text = ("so much to say, " * 5000 + SECRET + " and ") * 5 + SECRET[:3]
+    scanner = FakeScanner(edits=edits)
+    client, _ = await relayed([said(text) + said(SECRET[3:]) + finish() + DONE], scanner, event_bytes=1 << 23)
+    whole = text + SECRET[3:]
+    assert texts_of(client.body) == {(0, "content"): masked(whole) if edits else whole}
+    assert scanner.seen == [("choices[0].content", "key")] * 6
+    assert scanner.channels[0].findings == []
+
+
+def test_event_when_it_is_large_and_waits_then_its_document_is_not_kept():
+    stream = ScannedStream("chat", FakeScanner(), reframed)
+    raw = said("x" * LARGE + SECRET[:3])
+    data = raw[6:-2]
+    document = json.loads(data)
+    assert stream.take(raw, data, None, document) == []
+    json_steps.dissolve(document)
+    (first, *_) = stream.take(said(SECRET[3:]), said(SECRET[3:])[6:-2], None, json.loads(said(SECRET[3:])[6:-2]))
+    assert texts_of(first) == {(0, "content"): "x" * LARGE + MASK}
+
+
+@pytest.mark.parametrize("following", [said(SECRET[3:]) + DONE, DONE, b""])
+async def test_event_when_it_is_large_then_it_is_rewritten_in_a_thread_whatever_lets_it_go(monkeypatch, following):
+    on_main, with_texts = [], module.with_texts
+
+    def watched(*arguments):
+        on_main.append(threading.current_thread() is threading.main_thread())
+        return with_texts(*arguments)
+
+    monkeypatch.setattr(module, "with_texts", watched)
+    text = SECRET + " x" * LARGE + SECRET[:3]
+    client, _ = await relayed([said(text), following], event_bytes=1 << 23)
+    assert texts_of(client.body)[0, "content"] == masked(text + (SECRET[3:] if len(following) > len(DONE) else ""))
+    assert on_main and not any(on_main)

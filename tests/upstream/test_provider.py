@@ -1,3 +1,6 @@
+import asyncio
+import json
+
 import pytest
 
 from proxy.config.schema import UpstreamEntry
@@ -128,3 +131,16 @@ async def test_provider_when_closed_then_both_its_clients_are():
     assert (closing.name, closing.force_stream_usage) == ("default", True)
     await closing.close()
     assert transport.closed == 2
+
+
+async def test_body_when_it_is_large_then_the_model_is_renamed_while_others_get_their_turn():
+    transport, tried = Transport(), Attempt(0, Candidate("default", "gpt-4o", sent_as="own", replaces_model=True), 0.0)
+    messages = [{"role": "user", "content": "hello", "name": "model"}] * 3000
+    body = json.dumps({"model": "gpt-4o", "messages": messages, "tool": {"model": "inner"}, "n": 10**30}).encode()
+    sending = asyncio.ensure_future(provider(transport).send(tried, inbound(), body))
+    turns = 0
+    while not sending.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 2
+    assert json.loads(transport.requests[0].body) == {**json.loads(body), "model": "own"}

@@ -7,12 +7,12 @@ import threading
 
 import pytest
 
+from proxy import apart as module
+from proxy.apart import LARGE_ANSWER_BYTES, LARGE_BYTES, Turns, apart, decoded_apart
 from proxy.config.schema import Config
 from proxy.exchange import Message, Meter
 from proxy.openai.deltas import StreamObserver
-from proxy.policy import detect
-from proxy.relay import apart as module
-from proxy.relay.apart import LARGE_ANSWER_BYTES, LARGE_BYTES, Turns, apart, decoded_apart
+from proxy.policy import openings
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from proxy.scanners import ScannedText
@@ -105,7 +105,7 @@ class Noted(FakeScanner):
         return super().whole(text, kind)
 
     def note(self) -> None:
-        self.used.add("loop" if threading.get_ident() == detect.MAIN else "thread")
+        self.used.add("loop" if threading.get_ident() == openings.MAIN else "thread")
 
 
 def event(text: str) -> bytes:
@@ -204,7 +204,7 @@ async def test_websocket_when_a_message_is_only_metered_then_a_very_large_one_in
     limit = SessionLimit(Meter(), Allowed(1 << 30), lambda: None) if limited else None
 
     def observe(_text: str) -> None:
-        used.append(threading.get_ident() == detect.MAIN)
+        used.append(threading.get_ident() == openings.MAIN)
 
     await relay_websocket(Socket(), provider, observe, lambda: None, limit)
     assert used == [True, False]
