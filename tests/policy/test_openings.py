@@ -1,9 +1,12 @@
 """From where on a text that goes on may still hold something."""
 
+import random
 import threading
 
 import pytest
 
+from proxy.policy import openings as openings_module
+from proxy.policy import rules
 from proxy.policy.openings import Openings, has_lead, least_secret
 from proxy.policy.rules import Rule, read_rules
 
@@ -80,3 +83,11 @@ def test_secret_when_several_lead_there_then_it_is_the_first() -> None:
 def test_least_secret_and_lead_of_a_rule(pattern: str, least: int, leads: bool) -> None:
     assert least_secret(rule(pattern)) == least
     assert has_lead(rule(pattern)) is leads
+
+
+def test_gates_of_numbers_begin_where_a_word_does_as_their_patterns_do() -> None:
+    assert rules.read_document(rules.SHIPPED)["parts"]["start"] == openings_module._LEFT
+    numbers = [rule for rule in rules.load().rules if rule.boundary == "number" or rule.id == "payment-card-named"]
+    words = "".join(random.Random(1).choices("0123456789abcdef", k=9000))
+    hexadecimal = " ".join(f"{'abcdef'[at % 6]}{words[at : at + 63]}" for at in range(0, len(words), 63))
+    assert openings_module.gate(numbers).hits(hexadecimal.encode()) in (None, [])
