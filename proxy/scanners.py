@@ -88,6 +88,12 @@ class OutputScanner(Protocol):
     def channel(self, kind: TextKind = "text") -> ChannelScanner:
         """Return the scanner of a new channel."""
 
+    def is_clean(self, texts: Sequence[str]) -> bool:
+        """Tell whether complete texts of the kind `text` have no finding. Takes milliseconds at most.
+
+        False: some may, or it takes longer to find out: ask `whole` for each.
+        """
+
     def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
         """Scan a complete text. The result is the one of a channel with the same text, however split."""
 

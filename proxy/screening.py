@@ -32,7 +32,7 @@ from proxy.openai.stream_end import realtime_error
 from proxy.policy import places
 from proxy.policy.guarded_output import GuardedOutput
 from proxy.policy.output_scan import OutputScan
-from proxy.policy.patience import Patience, TooSlow
+from proxy.policy.patience import USUAL_S, Patience, TooSlow
 from proxy.policy.policy import Policy
 from proxy.policy.refusal import denied, violation
 from proxy.policy.scan import Scanned, scan
@@ -45,8 +45,6 @@ _log = logging.getLogger("sidegate.policy")
 _FAULT: Final = "Sidegate failed to scan the request, and what is not scanned does not pass."
 _STRONGEST: Final[tuple[Action, ...]] = ("block", "redact", "flag")
 _MAX_NAMED: Final = 8
-_PATIENCE_S: Final = 0.003
-"""16 KB of clean text take 0.1 ms."""
 
 
 class Screening:
@@ -226,7 +224,7 @@ class Screening:
         """Run small work inline unless that takes too long, and all other work in a thread."""
         if size <= self._settings.thread_bytes:
             try:
-                return work(self.verdict, Patience(_PATIENCE_S))
+                return work(self.verdict, Patience(USUAL_S))
             except TooSlow:
                 pass  # a thread has the time for it
         verdict = self.policy.verdict(self.verdict.max_kept)  # answers of a session are scanned meanwhile

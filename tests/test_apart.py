@@ -4,11 +4,12 @@ import asyncio
 import gc
 import json
 import threading
+from collections.abc import Sequence
 
 import pytest
 
 from proxy import apart as module
-from proxy.apart import LARGE_ANSWER_BYTES, LARGE_BYTES, Turns, apart, decoded_apart
+from proxy.apart import LARGE_ANSWER_BYTES, LARGE_BYTES, MODERATE_ANSWER_BYTES, Turns, apart, decoded_apart
 from proxy.config.schema import Config
 from proxy.exchange import Message, Meter
 from proxy.openai.deltas import StreamObserver
@@ -104,6 +105,10 @@ class Noted(FakeScanner):
         self.note()
         return super().whole(text, kind)
 
+    def is_clean(self, texts: Sequence[str]) -> bool:
+        self.note()
+        return super().is_clean(texts)
+
     def note(self) -> None:
         self.used.add("loop" if threading.get_ident() == openings.MAIN else "thread")
 
@@ -164,25 +169,29 @@ async def test_stream_when_many_events_have_come_then_others_get_their_turn_betw
 
 
 @pytest.mark.parametrize(
-    ("kind", "size", "where"),
+    ("kind", "text", "where"),
     [
-        (JSON, 10, "loop"),
-        (JSON, LARGE_ANSWER_BYTES, "thread"),
-        (TEXT, LARGE_ANSWER_BYTES - 10, "loop"),
-        (TEXT, LARGE_ANSWER_BYTES + 1, "thread"),
-        (PASSING, LARGE_BYTES, "loop"),
-        (PASSING, LARGE_BYTES + 1, "thread"),
+        (JSON, "a" * 10, {"loop"}),
+        (JSON, "a" * LARGE_ANSWER_BYTES, {"loop"}),
+        (JSON, "psst" * LARGE_ANSWER_BYTES, {"loop", "thread"}),
+        (JSON, "a" * MODERATE_ANSWER_BYTES, {"thread"}),
+        (TEXT, "psst" * (LARGE_ANSWER_BYTES // 4), {"loop"}),
+        (TEXT, "psst" * LARGE_ANSWER_BYTES, {"loop", "thread"}),
+        (TEXT, "a" * (MODERATE_ANSWER_BYTES + 1), {"thread"}),
+        (PASSING, "a" * LARGE_BYTES, {"loop"}),
+        (PASSING, "a" * (LARGE_BYTES + 1), {"thread"}),
     ],
 )
 async def test_answer_when_large_then_it_is_scanned_in_a_thread(
-    kind: tuple[bytes, bytes], size: int, where: str
+    kind: tuple[bytes, bytes], text: str, where: set[str]
 ) -> None:
-    body = b"a" * size if kind is not JSON else json.dumps({"choices": [{"message": {"content": "a" * size}}]}).encode()
+    body = text.encode() if kind is not JSON else json.dumps({"choices": [{"message": {"content": text}}]}).encode()
     client, scanner = Client(), Noted()
     reply = Reply([body], (kind, *([] if kind is PASSING else [announced(body)])))
     await relay(answer_to(client, reply, scanner=scanner), client, CONFIG)
     assert client.body == body
-    assert scanner.used == {where}
+    assert scanner.used == where
+    assert scanner.characters in (0, len(text))
 
 
 @pytest.mark.parametrize(("text", "where"), [(SMALL, "loop"), (LARGE, "thread")])

@@ -120,7 +120,7 @@ async def test_request_when_large_then_no_finding_is_counted_on_the_event_loop(m
 @pytest.fixture
 def impatient(monkeypatch):
     """No scan of more than a few characters is quick enough for the event loop."""
-    monkeypatch.setattr(module, "_PATIENCE_S", -1.0)
+    monkeypatch.setattr(module, "USUAL_S", -1.0)
 
 
 async def test_request_when_small_but_slow_then_it_is_scanned_in_a_thread_and_counted_once(impatient, scans_on_main):

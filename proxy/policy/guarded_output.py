@@ -34,6 +34,13 @@ class GuardedOutput:
         """Return the scanner of a new channel."""
         return GuardedChannel(self._scanner.channel(kind), self._fault)
 
+    def is_clean(self, texts: Sequence[str]) -> bool:
+        """Tell whether complete plain texts have no finding; False if that fails, as a closer look will."""
+        try:
+            return self._scanner.is_clean(texts)
+        except Exception:
+            return False
+
     def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
         """Scan a complete text. Raises what `fault` raises."""
         try:

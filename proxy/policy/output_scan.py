@@ -10,6 +10,8 @@ from typing import Final, Literal
 from proxy.config.policy import Policy as Settings
 from proxy.findings import Finding, Sighting, Unscanned, Verdict
 from proxy.policy import mask
+from proxy.policy.detect import LARGE, encode
+from proxy.policy.patience import USUAL_S, Patience, TooSlow
 from proxy.policy.policy import Policy
 from proxy.policy.stream_json import JsonScanner
 from proxy.scanners import ChannelScanner, ScannedText, TextKind
@@ -40,6 +42,16 @@ class OutputScan:
         """Return the scanner of a new channel."""
         plan = self._policy.output_plan
         return JsonScanner(plan) if kind == "json" else plan.scanner()
+
+    def is_clean(self, texts: Sequence[str]) -> bool:
+        """Tell whether complete plain texts have no finding, as far as the event loop has the time to find out."""
+        data = encode("\n".join(texts))
+        if len(data) >= LARGE:
+            return False
+        try:
+            return not self._policy.detector.suspects(data, Patience(USUAL_S))
+        except TooSlow:
+            return False
 
     def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
         """Scan a complete text."""

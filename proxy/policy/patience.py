@@ -7,6 +7,10 @@ Failure mode: a busy machine takes longer for any text, and then clean ones are 
 """
 
 import time
+from typing import Final
+
+USUAL_S: Final = 0.003
+"""16 KB of clean text take 0.1 ms."""
 
 
 class TooSlow(Exception):

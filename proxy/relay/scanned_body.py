@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final
 
-from proxy.apart import LARGE_ANSWER_BYTES, apart, decoded_apart
+from proxy.apart import LARGE_ANSWER_BYTES, MODERATE_ANSWER_BYTES, apart, decoded_apart
 from proxy.config.schema import Limits
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Dialect, Downstream, Headers
@@ -65,8 +65,7 @@ async def relay_scanned_body(
             inspector.feed(piece)
         await send_on(answer, downstream, inspector, held.pieces, is_started=held.is_started)
         return
-    work = partial(_scanned, answer, scanner, plain)
-    masked = work() if len(plain) <= LARGE_ANSWER_BYTES else await decoded_apart(work)
+    masked = await _unhurried(answer, scanner, plain)
     headers, sent = (answer.headers, body or b"") if masked is None else (_for_another_body(answer.headers), masked)
     answer.keep(sent)
     answer.seal()
@@ -164,22 +163,42 @@ def _plain(answer: Answer, body: bytes, limit: int) -> bytes | None:
     return b"".join(pieces) if decoder.complete else None
 
 
+async def _unhurried(answer: Answer, scanner: OutputScanner, plain: bytes) -> bytes | None:
+    """Do the same as `_scanned`, in a thread if it may take long; one of moderate size mostly is clean at a glance."""
+    size = len(plain)
+    if size <= LARGE_ANSWER_BYTES:
+        return _scanned(answer, scanner, plain)
+    if size > MODERATE_ANSWER_BYTES:
+        return await decoded_apart(partial(_scanned, answer, scanner, plain))
+    document, texts = _read(answer, plain)
+    if not texts.missed and all(whole.kind == "text" for whole in texts.wholes):
+        if scanner.is_clean([whole.text for whole in texts.wholes]):
+            scanner.saw(sum(len(whole.text) for whole in texts.wholes))
+            return None
+    return await apart(partial(_masked, answer, scanner, plain, document, texts))
+
+
 def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes) -> bytes | None:
     """Read the body. Return it with masks, `None` if it may be sent unchanged; record the findings.
 
     Raises:
         PolicyViolation: it is forbidden.
     """
-    document = json_steps.read_container(plain)
+    document, texts = _read(answer, plain)
     try:
-        inspect_document(answer.dialect, document, answer.attempt.meter)
-        return _masked(answer, scanner, plain, document)
+        return _masked(answer, scanner, plain, document, texts)
     finally:
         json_steps.let_go(document, plain)
 
 
-def _masked(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any) -> bytes | None:
-    texts = _texts(answer.dialect, plain, document)
+def _read(answer: Answer, plain: bytes) -> tuple[Any, Texts]:
+    """Return the decoded body, `None` if it is a text, and its texts; read usage and the like from it."""
+    document = json_steps.read_container(plain)
+    inspect_document(answer.dialect, document, answer.attempt.meter)
+    return document, _texts(answer.dialect, plain, document)
+
+
+def _masked(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any, texts: Texts) -> bytes | None:
     scanner.saw(sum(len(whole.text) for whole in texts.wholes))
     masked: dict[Path, str] = {}
     for whole, result in _looked_at(scanner, texts.wholes):

@@ -16,6 +16,11 @@ class FaultyScanner(FakeScanner):
     def channel(self, kind="text"):
         return Faulty(self.edits)
 
+    def is_clean(self, texts):
+        if "fault" in texts:
+            raise RuntimeError("fault")
+        return super().is_clean(texts)
+
     def whole(self, text, kind="text"):
         if "fault" in text:
             raise RuntimeError(text)
@@ -35,6 +40,11 @@ def test_scanner_when_nothing_fails_then_it_says_what_the_inner_one_says():
     assert "".join(pieces) == f"a {MASK} b"
     assert (channel.blocked.rule_id, len(channel.findings)) == ("boom", 2)
     assert scanner.whole(SECRET).text == MASK
+    assert (scanner.is_clean(["clean"]), scanner.is_clean([SECRET]), scanner.is_clean(["fault"])) == (
+        True,
+        False,
+        False,
+    )
     scanner.found("p", channel.findings)
     scanner.missed("p", "media")
     scanner.saw(3)

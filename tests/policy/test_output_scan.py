@@ -6,6 +6,7 @@ import pytest
 
 from proxy.config.policy import Policy as Settings
 from proxy.findings import Verdict
+from proxy.policy import output_scan as module
 from proxy.policy.output_scan import OutputScan
 from tests.policy.policies import policy_of
 from tests.policy.secrets import EMAIL, HIGH, SSN
@@ -67,3 +68,25 @@ def test_found_missed_and_saw_when_told_then_the_verdict_has_them():
     assert verdict.counts["output", "github-token", "redact"] == 1
     assert verdict.missed == {("output", "media"): 1}
     assert verdict.scanned_characters == {"output": 7}
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_clean"),
+    [
+        ([], True),
+        (["nothing here", "sk-"], True),
+        (["nothing here", TEXT], False),
+        (["x" * 20_000], False),
+    ],
+    ids=["none", "clean", "found", "too large"],
+)
+def test_texts_when_looked_at_together_then_only_clean_ones_are_called_clean(texts, is_clean):
+    scanner, verdict = scan()
+    assert scanner.is_clean(texts) is is_clean
+    assert not verdict.counts
+
+
+def test_texts_when_a_glance_takes_long_then_they_are_not_called_clean(monkeypatch):
+    scanner, _ = scan()
+    monkeypatch.setattr(module, "USUAL_S", -1.0)
+    assert not scanner.is_clean(["so many words " * 200])
