@@ -1,7 +1,9 @@
 """An answer comes back as the provider sent it, whatever its status, framing or content."""
 
+import asyncio
 import gzip
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -10,7 +12,7 @@ from tests.fakes.judge import assert_same
 from tests.fakes.provider import Provider
 from tests.fakes.sidegate import PROVIDER_KEY, Sidegate
 from tests.fakes.steps import CLOSE, chunks, head, script, whole
-from tests.fakes.wire import exchange, exchange_both, post
+from tests.fakes.wire import Wire, exchange, exchange_both, post, request
 
 CHAT = b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi \\ud83d\\udc4b"}],  "seed": 1e3}'
 JSON = b'{ "object" : "thing",\n "usage":null , "\xc3\xa4": 1.0 }'
@@ -59,6 +61,32 @@ async def test_answer_when_whole_then_it_is_the_providers(
     direct, through = await exchange_both(provider.address, sidegate.address, post(path, CHAT, case=case))
     assert_same(direct, through)
     assert len(provider.seen(case)) == 2
+
+
+ASKED = {
+    "plain": ("POST", lambda case: post("/v1/chat/completions", CHAT, case=case)),
+    "stream": ("POST", lambda case: post("/v1/chat/completions", b'{"stream": true, "messages": []}', case=case)),
+    "head": ("HEAD", lambda case: request("HEAD", "/v1/models", case=case)),
+    "chunked": ("POST", lambda case: request("POST", "/v1/x", "Transfer-Encoding: chunked", case=case) + CHUNKED),
+}
+CHUNKED = chunks([b"abc", b"\r\n\r\nGET "]) + steps.LAST_CHUNK
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["after", "together"])
+@pytest.mark.parametrize(("method", "asked"), ASKED.values(), ids=ASKED.keys())
+async def test_connection_when_any_answer_came_on_it_then_the_next_answer_is_its_own(
+    provider: Provider, sidegate: Sidegate, case: str, method: str, asked: Callable[[str], bytes], together: bool
+) -> None:
+    for number, answer in enumerate(ANSWERS.values()):
+        first, second = f"{case}-{number}", f"{case}-{number}-next"
+        provider.on(first, script(answer))
+        follows = post("/v1/chat/completions", CHAT, case=second)
+        async with asyncio.timeout(20), await Wire.open(sidegate.address) as wire:
+            await wire.send(asked(first) + follows if together else asked(first))
+            assert (await wire.reply(method)).ending == "complete"
+            if not together:
+                await wire.send(follows)
+            assert json.loads((await wire.reply()).body)["id"] == f"chatcmpl-{second}"
 
 
 async def test_answer_when_delimited_by_close_then_body_is_the_same(
