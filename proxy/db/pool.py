@@ -1,7 +1,8 @@
 """Connections to PostgreSQL, and the one place where its errors are translated into ours.
 
 `Database` exists before PostgreSQL is reachable and survives its outages: connections are opened on demand, tested
-before use, and all discarded when one turns out to be dead. Nothing here waits long or retries: callers do.
+before use, and all discarded when one turns out to be dead. Nothing here waits long or retries: callers do. Where
+PostgreSQL grants fewer connections than the pool may have, those that it has granted are shared.
 
 What callers of `acquire` and `transaction` have to handle:
 
@@ -30,6 +31,7 @@ import asyncpg
 import orjson
 
 from proxy.config.schema import Database as Settings
+from proxy.db.places import Places
 from proxy.errors import DatabaseContended, DatabaseUnavailable, RecordRejected
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -46,11 +48,12 @@ _CONTENDED_STATES = frozenset({"40001", "40P01"})
 _BUSY_STATES = frozenset({*_CONTENDED_STATES, "55P03", "57014"})
 """The database is fine: another transaction, a lock or our own time limit was in the way."""
 _REJECTED_CLASSES = ("22", "23")
+_TOO_MANY = "53300"
 _REFUSALS = {
     "28000": "this role may not log in",
     "28P01": "wrong password",
     "3D000": "there is no such database",
-    "53300": "too many connections",
+    _TOO_MANY: "too many connections",
 }
 
 _OTHER_SCHEMA = "the schema does not belong to this version"
@@ -75,6 +78,10 @@ a word would otherwise stop every replica until its server's keepalive notices: 
 _log = logging.getLogger(__name__)
 
 
+class _NoMore(Exception):
+    """A further connection was refused."""
+
+
 class Connections(Protocol):
     """What lends connections: all of the pool, or a part of them (`db.portion`)."""
 
@@ -95,6 +102,7 @@ class Database:
         self._held_down_until = 0.0
         self._told: set[str] = set()  # reasons already logged in this outage; the start counts as one
         self._other_schema_since: float | None = None
+        self._places = Places(settings.pool_size, _HELD_DOWN_S)
 
     @property
     def is_up(self) -> bool:
@@ -138,7 +146,10 @@ class Database:
                 yield connection
             self._note_up()
         finally:
-            await self._give_back(pool, connection)
+            try:
+                await self._give_back(pool, connection)
+            finally:
+                self._places.give_back()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -174,14 +185,32 @@ class Database:
         return self._pool
 
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Connection:
-        """Take and test a connection: one that died silently would cost the caller a whole statement timeout."""
+        """Take a place, and a tested connection: a dead one would cost the caller a whole statement timeout."""
+        until = asyncio.get_running_loop().time() + self._settings.acquire_timeout_s
+        while True:
+            try:
+                await self._places.take(until)
+            except TimeoutError:
+                raise DatabaseUnavailable("All connections to the database are busy.") from None
+            try:
+                return await self._tested(pool, until)
+            except _NoMore:
+                continue  # its place is closed
+            except BaseException:
+                self._places.give_back()
+                raise
+
+    async def _tested(self, pool: "asyncpg.Pool[asyncpg.Record]", until: float) -> Connection:
+        """Raises _NoMore: PostgreSQL grants no further connection, but this process has others; the place is closed."""
         try:
-            lent = await pool.acquire(timeout=self._settings.acquire_timeout_s)
+            lent = await pool.acquire(timeout=max(until - asyncio.get_running_loop().time(), 0.001))
         except TimeoutError:
             if pool.get_size() >= pool.get_max_size() and not pool.get_idle_size():
                 raise DatabaseUnavailable("All connections to the database are busy.") from None
             raise self._note_down("no connection in time") from None
         except asyncpg.PostgresError as error:  # includes a wrong password or missing database, which can be fixed
+            if error.sqlstate == _TOO_MANY and self._places.close(has_connections=pool.get_size() > 0):
+                raise _NoMore from None
             self._note_full(error.sqlstate or "")
             meaning = _REFUSALS.get(error.sqlstate or "", type(error).__name__)
             raise self._note_down(f"connection refused: {meaning}, SQLSTATE {error.sqlstate}") from error

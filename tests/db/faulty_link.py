@@ -2,9 +2,12 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs, urlsplit
+
+_TLS_WANTED = struct.pack("!i", 80877103)
 
 
 class FaultyLink:
@@ -17,7 +20,9 @@ class FaultyLink:
         self._healthy.set()
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
-        self.opened = 0
+        self.opened = self.open = 0
+        self.most: int | None = None
+        """More connections at once are refused, as by a role's CONNECTION LIMIT."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -48,6 +53,15 @@ class FaultyLink:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened += 1
+        if self.most is not None and self.open >= self.most:
+            return await _refuse(reader, writer)
+        self.open += 1
+        try:
+            await self._forward(reader, writer)
+        finally:
+            self.open -= 1
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_unix_connection(self._path)
         task = asyncio.current_task()
         assert task is not None
@@ -69,6 +83,17 @@ class FaultyLink:
             sink.write(data)
             await sink.drain()
         raise EOFError
+
+
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer as PostgreSQL does when a role has all the connections that it may have."""
+    if (await reader.read(1024))[4:8] == _TLS_WANTED:
+        writer.write(b"N")
+        await reader.read(1024)
+    told = b"SFATAL\0VFATAL\0C53300\0Mtoo many connections for role\0\0"
+    writer.write(b"E" + struct.pack("!i", len(told) + 4) + told)
+    await writer.drain()
+    writer.close()
 
 
 @asynccontextmanager

@@ -1,4 +1,5 @@
 import asyncio
+import logging
 import random
 import socket
 import time
@@ -459,3 +460,54 @@ async def test_connect_when_password_or_database_is_wrong_then_unavailable(empty
         with pytest.raises(DatabaseUnavailable, match="SQLSTATE"):
             await answers(database)
         await database.close()
+
+
+async def busily_answers(database: Database) -> bool:
+    async with database.acquire() as connection:
+        return await connection.fetchval("SELECT 1 FROM pg_sleep(0.005)") == 1
+
+
+async def test_connections_when_the_role_may_have_fewer_than_the_pool_then_they_are_shared(
+    link: FaultyLink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_HELD_DOWN_S", 0.05)
+    caplog.set_level(logging.WARNING)
+    link.most = 2
+    database = Database(SETTINGS.model_copy(update={"pool_size": 8, "acquire_timeout_s": 5.0}))
+    await database.connect(link.url)
+    for _ in range(4):
+        assert all(await asyncio.gather(*(busily_answers(database) for _ in range(20))))
+        assert await answers(database)
+    assert database.is_up
+    assert sum("fewer connections" in record.getMessage() for record in caplog.records) == 1
+    await asyncio.sleep(0.1)
+    link.most = None
+    assert all(await asyncio.gather(*(busily_answers(database) for _ in range(20))))
+    assert link.open == 8, "places are tried again"
+    await database.close()
+
+
+async def test_connections_when_others_have_all_then_unavailable_and_why(link: FaultyLink, far: Database) -> None:
+    link.most = 0
+    with pytest.raises(DatabaseUnavailable, match="too many connections"):
+        await answers(far)
+    link.most = 1
+    assert await answers(far)
+
+
+async def test_connections_when_all_are_lent_then_a_caller_waits_for_one_and_no_longer_than_allowed(
+    database: Database,
+) -> None:
+    release = asyncio.Event()
+    tasks = await hold_all(database, release)
+    waiting = [asyncio.create_task(answers(database)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    with pytest.raises(DatabaseUnavailable, match="busy"):
+        await waiting[1]
+    release.set()
+    await asyncio.gather(*tasks)
+    assert await answers(database)
+    assert database._places._free._value == SETTINGS.pool_size
+    with pytest.raises(DatabaseUnavailable):
+        await waiting[2]
