@@ -115,3 +115,10 @@ def test_no_text_survives_anywhere_in_any_document(document: object) -> None:
 def test_any_bytes_are_redacted_without_an_error(body: bytes) -> None:
     redact(body)
     redact(b"data:" + body)
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" + b"[]," * 9000 + b"1]", b'{"a":[' + b"{}," * 9000 + b"{}]}", b"data: x\n" * 9000], ids=len
+)
+def test_document_when_it_has_thousands_of_members_then_only_its_size_is_kept(body):
+    assert redact(body) == b"[%d bytes]" % len(body)
