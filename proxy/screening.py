@@ -24,7 +24,6 @@ from proxy.errors import InvalidRequest, PolicyUnavailable, PolicyViolation, Pro
 from proxy.exchange import Capture, Header, Inbound, Message, ParsedRequest, WebsocketPeer
 from proxy.findings import Action, Unscanned, Verdict
 from proxy.openai import json_steps
-from proxy.openai.documents import dump_exact, load_exact
 from proxy.openai.input_text import input_text_bytes
 from proxy.openai.json_body import edited, parse_body, unambiguous
 from proxy.openai.multipart import MultipartObserver
@@ -321,7 +320,7 @@ def _message_sent(text: str, document: Any, changes: dict[places.Place, str]) ->
         body = text.encode("utf-8", "surrogatepass")
         sure = unambiguous(body, document)
         return text if sure is body else sure.decode()
-    return dump_exact(places.changed(load_exact(text.encode()), changes)).decode()
+    return edited(text.encode(), lambda exact: places.changed(exact, changes)).decode()
 
 
 def _edited(body: bytes, document: Any, changes: dict[places.Place, str]) -> bytes:

@@ -39,7 +39,8 @@ _LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 class Openings:
     """The closures of a group of rules. Any thread may use it: at worst, two compile the same."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], *, in_parts: bool = False) -> None:
+        """`in_parts`: compile `opening` in several calls; then only `start` and `settled` see all of it."""
         trees = [prefixes.parse(rule.pattern) for rule in rules]
         openings = [_opening(rule, tree) for rule, tree in zip(rules, trees, strict=True)]
         begun = [
@@ -47,7 +48,7 @@ class Openings:
         ]
         self.begun = f"(?:{'|'.join(begun)})\\z"
         """Matches if `opening` finds anything, for a `Gate`."""
-        self.opening = Ending(openings)
+        self.opening, *self._others = map(Ending, _parts(openings) if in_parts else [openings])
         """The possible beginnings of an unfinished match, with their left context."""
         self._closer = _closer(trees, openings)
         """The same for a few rules at a time, with the maximum byte width of their matches, including left context."""
@@ -63,7 +64,12 @@ class Openings:
 
     def start(self, data: bytes, at: int) -> int:
         """Return the first position from `at` on where a match may begin that `data` does not decide."""
-        return max(at, self.opening.start(data, max(0, at - boundaries.REACH)))
+        before = max(0, at - boundaries.REACH)
+        first = self.opening.start(data, before)
+        for other in self._others:
+            found = other.start(data, before)
+            first = found if found < first else first
+        return max(at, first)
 
     def settled(self, data: bytes, at: int) -> int:
         """Return the same for a long open part.
@@ -107,6 +113,20 @@ class Openings:
         if found is None:
             found = self._asked[index] = Ending([self._secrets[index]])
         return found
+
+
+def _parts(openings: list[str]) -> list[list[str]]:
+    """Return patterns in groups that RE2 compiles soon each: for all of 88,000 characters it keeps the interpreter for
+    70 ms, as the time grows with their square."""
+    parts: list[list[str]] = [[]]
+    size = 0
+    for opening in openings:
+        size += len(opening)
+        if size > _MUCH and parts[-1]:
+            parts.append([])
+            size = len(opening)
+        parts[-1].append(opening)
+    return parts
 
 
 def gate(rules: Iterable[Rule], others: Iterable[str] = ()) -> Gate:

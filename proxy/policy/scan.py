@@ -24,7 +24,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.findings import Finding, Sighting, Unscanned, Verdict, in_steps, let_go
-from proxy.openai.documents import dump_exact, load_exact
+from proxy.openai.json_body import edited
 from proxy.policy import base64_runs, mask, places
 from proxy.policy.detect import encode
 from proxy.policy.patience import Patience
@@ -298,7 +298,7 @@ def _written(changes: dict[Place, str], text: str) -> str:
     """Return JSON with `changes` applied; the original text if there are none."""
     if not changes:
         return text
-    return dump_exact(places.changed(load_exact(text.encode()), changes)).decode()
+    return edited(text.encode(), lambda exact: places.changed(exact, changes)).decode()
 
 
 def _overlap(one: Finding, other: Finding) -> bool:

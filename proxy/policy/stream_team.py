@@ -42,7 +42,7 @@ class Team:
         self._members: list[tuple[int, int]] = []
         for number, (matchers, leads, kept) in enumerate(_divided(groups)):
             rules = [matcher.rule for matcher in matchers]
-            self.watches.append(Watch(tuple(matchers), Openings(rules), leads, kept))
+            self.watches.append(Watch(tuple(matchers), Openings(rules, in_parts=leads), leads, kept))
             self._members += ((number, index) for index in range(len(rules)))
         places = {id(matcher): at for at, matcher in enumerate(detector.matchers)}
         self._places = {places[id(self.watches[n].matchers[i])]: (n, i) for n, i in self._members}

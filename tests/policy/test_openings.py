@@ -91,3 +91,14 @@ def test_gates_of_numbers_begin_where_a_word_does_as_their_patterns_do() -> None
     words = "".join(random.Random(1).choices("0123456789abcdef", k=9000))
     hexadecimal = " ".join(f"{'abcdef'[at % 6]}{words[at : at + 63]}" for at in range(0, len(words), 63))
     assert openings_module.gate(numbers).hits(hexadecimal.encode()) in (None, [])
+
+
+def test_start_when_compiled_in_parts_then_it_is_the_same() -> None:
+    shipped = [each for each in rules.load().rules if has_lead(each)]
+    whole, parts = Openings(shipped), Openings(shipped, in_parts=True)
+    assert len(parts._others) > 2
+    chance = random.Random(3)
+    examples = [example for each in shipped for example in each.match]
+    for example in chance.sample(examples, 60):
+        data = f"it says {example[: chance.randrange(len(example))]}".encode()
+        assert parts.start(data, 0) == whole.start(data, 0)
