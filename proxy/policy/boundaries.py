@@ -57,8 +57,11 @@ def word(data: bytes, at: int) -> bool:
 
 
 def alone(data: bytes, at: int) -> bool:
-    """Tell whether a word begins at `at` that is not a later part of a longer name (`cache-key-...`) or host name."""
-    return word(data, at) and (at == 0 or data[at - 1] not in b"-.")
+    """Tell whether a word begins at `at` that is not a later part of a longer name (`cache-key-...`) or host name.
+
+    A line of a diff or a list may begin with a hyphen.
+    """
+    return word(data, at) and (at == 0 or data[at - 1] not in b"-." or word(data, at - 1))
 
 
 def named(data: bytes, at: int) -> bool:

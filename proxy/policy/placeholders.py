@@ -33,12 +33,18 @@ PUBLISHED: Final = frozenset(
         "czZCaGRSa3F0MzpnWDFmQmF0M2JW",
         "b7d03a6947b217efb6f3ec3bd3504582",
         "c2547eb745079dac9320b638f5e225cf483cc5cfdda41",
+        "nsec1vl029mgpspedva04g90vltkh6fvh240zqtv9k0t9af8935ke9laqsnlfe5",
+        "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",
         "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
         "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw==",
     }
 )
-"""Keys published in vendors' manuals and in RFC 6749 and 6750."""
-_PUBLISHED_PARTS: Final = (".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l", ".eyJpc3MiOiJqb2UiLA0K")
+"""Keys published in vendors' manuals, in RFC 6749 and 6750, and in NIP-19."""
+_PUBLISHED_PARTS: Final = (
+    ".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l",
+    ".eyJpc3MiOiJqb2UiLA0K",
+    ".eyJpc3MiOiJzdXBhYmFzZS1kZW1v",
+)
 _SHORTEST: Final = min(map(len, (*PUBLISHED, *_PUBLISHED_PARTS)))
 _HEAD: Final = 64
 _SAMPLE_WORDS: Final = (

@@ -33,5 +33,6 @@ def test_published_keys_and_references_are_recognised() -> None:
     assert is_published("AKIAIOSFODNN7EXAMPLE")
     assert is_published("eyJh.eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9lIn0.x")
     assert is_published("2YotnFZFEjr1zCsicMWpAA")
+    assert is_published("eyJh.eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6ImFub24ifQ.x")
     assert not is_published("AKIAQWERTYUIOP234567")
     assert is_reference("${TOKEN}") and is_reference("op://vault/a") and not is_reference("a8Kd03mZq71Lx")
