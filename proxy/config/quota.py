@@ -75,5 +75,7 @@ class Quota(Section):
     )
     max_waiting: Count = Field(1024, description="Requests that wait like that at the same time; above it 429 at once.")
     max_callers: Count = Field(
-        10_000, description="Callers whose leases one replica holds; above it the least recently used are returned."
+        10_000,
+        description="Callers that one replica follows. Above it the least recently used of which nothing must be "
+        "remembered (running requests, a minute's usage) goes; if there is none, new ones get 429.",
     )

@@ -131,7 +131,11 @@ def test_short_when_the_request_exceeds_the_limit_then_waiting_is_said_to_be_in_
     assert (b"x-should-retry", b"false") in render(error)[1]
 
 
-@pytest.mark.parametrize("error", [refusals.crowded(), refusals.unavailable()], ids=["crowded", "unavailable"])
+@pytest.mark.parametrize(
+    "error",
+    [refusals.crowded(), refusals.full(10_000), refusals.unavailable()],
+    ids=["crowded", "full", "unavailable"],
+)
 def test_passing_states_when_refused_then_never_insufficient_quota_and_a_short_wait(error):
     status, headers, body = render(error)
     assert status in (429, 503)

@@ -9,6 +9,7 @@ import pytest
 from proxy.errors import QuotaExceeded, RateLimited
 from proxy.exchange import Meter, Usage
 from proxy.holds import Bound
+from proxy.metrics import Sample
 from proxy.quota.lease import Part
 from proxy.quota.reservation import Reservation
 from tests.quota.replica import ALICE, Replica, bound, charge, replicas
@@ -153,3 +154,25 @@ async def test_session_when_its_figures_pass_the_reservation_then_it_is_extended
     assert not one.covers(meter)
     assert await one.extend(meter)
     assert one.bound.tokens >= 2200 + 900 + 10
+
+
+async def test_caller_when_all_others_run_requests_then_a_new_one_waits_its_turn_and_no_limit_is_forgotten(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with replicas(database_url, tmp_path, max_callers=3) as (one,):
+        running = []
+        for number in range(3 + 1):  # one more until a whole round has been looked at
+            running.append(await one.reserve(bound(10), replace(ALICE, user_id=f"u{number}")))
+        with pytest.raises(RateLimited) as caught:
+            await one.reserve(bound(10), replace(ALICE, user_id="another"))
+        assert caught.value.details == {"reason": "callers"}
+        assert 'callers"} 1' in "".join(map(line, one.tally.samples()))
+        assert await one.reserve(bound(10), replace(ALICE, user_id="u1")) is not None, "a known one goes on"
+        free = one.quotas.without_limit(replace(ALICE, user_id="another"))
+        free.settle(5, 0)
+        running[2].cancel()
+        assert await one.reserve(bound(10), replace(ALICE, user_id="another")) is not None
+
+
+def line(sample: Sample) -> str:
+    return f'{sample.name}{{reason="{sample.labels.get("reason")}"}} {sample.value:g}\n'
