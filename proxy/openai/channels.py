@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.exchange import Dialect
 from proxy.openai.channels_media import MAYBE_MEDIA, is_media, left_out
+from proxy.openai.member_names import SHORTEST, telling
 from proxy.scanners import TextKind
 
 Path = tuple[str | int, ...]
@@ -56,7 +57,7 @@ _DOCUMENTS: Final = frozenset({"arguments", "partial_json"})
 _NAMED: Final = frozenset(
     "choices content refusal reasoning reasoning_content reasoning_details thinking text tool_calls function custom "
     "arguments input function_call audio transcript output delta message summary item part response error annotations "
-    "code data title url name filename segments words results revised_prompt partial_json".split()
+    "code comment data title url name filename segments words results revised_prompt partial_json".split()
 )
 """Members that are named in places; any other could have been chosen by a client."""
 _STEM: Final = re.compile(r"[a-z_.]{1,64}")
@@ -83,11 +84,13 @@ class Whole(NamedTuple):
 class Texts:
     """The texts of one event, message or answer."""
 
-    __slots__ = ("ends", "failed", "missed", "pieces", "wholes")
+    __slots__ = ("ends", "failed", "missed", "names", "pieces", "wholes")
 
     def __init__(self) -> None:
         self.pieces: list[Text] = []
         self.wholes: list[Whole] = []
+        self.names: list[str] = []
+        """Names of members that are long enough to be a secret themselves."""
         self.ends: list[Key] = []
         """Channels that end here, after the pieces of this event."""
         self.missed: list[Path] = []
@@ -144,6 +147,8 @@ def read_usual(document: Any) -> tuple[Key, str] | None:
         return None
     found = None
     for name, value in delta.items():
+        if len(name) >= SHORTEST:
+            return None
         if not value or name in _LABELS:
             continue
         if found is not None or type(value) is not str or name in _ATOMS or name in MAYBE_MEDIA:
@@ -203,6 +208,8 @@ def _usual_wholes(document: Any) -> list[Whole] | None:
         if type(message) is not dict:
             return None
         for name, value in message.items():
+            if len(name) >= SHORTEST:
+                return None
             if not value or name in _LABELS:
                 continue
             if name != "content" or type(value) is not str or value.startswith("data:"):
@@ -231,6 +238,7 @@ def _read_choices(choices: list[Any], texts: Texts) -> None:
         index = choice.get("index")
         if type(index) is not int:
             index = place
+        texts.names += telling(choice)
         for name, value in choice.items():
             if not value or name in _LABELS:
                 continue
@@ -247,6 +255,7 @@ def _read_choices(choices: list[Any], texts: Texts) -> None:
 
 def _read_said(delta: dict[str, Any], path: Path, key: Key, texts: Texts) -> None:
     """Read a delta; plain texts, which are nearly all, without a walk."""
+    texts.names += telling(delta)
     for name, value in delta.items():
         if not value or name in _LABELS:
             continue
@@ -257,6 +266,7 @@ def _read_said(delta: dict[str, Any], path: Path, key: Key, texts: Texts) -> Non
 
 
 def _read_others(document: dict[str, Any], known: str, texts: Texts) -> None:
+    texts.names += telling(document)
     for name, value in document.items():
         if value and name != known and name not in _LABELS and type(value) is not int:
             _walk(value, (name,), (), texts)
@@ -332,6 +342,8 @@ def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = F
         _read_text(value, path, key, texts, in_pieces)
         return
     steps, keys, open_members = [*path], [*key], [_members(value)]
+    if type(value) is dict:
+        texts.names += telling(value)
     while open_members:
         for step, key_step, member in open_members[-1]:
             if type(member) is str:
@@ -340,6 +352,8 @@ def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = F
                 steps.append(step)
                 keys.append(key_step)
                 open_members.append(_members(member))
+                if type(member) is dict:
+                    texts.names += telling(member)
                 break
         else:
             open_members.pop()

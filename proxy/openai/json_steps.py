@@ -28,6 +28,8 @@ ANY_DEPTH: Final = 1024
 LARGE_BYTES: Final = 1 << 18
 _MANY_STRUCTURALS: Final = 50_000
 """Fewer are read within 10 ms in one call."""
+_MOST_STRUCTURALS: Final = 2_500_000
+"""More than any answer has; decoded, each takes some 40 bytes, and so many 100 MB."""
 _STEP: Final = 1 << 16
 _COUNTED: Final = 1 << 20
 _EMPTIED: Final = 1000
@@ -75,8 +77,10 @@ def read(body: bytes, depth: int) -> Any:
 
 
 def read_container(body: bytes) -> Any:
-    """Decode an object or a list as `read` does; `None` for anything else."""
+    """Decode an object or a list as `read` does; `None` for anything else, or what would take too much memory."""
     if body.lstrip()[:1] not in (b"{", b"["):
+        return None
+    if len(body) > _MOST_STRUCTURALS and has_more(body, _MOST_STRUCTURALS):
         return None
     try:
         return read(body, ANY_DEPTH)

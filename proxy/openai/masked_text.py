@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.openai.channels import Path
+from proxy.openai.documents import dump_exact, load_exact
 from proxy.openai.json_edit import edited, written
 
 _REPEATS: Final = ("logprobs", "top_logprobs", "completion_probabilities", "token_ids", "tokens")
@@ -22,6 +23,14 @@ def with_texts(data: bytes, document: Any, texts: Mapping[Path, str]) -> bytes:
     for path in texts:
         values |= repeats(document, path)
     return edited(data, values | {path: written(text, data) for path, text in texts.items()})
+
+
+def with_names(data: bytes, names: Mapping[str, str]) -> bytes:
+    """Return `data` with other names of members, equal as a JSON value but for those; `null` if it is too deep."""
+    try:
+        return dump_exact(load_exact(data, lambda members: {names.get(name, name): value for name, value in members}))
+    except ValueError:
+        return b"null"
 
 
 def repeats(document: Any, path: Path) -> dict[Path, bytes]:

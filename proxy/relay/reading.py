@@ -20,6 +20,7 @@ from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object, utf8_len
 from proxy.openai.repeated import Frame, frame_of
 from proxy.openai.sse import CR, Event, EventReader, single_event
+from proxy.openai.sse_aside import may_have_asides, with_asides
 from proxy.openai.sse_cut import EventCutter
 from proxy.openai.sse_frame import reframed
 from proxy.openai.stream_usage import strip_usage
@@ -170,8 +171,10 @@ class Reading:
             return self.passed(frame, cut, text) or self.admit_repeated(frame, cut, text)
         if is_part:
             return self._admit_part(cut)
+        if self._scan is not None and may_have_asides(cut, event):
+            cut = with_asides(cut, self._aside)
         if event is None:
-            return cut if self._scan is None else b"".join(self._scan.pass_by(cut, len(cut)))
+            return cut if self._scan is None else self._passed_by(cut)
         data = event.data
         if self._strips and document is not None:
             stripped = strip_usage(data, document)
@@ -266,12 +269,22 @@ class Reading:
     def _admit_event(self, cut: bytes, event: Event, document: dict[str, Any] | None) -> bytes:
         if self._scan is None:
             return cut
+        if self._scan.error is not None:
+            return b"".join(self._scan.abandon())
         data = event.data
         known = json_steps.read_container(data) if document is None else document
         taken = self._scan.take(cut, data, event.name, known)
         if document is None:
             json_steps.let_go(known, data)
         return b"".join(taken)
+
+    def _passed_by(self, cut: bytes) -> bytes:
+        assert self._scan is not None
+        return b"".join(self._scan.abandon() if self._scan.error is not None else self._scan.pass_by(cut, len(cut)))
+
+    def _aside(self, text: bytes) -> bytes:
+        assert self._scan is not None
+        return self._scan.aside(text.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
     def _admit_part(self, cut: bytes) -> bytes:
         if self._strips:

@@ -30,13 +30,15 @@ from proxy.exchange import Dialect
 from proxy.findings import Finding, let_go
 from proxy.openai.channels import ALL, Key, Path, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
 from proxy.openai.documents import dump_exact, load_object
-from proxy.openai.masked_text import alone, with_texts
+from proxy.openai.masked_text import alone, with_names, with_texts
 from proxy.relay.waiting import UNREAD, Channel, Item
 from proxy.scanners import OutputScanner, Piece
 
 _PART: Final = 1 << 16
 _CLEAN_CHARACTERS: Final = 64
 _MOST_CLEAN: Final = 256
+_COMMENT: Final[Path] = ("comment",)
+_NAME: Final[Path] = ("name",)
 
 Raw = TypeVar("Raw")
 """An event as received: bytes of a stream, or a message."""
@@ -101,6 +103,8 @@ class ScannedStream(Generic[Raw]):
         for whole in texts.wholes:
             characters += len(whole.text)
             self._look_at(whole, item)
+        if texts.names:
+            self._look_at_names(texts.names, item)
         if characters:
             self._saw(characters)
         for path in texts.missed:
@@ -152,6 +156,11 @@ class ScannedStream(Generic[Raw]):
         if not isinstance(told, int):
             self._place(channel, told)
         return self._cut(item) if self.error is not None else self._queued(item)
+
+    def aside(self, text: str) -> str:
+        """Scan a text beside the data of an event; return what may be sent of it, or set `error`."""
+        self._saw(len(text))
+        return self._aside(text, _COMMENT, Item(b"", b"", None, 0))
 
     def pass_by(self, raw: Raw, size: int) -> list[Raw]:
         """Take something without text to scan, in order with the rest. `size`: in bytes."""
@@ -237,6 +246,19 @@ class ScannedStream(Generic[Raw]):
         if (blocked := channel.scanner.blocked) is not None and self.error is None:
             self.error = forbidden(channel.name, blocked)
 
+    def _look_at_names(self, names: list[str], item: Item[Raw]) -> None:
+        """Scan names of members."""
+        self._saw(sum(map(len, names)))
+        masked = {name: self._aside(name, _NAME, item) for name in names}
+        item.names = {name: other for name, other in masked.items() if other != name} or None
+
+    def _aside(self, text: str, place: Path, around: Item[Any]) -> str:
+        """Scan a complete text that is no value, and return what may be sent of it."""
+        item: Item[Any] = Item(b"", b"", None, 0)
+        self._look_at(Whole(place, text, "text"), item)
+        around.is_withheld = around.is_withheld or item.is_withheld
+        return (item.edits or {}).get(place, text)
+
     def _look_at(self, whole: Whole, item: Item[Raw]) -> None:
         """Scan a complete text. A copy of a channel's text is scanned again, but its findings are recorded once."""
         text = whole.text
@@ -311,7 +333,7 @@ class ScannedStream(Generic[Raw]):
                     waiting.channel.pass_rest_on(waiting)
                 self._ready += 1
             first = self._unqueued()
-            out.append(self._finished(first) if first.changed or first.edits else first.raw)
+            out.append(self._finished(first) if first.changed or first.edits or first.names else first.raw)
         return out
 
     def _unqueued(self) -> Item[Raw]:
@@ -344,12 +366,14 @@ class ScannedStream(Generic[Raw]):
 
     def _finished(self, item: Item[Raw]) -> Raw:
         """Return an event as it is sent."""
-        changed = item.changes()
-        if not changed:
+        changed, data = item.changes(), item.data
+        if not changed and not item.names:
             return item.raw
         if not item.is_json:
             return self._write(item.raw, changed[()].encode("utf-8", "surrogateescape"))
-        return self._write(item.raw, item.read(lambda document: with_texts(item.data, document, changed)))
+        if changed:
+            data = item.read(lambda document: with_texts(item.data, document, changed))
+        return self._write(item.raw, with_names(data, item.names) if item.names else data)
 
 
 def forbidden(place: str, found: Finding) -> PolicyViolation:

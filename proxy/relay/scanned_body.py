@@ -21,7 +21,7 @@ from proxy.findings import let_go
 from proxy.openai import json_steps
 from proxy.openai.channels import Path, Texts, Whole, place_of, read_document
 from proxy.openai.decoding import Decoder
-from proxy.openai.masked_text import with_texts
+from proxy.openai.masked_text import with_names, with_texts
 from proxy.openai.response import inspect_document
 from proxy.relay.answer import Answer
 from proxy.relay.buffered import send_on
@@ -31,6 +31,7 @@ from proxy.relay.sse import DECODED_PIECE_BYTES
 from proxy.scanners import OutputScanner, ScannedText
 
 _BLANK: Final = b" \t\r\n"
+_NAME: Final[Path] = ("name",)
 _TIED_TO_BYTES: Final = frozenset(
     {b"content-encoding", b"etag", b"digest", b"content-digest", b"repr-digest", b"content-md5", b"accept-ranges"}
 )
@@ -171,7 +172,8 @@ async def _unhurried(answer: Answer, scanner: OutputScanner, plain: bytes) -> by
     if size > MODERATE_ANSWER_BYTES:
         return await decoded_apart(partial(_scanned, answer, scanner, plain))
     document, texts = _read(answer, plain)
-    if not texts.missed and all(whole.kind == "text" for whole in texts.wholes):
+    is_read = document is not None or not answer.is_json
+    if is_read and not texts.missed and not texts.names and all(whole.kind == "text" for whole in texts.wholes):
         if scanner.is_clean([whole.text for whole in texts.wholes]):
             scanner.saw(sum(len(whole.text) for whole in texts.wholes))
             return None
@@ -199,26 +201,37 @@ def _read(answer: Answer, plain: bytes) -> tuple[Any, Texts]:
 
 
 def _masked(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any, texts: Texts) -> bytes | None:
+    if document is None and answer.is_json and plain.strip(_BLANK):
+        scanner.missed("body", "malformed")
+        if scanner.unscannable == "deny" and b"\0" in plain:  # UTF-16 and UTF-32, which clients can read
+            answer.attempt.meter.withheld = True
+            raise not_scannable()
     scanner.saw(sum(len(whole.text) for whole in texts.wholes))
+    names = [Whole(_NAME, name, "text") for name in texts.names]
     masked: dict[Path, str] = {}
-    for whole, result in _looked_at(scanner, texts.wholes):
+    renamed: dict[str, str] = {}
+    for whole, result in _looked_at(scanner, texts.wholes + names):
         place = place_of(whole.path) or "body"
         scanner.found(place, result.findings)
         let_go(result.findings)
         if result.blocked is not None:
             answer.attempt.meter.withheld = True
             raise forbidden(place, result.blocked)
-        masked[whole.path] = result.text
+        if whole.path is _NAME:
+            renamed[whole.text] = result.text
+        else:
+            masked[whole.path] = result.text
     for path in texts.missed[:1]:
         scanner.missed(place_of(path), "media")
     if texts.missed and scanner.unscannable == "deny":
         answer.attempt.meter.withheld = True
         raise not_scannable()
-    if not scanner.edits or not masked:
+    if not scanner.edits or not (masked or renamed):
         return None
     if document is None:
         return masked[()].encode("utf-8", "surrogateescape")
-    return with_texts(plain, document, masked)
+    data = with_texts(plain, document, masked) if masked else plain
+    return with_names(data, renamed) if renamed else data
 
 
 def _looked_at(scanner: OutputScanner, wholes: list[Whole]) -> list[tuple[Whole, ScannedText]]:

@@ -31,6 +31,7 @@ class Item(Generic[Raw]):
         "edits",
         "is_queued",
         "is_withheld",
+        "names",
         "open",
         "raw",
         "since",
@@ -52,6 +53,8 @@ class Item(Generic[Raw]):
         """One of them is sent in a changed form."""
         self.edits: dict[Path, str] | None = None
         """Complete texts with a finding, in the form in which they may be sent."""
+        self.names: dict[str, str] | None = None
+        """The same of names of members."""
         self.is_queued = False
         self.is_withheld = False
         """It contains a complete text that is blocked."""

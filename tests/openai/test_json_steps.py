@@ -154,3 +154,10 @@ def test_structurals_when_counted_in_steps_then_each_counts_once(monkeypatch):
 def test_document_when_dumped_in_steps_then_as_at_once(text):
     document = {"a": [text, 123456789012345678901234567890, {"b": None}]}
     assert json.loads(dump_in_steps(document)) == document
+
+
+def test_container_when_it_would_take_too_much_memory_then_it_is_not_decoded(monkeypatch):
+    monkeypatch.setattr(json_steps, "_MOST_STRUCTURALS", 1000)
+    assert json_steps.read_container(b"[" + b"1," * 999 + b"1]") == [1] * 1000
+    assert json_steps.read_container(b"[" + b"1," * 1000 + b"1]") is None
+    assert json_steps.read_container(json.dumps(["x" * 5000]).encode()) == ["x" * 5000]

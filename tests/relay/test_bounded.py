@@ -18,7 +18,7 @@ from proxy.relay.bounded import can_be_bounded, relay_bounded
 from proxy.relay.reading import Reading
 from proxy.relay.relay import relay
 from tests.fakes.answers import WORDS, chat_stream, completion_stream, response_stream
-from tests.fakes.scanner import FakeScanner
+from tests.fakes.scanner import MASK, SECRET, FakeScanner
 from tests.relay.peers import STREAM, Allowed, Client, Reply, announced, answer_to, cuts
 
 PLENTY = 1 << 30
@@ -694,3 +694,39 @@ async def test_stream_when_the_scanner_fails_on_an_event_sent_where_it_arrives_t
     with pytest.raises(ZeroDivisionError):
         await relayed([*map(usual, ["a", "b", "bad", "c"])], None, client=client, scanner=Broken())
     assert client.body == usual("a") + usual("b")
+
+
+HELD = SECRET.encode()
+ASIDES = {
+    "comment": (b": %b\n\n" + chunk("a"), "comment"),
+    "comment within an event": (b":%b\r\n" + chunk("a"), "comment"),
+    "id": (b"id: %b\n" + chunk("a"), "comment"),
+    "name": (b"event: %b\n" + chunk("a"), "comment"),
+    "unknown field": (b"Data: %b\n\n" + chunk("a"), "comment"),
+    "a document without a field": (b'{"choices":[{"message":{"content":"%b"}}]}', "comment"),
+    "member of a delta": (chunk("a", b',"%b":1').replace(b"}]", b"}]"), "name"),
+    "only member of a delta": (b'data: {"choices":[{"index":0,"delta":{"%b":"x"}}]}\n\n', "name"),
+    "member of an object": (b'data: {"choices":[],"x":{"%b":null}}\n\n', "name"),
+}
+
+
+@pytest.mark.parametrize("name", ASIDES)
+async def test_secret_when_it_is_no_value_then_it_is_masked_torn_anywhere(name):
+    place = ASIDES[name][1]
+    secret, mask = (HELD, MASK.encode()) if place == "comment" else (b"X" * 8 + HELD, b"X" * 8 + MASK.encode())
+    torn = ASIDES[name][0] % secret + b"\n\n" + DONE
+    for at in range(0, len(torn), 3):
+        scanner = FakeScanner()
+        client, _ = await relayed(cuts(torn, [at]), None, scanner=scanner)
+        assert HELD not in client.body and mask in client.body, at
+        assert scanner.seen == [(place, "key")]
+
+
+@pytest.mark.parametrize("name", ASIDES)
+async def test_forbidden_text_when_it_is_no_value_then_the_stream_ends_before_it(name):
+    client, answer = await relayed(
+        [chunk("first") + ASIDES[name][0] % (b"B" + b"x" * 20 + b"BOOM"), DONE], None, scanner=FakeScanner()
+    )
+    assert b"BOOM" not in client.body and b"first" in client.body
+    assert answer.attempt.meter.withheld
+    assert b"policy_violation" in client.body

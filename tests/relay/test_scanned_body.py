@@ -184,3 +184,27 @@ async def test_answer_when_the_provider_breaks_off_then_nothing_leaves():
     with pytest.raises(UpstreamFailed):
         await relayed([LEAKY[:50], UpstreamFailed("cut")], client=client)
     assert client.journal == []
+
+
+async def test_secret_when_it_is_the_name_of_a_member_then_it_is_masked():
+    name = f"of-a-user-{SECRET}"
+    body = json.dumps(
+        {"data": [{"attributes": {name: 1.50, "other": SECRET, "long_name_of_small_letters": 2}}]}
+    ).encode()
+    scanner = FakeScanner()
+    client, _ = await relayed([body], scanner=scanner)
+    assert json.loads(client.body) == json.loads(body.replace(SECRET.encode(), MASK.encode()))
+    assert scanner.seen == [("data[0].*.*", "key"), ("name", "key")]
+    with pytest.raises(PolicyViolation, match="name holds"):
+        await relayed([json.dumps({"a": {"x" * 20 + "-BOOM": 1}}).encode()])
+
+
+@pytest.mark.parametrize("code", ["utf-16", "utf-16-le", "utf-32-be"])
+async def test_answer_when_its_json_is_not_in_utf_8_then_the_policy_decides(code):
+    body = LEAKY.decode().encode(code)
+    scanner = FakeScanner()
+    client, _ = await relayed([body], scanner=scanner)
+    assert (client.body, scanner.unread) == (body, [("body", "malformed")])
+    with pytest.raises(PolicyViolation) as caught:
+        await relayed([body], scanner=FakeScanner(unscannable="deny"))
+    assert caught.value.code == "answer_not_scannable"
