@@ -153,7 +153,7 @@ class Matcher:
         return self._judged(data, candidate.start, candidate.end, candidate.name)
 
     def _judged(self, data: bytes, start: int, end: int, called: bytes) -> Finding | None:
-        if self._not_named and any(name.search(called, 0) for name in self._not_named):
+        if self._not_named is not None and self._not_named.search(called, 0) is not None:
             return None
         rule = self.rule
         goes_on = end < len(data) and data[end] in self._continues
@@ -233,8 +233,9 @@ class Matcher:
         return Automaton("|".join(f"(?:{allowed})" for allowed in allow)) if allow else None
 
     @cached_property
-    def _not_named(self) -> tuple[Automaton, ...]:
-        return tuple(map(Automaton, self.rule.not_named))
+    def _not_named(self) -> Automaton | None:
+        names = self.rule.not_named
+        return Automaton("|".join(f"(?:{name})" for name in names)) if names else None
 
     @cached_property
     def _at_words(self) -> Automaton | None:

@@ -61,6 +61,9 @@ _REFERENCE: Final = re.compile(
 )
 _SEQUENCES: Final = "abcdefghijklmnopqrstuvwxyz0123456789 1234567890abcdef 9876543210 zyxwvutsrqponmlkjihgfedcba"
 _SEQUENCE: Final = 9
+_SAMPLE: Final = 3
+_STEP: Final = _SEQUENCE - _SAMPLE + 1
+"""Every sequence holds a sample that begins at a multiple of this."""
 
 
 def is_published(secret: str) -> bool:
@@ -77,6 +80,8 @@ def is_placeholder(secret: str) -> bool:
     if _has_word(head) or _TEMPLATE.search(head) or secret.endswith("EXAMPLE"):
         return True
     lower = head.lower()
+    if not any([lower[at : at + _SAMPLE] in _SEQUENCES for at in range(0, len(lower) - _SAMPLE + 1, _STEP)]):
+        return False
     return any(lower[at : at + _SEQUENCE] in _SEQUENCES for at in range(len(lower) - _SEQUENCE + 1))
 
 

@@ -11,22 +11,34 @@ from typing import Final
 
 from proxy.policy.placeholders import is_reference
 
+_CLASSES: Final = bytes(
+    ord("a") if 97 <= code <= 122 else ord("A") if 65 <= code <= 90 else ord("0") if 48 <= code <= 57 else ord(".")
+    for code in range(256)
+)
+"""A byte -> one that stands for small letters, capitals, digits or all others."""
+_CONSONANTS: Final = bytes(
+    ord("b") if code in b"bcdfghjklmnpqrstvwxz" else ord("B") if code in b"BCDFGHJKLMNPQRSTVWXZ" else ord(".")
+    for code in range(256)
+)
+"""A byte -> one that stands for small consonants, capital ones or all others."""
 _HEX: Final = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _CHANGE: Final = re.compile(r"(?<=[a-z])(?=[A-Z0-9])|(?<=[A-Z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
 _ODD: Final = re.compile(r"(?<=[A-Z]{2})(?=[a-z])|(?i:[bcdfghjklmnpqrstvwxz]{4})(?<=[a-z]{3})")
 """Rare in identifiers: a run of capitals that ends inside a word, four consonants in a row."""
+_DIGIT: Final = re.compile(r"[0-9]")
+_LETTER: Final = re.compile(r"[A-Za-z]")
 _WORD: Final = re.compile(r"[A-Z][a-z]{2,}|[a-z]{3,}")
 _VOWEL: Final = re.compile(r"[aeiouyAEIOUY]")
-_VERSION: Final = re.compile(r"v?[0-9]+[:.][0-9]+[.:]")
-_NUMBER: Final = re.compile(r"#(?:[0-9a-fA-F]{3,4}){1,2}|0[xX][0-9a-fA-F]{1,16}[uUlLn]{0,3}")
-"""A colour, or a number of at most 64 bits."""
-_DATE: Final = re.compile(r"[12][0-9]{3}-[01][0-9]-[0-3][0-9]")
-_MEMBER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*:(?:![01]|null|true|false|void|function|this)")
-"""What follows a string in minified code: the next member of the object."""
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_THING: Final = re.compile(
+    r"(?:[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|#(?:[0-9a-fA-F]{3,4}){1,2}|0[xX][0-9a-fA-F]{1,16}[uUlLn]{0,3})\Z"
+    r"|(?i:(?:sha(?:1|256|384|512)|md5)[-:])"
+    r"|v?[0-9]+[:.][0-9]+[.:]|[12][0-9]{3}-[01][0-9]-[0-3][0-9]"
+    r"|[A-Za-z_$][A-Za-z0-9_$]*:(?:![01]|null|true|false|void|function|this)"
+)
+"""A UUID, a colour, or a number of at most 64 bits; what begins as a digest, a version or a date, or as the next member
+of an object, which follows a string in minified code."""
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:(?:\.|::|->)[A-Za-z_$][A-Za-z0-9_$]*)+(?:\(\))?")
 _PATH: Final = re.compile(r"(?:\.{1,2}|~)?/")
-_DIGEST: Final = re.compile(r"(?:sha(?:1|256|384|512)|md5)[-:]", re.IGNORECASE)
 _NEXT_PARAMETER: Final = re.compile(r"&(?:amp;)?[A-Za-z_][A-Za-z0-9_.-]*=")
 _PAIR: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*=.")
 _SPECIAL: Final = re.compile(r"[!@#$%^*?&+~=]")
@@ -51,13 +63,13 @@ def machine_made(secret: str) -> bool:
         return False
     if _HEX.fullmatch(secret):
         return len(secret) >= 16 and _has_both(secret)
-    changes = len(_CHANGE.findall(secret))
-    mixed = changes + len(_ODD.findall(secret))
+    changes = _changes(secret)
+    mixed = changes + _oddities(secret)
     if secret.isalpha():
         return _is_scrambled_letters(secret, mixed)
     if not _has_both(secret):
         return len(secret) >= 20 and secret.endswith("=") and mixed * 4 >= len(secret)
-    if not secret.islower() and 20 * sum(map(len, filter(_is_word, _WORD.findall(secret)))) > 13 * len(secret):
+    if not secret.islower() and 20 * _letters_of_words(secret) > 13 * len(secret):
         return False
     return (changes >= 3 or mixed >= 4 or mixed * 4 >= len(secret)) and mixed * 9 >= len(secret)
 
@@ -72,7 +84,7 @@ def password(secret: str) -> bool:
     if _PAIR.match(secret):
         return False
     upper = secret.lower() != secret and secret.upper() != secret
-    return _SPECIAL.search(secret) is not None or (upper and len(_CHANGE.findall(secret)) >= 2)
+    return _SPECIAL.search(secret) is not None or (upper and _changes(secret) >= 2)
 
 
 def mixed_case(secret: str) -> bool:
@@ -89,7 +101,7 @@ def key_of_aws(secret: str) -> bool:
     """Tell whether 40 characters could be an AWS secret access key: not hexadecimal, not a path, classes mixed."""
     if not mixed_case(secret) or not any(character.isdigit() for character in secret):
         return False
-    return len(_CHANGE.findall(secret)) >= 6 and secret.count("/") <= 6
+    return _changes(secret) >= 6 and secret.count("/") <= 6
 
 
 def key_material(secret: str) -> bool:
@@ -115,7 +127,7 @@ def _is_scrambled_letters(letters: str, mixed: int) -> bool:
     """Tell whether letters alone are no identifier: 95 in 100 random ones are accepted, 3 in 1,000 identifiers."""
     if len(letters) < 16 or mixed * 9 < 2 * len(letters):
         return False
-    return 20 * sum(map(len, filter(_is_word, _WORD.findall(letters)))) <= 11 * len(letters)
+    return 20 * _letters_of_words(letters) <= 11 * len(letters)
 
 
 def _is_word(letters: str) -> bool:
@@ -123,17 +135,44 @@ def _is_word(letters: str) -> bool:
     return _VOWEL.search(letters) is not None and _ODD.search(letters) is None
 
 
+def _changes(secret: str) -> int:
+    """Count changes between small letters, capitals and digits, except from a capital to a small letter."""
+    if not secret.isascii():
+        return len(_CHANGE.findall(secret))
+    count = secret.encode().translate(_CLASSES).count
+    return count(b"aA") + count(b"a0") + count(b"A0") + count(b"0a") + count(b"0A")
+
+
+def _oddities(secret: str) -> int:
+    """Count what is rare in identifiers. Where there are no four consonants, capitals before a small letter are all."""
+    if secret.isascii():
+        data = secret.encode()
+        find = data.translate(_CONSONANTS).find
+        if find(b"bbbb") < 0 and find(b"Bbbb") < 0:
+            return data.translate(_CLASSES).count(b"AAa")
+    return len(_ODD.findall(secret))
+
+
+def _letters_of_words(secret: str) -> int:
+    """Count the letters of pronounceable words."""
+    if secret.isascii() and secret.encode().translate(_CLASSES).lower().find(b"aaa") < 0:
+        return 0
+    return sum(map(len, filter(_is_word, _WORD.findall(secret))))
+
+
 def _has_both(secret: str) -> bool:
+    if secret.isascii():
+        return _DIGIT.search(secret) is not None and _LETTER.search(secret) is not None
     return any(character.isdigit() for character in secret) and any(character.isalpha() for character in secret)
 
 
 def _is_named_thing(secret: str) -> bool:
     """Tell whether it is an id, an expression in code, a path or a digest, which also occur after such names."""
-    if _UUID.fullmatch(secret) or _NUMBER.fullmatch(secret):
-        return True
-    if any(kind.match(secret) for kind in (_DIGEST, _VERSION, _DATE, _MEMBER)):
+    if _THING.match(secret):
         return True
     if _PATH.match(secret):
-        changes = len(_CHANGE.findall(secret))
+        changes = _changes(secret)
         return changes < 5 or (secret.count("/") >= 3 and (not mixed_case(secret) or changes * 4 < len(secret)))
-    return _IDENTIFIER.fullmatch(secret) is not None and len(_CHANGE.findall(secret)) * 5 < len(secret)
+    if "." not in secret and ":" not in secret and ">" not in secret:  # as nearly always, and in a tenth of the time
+        return False
+    return _IDENTIFIER.fullmatch(secret) is not None and _changes(secret) * 5 < len(secret)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.policy import boundaries
 from proxy.policy.boundaries import BOUNDARIES, INSIDE_WORDS, next_place
 
 
@@ -79,3 +80,16 @@ def test_next_place_passes_over_no_place_where_something_may_begin(parts: list[s
         for name in BOUNDARIES.keys() - INSIDE_WORDS:
             assert not any(BOUNDARIES[name](data, place) for place in range(at + 1, after) if place < len(data))
         at = after
+
+
+@given(
+    before=st.text(st.sampled_from("aZ\\_ é"), max_size=3),
+    word=st.sampled_from(boundaries._OTHER_WORDS),
+    data=st.data(),
+)
+def test_named_asks_its_pattern_wherever_a_word_may_precede(before: str, word: str, data: st.DataObject) -> None:
+    written = data.draw(st.sampled_from([word, word.title(), word.upper(), word[:-1], f"{word}s"]))
+    joint = data.draw(st.sampled_from(["", "_", ".", "-", " ", "  "]))
+    text = f"{before}{written}{joint}key".encode()
+    at = len(text) - len("key")
+    assert boundaries.named(text, at) == (boundaries._OTHER.search(text, max(0, at - boundaries.REACH), at) is None)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from proxy.policy import placeholders
 from proxy.policy.placeholders import is_placeholder, is_published, is_reference
 
 
@@ -36,3 +37,11 @@ def test_published_keys_and_references_are_recognised() -> None:
     assert is_published("eyJh.eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6ImFub24ifQ.x")
     assert not is_published("AKIAQWERTYUIOP234567")
     assert is_reference("${TOKEN}") and is_reference("op://vault/a") and not is_reference("a8Kd03mZq71Lx")
+
+
+def test_sequence_is_found_wherever_it_begins() -> None:
+    for before in range(30):
+        for sequence in ("abcdefghi", "012345678", "zyxwvutsr"):
+            text = f"{'Q7' * before}{sequence}Kx0Vm4Rt"
+            expected = any(text.lower()[at : at + 9] in placeholders._SEQUENCES for at in range(len(text[:64]) - 8))
+            assert placeholders.is_placeholder(text) == expected, text

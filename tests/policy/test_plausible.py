@@ -1,7 +1,10 @@
 """Values that machines make or people choose, and what else stands behind such names."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from proxy.policy import plausible
 from proxy.policy.plausible import email, key_material, key_of_aws, machine_made, mixed_case, password
 
 
@@ -77,3 +80,16 @@ def test_email_drops_what_is_no_person() -> None:
     assert not any(
         map(email, ["a@example.com", "git@host.io", "icon@2x.png", "a@x..com", "me@users.noreply.github.com"])
     )
+
+
+LETTERS = st.text(st.sampled_from("bcdgBCDGaeAE019._é"), max_size=24)
+
+
+@given(text=LETTERS)
+@settings(max_examples=500)
+def test_counts_by_classes_are_those_of_the_patterns_that_define_them(text: str) -> None:
+    words = sum(len(word) for word in plausible._WORD.findall(text) if plausible._is_word(word))
+    assert plausible._changes(text) == len(plausible._CHANGE.findall(text))
+    assert plausible._oddities(text) == len(plausible._ODD.findall(text))
+    assert plausible._letters_of_words(text) == words
+    assert plausible._has_both(text) == (any(map(str.isdigit, text)) and any(map(str.isalpha, text)))
