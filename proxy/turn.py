@@ -20,9 +20,10 @@ Write = Callable[[bytes], None]
 class LoopTurn:
     """The kept writes of an event loop; belongs to the one in which it is first used."""
 
-    __slots__ = ("_has_written", "_kept")
+    __slots__ = ("_has_written", "_kept", "_loop")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._has_written = False
         self._kept: list[tuple[Write, bytes]] = []
 
@@ -32,7 +33,9 @@ class LoopTurn:
             self._kept.append((write, data))
             return
         self._has_written = True
-        asyncio.get_running_loop().call_soon(self._end)
+        if (loop := self._loop) is None:  # remembered, as every look-up asks the kernel for the process's id
+            loop = self._loop = asyncio.get_running_loop()
+        loop.call_soon(self._end)
         write(data)
 
     def flush(self) -> None:

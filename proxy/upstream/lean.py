@@ -74,7 +74,7 @@ class LeanClient:
         """Send a request and return the reply once its head has arrived."""
         head = request_head(request, self._target(request.url), self._authority)
         head, pieces, length = _body(request, head)
-        total_at = asyncio.get_running_loop().time() + self._total_s
+        total_at = self._pool.now() + self._total_s
         connection = await self._pool.acquire(total_at)
         reply = connection.begin(bodiless=request.method == "HEAD", total_at=total_at)
         try:

@@ -47,11 +47,18 @@ class Pool:
         self._queue: deque[asyncio.Future[Connection | None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._all_lost = asyncio.Event()
 
     def stats(self) -> ClientStats:
         """Count connections and waiting requests."""
         return ClientStats(open=self._open, idle=len(self._idle), waiting=len(self._queue))
+
+    def now(self) -> float:
+        """Return `loop.time()` of the event loop in which the pool is used."""
+        if (loop := self._loop) is None:  # remembered, as every look-up asks the kernel for the process's id
+            loop = self._loop = asyncio.get_running_loop()
+        return loop.time()
 
     async def acquire(self, total_at: float) -> Connection:
         """Return a connection that is ready for a request. `total_at`: deadline of the whole exchange.
@@ -76,7 +83,7 @@ class Pool:
         if self._closed:
             connection.abort()
         elif not self._serve_next(connection):
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self.now()
             self._idle.append(connection)
             if self._sweeper is None:
                 self._arm_sweeper(connection.idle_since + self._idle_s)
@@ -107,7 +114,7 @@ class Pool:
     def _pick_idle(self) -> Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            rested_s = asyncio.get_running_loop().time() - connection.idle_since
+            rested_s = self.now() - connection.idle_since
             if connection.is_open and rested_s < self._idle_s and (rested_s < _RESTED_S or connection.is_silent):
                 return connection
             connection.abort()
@@ -117,7 +124,7 @@ class Pool:
         """Open a connection in a slot that is already counted."""
         connection = self._make()
         self._live.add(connection)
-        left_s = total_at - asyncio.get_running_loop().time()
+        left_s = total_at - self.now()
         try:
             await self._dial(connection, min(self._connect_s, left_s))
         except BaseException:
@@ -181,7 +188,7 @@ class Pool:
     def _sweep(self) -> None:
         """Close what has been idle for too long; the oldest comes first."""
         self._sweeper = None
-        now = asyncio.get_running_loop().time()
+        now = self.now()
         while self._idle and self._idle[0].idle_since + self._idle_s <= now:
             self._idle.popleft().abort()
         if self._idle:
