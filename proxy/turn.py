@@ -4,7 +4,7 @@
                               leaves now        kept          kept            and the next turn keeps its first, too
 
 A write wakes whoever waits for it, and on a busy machine the kernel then runs that process at once, on this core and in
-the middle of our work. Together, several writes cost one such interruption: 0.88 of the CPU of a request over 16
+the middle of our work. Together, several writes cost one such interruption: 0.91 of the CPU of a request over 16
 connections (`bench.run`, in turns). Nothing waits for the network or for a timer, and a lone request for nothing.
 
 Rule of the file: only for the single write of a request or an answer. Whoever writes or closes the same connection
