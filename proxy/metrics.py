@@ -3,10 +3,11 @@
 Rule of the file: label values come from closed sets (operations, outcomes, configured names) or are capped (`model`),
 so the number of series is bounded whatever clients send. Users, projects and keys are never labels.
 
-Values are stored in plain dicts and rendered when Prometheus scrapes. Counters of its client library take a lock and a
-label look-up each time, which was an eighth of a request's CPU (`make bench`); there is one thread here.
+Values are stored in plain dicts and passed to prometheus_client when Prometheus scrapes. The library's own counters
+take a lock and a label look-up each time, which was an eighth of a request's CPU (`make bench`); there is one thread
+here.
 
-Source: OpenTelemetry GenAI metrics for the choice of figures.
+Source: prometheus_client, "Custom Collectors"; OpenTelemetry GenAI metrics for the choice of figures.
 """
 
 import re
@@ -15,13 +16,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from proxy import exposition
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
 from proxy.config.schema import Metrics as Settings
 from proxy.config.upstreams import UpstreamEntry
 from proxy.credentials import resembles_credential
 from proxy.errors import ProxyError
 from proxy.exchange import Attempt, Charge, Exchange, Judgement
-from proxy.exposition import Family
 from proxy.findings import Verdict
 
 _DURATION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -33,7 +36,7 @@ _USUAL = (101, 200, 201, 400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 
 _USUAL_STATUSES: dict[int | None, str] = {status: str(status) for status in _USUAL}
 _CLASSES = ("none", *(f"{hundred}xx" for hundred in range(1, 10)))
 _RULE_OF_PROJECT = re.compile(r"(?:keyword|pattern)-[0-9a-f]{8}")
-CONTENT_TYPE = exposition.CONTENT_TYPE
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Labels = tuple[object, ...]
 
@@ -55,10 +58,12 @@ class Tally:
         self._name, self._text, self._labels = name, text, labels
         self.values: defaultdict[Labels, float] = defaultdict(float)
 
-    def collect(self) -> Family:
+    def collect(self) -> Metric:
         """Return the current values."""
-        series = [(_pairs(self._labels, labels), value) for labels, value in self.values.items()]
-        return exposition.counter(self._name, self._text, series)
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, value in self.values.items():
+            family.add_metric([str(label) for label in labels], value)
+        return family
 
 
 class Distribution:
@@ -76,17 +81,39 @@ class Distribution:
         series[bisect_left(self._bounds, value)] += 1
         series[-1] += value
 
-    def collect(self) -> Family:
+    def collect(self) -> Metric:
+        """Return the current values; buckets are cumulative, as in Prometheus."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        names = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
+        for labels, series in self._series.items():
+            total, buckets = 0.0, []
+            for name, count in zip(names, series, strict=False):
+                total += count
+                buckets.append((name, total))
+            family.add_metric([str(label) for label in labels], buckets, series[-1])
+        return family
+
+
+class _AtScrape(Collector):
+    """Exports values that are stored elsewhere."""
+
+    def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
+        self._read = read
+
+    def describe(self) -> Iterator[Metric]:
+        """Name nothing in advance: the values may not exist yet at registration."""
+        return iter(())
+
+    def collect(self) -> Iterable[Metric]:
         """Return the current values."""
-        series = [(_pairs(self._labels, labels), one[:-1], one[-1]) for labels, one in self._series.items()]
-        return exposition.histogram(self._name, self._text, self._bounds, series)
+        return self._read()
 
 
 class Metrics:
-    """All metric families of one process."""
+    """All metric families of one process, in their own registry."""
 
     def __init__(self, max_models: int) -> None:
-        self._readers: list[Callable[[], Iterable[Sample]]] = []
+        self.registry = CollectorRegistry()
         self.in_flight = 0
         """Running requests; counted by the ingress."""
         self.finished = 0
@@ -163,6 +190,7 @@ class Metrics:
         self._gen_ai_tokens = Distribution(
             "gen_ai_client_token_usage", "Tokens of a call.", _GEN_AI_TOKENS, *named, "gen_ai_token_type"
         )
+        self.registry.register(_AtScrape(self._collect))
 
     def follow(self, settings: Settings, upstreams: Sequence[UpstreamEntry]) -> None:
         """Apply a changed configuration. Counts are kept."""
@@ -171,11 +199,11 @@ class Metrics:
 
     def at_scrape(self, read: Callable[[], Iterable[Sample]]) -> None:
         """Add values that are read when Prometheus scrapes."""
-        self._readers.append(read)
+        self.registry.register(_AtScrape(lambda: _families(read())))
 
     def render(self) -> bytes:
         """Return the text exposition."""
-        return exposition.render(self._collect())
+        return generate_latest(self.registry)
 
     def observe(self, x: Exchange) -> None:
         """Count one finished exchange. Cost about 4 microseconds."""
@@ -264,7 +292,7 @@ class Metrics:
             self._models.add(model)
         return model
 
-    def _collect(self) -> Iterator[Family]:
+    def _collect(self) -> Iterator[Metric]:
         for family in (
             self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
             self._unpriced, self._errors, self._findings, self._unscanned, self._hurried, self._faults, self._layers,
@@ -273,23 +301,19 @@ class Metrics:
             yield family.collect()
         if self._gen_ai_providers:
             yield from (self._gen_ai_duration.collect(), self._gen_ai_tokens.collect())
-        yield exposition.gauge("sidegate_requests_in_flight", "Requests being handled.", [((), self.in_flight)])
-        yield exposition.gauge("sidegate_event_loop_lag_seconds", "Delay of the latest timer.", [((), self.loop_lag_s)])
-        for read in self._readers:
-            yield from _families(read())
+        yield GaugeMetricFamily("sidegate_requests_in_flight", "Requests being handled.", self.in_flight)
+        yield GaugeMetricFamily("sidegate_event_loop_lag_seconds", "Delay of the latest timer.", self.loop_lag_s)
 
 
-def _pairs(names: Sequence[str], values: Labels) -> list[tuple[str, str]]:
-    return [(name, str(value)) for name, value in zip(names, values, strict=True)]
-
-
-def _families(samples: Iterable[Sample]) -> Iterator[Family]:
-    by_name: dict[str, list[Sample]] = {}
+def _families(samples: Iterable[Sample]) -> Iterable[Metric]:
+    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
     for sample in samples:
-        by_name.setdefault(sample.name, []).append(sample)
-    for name, same in by_name.items():
-        make = exposition.counter if same[0].kind == "counter" else exposition.gauge
-        yield make(name, same[0].help, [(list(sample.labels.items()), sample.value) for sample in same])
+        family = families.get(sample.name)
+        if family is None:
+            make = CounterMetricFamily if sample.kind == "counter" else GaugeMetricFamily
+            family = families[sample.name] = make(sample.name, sample.help, labels=tuple(sample.labels))
+        family.add_metric(tuple(sample.labels.values()), sample.value)
+    return families.values()
 
 
 def _status_label(status: int | None) -> str:

@@ -151,6 +151,7 @@ def test_config_check_imports_no_server_and_no_database(tmp_path):
         "asyncpg",
         "asyncio",
         "uvloop",
+        "prometheus_client",
         "proxy.serve",
         "proxy.cli.serve",
     }
