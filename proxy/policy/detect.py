@@ -316,7 +316,9 @@ class Detector:
 
     def hits_of_stream(self, data: bytes) -> list[int]:
         """Return the indexes of the rules that may match in a part of a stream, in no particular order."""
-        return self._gate(data) if len(data) < LARGE else self._hits(data, None)
+        if len(data) < LARGE and threading.get_ident() == openings.MAIN:
+            return self._gate(data)
+        return self._hits(data, None)
 
     def _hits(self, data: bytes, patience: Patience | None) -> list[int]:
         """Return the indexes of the rules that may match, in no particular order.

@@ -96,6 +96,8 @@ async def test_find_in_a_thread_never_uses_the_automaton_of_the_event_loop() -> 
     for text in ("see key-abcd.", "see key-abcd. " * 2000):
         assert await asyncio.to_thread(apart.find, text)
         assert await asyncio.to_thread(apart.suspects, text.encode())
+        assert await asyncio.to_thread(apart.hits_of_stream, text.encode())
+        assert on_loop.hits_of_stream(text.encode())
         assert on_loop.find(text)
         assert on_loop.suspects(text.encode())
 
