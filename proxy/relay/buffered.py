@@ -48,7 +48,7 @@ async def _send_slowly(answer: Answer, downstream: Downstream, first: bytes, ins
     for piece in held:
         _count(answer, inspector, piece)
     if complete:
-        await _end(answer, inspector)
+        await conclude(answer, inspector)
         await downstream.send(reply.status, reply.reason, answer.headers, b"".join(held))
         return
     await send_on(answer, downstream, inspector, held)
@@ -65,15 +65,15 @@ async def send_on(
     for piece in held:
         sent += len(piece)
         if sent == answer.length:
-            await _end(answer, inspector)
+            await conclude(answer, inspector)
         await downstream.write(piece)
     while piece := await reply.read():
         _count(answer, inspector, piece)
         sent += len(piece)
         if sent == answer.length:
-            await _end(answer, inspector)
+            await conclude(answer, inspector)
         await downstream.write(piece)
-    await _end(answer, inspector)
+    await conclude(answer, inspector)
     await downstream.finish()
 
 
@@ -98,7 +98,8 @@ def _count(answer: Answer, inspector: BodyInspector, piece: bytes) -> None:
     inspector.feed(piece)
 
 
-async def _end(answer: Answer, inspector: BodyInspector) -> None:
+async def conclude(answer: Answer, inspector: BodyInspector) -> None:
+    """Read what was inspected of a complete answer, and seal it."""
     meter = answer.attempt.meter
     meter.terminated = True
     if inspector.kept_bytes <= _SMALL_BYTES:

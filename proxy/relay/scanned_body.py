@@ -24,7 +24,7 @@ from proxy.openai.decoding import Decoder
 from proxy.openai.masked_text import with_names, with_texts
 from proxy.openai.response import inspect_document
 from proxy.relay.answer import Answer
-from proxy.relay.buffered import send_on
+from proxy.relay.buffered import conclude, send_on
 from proxy.relay.inspector import BodyInspector
 from proxy.relay.scanned import forbidden, not_scannable
 from proxy.relay.sse import DECODED_PIECE_BYTES
@@ -64,7 +64,11 @@ async def relay_scanned_body(
         for piece in held.pieces:
             answer.keep(piece)
             inspector.feed(piece)
-        await send_on(answer, downstream, inspector, held.pieces, is_started=held.is_started)
+        if body is None or held.is_started:
+            await send_on(answer, downstream, inspector, held.pieces, is_started=held.is_started)
+        else:
+            await conclude(answer, inspector)
+            await held.send(answer.headers, body)
         return
     masked = await _unhurried(answer, scanner, plain)
     headers, sent = (answer.headers, body or b"") if masked is None else (_for_another_body(answer.headers), masked)
