@@ -173,8 +173,7 @@ class DurableLog:
         except OSError:
             # What cannot be read cannot be rewritten: it stays in place, for the reader to try.
             return
-        for trace_id, body in self.intents.detach(segment):
-            self.hold(INTENT, trace_id, body)
+        self._hold_intents(segment)
         lost = [record for record in suspect if record.kind is not INTENT]
         for record in lost:
             self.hold(record.kind, record.trace_id, record.body)
@@ -217,8 +216,13 @@ class DurableLog:
         self._write_held()
 
     def _has_dead_space(self) -> bool:
-        """Tell whether moving intents can free space: not if the files contain little else."""
-        return self.chain.disk_bytes > 2 * self.intents.disk_bytes() + self.chain.segment_bytes
+        """Tell whether moving intents can free space: not if the files contain little else.
+
+        A segment's worth of it is not worth a move, unless the disk is full: what is held waits for any space then.
+        """
+        is_short = bool(self.held) and self.chain.full_disk
+        least = 0 if is_short else self.chain.segment_bytes
+        return self.chain.disk_bytes > 2 * self.intents.disk_bytes() + least
 
     def _is_spent(self, segment: Segment) -> bool:
         return segment.pending == 0 and segment.finals_until <= self.cursor
@@ -239,9 +243,15 @@ class DurableLog:
     def _give_way(self, segment: Segment) -> bool:
         if not self.chain.full_disk:
             return False
-        for trace_id, body in self.intents.detach(segment):
-            self.hold(INTENT, trace_id, body)
+        self._hold_intents(segment)
         return True
+
+    def _hold_intents(self, segment: Segment) -> None:
+        """Take the open intents of `segment` into memory, except those whose final waits there already."""
+        closed = {key for kind, key, _ in self.held if kind in CLOSING}
+        for trace_id, body in self.intents.detach(segment):
+            if trace_id not in closed:
+                self.hold(INTENT, trace_id, body)
 
     def _moved_is_durable(self) -> bool:
         if self._moved_until == _UNWRITTEN:

@@ -146,6 +146,26 @@ def test_old_segments_when_the_disk_is_full_then_they_make_room_for_the_intents_
         assert [r.body for r in drain(journal)] == [b"final"]
 
 
+def test_segment_when_the_disk_is_full_and_holds_no_other_then_it_makes_room_for_what_is_held(tmp_path: Path) -> None:
+    with opened(tmp_path) as journal:
+        for number in range(3):
+            journal.append_intent(trace_id(number), b"intent")
+        journal.append_final(trace_id(0), BODY)
+        files = segment_files(tmp_path)
+        with largest_file(500):
+            journal.append_final(trace_id(1), BODY)
+            drain(journal)
+            assert not files[0].exists()
+        journal.tend()
+        assert (journal.held, journal.stats().open_intents, journal.stats().healthy) == (0, 1, True)
+        assert [r.trace_id for r in drain(journal)] == [trace_id(1)]
+        journal.append_final(trace_id(2), BODY)
+        assert [r.trace_id for r in drain(journal)] == [trace_id(2)]
+    again = Journal(tmp_path, make_settings())
+    assert again.open().orphans == ()
+    again.close()
+
+
 def test_old_segments_when_the_disk_is_broken_then_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(fd: int, data: bytes) -> int:
         raise OSError(errno.EIO, "injected")
