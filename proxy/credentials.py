@@ -21,21 +21,15 @@ _SHAPE: Final = re.compile(
     rb"(?<![A-Za-z0-9])(?:(?:sk-|sg-|gsk_|xai-|AIza|gh[ops]_|github_pat_|glpat-|xox[bp]-|hf_)[A-Za-z0-9_-]{16,}"
     rb"|AKIA[A-Z0-9]{16}(?![A-Za-z0-9]))"
 )
-_MARKS: Final = (
-    b"sk",
-    b"sg-",
-    b"xai-",
-    b"AIza",
-    b"gho_",
-    b"ghs_",
-    b"ghp_",
-    b"github_pat_",
-    b"glpat-",
-    b"xox",
-    b"hf_",
-    b"AKIA",
+_MARKS: Final = tuple(
+    re.compile(mark).search
+    for mark in (
+        rb"-(?:(?<=sk-)|(?<=sg-)|(?<=xai-)|(?<=glpat-)|(?<=xox[bp]-))",
+        rb"_(?:(?<=gsk_)|(?<=gh[ops]_)|(?<=github_pat_)|(?<=hf_))",
+        rb"A(?:Iza|KIA)",
+    )
 )
-"""One of them is in every shape."""
+"""One of them is in every shape. Each begins with a byte of its own, for which `re` looks before it tries anything."""
 _CLIENT_FIELDS: Final = (b"authorization", b"api-key", b"x-api-key")
 
 
@@ -75,10 +69,9 @@ def covered_text(text: str, secrets: Iterable[bytes]) -> str:
 
 def cover_shapes(data: bytes) -> bytes:
     """Return `data` with everything that has the shape of a key replaced by asterisks."""
-    # `find` of plain bytes takes 80 ns per KiB: `in` takes twice that, the pattern alone a hundred times (timeit).
-    find = data.find
-    for mark in _MARKS:
-        if find(mark) >= 0:
+    # Most records have none. The three take a quarter of the time of a `find` for every shape (timeit).
+    for search in _MARKS:
+        if search(data) is not None:
             break
     else:
         return data

@@ -92,3 +92,16 @@ def test_name_when_it_looks_like_a_key_then_covered(name: str) -> None:
 def test_name_when_it_is_an_ordinary_one_then_left_alone(name: str) -> None:
     assert not resembles_credential(name)
     assert cover_shapes(name.encode()) == name.encode()
+
+
+_BEGINNINGS = (
+    "sk- sg- gsk_ xai- AIza gho_ ghs_ ghp_ github_pat_ glpat- xoxb- xoxp- hf_ AKIA xoxa- gh_ pat_ a- _ -".split()
+)
+
+
+@given(st.text('aZ9-_ "', max_size=3), st.sampled_from(_BEGINNINGS), st.text("ABZ09az_- .", max_size=24))
+def test_record_when_anything_in_it_looks_like_a_key_then_the_quick_look_does_not_miss_it(
+    before: str, beginning: str, rest: str
+) -> None:
+    for text in (before + beginning + rest, before + beginning + "A1" * 8 + rest):
+        assert (cover_shapes(text.encode()) != text.encode()) == resembles_credential(text)
