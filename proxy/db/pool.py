@@ -58,6 +58,8 @@ _REFUSALS = {
 
 _OTHER_SCHEMA = "the schema does not belong to this version"
 _MIGRATION_S = 10.0  # migrations may take this long; after that, a missing table is worth a warning
+_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a lost connection raises; the last, if it is lost between two steps of one call (`not connected`)."""
 _PING_S = 1.0  # an idle connection that does not answer in this time is dead
 _CLOSE_S = 5.0
 _KEEPALIVE_IDLE_S = 5
@@ -214,7 +216,7 @@ class Database:
             self._note_full(error.sqlstate or "")
             meaning = _REFUSALS.get(error.sqlstate or "", type(error).__name__)
             raise self._note_down(f"connection refused: {meaning}, SQLSTATE {error.sqlstate}") from error
-        except (OSError, asyncpg.InterfaceError) as error:
+        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             is_misconfigured = isinstance(error, asyncpg.exceptions.ClientConfigurationError)
             reason = "a parameter of the database URL cannot be used" if is_misconfigured else type(error).__name__
             raise self._note_down(f"no connection: {reason}") from error
@@ -224,7 +226,7 @@ class Database:
             if not _is_gone(lent):
                 lent.terminate()
             await pool.expire_connections()  # the others are probably dead, too
-            if isinstance(error, OSError | asyncpg.PostgresError | asyncpg.InterfaceError):
+            if isinstance(error, _LOST):
                 raise self._note_down("an idle connection was dead") from error
             raise
         return cast(Connection, lent)
@@ -232,7 +234,7 @@ class Database:
     async def _give_back(self, pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection) -> None:
         try:
             await pool.release(cast(Any, connection))
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _LOST as error:
             # The pool has dropped the connection already, and what was done on it is done: no failure of the caller's.
             _log.debug("a connection could not be returned to the pool: %s", type(error).__name__)
 
@@ -249,7 +251,7 @@ class Database:
             if ours is error:
                 raise
             raise ours from (None if isinstance(ours, RecordRejected) else error)
-        except asyncpg.InterfaceError as error:
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             if isinstance(error, ValueError):  # an argument that cannot be encoded
                 raise RecordRejected("a value does not fit the type of its column") from None
             if _is_gone(connection):

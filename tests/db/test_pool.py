@@ -511,3 +511,19 @@ async def test_connections_when_all_are_lent_then_a_caller_waits_for_one_and_no_
     assert database._places._free._value == SETTINGS.pool_size
     with pytest.raises(DatabaseUnavailable):
         await waiting[2]
+
+
+async def test_connection_when_lost_between_two_steps_of_a_call_then_unavailable(database: Database) -> None:
+    assert await answers(database)
+    with pytest.raises(DatabaseUnavailable):
+        async with database.acquire() as connection:
+            connection.terminate()
+            raise asyncpg.InternalClientError("not connected")  # asyncpg's word for it; a race, else not to be had
+    assert not database.is_up
+    assert await answers(database)
+
+
+async def test_library_when_it_fails_on_a_living_connection_then_its_error_escapes(database: Database) -> None:
+    with pytest.raises(asyncpg.InternalClientError):
+        async with database.acquire():
+            raise asyncpg.InternalClientError("a fault of its own")
