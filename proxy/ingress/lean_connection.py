@@ -301,6 +301,7 @@ class LeanConnection(asyncio.Protocol):
         except Exception as error:
             _log.error("connection failed", exc_info=error)
         finally:
+            self._request = None  # it knows this connection
             if not self._left:
                 self.close()
 

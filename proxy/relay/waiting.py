@@ -198,7 +198,7 @@ class Channel(Generic[Raw]):
         self.decided += count
         ready = 0
         while self._open and self._open[0].end <= self.decided:
-            item = self._open.popleft().item
+            item = _decided(self._open.popleft())
             item.open -= 1
             ready += item.is_queued and not item.open
         return ready
@@ -218,7 +218,7 @@ class Channel(Generic[Raw]):
                 waiting.leave_out(self.decided)
             if self.decided == waiting.end:
                 del waiting_texts[0]
-                item = waiting.item
+                item = _decided(waiting)
                 item.open -= 1
                 ready += item.is_queued and not item.open
         return ready
@@ -235,9 +235,17 @@ class Channel(Generic[Raw]):
         else:
             self.rest = rest
             self.last = waiting.item, waiting.path
+        _decided(waiting)
 
     def _adopt(self, item: Item[Raw], path: Path, text: str) -> None:
         waiting = Waiting(self, item, path, text, self.fed)
         waiting.changed = item.changed = True
         self.rest = ""
         self._open.append(waiting)
+
+
+def _decided(waiting: Waiting[Raw]) -> Item[Raw]:
+    """Return the event of a text that no longer waits, and let go of it: the event knows its texts."""
+    item = waiting.item
+    del waiting.item
+    return item

@@ -46,9 +46,9 @@ class CoveredReply:
         """Return what has arrived; an error is raised only after bytes held back before it were returned."""
         if self._error is not None:
             raise self._error
-        self._sink = sink
         offer = None if sink is None else self._offer
         while True:
+            self._sink = sink
             try:
                 piece = await self._reply.read(offer)
             except UpstreamFailed as error:
@@ -56,6 +56,8 @@ class CoveredReply:
                 if not self._held:
                     raise
                 piece = b""
+            finally:
+                self._sink = None  # as there
             if not piece:
                 held, self._held = self._held, b""
                 return held

@@ -78,7 +78,10 @@ class Reply:
                 self._line.await_more()
             self._sink = sink
             self._waiter = waiter = self._loop.create_future()
-            await waiter
+            try:
+                await waiter
+            finally:
+                self._sink = None  # it knows this reply: a cycle, in which the whole exchange would stay
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._unread = 0

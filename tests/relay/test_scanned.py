@@ -14,6 +14,7 @@ from proxy.openai.sse_frame import reframed
 from proxy.relay import scanned as module
 from proxy.relay.bounded import relay_bounded
 from proxy.relay.scanned import ScannedStream
+from tests.fakes.garbage import garbage
 from tests.fakes.scanner import MASK, SECRET, FakeScanner, masked
 from tests.relay.peers import STREAM, Client, Reply, answer_to, cuts
 
@@ -65,6 +66,12 @@ def texts_of(body: bytes) -> dict:
                     text = value if call is None else call["function"]["arguments"]
                     texts[key] = texts.get(key, "") + text
     return texts
+
+
+async def test_stream_when_texts_waited_for_others_then_nothing_of_it_is_left_to_the_garbage_collector():
+    with garbage() as left:
+        await relayed([said("a KE"), said("Y-1234"), said("5678 B"), said("eta"), finish(), DONE])
+    assert not left & {"Item", "Waiting", "Answer", "Reading", "_Gate", "Meter"}
 
 
 async def test_events_when_nothing_can_match_then_each_leaves_at_once_as_it_came():

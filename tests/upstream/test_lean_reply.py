@@ -1,12 +1,14 @@
 """A reply between the connection that fills it and the reader that waits, with and without a sink."""
 
 import asyncio
+import weakref
 from collections.abc import Callable
 
 import pytest
 
 from proxy.errors import UpstreamFailed, UpstreamTimeout
 from proxy.turn import LoopTurn
+from proxy.upstream.covering import CoveredReply
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_reply import Reply
 
@@ -88,6 +90,20 @@ async def test_sink_when_it_takes_what_arrives_then_the_reader_sleeps_until_the_
         assert not reader.done()
     connection.data_received(END)
     assert (await reader, sink.offered, reply.complete) == (b"", [b"a", b"b", b"c"], True)
+
+
+async def test_sink_when_its_reader_is_done_then_the_reply_has_let_go_of_it() -> None:
+    connection, reply, _ = begun()
+    covered = CoveredReply(reply, (b"a secret",))
+    for outer in (reply, covered):
+        reader = asyncio.create_task(outer.read(sink := Sink()))
+        await asyncio.sleep(0)
+        connection.data_received(chunk(b"taken"))
+        reader.cancel()
+        await asyncio.wait([reader])
+        known, sink = weakref.ref(sink), None
+        del reader
+        assert known() is None
 
 
 async def test_sink_when_it_refuses_a_piece_then_the_reader_gets_it_with_all_behind_it() -> None:
