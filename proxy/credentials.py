@@ -69,7 +69,7 @@ def covered_text(text: str, secrets: Iterable[bytes]) -> str:
 
 def cover_shapes(data: bytes) -> bytes:
     """Return `data` with everything that has the shape of a key replaced by asterisks."""
-    # Most records have none. The three take a quarter of the time of a `find` for every shape (timeit).
+    # Most records have none. The three take a third of the time of a `find` for every shape (timeit).
     for search in _MARKS:
         if search(data) is not None:
             break
