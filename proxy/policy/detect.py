@@ -314,9 +314,12 @@ class Detector:
             _in_characters(data, found)
         return found
 
-    def hits_of_stream(self, data: bytes) -> list[int]:
-        """Return the indexes of the rules that may match in a part of a stream, in no particular order."""
-        if len(data) < LARGE and threading.get_ident() == openings.MAIN:
+    def hits_of_stream(self, data: bytes, for_loop: bool = False) -> list[int]:
+        """Return the indexes of the rules that may match in a part of a stream, in no particular order.
+
+        `for_loop`: a thread asks in place of the event loop, to warm up what the loop will use.
+        """
+        if len(data) < LARGE and (for_loop or threading.get_ident() == openings.MAIN):
             return self._gate(data)
         return self._hits(data, None)
 

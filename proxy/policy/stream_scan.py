@@ -75,7 +75,7 @@ class StreamPlan:
 
     def warm_up(self) -> None:
         """Let RE2 build its states now; otherwise the first events would wait for that."""
-        scanner = self.scanner()
+        scanner = StreamScanner(self, for_loop=True)
         for text in _WARMING:
             scanner.pieces(text)
         scanner.pieces("", final=True)
@@ -89,8 +89,12 @@ class StreamPlan:
 class StreamScanner:
     """One channel of one answer."""
 
-    def __init__(self, plan: StreamPlan, position: int = 0, context: str = "") -> None:
-        """Begin a channel. `position`: offset in its text; `context`: precedes it and is never sent."""
+    def __init__(self, plan: StreamPlan, position: int = 0, context: str = "", for_loop: bool = False) -> None:
+        """Begin a channel. `position`: offset in its text; `context`: precedes it and is never sent.
+
+        `for_loop`: a thread warms up what the event loop will use, and needs nothing of its own.
+        """
+        self._for_loop = for_loop
         self.findings: list[Finding] = []
         """Completed findings; who records them takes them out. Offsets in characters of the channel's text."""
         self.blocked: Finding | None = None
@@ -239,7 +243,7 @@ class StreamScanner:
             return
         data, base = self._window.data, self._window.base
         first = min([track.settled for track in tracks])
-        hits, in_run = team.hits(data[max(0, first - boundaries.REACH) :]), ends_in_run(data)
+        hits, in_run = team.hits(data[max(0, first - boundaries.REACH) :], self._for_loop), ends_in_run(data)
         for number, track in enumerate(tracks):
             for finding in track.advance(data, hits.get(number, ()), final, in_run):
                 self._note(finding._replace(start=base + finding.start, end=base + finding.end))

@@ -56,13 +56,13 @@ class Team:
         leading = [watch.openings.led for watch in self.watches if watch.leads]
         self._gate = openings.gate(self._rules(), [*begun, *leading]).hits
 
-    def hits(self, data: bytes) -> dict[int, list[int]]:
+    def hits(self, data: bytes, for_loop: bool = False) -> dict[int, list[int]]:
         """Return for each watch which of its rules may match in `data`; watches without any are omitted.
 
         The detector's gate tells: random letters build a tenth of the states there that they build in that of a glance.
         """
         hits: dict[int, list[int]] = {}
-        for at in self._detector.hits_of_stream(data) if self._members else ():
+        for at in self._detector.hits_of_stream(data, for_loop) if self._members else ():
             member = self._places.get(at)
             if member is not None:
                 hits.setdefault(member[0], []).append(member[1])

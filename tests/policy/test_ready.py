@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -27,6 +28,12 @@ def shared() -> Policies:
 async def test_policy_when_a_project_decides_nothing_then_it_is_that_of_the_process(shared):
     default = shared.get_now(NO_SECURITY)
     assert default is shared.prepare() is await shared.get(NO_SECURITY) is await shared.get(SecuritySettings())
+
+
+def test_policy_when_a_thread_prepares_it_then_what_only_threads_scan_with_is_not_compiled():
+    with ThreadPoolExecutor(1) as threads:
+        policy = threads.submit(Policies(Settings()).prepare).result()
+    assert {"_gate", "_gate_apart", "_parts"} & vars(policy.detector).keys() == {"_gate"}
 
 
 def test_policy_when_it_is_built_then_nothing_is_kept_that_only_building_needs():
