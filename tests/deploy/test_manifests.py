@@ -217,3 +217,10 @@ def test_rules_when_promtool_is_there_then_it_accepts_them_and_they_fire(tmp_pat
     for command in (("check", "rules", "rules.yaml"), ("test", "rules", "tests.yaml")):
         done = subprocess.run([promtool, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_hub_when_a_node_is_drained_then_one_replica_stays():
+    found = {document["kind"]: document["spec"] for document in overlay(K8S / "hub") if "spec" in document}
+    deployment, budget = found["Deployment"], found["PodDisruptionBudget"]
+    assert budget["selector"] == deployment["selector"]
+    assert deployment["replicas"] > budget["maxUnavailable"] == 1
