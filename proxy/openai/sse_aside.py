@@ -13,22 +13,23 @@ from proxy.openai.sse import BOM, Event, split_field
 
 _FIELDS: Final = frozenset({b"", b"id", b"event", b"retry"})
 _NAME: Final = re.compile(rb"[a-z_.]{1,64}")
-_SHORTEST: Final = 12
+SHORTEST: Final = 12
 """A shorter text holds no secret."""
+_LONG: Final = re.compile(rb"[^\r\n]{%d}" % SHORTEST)
 _DATA_FRAMING: Final = len(b"data: \n\n")
 _NAME_FRAMING: Final = len(b"event: \n")
 
 
 def may_have_asides(cut: bytes, event: Event | None) -> bool:
-    """Tell, at the cost of a look at lengths, whether an event as it came may hold such a text."""
+    """Tell, for an event at the cost of a look at lengths, whether an event as it came may hold such a text."""
     if event is None:
-        return len(cut) >= _SHORTEST
+        return _LONG.search(cut) is not None
     framing = len(cut) - len(event.data) - _DATA_FRAMING
     if event.name is not None:
         framing -= len(event.name) + _NAME_FRAMING
         if _NAME.fullmatch(event.name) is None:
             return True
-    return framing >= _SHORTEST
+    return framing >= SHORTEST
 
 
 def with_asides(cut: bytes, replaced: Callable[[bytes], bytes]) -> bytes:
@@ -37,7 +38,7 @@ def with_asides(cut: bytes, replaced: Callable[[bytes], bytes]) -> bytes:
     for line in cut.splitlines(keepends=True):
         content = line.rstrip(b"\r\n")
         text = _aside(content.removeprefix(BOM))
-        if len(text) < _SHORTEST:
+        if len(text) < SHORTEST:
             out.append(line)
         else:
             out += (content[: len(content) - len(text)], replaced(text), line[len(content) :])

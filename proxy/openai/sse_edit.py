@@ -15,11 +15,16 @@ Failure mode: an event above the limit cannot be held and ends the stream (Upstr
 Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
 """
 
+import re
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 from proxy.errors import UpstreamFailed
 from proxy.openai.sse import BOM, CR, Event, single_event, split_field
+from proxy.openai.sse_cut import END, INSIDE, LINE, OUTSIDE
+
+_MEANINGLESS: Final = re.compile(rb"(?:\n++|(?::[^\r\n]*+)?%b)++" % END)
 
 Edit = Callable[[Event], bytes | None]
 """Return the event's data, the same or changed, or `None` to drop the event. Called once per event with data."""
@@ -76,7 +81,7 @@ class EventEditor:
             if edited is event.data:
                 return chunk
             return b"" if edited is None else b"data: %b\n\n" % edited
-        if not chunk.endswith(b"\n\n"):
+        if not chunk.endswith(b"\n\n") or chunk[0] in OUTSIDE or b"\n\n\n" in chunk:
             return self._feed_lines(chunk)
         return self._feed_whole(chunk)
 
@@ -119,7 +124,14 @@ class EventEditor:
             if chunk.startswith(b"\n"):
                 out.append(self._take_late_lf())
                 chunk = chunk[1:]
-        for line in chunk.splitlines(keepends=True):
+        at, size = 0, len(chunk)
+        while at < size:
+            if run := self._run(chunk, at):
+                at += len(run)
+                out.append(self._take_run(run))
+                continue
+            line = LINE.match(chunk, at)[0]  # type: ignore[index]  # it matches anywhere
+            at += len(line)
             if line.endswith((b"\n", b"\r")):
                 out.append(self._take_line(self._whole_line(line)))
             else:
@@ -127,6 +139,25 @@ class EventEditor:
         self._after_cr = self._after_cr or chunk.endswith(b"\r")
         self._check_size()
         return b"".join(out)
+
+    def _run(self, chunk: bytes, at: int) -> bytes:
+        """Return the lines from `at` on that share the fate of the event, or mean nothing: there can be a million."""
+        if self._partial or self._first or self._held:
+            return b""
+        if self._state is not _State.OPEN:
+            run = INSIDE.match(chunk, at)
+        else:
+            run = _MEANINGLESS.match(chunk, at) if chunk[at] in OUTSIDE else None
+        return run[0] if run else b""
+
+    def _take_run(self, run: bytes) -> bytes:
+        if self._state is _State.DROP:
+            self._fate = _Fate.SWALLOWED
+            return b""
+        self._fate = _Fate.SENT
+        before = run[: -2 if run.endswith(b"\r\n") else -1]
+        self._unfinished = bool(before) and not before.endswith((b"\n", b"\r"))
+        return run
 
     def _whole_line(self, end: bytes) -> bytes:
         if not self._partial:

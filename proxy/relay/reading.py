@@ -21,7 +21,7 @@ from proxy.openai.documents import load_object, utf8_len
 from proxy.openai.repeated import Frame, frame_of
 from proxy.openai.sse import CR, Event, EventReader, single_event
 from proxy.openai.sse_aside import may_have_asides, with_asides
-from proxy.openai.sse_cut import EventCutter
+from proxy.openai.sse_cut import EventCutter, is_outside
 from proxy.openai.sse_frame import reframed
 from proxy.openai.stream_usage import strip_usage
 from proxy.relay.answer import Answer
@@ -132,9 +132,14 @@ class Reading:
         cuts = self._cutter.feed(plain)
         begins_part = cuts[-1] if self._cutter.mid_event and cuts else None
         for cut in cuts:
-            unread = Read(cut, None, None, ends_part or cut is begins_part, is_unread=True)
-            yield unread if len(cut) > LARGE_BYTES and not unread.is_part else self.read(unread)
+            is_part = ends_part or cut is begins_part
             ends_part = False
+            if not is_part and is_outside(cut):
+                self._reader.begin()
+                yield Read(cut, None, None)
+                continue
+            unread = Read(cut, None, None, is_part, is_unread=True)
+            yield unread if len(cut) > LARGE_BYTES and not is_part else self.read(unread)
         self.is_between = self._cutter.is_between
 
     def read(self, unread: Read) -> Read:

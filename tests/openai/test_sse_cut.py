@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.openai.sse import Event, EventReader
-from proxy.openai.sse_cut import EventCutter
+from proxy.openai.sse_cut import MEANINGLESS, EventCutter
 
 PIECES = st.lists(
     st.sampled_from(
@@ -34,10 +34,11 @@ def cut(pieces: list[bytes], limit: int = 1 << 20) -> list[bytes]:
 
 
 def joined(cuts: list[bytes]) -> list[bytes]:
-    """Return the cuts with a LF that came late put back behind its CR."""
+    """Return the cuts with a LF that came late put back behind its CR, and what means nothing in one piece."""
     out: list[bytes] = []
     for one in cuts:
-        if one == b"\n" and out and out[-1].endswith(b"\r"):
+        is_late = one == b"\n" and out and out[-1].endswith(b"\r")
+        if is_late or (out and MEANINGLESS.fullmatch(one) and MEANINGLESS.fullmatch(out[-1])):
             out[-1] += one
         else:
             out.append(one)
@@ -81,7 +82,9 @@ def test_feed_when_read_cut_by_cut_then_each_holds_one_event_at_most_and_whole(
         (b"data: a\n\nevent: e\ndata: b\n\n", [b"data: a\n\n", b"event: e\ndata: b\n\n"]),
         (b": ping\n", [b": ping\n"]),
         (b": ping\n\n", [b": ping\n", b"\n"]),
-        (b"\n\n\n", [b"\n", b"\n", b"\n"]),
+        (b"\n\n\n", [b"\n", b"\n\n"]),
+        (b"data: a\n\n\n\r\n: ping\r:\n\ndata: b\n\n", [b"data: a\n\n", b"\n\r\n: ping\r:\n\n", b"data: b\n\n"]),
+        (b"data: a\n\n:\n: 12 letters..\n:\n", [b"data: a\n\n", b":\n", b": 12 letters..\n", b":\n"]),
         (b"data: a\n\n\n", [b"data: a\n\n", b"\n"]),
         (b"data: a\n\n\ndata: b\n\n", [b"data: a\n\n", b"\n", b"data: b\n\n"]),
         (b"data: a\n: inside\n", []),

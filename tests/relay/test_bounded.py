@@ -722,6 +722,23 @@ async def test_secret_when_it_is_no_value_then_it_is_masked_torn_anywhere(name):
         assert scanner.seen == [(place, "key")]
 
 
+async def test_secret_when_more_comments_than_an_event_may_hold_precede_it_then_it_is_masked():
+    flood = b":\n" * 2000
+    client, _ = await relayed([flood + chunk(SECRET) + DONE], None, scanner=FakeScanner(), event_bytes=1024)
+    assert client.body == flood + chunk(MASK) + DONE
+
+
+@pytest.mark.parametrize("unit", [b"\n", b"\r\n", b":x\n"], ids=repr)
+async def test_blank_lines_and_comments_when_there_are_many_then_they_pass_as_one_piece(unit):
+    """Each used to be metered and scanned as an event is: ten megabytes of line feeds took two minutes."""
+    flood = unit * 20_000
+    answer = answer_to(Client(), Reply([]), scanner=FakeScanner())
+    reading = Reading(answer, 1 << 20)
+    found = list(reading.events(chunk("a") + flood + chunk("b")))
+    assert [len(read.cut) for read in found] == [len(chunk("a")), len(flood), len(chunk("b"))]
+    assert b"".join(map(reading.admit, found)) == chunk("a") + flood + chunk("b")
+
+
 @pytest.mark.parametrize("name", ASIDES)
 async def test_forbidden_text_when_it_is_no_value_then_the_stream_ends_before_it(name):
     client, answer = await relayed(
