@@ -72,30 +72,33 @@ class Openings:
         return max(at, first)
 
     def settled(self, data: bytes, at: int) -> int:
-        """Return the same for a long open part.
-
-        Compiles what is missing, on the event loop no more than some milliseconds' worth in one call: until all of it
-        is compiled, the answer is that of `start`.
-        """
-        if len(self._compiled) < len(self._closer) and not self._compile_closer():
-            return self.start(data, at)
+        """Return the same for a long open part, which `start` takes long for; on the event loop `at`, until all
+        `is_prepared`."""
+        if not self.is_prepared:
+            if threading.get_ident() == MAIN:
+                return at
+            self.prepare(sys.maxsize)
         first = size = len(data)
         for index, (reach, _) in enumerate(self._closer):
             found = self._compiled[index].start(data, max(0, at - boundaries.REACH, size - reach))
             first = found if found < first else first
         return max(at, first)
 
-    def _compile_closer(self) -> bool:
-        """Compile automata of a closer look; tell whether these are all."""
-        done, most = 0, _MUCH if threading.get_ident() == MAIN else sys.maxsize
+    @property
+    def is_prepared(self) -> bool:
+        """True once all automata of a closer look are compiled."""
+        return len(self._compiled) == len(self._closer)
+
+    def prepare(self, most: int = _MUCH) -> None:
+        """Compile automata of a closer look, `most` characters of patterns at once: some milliseconds' worth."""
+        done = 0
         for index, (_, openings) in enumerate(self._closer):
             if index not in self._compiled:
                 size = sum(map(len, openings))
                 if done and done + size > most:
-                    return False
+                    return
                 self._compiled[index] = Ending(openings)
                 done += size
-        return True
 
     def secret(self, data: bytes, at: int) -> int:
         """Return where the first undecided secret may begin, of matches that begin at or after `at`.

@@ -30,7 +30,7 @@ from proxy.policy import boundaries, mask
 from proxy.policy.base64_runs import SHORTEST, ends_in_run
 from proxy.policy.detect import Detector, encode, place
 from proxy.policy.stream_team import SURE, Decide, Team, head_end, teams
-from proxy.policy.stream_track import Run, Track
+from proxy.policy.stream_track import Run, Track, prepare
 from proxy.policy.stream_window import Window
 
 _LEFT: Final = 2 * boundaries.REACH
@@ -234,7 +234,8 @@ class StreamScanner:
         else:
             self._masked = None
         self._look_at = self._window.end + _GLANCES if is_quiet else 0
-        self._wait_until = self._window.end + (_GLANCES + _PATIENCE if is_quiet else _HASTE)
+        patience = 0 if any(track.waits for track in tracks) else _GLANCES + _PATIENCE if is_quiet else _HASTE
+        self._wait_until = self._window.end + patience
         self._settled = min([track.settled for track in tracks], default=0)
 
     def _advance(self, tracks: list[Track], team: Team, final: bool) -> None:
@@ -251,6 +252,7 @@ class StreamScanner:
                 start = max(base + run.finding.start, self._first)
                 if start not in self._begun:
                     self._begun[start] = self._window.position(start)
+        prepare(tracks)
 
     def _note(self, finding: Finding) -> None:
         """Record a completed finding. One in the context does not belong to this channel."""

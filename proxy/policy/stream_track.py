@@ -60,6 +60,8 @@ class Track:
         """Every match that begins before is decided."""
         self.undecided = 0
         """No future finding begins before."""
+        self.waits = False
+        """`settled` is further back than it need be, as automata are not compiled yet (`Openings.prepare`)."""
         self.runs: list[Run] = []
         self._next: dict[int, int] = {}
         self._look_again = _LOOK_AGAIN
@@ -71,6 +73,7 @@ class Track:
         `final`: nothing follows, so everything is decided. `in_run`: it ends in a run of base64.
         """
         found = self._follow(data, final) if self.runs else []
+        self.waits = False
         limit = len(data) if final else self._limit(data, bool(hits), in_run)
         waiting = _NEVER
         for index in hits:
@@ -104,13 +107,19 @@ class Track:
         if self.watch.leads and not has_hits and len(data) - self.settled < self._look_again:
             return self.settled
         if in_run:
-            return self.watch.openings.settled(data, self.settled)
+            return self._closely(data, self.settled)
         start = self.watch.openings.start(data, self.settled)
         if len(data) - start < _LOOK_AGAIN:
             self._look_again = _LOOK_AGAIN
         elif len(data) - start >= self._look_again:
-            start = self.watch.openings.settled(data, start)
-            self._look_again = len(data) - start + 2 * _LOOK_AGAIN
+            start = self._closely(data, start)
+            self._look_again = len(data) - start + (0 if self.waits else 2 * _LOOK_AGAIN)
+        return start
+
+    def _closely(self, data: bytes, at: int) -> int:
+        openings = self.watch.openings
+        start = openings.settled(data, at)
+        self.waits = not openings.is_prepared
         return start
 
     def _decide(self, index: int, data: bytes, limit: int, final: bool, found: list[Finding]) -> int:
@@ -157,3 +166,10 @@ class Track:
                 self._next[run.index] = end
                 ended.append(run.finding._replace(end=end))
         return ended
+
+
+def prepare(tracks: Iterable[Track]) -> None:
+    """Compile some of what a closer look still waits for; of one group only, so that it takes milliseconds."""
+    late = next((track for track in tracks if track.waits), None)
+    if late is not None:
+        late.watch.openings.prepare()
