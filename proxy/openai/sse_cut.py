@@ -12,11 +12,13 @@ Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
 """
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from proxy.openai.sse import BOM, CR
 from proxy.openai.sse_aside import SHORTEST
 
+_FEW: Final = 16
 _FIELDS = (b"data:", b"event:", b"id:")
 _TELLING = len(BOM) + 2
 """How many first bytes of a line tell whether it is empty or a comment."""
@@ -29,6 +31,11 @@ MEANINGLESS: Final = re.compile(rb"(?:\n++|(?:: ?[^\r\n]{0,%d}+)?%b)++" % (SHORT
 there."""
 INSIDE: Final = re.compile(rb"(?:[^\r\n]++%b)++" % END)
 """Lines that end no event."""
+
+
+def is_crowded(chunk: bytes) -> bool:
+    """Tell whether a piece has so many lines that it is worth while to look for those that can be taken together."""
+    return len(chunk) > _FEW and (chunk.count(b"\n") > _FEW or chunk.count(b"\r") > _FEW)
 
 
 def is_outside(cut: bytes) -> bool:
@@ -90,17 +97,7 @@ class EventCutter:
                     self._held += b"\n"
                 else:
                     cuts.append(b"\n")
-        at, size = 0, len(chunk)
-        while at < size:
-            if run := self._run(chunk, at):
-                if not self._inside:
-                    cuts.append(run)
-                else:
-                    self._held += run
-                at += len(run)
-                continue
-            line = LINE.match(chunk, at)[0]  # type: ignore[index]  # it matches anywhere
-            at += len(line)
+        for line in self._runs(chunk) if is_crowded(chunk) else chunk.splitlines(keepends=True):
             self._held += line
             self._line_bytes += len(line)
             if line.endswith((b"\n", b"\r")) and self._ends_here():
@@ -111,25 +108,27 @@ class EventCutter:
             self._inside = self.mid_event = True
         return cuts
 
-    def _run(self, chunk: bytes, at: int) -> bytes:
-        """Return the complete lines from `at` on that change nothing, neither inside an event nor outside."""
-        if self._line_bytes or self._first:
-            return b""
-        if self._inside:
-            run = INSIDE.match(chunk, at)
-        else:
-            run = MEANINGLESS.match(chunk, at) if chunk[at] in OUTSIDE else None
-        return run[0] if run else b""
+    def _runs(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the lines of a piece, in one piece those that change nothing, neither inside an event nor outside."""
+        at, size = 0, len(chunk)
+        while at < size:
+            run = None
+            if not self._line_bytes and not self._first:
+                run = (INSIDE if self._inside else MEANINGLESS).match(chunk, at)
+            found = run or LINE.match(chunk, at)
+            assert found is not None  # it matches anywhere
+            at = found.end()
+            yield found[0]
 
     def _ends_here(self) -> bool:
-        """Take the line that has ended; tell whether an event ends with it, or whether it is outside of any."""
+        """Take the lines that have ended; tell whether an event ends with them, or whether they are outside of any."""
         begin, self._line_bytes = len(self._held) - self._line_bytes, 0
         # Its beginning tells: a line of megabytes is not copied, as that keeps the event loop.
-        content = bytes(self._held[begin : begin + _TELLING]).rstrip(b"\r\n") if begin >= 0 else b"cut"
+        content = self._held[begin : begin + _TELLING] if begin >= 0 else b"cut"
         if self._first:
             self._first = False
             content = content.removeprefix(BOM)
-        if content and (self._inside or not content.startswith(b":")):
+        if content[0] not in (b"\n\r" if self._inside else OUTSIDE):
             self._inside = True
             return False
         self._inside = self.mid_event = False

@@ -16,13 +16,13 @@ Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Final
 
 from proxy.errors import UpstreamFailed
 from proxy.openai.sse import BOM, CR, Event, single_event, split_field
-from proxy.openai.sse_cut import END, INSIDE, LINE, OUTSIDE
+from proxy.openai.sse_cut import END, INSIDE, LINE, OUTSIDE, is_crowded
 
 _MEANINGLESS: Final = re.compile(rb"(?:\n++|(?::[^\r\n]*+)?%b)++" % END)
 
@@ -124,14 +124,7 @@ class EventEditor:
             if chunk.startswith(b"\n"):
                 out.append(self._take_late_lf())
                 chunk = chunk[1:]
-        at, size = 0, len(chunk)
-        while at < size:
-            if run := self._run(chunk, at):
-                at += len(run)
-                out.append(self._take_run(run))
-                continue
-            line = LINE.match(chunk, at)[0]  # type: ignore[index]  # it matches anywhere
-            at += len(line)
+        for line in self._runs(chunk, out) if is_crowded(chunk) else chunk.splitlines(keepends=True):
             if line.endswith((b"\n", b"\r")):
                 out.append(self._take_line(self._whole_line(line)))
             else:
@@ -140,15 +133,19 @@ class EventEditor:
         self._check_size()
         return b"".join(out)
 
-    def _run(self, chunk: bytes, at: int) -> bytes:
-        """Return the lines from `at` on that share the fate of the event, or mean nothing: there can be a million."""
-        if self._partial or self._first or self._held:
-            return b""
-        if self._state is not _State.OPEN:
-            run = INSIDE.match(chunk, at)
-        else:
-            run = _MEANINGLESS.match(chunk, at) if chunk[at] in OUTSIDE else None
-        return run[0] if run else b""
+    def _runs(self, chunk: bytes, out: list[bytes]) -> Iterator[bytes]:
+        """Yield the lines of a piece, but take at once those that share the fate of the event, or mean nothing."""
+        at, size = 0, len(chunk)
+        while at < size:
+            if not (self._partial or self._first or self._held):
+                if run := (_MEANINGLESS if self._state is _State.OPEN else INSIDE).match(chunk, at):
+                    at = run.end()
+                    out.append(self._take_run(run[0]))
+                    continue
+            line = LINE.match(chunk, at)
+            assert line is not None  # it matches anywhere
+            at = line.end()
+            yield line[0]
 
     def _take_run(self, run: bytes) -> bytes:
         if self._state is _State.DROP:

@@ -13,11 +13,13 @@ PIECES = st.lists(
     st.sampled_from(
         [
             *(b"data: x", b"data", b"event: e", b"id: 1", b": c", b"x", b"\xc3\xa9", b"\xef\xbb\xbf"),
-            *(b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"data: x\n\n"),
+            *(b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"data: x\n\n", b"\n" * 17, b":\r\n" * 17),
         ]
     ),
     max_size=14,
 ).map(b"".join)
+MANY = b"\n\r\n: ping\r:\n\n" * 10
+"""Blank lines and comments."""
 PLACES = st.lists(st.integers(0, 90), max_size=6)
 
 
@@ -82,9 +84,11 @@ def test_feed_when_read_cut_by_cut_then_each_holds_one_event_at_most_and_whole(
         (b"data: a\n\nevent: e\ndata: b\n\n", [b"data: a\n\n", b"event: e\ndata: b\n\n"]),
         (b": ping\n", [b": ping\n"]),
         (b": ping\n\n", [b": ping\n", b"\n"]),
-        (b"\n\n\n", [b"\n", b"\n\n"]),
-        (b"data: a\n\n\n\r\n: ping\r:\n\ndata: b\n\n", [b"data: a\n\n", b"\n\r\n: ping\r:\n\n", b"data: b\n\n"]),
-        (b"data: a\n\n:\n: 12 letters..\n:\n", [b"data: a\n\n", b":\n", b": 12 letters..\n", b":\n"]),
+        (b"\n\n\n", [b"\n", b"\n", b"\n"]),
+        (b"\n" * 40, [b"\n", b"\n" * 39]),
+        (b"data: a\n\n" + MANY + b"data: b\n\n", [b"data: a\n\n", MANY, b"data: b\n\n"]),
+        (b"data: a\n\n" + MANY + b": 12 letters..\n:\n", [b"data: a\n\n", MANY, b": 12 letters..\n", b":\n"]),
+        (b"data: a\n" + b": inside\n" * 40 + b"\n:\n", [b"data: a\n" + b": inside\n" * 40 + b"\n", b":\n"]),
         (b"data: a\n\n\n", [b"data: a\n\n", b"\n"]),
         (b"data: a\n\n\ndata: b\n\n", [b"data: a\n\n", b"\n", b"data: b\n\n"]),
         (b"data: a\n: inside\n", []),

@@ -15,6 +15,7 @@ PIECES = st.lists(
         [
             *(b"data: {x}", b"data: {", b"data: }", b"data: drop", b"data: {drop", b"data:edit", b"data:{edit"),
             *(b"data:", b"data", b"event: e", b"id: 1", b": c", b"\n", b"\r", b"\r\n", b"\n\n", b"\xef\xbb\xbf"),
+            *(b"\n" * 17, b": c\r\n" * 17),
         ]
     ),
     max_size=14,
