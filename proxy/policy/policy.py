@@ -51,7 +51,7 @@ class Policy:
     @cached_property
     def prompt_plan(self) -> StreamPlan:
         """The plan for texts of a request that is streamed; see `prepare_uploads`."""
-        return StreamPlan(self.detector, self.prompt)
+        return StreamPlan(self.detector, self.prompt, glances=False)
 
     @cached_property
     def output_plan(self) -> StreamPlan:
@@ -66,7 +66,7 @@ class Policy:
 
     @property
     def has_prepared_uploads(self) -> bool:
-        """True once `prompt_plan` is built: up to 11 MB and 0.2 s that a process without uploads is spared."""
+        """True once `prompt_plan` is built: 5 MB and 0.2 s that a process without uploads is spared."""
         return "prompt_plan" in self.__dict__
 
     def prepare_uploads(self) -> None:

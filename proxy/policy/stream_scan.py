@@ -64,9 +64,10 @@ class Piece(NamedTuple):
 class StreamPlan:
     """Rules and their actions, prepared for streams. Immutable, so any thread may use it."""
 
-    def __init__(self, detector: Detector, action: Decide) -> None:
+    def __init__(self, detector: Detector, action: Decide, *, glances: bool = True) -> None:
+        """`glances`: False for streams of large pieces, which all need a closer look."""
         self.action = action
-        self.held, self.noted = teams(detector, action)
+        self.held, self.noted = teams(detector, action, glances=glances)
         """The rules whose findings may have to be hidden or blocked, and those whose findings are only recorded."""
 
     def scanner(self) -> "StreamScanner":

@@ -35,14 +35,17 @@ _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
 class Team:
     """Watches that advance together, and their gate. Immutable, so any thread may use it."""
 
-    def __init__(self, detector: Detector, groups: Iterable[_Group]) -> None:
-        """`groups`: of matchers of `detector`."""
+    def __init__(self, detector: Detector, groups: Iterable[_Group], *, glances: bool = True) -> None:
+        """`groups`: of matchers of `detector`. `glances`: False if nobody needs one: `open_from` knows nothing then.
+
+        Without glances, RE2 keeps the interpreter for 5 ms at a time instead of 50.
+        """
         self._detector = detector
         self.watches: list[Watch] = []
         self._members: list[tuple[int, int]] = []
         for number, (matchers, leads, kept) in enumerate(_divided(groups)):
             rules = [matcher.rule for matcher in matchers]
-            self.watches.append(Watch(tuple(matchers), Openings(rules, in_parts=leads), leads, kept))
+            self.watches.append(Watch(tuple(matchers), Openings(rules, in_parts=leads or not glances), leads, kept))
             self._members += ((number, index) for index in range(len(rules)))
         places = {id(matcher): at for at, matcher in enumerate(detector.matchers)}
         self._places = {places[id(self.watches[n].matchers[i])]: (n, i) for n, i in self._members}
@@ -52,6 +55,9 @@ class Team:
         """The gate's first pattern that is no rule's but tells whether anything is open in a group."""
         self._first_led = self._first_open + len(self._open)
         """Its first pattern for a secret that follows its context."""
+        if not glances:
+            self._gate: Callable[[bytes], list[int]] = lambda _data: [self._first_led]
+            return
         begun = [watch.openings.begun for watch in self.watches if not watch.leads]
         leading = [watch.openings.led for watch in self.watches if watch.leads]
         self._gate = openings.gate(self._rules(), [*begun, *leading]).hits
@@ -99,7 +105,7 @@ class Team:
         return self.watches[number].matchers[index].search(data, at) is not None
 
 
-def teams(detector: Detector, action: Decide) -> tuple[Team, Team]:
+def teams(detector: Detector, action: Decide, *, glances: bool) -> tuple[Team, Team]:
     """Return the rules whose findings may have to be hidden or blocked, and those whose findings are only recorded."""
     held: dict[tuple[bool, int], list[Matcher]] = {}
     noted: list[Matcher] = []
@@ -109,8 +115,8 @@ def teams(detector: Detector, action: Decide) -> tuple[Team, Team]:
             held.setdefault(_holding(matcher.rule, "block" in actions), []).append(matcher)
         elif actions != {"allow"}:
             noted.append(matcher)
-    hiding = Team(detector, ((group, leads, kept) for (leads, kept), group in held.items()))
-    return hiding, Team(detector, [(noted, False, 0)] if noted else [])
+    hiding = Team(detector, ((group, leads, kept) for (leads, kept), group in held.items()), glances=glances)
+    return hiding, Team(detector, [(noted, False, 0)] if noted else [], glances=False)
 
 
 def _actions(rule: Rule, action: Decide) -> set[Action]:

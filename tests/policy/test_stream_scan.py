@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
+import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -168,6 +169,23 @@ def test_plan_when_prepared_then_what_only_long_tokens_need_is_not_compiled() ->
     fresh = StreamPlan(SHIPPED, lambda finding: "redact" if finding.category == "secret" else "flag")
     fresh.warm_up()
     assert not any(watch.openings._compiled for watch in (*fresh.held.watches, *fresh.noted.watches))
+
+
+def test_plan_when_it_needs_no_glances_then_it_finds_the_same_and_is_compiled_in_small_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """RE2 keeps the interpreter while it compiles: for the gate of all glances 50 ms, for the longest pattern 22."""
+    sizes: list[int] = []
+    compile_pattern, search_set = re2.compile, re2.Set.SearchSet
+    monkeypatch.setattr(re2, "compile", lambda text, options: sizes.append(len(text)) or compile_pattern(text, options))
+    monkeypatch.setattr(re2.Set, "SearchSet", lambda options: sizes.append(0) or search_set(options))
+    large = StreamPlan(SHIPPED, lambda finding: "redact" if finding.severity == "high" else "flag", glances=False)
+    assert max(sizes) < 21_000 and sizes.count(0) == 2  # sets of the contexts of one group each
+    usual = StreamPlan(SHIPPED, lambda finding: "redact" if finding.severity == "high" else "flag")
+    assert max(sizes) > 40_000 and sizes.count(0) == 5
+    text = ". And ".join(random.Random(11).sample(samples(1), 40))
+    for size in (9, 300):
+        assert streamed(large, pieces_of(text, size))[:2] == streamed(usual, pieces_of(text, size))[:2]
 
 
 @pytest.mark.parametrize("lead", ["token = ", "ghp_", "sk-proj-", "password: "])
