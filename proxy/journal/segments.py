@@ -181,8 +181,7 @@ class Journal:
         """Record that `batch` is stored for good; delete what is no longer needed."""
         segment = self._log.chain.get(batch.end.segment)
         if segment is not None and not segment.recovered:
-            self._damaged_frames += batch.damaged_frames
-            self._damaged_bytes += batch.damaged_bytes
+            self._note_damage(batch.damaged_frames, batch.damaged_bytes)
         self._log.commit(batch.end, len(batch.records))
         self._cursor_file.store(self._log.cursor)
 
@@ -337,7 +336,7 @@ class Journal:
         now, wall = time.monotonic(), time.time()
         for segment in left:
             self._ages.note(Position(segment.number, 0), now - max(wall - segment.path.stat().st_mtime, 0.0))
-        self._damaged_frames, self._damaged_bytes = recovery.damaged_frames, recovery.damaged_bytes
+        self._note_damage(recovery.damaged_frames, recovery.damaged_bytes)
         syncer = Syncer(settings.fsync, settings.fsync_interval_ms / 1000, self._take(".", os.O_RDONLY))
         chain = Chain(self._directory, settings.segment_bytes, syncer, left, max(last, cursor.segment) + 1)
         self._log = DurableLog(chain, syncer, intents, recovery.last_seq + 1, cursor)
@@ -345,3 +344,10 @@ class Journal:
         self._accepted = self._log.pending
         self.tend()
         return recovery
+
+    def _note_damage(self, frames: int, size: int) -> None:
+        """Count bytes that belong to no record, and log it: a request may have lost its trace there."""
+        self._damaged_frames += frames
+        self._damaged_bytes += size
+        if frames:
+            _log.error("a part of the journal is damaged and was skipped", extra={"frames": frames, "bytes": size})

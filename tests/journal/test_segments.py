@@ -251,7 +251,12 @@ def test_files_when_swapped_or_copied_then_nothing_is_lost_and_no_orphan_invente
     assert recovery.damaged_frames == 0
 
 
-def test_damage_when_found_at_the_start_then_it_is_counted_once_and_the_rest_is_read(tmp_path: Path) -> None:
+DAMAGED = "a part of the journal is damaged and was skipped"
+
+
+def test_damage_when_found_at_the_start_then_it_is_told_once_and_the_rest_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with opened(tmp_path) as journal:
         for number in range(10):
             journal.append_final(trace_id(number), b"final %d" % number)
@@ -263,9 +268,13 @@ def test_damage_when_found_at_the_start_then_it_is_counted_once_and_the_rest_is_
     with opened(tmp_path) as again:
         assert [r.trace_id for r in drain(again)] == [trace_id(n) for n in range(10) if n != 4]
         assert (again.stats().damaged_frames, again.stats().records) == (2, 0)
+    assert caplog.messages == [DAMAGED]
+    assert (caplog.records[0].frames, "final" in caplog.text) == (2, False)  # type: ignore[attr-defined]
 
 
-def test_damage_when_it_happens_while_running_then_it_is_counted_and_nothing_waits_for_it(tmp_path: Path) -> None:
+def test_damage_when_it_happens_while_running_then_it_is_told_and_nothing_waits_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with opened(tmp_path) as journal:
         for number in range(10):
             journal.append_final(trace_id(number), b"final %d" % number)
@@ -276,6 +285,7 @@ def test_damage_when_it_happens_while_running_then_it_is_counted_and_nothing_wai
 
         assert [r.trace_id for r in drain(journal, 2)] == [trace_id(n) for n in range(10) if n != 4]
         assert (journal.stats().damaged_frames, journal.stats().records) == (1, 0)
+    assert caplog.messages == [DAMAGED]
 
 
 def test_segment_when_it_is_taken_away_and_too_old_to_be_kept_open_then_it_is_counted_as_damage(tmp_path: Path) -> None:
