@@ -51,6 +51,9 @@ class ChannelScanner(Protocol):
     def take(self, delta: str) -> int | Sequence[Piece]:
         """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
 
+    def resumed(self) -> "ChannelScanner":
+        """Return a scanner for what continues the channel although it has ended: its end is the context of that."""
+
 
 class ScannedText(NamedTuple):
     """The result of scanning a complete text."""

@@ -6,6 +6,7 @@ tool call. A text that arrives complete (a snapshot, a title, an error message) 
 | shape                           | channel                                    | ends with                   |
 |---------------------------------|--------------------------------------------|-----------------------------|
 | `choices[]` with `delta`/`text` | choice, every text in it, calls by `index` | the choice's finish reason  |
+| the name of a tool in them      | choice, call                               | every piece: it never waits |
 | `<stem>.delta`                  | output, part, stem                         | `.done` of one of the three |
 | `content_block_delta`           | block, member                              | `content_block_stop`        |
 | any other JSON, unknown dialect | member, by its place                       | the end of the stream       |
@@ -26,7 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from proxy.exchange import Dialect
-from proxy.openai.channels_media import MAYBE_MEDIA, is_media, left_out
+from proxy.openai.channels_media import MAYBE_MEDIA, hands_out_credentials, is_media, left_out
 from proxy.openai.member_names import SHORTEST, telling
 from proxy.scanners import TextKind
 
@@ -36,6 +37,8 @@ Key = tuple[str | int, ...]
 """Identifies a channel; a prefix of it identifies all channels of a choice, an output or a part."""
 
 ALL: Final[Key] = ()
+CALLED: Final = "name"
+"""The last step of the channel of a tool's name, which clients put together. It ends with every piece."""
 PLAIN: Final[Key] = ("data",)
 """The channel of data that is not JSON."""
 
@@ -52,6 +55,7 @@ _CHOICE: Final = _LABELS | {"delta"}
 _WHOLE_CHOICE: Final = _LABELS | {"message"}
 _ATOMS: Final = frozenset("name title url filename server_label provider language status detail format voice".split())
 """Members that are complete even in events with pieces."""
+_CALLABLE: Final = frozenset({"function", "function_call", "custom"})
 _DOCUMENTS: Final = frozenset({"arguments", "partial_json"})
 """Members whose text is a JSON document."""
 _NAMED: Final = frozenset(
@@ -181,7 +185,7 @@ def read_document(dialect: Dialect, document: Any) -> Texts:
     texts = Texts()
     if dialect == "embeddings" and type(document) is dict and "data" in document:
         return texts
-    if dialect == "none" and type(document) is dict and _hands_out_credentials(document.get("object")):
+    if dialect == "none" and type(document) is dict and hands_out_credentials(document.get("object")):
         return texts
     if (usual := _usual_wholes(document)) is not None:
         texts.wholes = usual
@@ -382,15 +386,13 @@ def _read_text(text: str, path: Path, key: Key, texts: Texts, in_pieces: bool) -
         return
     if is_media(path, name, text):
         texts.missed.append(path)
+    elif in_pieces and name == CALLED and path[-2] in _CALLABLE:
+        texts.pieces.append(Text(key, path, text, kind))
+        texts.ends.append(key)
     elif in_pieces and name not in _ATOMS:
         texts.pieces.append(Text(key, path, text, kind))
     else:
         texts.wholes.append(Whole(path, text, kind))
-
-
-def _hands_out_credentials(name: Any) -> bool:
-    """Tell whether an answer belongs to the administration API, whose keys the client has requested."""
-    return type(name) is str and name.startswith(("organization.", "realtime."))
 
 
 def _index(item: Any, place: int) -> int:

@@ -44,3 +44,8 @@ def is_media(path: Sequence[str | int], name: str, text: str) -> bool:
 def _is_base64(text: str) -> bool:
     """Look at a piece at a time: the interpreter is kept while an expression runs, 40 ms over 8 MB."""
     return all(_BASE64.fullmatch(text, at, at + _PIECE) is not None for at in range(0, len(text), _PIECE))
+
+
+def hands_out_credentials(name: Any) -> bool:
+    """Tell whether an answer belongs to the administration API, whose keys the client has requested."""
+    return type(name) is str and name.startswith(("organization.", "realtime."))

@@ -100,3 +100,7 @@ class GuardedChannel:
                 return told
         text, self._untaken = self._untaken + delta, ""
         return len(text)
+
+    def resumed(self) -> "GuardedChannel":
+        """Return a scanner for what continues the channel after its end."""
+        return GuardedChannel(self._scanner.resumed(), self._fault)

@@ -79,6 +79,12 @@ class JsonScanner:
             self._scan("", None, True, 0)
         return _merged(self._pieces)
 
+    def resumed(self) -> "JsonScanner":
+        """Return the scanner for fragments that continue the ended document: itself, wherever that broke off."""
+        if self._scanner is not None:
+            self._scanner = self._scanner.resumed()
+        return self
+
     def take(self, delta: str) -> int | list[Piece]:
         """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
         pieces = self.pieces(delta)

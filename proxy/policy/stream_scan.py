@@ -31,7 +31,7 @@ from proxy.policy.base64_runs import SHORTEST, ends_in_run
 from proxy.policy.detect import Detector, encode, place
 from proxy.policy.stream_team import SURE, Decide, Team, head_end, teams
 from proxy.policy.stream_track import Run, Track, prepare
-from proxy.policy.stream_window import Window
+from proxy.policy.stream_window import Window, joined
 
 _LEFT: Final = 2 * boundaries.REACH
 _SHIFT: Final = 256
@@ -48,6 +48,8 @@ _WARMING: Final = ("so many tenants", " 12 ", " password = a1b2", " and so on" *
 """Texts that exercise every usual search: words, numbers, a context, a case for a closer look."""
 _BATCH: Final = 512
 """After how many bytes the rules that hold nothing back are run."""
+_CONTEXT: Final = 1024
+"""How many characters of an ended channel are context of what continues it."""
 _ENDLESS: Final = 1 << 62
 """The end of a finding whose run continues."""
 
@@ -121,6 +123,8 @@ class StreamScanner:
         """Up to this position."""
         self._hidden: list[tuple[int, int]] = []
         self._blocks: list[Finding] = []
+        self._ending = ""
+        """The last text of an ended channel, from where something could have become a match."""
         self._untold: list[tuple[int, Finding]] = []
         """Findings held until nothing that ends the channel can begin before them; by position."""
 
@@ -145,10 +149,16 @@ class StreamScanner:
         if self.blocked is not None:
             return []
         self._window.append(delta, written)
+        if final:
+            self._ending = self._window.meant(self._window.base, self._window.end)[-_CONTEXT:]
         if self._masked is not None and not final and self._goes_on(*self._masked):
             return self._swallowed()
         stop = None if final else self._glance()
         return self._look_closely(final) if stop is None else self._up_to(stop)
+
+    def resumed(self) -> "StreamScanner":
+        """Return a scanner for text that continues the ended channel; only what it adds can be masked."""
+        return StreamScanner(self._plan, self._window.position(self._window.end), self._ending)
 
     def take(self, delta: str) -> int | list[Piece]:
         """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
@@ -296,7 +306,7 @@ class StreamScanner:
             if start < self._cover:
                 self._cover = max(self._cover, min(end, self._window.end))
         self._swallow(pieces)
-        for start, end in _joined(spans, self._cover):
+        for start, end in joined(spans, self._cover):
             self._let_out(pieces, min(start, stop))
             if self._out < start or not self._is_told(start, end, sure) or (block and block.start <= start):
                 return self._out
@@ -387,14 +397,3 @@ class StreamScanner:
             size = self._window.cut(needed)
             for track in (*self._held, *self._noted):
                 track.shift(size)
-
-
-def _joined(spans: list[tuple[int, int]], cover: int) -> list[tuple[int, int]]:
-    """Return the spans to be hidden after `cover`, with overlapping ones joined."""
-    joined: list[tuple[int, int]] = []
-    for start, end in spans:
-        if joined and start < joined[-1][1]:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
-        elif start >= cover:
-            joined.append((start, end))
-    return joined

@@ -90,3 +90,14 @@ class Window:
         if len(self._text) == len(self.data):
             return self._characters + at - self.base
         return self._characters + len(self.data[: at - self.base].decode("utf-8", "replace"))
+
+
+def joined(spans: list[tuple[int, int]], cover: int) -> list[tuple[int, int]]:
+    """Return the spans to be hidden after `cover`, with overlapping ones joined."""
+    found: list[tuple[int, int]] = []
+    for start, end in spans:
+        if found and start < found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        elif start >= cover:
+            found.append((start, end))
+    return found

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from proxy.errors import ProxyError, QuotaExceeded
+from proxy.errors import PolicyViolation, ProxyError, QuotaExceeded
 from proxy.exchange import Allowance, Attempt, Capture, Dialect, Headers, UpstreamReply, first_values
+from proxy.findings import Finding
 from proxy.scanners import OutputScanner
 
 EVENT_STREAM = b"text/event-stream"
@@ -21,6 +22,25 @@ AtLimit = Literal["finish", "error"]
 def reason_of(allowance: Allowance) -> ProxyError:
     """Return the error for the client when `allowance` refuses more text."""
     return allowance.error or QuotaExceeded("Your quota is used up: the rest of this answer was not generated.")
+
+
+def forbidden(place: str, found: Finding) -> PolicyViolation:
+    """Return the error for a client whose answer was blocked."""
+    return PolicyViolation(
+        f"The policy stops this answer: {place} holds what it does not allow ({found.rule_id}).",
+        param=place,
+        rules=(found.rule_id,),
+    )
+
+
+def not_scannable() -> PolicyViolation:
+    """Return the error for a client whose answer could not be scanned although the policy requires it."""
+    error = PolicyViolation(
+        "The policy stops this answer: a part of it cannot be scanned, and what is not scanned does not pass.",
+        code="answer_not_scannable",
+    )
+    error.http_status = 502  # the request is not at fault
+    return error
 
 
 class Answer:

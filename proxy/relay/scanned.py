@@ -25,18 +25,32 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
-from proxy.errors import PolicyViolation, ProxyError
+from proxy.errors import ProxyError
 from proxy.exchange import Dialect
-from proxy.findings import Finding, let_go
-from proxy.openai.channels import ALL, Key, Path, Text, Whole, place_of, read_event, read_plain, read_usual, usual_path
+from proxy.findings import let_go
+from proxy.openai.channels import (
+    ALL,
+    CALLED,
+    Key,
+    Path,
+    Text,
+    Whole,
+    place_of,
+    read_event,
+    read_plain,
+    read_usual,
+    usual_path,
+)
 from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.masked_text import alone, with_names, with_texts
+from proxy.relay.answer import forbidden, not_scannable
 from proxy.relay.waiting import UNREAD, Channel, Item
-from proxy.scanners import OutputScanner, Piece
+from proxy.scanners import ChannelScanner, OutputScanner, Piece
 
 _PART: Final = 1 << 16
 _CLEAN_CHARACTERS: Final = 64
 _MOST_CLEAN: Final = 256
+_MOST_ENDED: Final = 256
 _COMMENT: Final[Path] = ("comment",)
 _NAME: Final[Path] = ("name",)
 
@@ -72,7 +86,8 @@ class ScannedStream(Generic[Raw]):
         """Number of waiting events whose text is decided."""
         self._large = 0
         """Number of waiting events that are large."""
-        self._ended: set[Key] = set()
+        self._ended: dict[Key, ChannelScanner] = {}
+        """Scanners of channels that have ended in a choice, the latest; some providers go on all the same."""
         self._trusts_ends = True
         self._missed: set[str] = set()
         self._clean: set[str] = set()
@@ -225,9 +240,11 @@ class ScannedStream(Generic[Raw]):
         if len(self._channels) >= self._max_channels:
             self.miss("channels", "too_large")
             return None
-        if key in self._ended:
-            self._trusts_ends = False  # this provider marks every piece as the last
-        channel: Channel[Raw] = Channel(place_of(key), self._scanner.channel(text.kind))
+        if (ended := self._ended.pop(key, None)) is not None:
+            # Otherwise this provider marks every piece as the last.
+            self._trusts_ends = self._trusts_ends and key[-1] == CALLED
+        scanner = self._scanner.channel(text.kind) if ended is None else ended.resumed()
+        channel: Channel[Raw] = Channel(place_of(key), scanner)
         self._channels[key] = channel
         return channel
 
@@ -282,13 +299,15 @@ class ScannedStream(Generic[Raw]):
 
     def _end(self, prefix: Key) -> None:
         """Decide what is open in all channels whose key starts with `prefix`."""
-        if not self._trusts_ends and prefix:
+        if not self._trusts_ends and prefix and prefix[-1] != CALLED:
             return
         size = len(prefix)
         for key in [key for key in self._channels if key[:size] == prefix]:
             channel = self._channels.pop(key)
-            if prefix[:1] == ("choices",) and len(self._ended) < self._max_channels:
-                self._ended.add(key)
+            if prefix[:1] == ("choices",):
+                if len(self._ended) >= _MOST_ENDED:
+                    del self._ended[next(iter(self._ended))]
+                self._ended[key] = channel.scanner
             if channel.rest:
                 item = self._of_its_own(channel)
                 channel.adopt(item)
@@ -374,22 +393,3 @@ class ScannedStream(Generic[Raw]):
         if changed:
             data = item.read(lambda document: with_texts(item.data, document, changed))
         return self._write(item.raw, with_names(data, item.names) if item.names else data)
-
-
-def forbidden(place: str, found: Finding) -> PolicyViolation:
-    """Return the error for a client whose answer was blocked."""
-    return PolicyViolation(
-        f"The policy stops this answer: {place} holds what it does not allow ({found.rule_id}).",
-        param=place,
-        rules=(found.rule_id,),
-    )
-
-
-def not_scannable() -> PolicyViolation:
-    """Return the error for a client whose answer could not be scanned although the policy requires it."""
-    error = PolicyViolation(
-        "The policy stops this answer: a part of it cannot be scanned, and what is not scanned does not pass.",
-        code="answer_not_scannable",
-    )
-    error.http_status = 502  # the request is not at fault
-    return error

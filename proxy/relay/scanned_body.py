@@ -23,10 +23,9 @@ from proxy.openai.channels import Path, Texts, Whole, place_of, read_document
 from proxy.openai.decoding import Decoder
 from proxy.openai.masked_text import with_names, with_texts
 from proxy.openai.response import inspect_document
-from proxy.relay.answer import Answer
+from proxy.relay.answer import Answer, forbidden, not_scannable
 from proxy.relay.buffered import conclude, send_on
 from proxy.relay.inspector import BodyInspector
-from proxy.relay.scanned import forbidden, not_scannable
 from proxy.relay.sse import DECODED_PIECE_BYTES
 from proxy.scanners import OutputScanner, ScannedText
 

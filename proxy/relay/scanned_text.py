@@ -15,8 +15,7 @@ from proxy.apart import LARGE_BYTES, apart
 from proxy.exchange import Downstream
 from proxy.findings import Finding
 from proxy.openai.decoding import Decoder
-from proxy.relay.answer import Answer
-from proxy.relay.scanned import forbidden
+from proxy.relay.answer import Answer, forbidden
 from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete, without_encoding
 from proxy.scanners import OutputScanner
 

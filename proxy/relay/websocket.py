@@ -7,7 +7,8 @@ default it is unchanged.
 
 A session may be limited: the allowance is asked after every text of the provider. A text that is not covered is not
 sent; the client gets an error message of the realtime dialect, and both sides a close frame. A session may be scanned:
-then texts of the provider may wait, be changed (`scanned`), or end the session in the same way. Pings do not wait.
+then texts of the provider may wait, be changed (`scanned`), or end the session in the same way. Payloads of its pings
+and pongs and the reason of its close frame are scanned, too, each for itself; pings do not wait.
 
 Failure mode: a side that disconnects without a close frame is an error; the caller then drops the other one likewise.
 Source: RFC 6455 sections 5.5 and 7.1.
@@ -31,6 +32,8 @@ from proxy.scanners import OutputScanner
 
 _NORMAL, _POLICY = 1000, 1008
 _ANSWER_WAIT_S = 5.0
+_CONTROL_BYTES, _CODE_BYTES = 125, 2
+"""The most that a control frame carries; the code of a close frame is a part of it."""
 _SMALL_CHARACTERS = 65_536
 """Longer messages are metered in a thread."""
 _CLOSE_WAIT_S = 1.0
@@ -193,11 +196,15 @@ class _ScannedProvider:
         """Return the provider's next message that may be sent, or ours if the session ends."""
         while not self._ready:
             message = await self._provider.receive()
-            if message.kind in ("ping", "pong"):
+            is_control = message.kind in ("ping", "pong")
+            if is_control and not message.data:
                 return message
             scan = partial(self._scanned, message)
-            is_large = len(message.data) > LARGE_BYTES or self._stream.holds_large
-            self._ready += await decoded_apart(scan) if is_large else scan()
+            is_large = not is_control and (len(message.data) > LARGE_BYTES or self._stream.holds_large)
+            ready = await decoded_apart(scan) if is_large else scan()
+            if is_control and self._stream.error is None:
+                return ready[0]
+            self._ready += ready
             if self._stream.error is not None and not self._meter.withheld:
                 self._ready += _farewell(self._stream.error)
                 self._meter.withheld = True
@@ -222,8 +229,25 @@ class _ScannedProvider:
         if message.kind == "binary":
             self._stream.miss("message", "binary")
             return self._stream.abandon() if self._stream.error else self._stream.pass_by(message, len(message.data))
+        if message.kind in ("ping", "pong"):
+            beside = self._beside(message, _CONTROL_BYTES)
+            return self._stream.abandon() if self._stream.error else [beside]
         left = self._stream.abandon() if message.abrupt else self._stream.end()
+        if not self._stream.error:
+            message = self._beside(message, _CONTROL_BYTES - _CODE_BYTES)
         return left if self._stream.error else [*left, message]
+
+    def _beside(self, message: Message, most: int) -> Message:
+        """Return a control frame as it may be sent, with at most so many bytes of text; or set the stream's error."""
+        if not message.data:
+            return message
+        data = message.data.encode("utf-8", "surrogatepass") if isinstance(message.data, str) else message.data
+        text = data.decode("utf-8", "surrogateescape")
+        if (sent := self._stream.aside(text)) == text:
+            return message
+        cut = sent.encode("utf-8", "surrogateescape")[:most]
+        is_text = isinstance(message.data, str)
+        return Message(message.kind, cut.decode("utf-8", "ignore") if is_text else cut, message.code)
 
 
 async def _observed(observe: Callable[[str], None], text: str) -> None:

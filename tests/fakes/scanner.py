@@ -36,11 +36,16 @@ class FakeChannel:
         self.blocked: Finding | None = None
         self._edits = edits
         self._held = ""
+        self._context = ""
+        """Precedes the text and was sent already."""
+        self._ending = ""
         self._at = 0
 
     def pieces(self, delta: str, final: bool = False) -> list[Piece]:
         if self.blocked is not None:
             return []
+        if self._context:
+            return self._continued(delta, final)
         text, pieces, at = self._held + delta, [], 0
         for match in _RULES.finditer(text):
             finding = found(match, self._at)
@@ -58,7 +63,24 @@ class FakeChannel:
         self._plain(pieces, text[at:end])
         self._held = text[end:]
         self._at += end
+        self._ending = text[-12:] if final else ""
         return pieces
+
+    def _continued(self, delta: str, final: bool) -> list[Piece]:
+        sent, self._context = self._context, ""
+        match = next((one for one in _RULES.finditer(sent + delta) if one.start() < len(sent) < one.end()), None)
+        if match is None:
+            return self.pieces(delta, final)
+        hidden = match.end() - len(sent)
+        self.findings.append(Finding(_NAMES[match[0][0]], "secret", "high", self._at, self._at + hidden))
+        self._at += hidden
+        return [Piece(MASK, hidden, True), *self.pieces(delta[hidden:], final)]
+
+    def resumed(self) -> "FakeChannel":
+        """A scanner that holds what continues the end of the channel for a part of what stands there."""
+        channel = FakeChannel(self._edits)
+        channel._context = self._ending
+        return channel
 
     def take(self, delta: str) -> int | list[Piece]:
         pieces = self.pieces(delta)

@@ -94,6 +94,11 @@ PIECES = {
             )
         ],
     ),
+    "tool's name": (
+        "chat",
+        chunk(delta(tool_calls=[{"index": 3, "function": {"name": "f"}}])),
+        [((*FUNCTION[:-1], "name"), ("choices", 0, "delta", "tool_calls", 0, "function", "name"), "f", "text")],
+    ),
     "function call": (
         "chat",
         chunk(delta(function_call={"arguments": "{"})),
@@ -196,8 +201,10 @@ def test_event_when_it_holds_pieces_then_each_names_its_channel_and_place(name):
         assert value == piece.text
 
 
+CUSTOM_NAME = ("choices", 0, "tool_calls", 3, "custom", "name")
 ENDS = {
     "finish": ("chat", chunk({"index": 2, "delta": {}, "finish_reason": "stop"}), [("choices", 2)]),
+    "tool's name": ("chat", chunk(delta(tool_calls=[{"index": 3, "custom": {"name": "f"}}])), [CUSTOM_NAME]),
     "empty finish": ("chat", chunk({"index": 2, "delta": {}, "finish_reason": ""}), []),
     "text done": (
         "responses",
@@ -276,11 +283,7 @@ WHOLES = {
             ("response", "output", 1, "arguments"): "{}",
         },
     ),
-    "name": (
-        "chat",
-        chunk(delta(tool_calls=[{"index": 0, "function": {"name": "f"}}])),
-        {("choices", 0, "delta", "tool_calls", 0, "function", "name"): "f"},
-    ),
+    "name": ("chat", chunk(delta(name="f")), {("choices", 0, "delta", "name"): "f"}),
     "message": ("chat", chunk({"index": 0, "message": {"content": "t"}}), {("choices", 0, "message", "content"): "t"}),
     "beside choices": ("chat", chunk(provider="P", citations=["u"]), {("provider",): "P", ("citations", 0): "u"}),
     "beside a delta": ("audio", {"type": "transcript.text.delta", "delta": "", "note": "n"}, {("note",): "n"}),

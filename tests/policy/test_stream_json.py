@@ -196,3 +196,15 @@ def test_any_document_in_any_fragments_is_itself_but_for_the_masks(
     assert json.loads(whole[0], object_pairs_hook=lambda pairs: [list(pair) for pair in pairs]) == expected(document)
     for deltas in ([text[start:end] for start, end in itertools.pairwise(edges)], list(text)):
         assert streamed(SMALL_PLAN, deltas)[:2] == whole[:2]
+
+
+@pytest.mark.parametrize("cut", [20, 60, 120])
+def test_document_when_it_goes_on_after_its_end_then_only_the_rest_of_a_match_is_masked(cut: int) -> None:
+    text = json.dumps({"note": f"use {KEY}", "port": 1})
+    scanner: Any = JsonScanner(PLAN)
+    begun = "".join(piece.text for piece in scanner.pieces(text[:cut]) + scanner.pieces("", final=True))
+    scanner = scanner.resumed()
+    rest = "".join(piece.text for piece in scanner.pieces(text[cut:]) + scanner.pieces("", final=True))
+    assert json.loads(begun + rest)["port"] == 1
+    assert KEY[cut:] not in rest and STARS in begun + rest
+    assert text[cut:][8:30] not in rest

@@ -209,3 +209,23 @@ def test_endless_tokens_are_masked_once_and_cost_no_memory() -> None:
         out += scanner.feed(delta)
         assert len(scanner._window.data) < 8192
     assert out + scanner.flush() == f"see sk-p{mask.STARS}"
+
+
+@pytest.mark.parametrize("cut", [3, 8, 20, 39])
+def test_text_when_it_continues_an_ended_channel_then_only_the_rest_of_a_match_is_masked(cut):
+    token = "ghp_" + "a1B2c3D4e5F6" * 3
+    first = PLAN.scanner()
+    begun = first.feed("see " + token[:cut]) + first.flush()
+    again = first.resumed()
+    rest = again.feed(token[cut:] + " and more") + again.flush()
+    assert begun == "see " + token[:cut]
+    assert token[cut:][5:] not in rest or len(token[cut:]) < 5
+    assert rest.endswith("* and more")
+    assert [(found.rule_id, found.start, found.end) for found in again.findings] == [("github-token", 4 + cut, 44)]
+
+
+def test_text_when_it_continues_a_channel_that_ended_without_a_match_then_it_is_as_it_came():
+    first = PLAN.scanner()
+    assert first.feed("so many") + first.flush() == "so many"
+    again = first.resumed()
+    assert again.feed(" words") + again.flush() == " words"

@@ -197,6 +197,44 @@ def test_stream_when_every_event_says_that_it_is_the_last_then_that_is_not_belie
     assert texts_of(out) == {(0, "content"): "ab" + MASK}
 
 
+def test_text_when_it_follows_a_finish_reason_then_it_is_scanned_as_what_continues_the_text_before_it():
+    scan = ScannedStream("chat", FakeScanner(), reframed)
+    first = taken(scan, event(chunk({"content": "a KEY-1234"}, 0, "stop")))
+    assert texts_of(b"".join(first)) == {(0, "content"): "a KEY-1234"}
+    rest = taken(scan, said("5678 b")) + taken(scan, DONE)
+    assert texts_of(b"".join(rest)) == {(0, "content"): MASK + " b"}
+
+
+def named(name, index=3, **more):
+    return event(chunk({"tool_calls": [{"index": index, "function": {"name": name, "arguments": "", **more}}]}))
+
+
+def test_name_of_a_tool_when_it_is_split_then_no_piece_waits_and_the_rest_of_a_match_is_masked():
+    scan = ScannedStream("chat", scanner := FakeScanner(), reframed)
+    for whole in (named("KEY"), named("board"), named("KEY-", 4), named("get", 4)):
+        assert taken(scan, whole) == [whole]
+    assert taken(scan, named("KEY-1234", 5)) == [named("KEY-1234", 5)]
+    assert taken(scan, named("5678-b", 5)) == [named(MASK + "-b", 5)]
+    assert scanner.seen == [("choices[0].tool_calls[5].function.name", "key")]
+    assert taken(scan, said("a KEY-1")) == []
+    assert taken(scan, finish()) == [said("a KEY-1"), finish()]
+
+
+def test_name_of_a_tool_when_it_is_complete_and_matches_then_it_is_masked_at_once():
+    scan = ScannedStream("chat", FakeScanner(), reframed)
+    assert taken(scan, named(SECRET, arguments="{}")) == [named(MASK, arguments="{}")]
+    assert taken(scan, named(SECRET, arguments="{}")) == [named(MASK, arguments="{}")]
+
+
+def test_streams_when_more_channels_end_than_are_remembered_then_the_latest_are(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_ENDED", 1)
+    scan = ScannedStream("chat", FakeScanner(), reframed)
+    for index in (0, 1):
+        taken(scan, event(chunk({"content": "KEY-1234"}, index, "stop")))
+    rest = [raw for index in (0, 1) for raw in taken(scan, said("5678 ", index))] + taken(scan, DONE)
+    assert texts_of(b"".join(rest)) == {(0, "content"): "5678 ", (1, "content"): MASK + " "}
+
+
 def test_stream_when_it_opens_channels_without_end_then_it_is_scanned_event_by_event():
     scanner = FakeScanner(max_channels=3)
     scan = ScannedStream("chat", scanner, reframed)

@@ -8,7 +8,7 @@ from proxy.exchange import Message, Meter
 from proxy.openai.deltas import StreamObserver
 from proxy.relay import websocket
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
-from tests.fakes.scanner import MASK, FakeScanner
+from tests.fakes.scanner import MASK, SECRET, FakeScanner
 from tests.relay.peers import Allowed, Socket
 
 CLOSE = Message("close", "bye", 1000)
@@ -282,6 +282,39 @@ async def test_session_when_a_secret_comes_in_pieces_then_it_is_masked_and_pings
 async def test_session_when_it_ends_with_text_held_then_that_leaves_before_the_close():
     client, _, _, _ = await scanned(FakeScanner(), delta("a KEY-12"), CLOSE)
     assert client.sent == [delta("a KEY-12"), CLOSE]
+
+
+@pytest.mark.parametrize("kind", ["ping", "pong"])
+@pytest.mark.parametrize(
+    ("payload", "sent"),
+    [
+        (b"", b""),
+        (b"\xff\x00clean", b"\xff\x00clean"),
+        (f"a {SECRET}".encode() + b"\xff", f"a {MASK}".encode() + b"\xff"),
+    ],
+    ids=["empty", "clean", "secret"],
+)
+async def test_session_when_a_ping_carries_something_then_it_is_scanned_and_does_not_wait(kind, payload, sent):
+    scanner = FakeScanner()
+    client, _, _, _ = await scanned(scanner, delta("a KEY-12"), Message(kind, payload), delta("345678"), CLOSE)
+    assert client.sent == [Message(kind, sent), delta("a " + MASK), delta(""), CLOSE]
+    assert scanner.seen[:-1] == ([("comment", "key")] if sent != payload else [])
+
+
+async def test_session_when_the_reason_of_a_close_has_a_secret_then_it_is_masked_and_fits_a_frame(monkeypatch):
+    monkeypatch.setattr("tests.fakes.scanner.MASK", "é" * 40)
+    for reason, sent in ((f"bye {SECRET}", "bye " + "é" * 40), ("x" * 111 + SECRET, "x" * 111 + "é" * 6)):
+        client, _, _, _ = await scanned(FakeScanner(), delta("a KEY-12"), Message("close", reason, 4000))
+        assert client.sent == [delta("a KEY-12"), Message("close", sent, 4000)]
+
+
+@pytest.mark.parametrize("frame", [Message("ping", b"BOOM"), Message("close", "BOOM", 4000)], ids=["ping", "close"])
+async def test_session_when_a_control_frame_is_forbidden_then_the_session_ends_with_our_reason(frame):
+    client, provider, meter, _ = await scanned(FakeScanner(), delta("a"), frame)
+    assert client.sent[0] == delta("a")
+    assert json.loads(client.sent[1].data)["error"]["code"] == "policy_violation"
+    assert client.sent[2:] == [Message("close", "policy_violation", 1008)]
+    assert meter.withheld and provider.sent == [Message("close", "", 1000)]
 
 
 async def test_session_when_the_provider_is_lost_then_what_is_not_decided_never_leaves():
