@@ -77,7 +77,7 @@ class Matcher:
         self._checksum = validators.VALIDATORS[rule.checksum] if rule.checksum else None
         self._is_graded = rule.placeholders or self._checksum is not None
         self._widest = prefixes.width(prefixes.parse(rule.pattern))[1] or sys.maxsize
-        self._view = min(self._widest + rule.max_length + _FOLLOWING, sys.maxsize)
+        self.view = min(self._widest + rule.max_length + _FOLLOWING, sys.maxsize)
         """How many bytes from its beginning decide about a match; those of its run behind `max_length` do not."""
         self._refused = ""
         """The text rejected last, as repetitive texts contain the same one over and over."""
@@ -88,7 +88,7 @@ class Matcher:
 
     def matches(self, data: bytes, at: int = 0) -> Iterator[Finding]:
         """Yield the findings in `data` that begin at or after `at`, in order, without overlap. Offsets in bytes."""
-        repetition = Repetition(self._view)
+        repetition = Repetition(self.view)
         is_large = len(data) >= LARGE
         next_match = self._next_at_word if is_large and self.rule.boundary == "number" else self._pattern.search
         crowd = self._crowds if is_large else None

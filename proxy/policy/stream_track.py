@@ -22,6 +22,7 @@ from typing import Final
 from proxy.findings import Finding
 from proxy.policy.detect import Candidate, Matcher
 from proxy.policy.openings import Openings
+from proxy.policy.repetition import CANDIDATES, Repetition
 
 _LOOK_AGAIN: Final = 64
 """From this many open bytes on, a second look narrows down what is open; again after twice as many more."""
@@ -127,11 +128,18 @@ class Track:
         matcher = self.watch.matchers[index]
         at = max(self._next.get(index, 0), self.settled)
         waiting = _NEVER
+        repetition = Repetition(matcher.view)
+        decided = repetition.decided
         while at < _NEVER and (candidate := matcher.search(data, at)):
             if candidate.begin >= limit or not (final or self._is_decided(matcher, data, candidate)):
                 waiting = candidate.begin
                 break
+            if len(decided) >= CANDIDATES:
+                at = repetition.skip(data[:limit], candidate.begin, found)
+                if at > candidate.begin:
+                    continue
             finding = matcher.judge(data, candidate)
+            decided.append((candidate.begin, finding))
             if finding is None:
                 at = matcher.after(data, candidate)
                 continue

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.findings import Action, Finding
 from proxy.policy import examples, mask, rules
-from proxy.policy.detect import Detector, place
+from proxy.policy.detect import Detector, Matcher, place
 from proxy.policy.rules import RuleSet, read_rules
 from proxy.policy.stream_scan import StreamPlan, StreamScanner
 
@@ -186,6 +186,24 @@ def test_plan_when_it_needs_no_glances_then_it_finds_the_same_and_is_compiled_in
     text = ". And ".join(random.Random(11).sample(samples(1), 40))
     for size in (9, 300):
         assert streamed(large, pieces_of(text, size))[:2] == streamed(usual, pieces_of(text, size))[:2]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["sk-proj-", "AKIA1234 ", "password=a1b2c3d4e5 ", "ann@corp.io, ", "4111 1111 1111 1111 ", "4111111111111112,"],
+)
+def test_text_that_repeats_itself_when_it_comes_in_large_pieces_then_little_of_it_is_judged(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[int] = []
+    judge = Matcher.judge
+    monkeypatch.setattr(
+        Matcher, "judge", lambda self, data, candidate: judged.append(1) or judge(self, data, candidate)
+    )
+    text = f"It says {unit * 3000}and {unit * 7}{'x' * 40}"
+    out, found, _ = streamed(PLAN, pieces_of(text, 20_000))
+    assert found == SHIPPED.find(text) and out == mask.redact(text, found)
+    assert len(judged) < 1500
 
 
 @pytest.mark.parametrize("lead", ["token = ", "ghp_", "sk-proj-", "password: "])
