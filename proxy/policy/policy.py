@@ -34,11 +34,21 @@ NO_SECURITY: Final = DEFAULT.security
 class Policy:
     """Rules and actions. Immutable, so any thread may use it."""
 
-    def __init__(self, settings: Settings, security: SecuritySettings, detector: Detector, own: frozenset[str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        security: SecuritySettings,
+        detector: Detector,
+        own: frozenset[str],
+        *,
+        in_parts: bool = False,
+    ) -> None:
+        """`in_parts`: compile the plan for answers in parts, as this process serves others meanwhile."""
         self.scan_prompts = _decided(security.scan_prompts, settings.scan_prompts)
         self.scan_outputs = _decided(security.scan_outputs, settings.scan_outputs)
         self.redacts = _decided(security.redact_secrets, settings.redact_secrets)
         self.detector = detector
+        self._in_parts = in_parts
         self.own = own
         """Ids of the project's own rules: too many for labels of metrics."""
         blocked: dict[str, Action] = {rule_id: "block" for rule_id in own if rule_id.startswith("keyword-")}
@@ -56,7 +66,7 @@ class Policy:
     @cached_property
     def output_plan(self) -> StreamPlan:
         """The plan for generated text."""
-        return StreamPlan(self.detector, self.output)
+        return StreamPlan(self.detector, self.output, in_parts=self._in_parts)
 
     def prepare(self) -> None:
         """Build now what the first request would otherwise build. Takes a tenth of a second or more."""

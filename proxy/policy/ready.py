@@ -124,6 +124,7 @@ class Policies:
         own, problems = own_rules(security)
         for problem in problems:
             _log.warning("a rule of a project is skipped", extra={"problem": problem})
-        policy = Policy(self.settings, security, *detector_of(self._base, security, own))
+        compiled, ids = detector_of(self._base, security, own)
+        policy = Policy(self.settings, security, compiled, ids, in_parts=security is not NO_SECURITY)
         policy.prepare()
         return policy

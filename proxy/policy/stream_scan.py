@@ -66,10 +66,10 @@ class Piece(NamedTuple):
 class StreamPlan:
     """Rules and their actions, prepared for streams. Immutable, so any thread may use it."""
 
-    def __init__(self, detector: Detector, action: Decide, *, glances: bool = True) -> None:
-        """`glances`: False for streams of large pieces, which all need a closer look."""
+    def __init__(self, detector: Detector, action: Decide, *, glances: bool = True, in_parts: bool = False) -> None:
+        """`glances`: False for streams of large pieces, which all need a closer look. `in_parts`: see `Team`."""
         self.action = action
-        self.held, self.noted = teams(detector, action, glances=glances)
+        self.held, self.noted = teams(detector, action, glances=glances, in_parts=in_parts)
         """The rules whose findings may have to be hidden or blocked, and those whose findings are only recorded."""
 
     def scanner(self) -> "StreamScanner":

@@ -11,6 +11,7 @@ Rule of the file: a glance may know less than a closer look, never more; `None` 
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -27,6 +28,8 @@ _Group = tuple[list[Matcher], bool, int]
 _MOST: Final = 128
 """Rules of one group. To compile what may be open, RE2 takes a time that grows with the square of their number: 15 ms
 for 100 keywords of two words, 300 ms for 500. The shipped rules of one group are fewer."""
+_MUCH: Final = 20_000
+"""Characters of patterns that are compiled at once: 5 ms."""
 SURE: Final = 4 * mask.KEPT
 """From this length on, a mask keeps the maximum."""
 _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
@@ -35,15 +38,18 @@ _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
 class Team:
     """Watches that advance together, and their gate. Immutable, so any thread may use it."""
 
-    def __init__(self, detector: Detector, groups: Iterable[_Group], *, glances: bool = True) -> None:
+    def __init__(
+        self, detector: Detector, groups: Iterable[_Group], *, glances: bool = True, in_parts: bool = False
+    ) -> None:
         """`groups`: of matchers of `detector`. `glances`: False if nobody needs one: `open_from` knows nothing then.
 
-        Without glances, RE2 keeps the interpreter for 5 ms at a time instead of 50.
+        `in_parts`: RE2 keeps the interpreter for 10 ms at a time instead of 50, but a glance takes several passes.
+        Without glances it is 5 ms.
         """
         self._detector = detector
         self.watches: list[Watch] = []
         self._members: list[tuple[int, int]] = []
-        for number, (matchers, leads, kept) in enumerate(_divided(groups)):
+        for number, (matchers, leads, kept) in enumerate(_divided(groups, _MUCH if in_parts else sys.maxsize)):
             rules = [matcher.rule for matcher in matchers]
             self.watches.append(Watch(tuple(matchers), Openings(rules, in_parts=leads or not glances), leads, kept))
             self._members += ((number, index) for index in range(len(rules)))
@@ -60,7 +66,9 @@ class Team:
             return
         begun = [watch.openings.begun for watch in self.watches if not watch.leads]
         leading = [watch.openings.led for watch in self.watches if watch.leads]
-        self._gate = openings.gate(self._rules(), [*begun, *leading]).hits
+        others = [*begun, *leading]
+        rules = self._rules()
+        self._gate = openings.gate_in_parts(rules, others) if in_parts else openings.gate(rules, others).hits
 
     def hits(self, data: bytes, for_loop: bool = False) -> dict[int, list[int]]:
         """Return for each watch which of its rules may match in `data`; watches without any are omitted.
@@ -105,7 +113,7 @@ class Team:
         return self.watches[number].matchers[index].search(data, at) is not None
 
 
-def teams(detector: Detector, action: Decide, *, glances: bool) -> tuple[Team, Team]:
+def teams(detector: Detector, action: Decide, *, glances: bool, in_parts: bool) -> tuple[Team, Team]:
     """Return the rules whose findings may have to be hidden or blocked, and those whose findings are only recorded."""
     held: dict[tuple[bool, int], list[Matcher]] = {}
     noted: list[Matcher] = []
@@ -115,7 +123,8 @@ def teams(detector: Detector, action: Decide, *, glances: bool) -> tuple[Team, T
             held.setdefault(_holding(matcher.rule, "block" in actions), []).append(matcher)
         elif actions != {"allow"}:
             noted.append(matcher)
-    hiding = Team(detector, ((group, leads, kept) for (leads, kept), group in held.items()), glances=glances)
+    groups = ((group, leads, kept) for (leads, kept), group in held.items())
+    hiding = Team(detector, groups, glances=glances, in_parts=in_parts)
     return hiding, Team(detector, [(noted, False, 0)] if noted else [], glances=False)
 
 
@@ -134,10 +143,20 @@ def _holding(rule: Rule, blocks: bool) -> tuple[bool, int]:
     return leads, mask.KEPT if keeps else 0
 
 
-def _divided(groups: Iterable[_Group]) -> Iterator[_Group]:
+def _divided(groups: Iterable[_Group], much: int) -> Iterator[_Group]:
+    """Yield groups of fewer rules. `much`: the most characters of what may be open in a group without a context."""
     for matchers, leads, kept in groups:
-        for at in range(0, len(matchers), _MOST):
-            yield matchers[at : at + _MOST], leads, kept
+        part: list[Matcher] = []
+        size = 0
+        for matcher in matchers:
+            added = 0 if leads else openings.opening_size(matcher.rule)
+            if part and (len(part) == _MOST or size + added > much):
+                yield part, leads, kept
+                part, size = [], 0
+            part.append(matcher)
+            size += added
+        if part:
+            yield part, leads, kept
 
 
 def head_end(data: bytes, at: int) -> int:

@@ -188,6 +188,28 @@ def test_plan_when_it_needs_no_glances_then_it_finds_the_same_and_is_compiled_in
         assert streamed(large, pieces_of(text, size))[:2] == streamed(usual, pieces_of(text, size))[:2]
 
 
+@pytest.mark.parametrize("hidden", [("secret", "pii"), ("secret",)], ids=str)
+def test_plan_when_compiled_in_parts_then_each_piece_leaves_as_soon_and_the_same_is_found(
+    hidden: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def action(finding: Finding) -> Action:
+        return "redact" if finding.category in hidden else "flag"
+
+    sizes: list[int] = []
+    compile_pattern = re2.compile
+    usual = StreamPlan(SHIPPED, action)
+    monkeypatch.setattr(re2, "compile", lambda text, options: sizes.append(len(text)) or compile_pattern(text, options))
+    parts = StreamPlan(SHIPPED, action, in_parts=True)
+    assert len(parts.held.watches) > len(usual.held.watches) and max(sizes) < 21_000
+    text = ". And ".join(random.Random(12).sample(samples(2), 60))
+    for size in (1, 4, 40):
+        one, other = usual.scanner(), parts.scanner()
+        for piece in pieces_of(text, size):
+            assert one.feed(piece) == other.feed(piece)
+        assert one.flush() == other.flush()
+        assert sorted(one.findings, key=place) == sorted(other.findings, key=place)
+
+
 @pytest.mark.parametrize(
     "unit",
     ["sk-proj-", "AKIA1234 ", "password=a1b2c3d4e5 ", "ann@corp.io, ", "4111 1111 1111 1111 ", "4111111111111112,"],
