@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
+from proxy.apart import LARGE_BODY_BYTES, decoded_apart
 from proxy.cache.memory import Form, Kept, Memory, Ready
 from proxy.cache.replay import KeptReply, made_ready
 from proxy.cache.request_key import RequestKey
@@ -50,8 +52,9 @@ class AnswerCache:
         self._clock = clock
 
     async def find(self, key: RequestKey) -> Found | None:
-        """Return a cached answer in the requested form. Waits only for a look-up of other replicas' answers."""
-        found = self._find(key)
+        """Return a cached answer in the requested form. Waits only for a look-up of other replicas' answers, and
+        for a thread if a large answer is to be read."""
+        found = await self._find(key)
         if found is not None or self.sharing is None:
             return found
         for row in await self.sharing.get(key, _FORMS[key.stream]):
@@ -59,22 +62,28 @@ class AnswerCache:
             self._memory.put(
                 key.digest, Kept(row.form, row.content_type.encode("latin-1"), row.body, row.has_usage, made_at)
             )
-        return self._find(key)
+        return await self._find(key)
 
-    def _find(self, key: RequestKey) -> Found | None:
+    async def _find(self, key: RequestKey) -> Found | None:
         now = self._clock()
         for form in _FORMS[key.stream]:
             kept = self._memory.get(key.digest, form, now)
             if kept is None or (key.wants_usage and not kept.has_usage):
                 continue
-            if (ready := self._ready(kept, key)) is not None:
+            if (ready := await self._ready(kept, key)) is not None:
                 return Found(KeptReply(ready), now - kept.made_at)
         return None
 
-    def _ready(self, kept: Kept, key: RequestKey) -> Ready | None:
+    async def _ready(self, kept: Kept, key: RequestKey) -> Ready | None:
+        """Return an answer in the requested form, made apart from the event loop if it is large."""
         ready = kept.ready.get(key.shape)
-        if ready is None and (ready := made_ready(kept, key.shape, key.dialect)) is not None:
-            self._memory.put_beside(kept, key.shape, ready)
+        if ready is not None:
+            return ready
+        make = partial(made_ready, kept, key.shape, key.dialect)
+        is_large = len(kept.body) > LARGE_BODY_BYTES
+        ready = await decoded_apart(make) if is_large else make()
+        if ready is not None:
+            self._memory.put_beside(key.digest, kept, key.shape, ready)
         return ready
 
     def keep(self, key: RequestKey, content_type: bytes, body: bytes, *, has_usage: bool, at_rest: bool) -> None:

@@ -83,8 +83,15 @@ class Memory:
         self._kept[key] = kept
         self.used_bytes += kept.size
 
-    def put_beside(self, kept: Kept, shape: Shape, ready: Ready) -> None:
-        """Store a prepared form of an answer that `get` has just returned, unless both together exceed the limit."""
+    def put_beside(self, digest: bytes, kept: Kept, shape: Shape, ready: Ready) -> None:
+        """Store a prepared form of an answer, unless both together exceed the limit.
+
+        Not of one that was dropped since `get` returned it, nor a form that another request has stored meanwhile.
+        """
+        key = (digest, kept.form)
+        if self._kept.get(key) is not kept or shape in kept.ready:
+            return
+        self._kept.move_to_end(key)  # so that it is not what has to make room
         size = _OVERHEAD_BYTES + (0 if ready.body is kept.body else len(ready.body))
         if kept.size + size <= self._limit_bytes:
             self._make_room(size)

@@ -8,12 +8,13 @@ Source: OpenAI API reference, "List models".
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
-import orjson
-
+from proxy.apart import LARGE_BODY_BYTES, decoded_apart
 from proxy.exchange import Headers, Sink, UpstreamReply, first_values
-from proxy.openai.documents import load_object
+from proxy.openai import json_steps
+from proxy.openai.documents import dump_exact
 
 _MOST_BYTES: Final = 4_194_304
 _OF_THE_BODY: Final = frozenset({b"content-length", b"etag", b"content-md5", b"digest"})
@@ -31,15 +32,18 @@ def can_be_extended(reply: UpstreamReply) -> bool:
 
 def extended(body: bytes, named: Named, allows: Callable[[str], bool]) -> bytes:
     """Return the list in `body` with the missing `named` models added and disallowed ones removed."""
-    document = load_object(body)
-    if document is None or type(document.get("data")) is not list:
+    document = json_steps.read_container(body)
+    if type(document) is not dict or type(document.get("data")) is not list:
         return body
     listed = [entry for entry in document["data"] if allows(_id(entry))]
     known = {_id(entry) for entry in listed}
     ours = [
         {"id": name, "object": "model", "created": 0, "owned_by": owner} for name, owner in named if name not in known
     ]
-    return orjson.dumps({**document, "data": [*ours, *listed]})
+    made = dump_exact({**document, "data": [*ours, *listed]})
+    listed.clear()
+    json_steps.let_go(document, body)
+    return made
 
 
 class ListedReply:
@@ -59,12 +63,15 @@ class ListedReply:
         if self._is_whole:
             return await self._reply.read()
         self._is_whole = True
-        body = b""
+        read = bytearray()
         while piece := await self._reply.read():
-            body += piece
-            if len(body) > _MOST_BYTES:
-                return body
-        return extended(body, self._named, self._allows)
+            read += piece
+            if len(read) > _MOST_BYTES:
+                return bytes(read)
+        body = bytes(read)
+        if len(body) <= LARGE_BODY_BYTES:
+            return extended(body, self._named, self._allows)
+        return await decoded_apart(partial(extended, body, self._named, self._allows))
 
     @property
     def complete(self) -> bool:

@@ -1,5 +1,7 @@
 """What a replica keeps, asked by request keys."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from proxy.cache.answers import AnswerCache
@@ -54,6 +56,31 @@ def test_samples_when_asked_for_then_what_happened():
     assert ("sidegate_cache_sharing_failures",) not in shown
     assert (shown["sidegate_cache_kept",], shown["sidegate_cache_evictions",]) == (2, 1)
     assert (shown["sidegate_cache_entries",], shown["sidegate_cache_bytes",]) == (1, 592)
+
+
+class Threads(ThreadPoolExecutor):
+    """Counts what it is given to do."""
+
+    count = 0
+
+    def submit(self, *work, **more):
+        self.count += 1
+        return super().submit(*work, **more)
+
+
+async def test_find_when_the_answer_is_large_then_it_is_read_in_a_thread_once():
+    threads = Threads()
+    asyncio.get_running_loop().set_default_executor(threads)
+    cache = AnswerCache(Cache())
+    body = b'{"object":"chat.completion","choices":[],"usage":null,"x":"%b"}' % (b"x" * 100_000)
+    cache.keep(KEY, b"application/json", body, has_usage=False, at_rest=True)
+    first, second = await asyncio.gather(cache.find(KEY), cache.find(KEY))
+    again = await cache.find(KEY)
+    for found in (first, second, again):
+        assert found is not None and await found.reply.read() == body
+    assert threads.count == 2
+    cache.keep(KEY, b"application/json", CHAT, has_usage=False, at_rest=True)
+    assert await cache.find(KEY) is not None and threads.count == 2
 
 
 async def test_find_when_asked_again_then_nothing_is_read_anew_and_all_of_it_is_counted():

@@ -44,14 +44,29 @@ def test_put_beside_when_there_is_room_for_both_then_it_counts_and_goes_with_its
     memory, answer = Memory(3 * OVERHEAD + 102, 5.0), kept()
     memory.put(b"b", kept())
     memory.put(b"a", answer)
-    memory.put_beside(answer, "bare", READY)
+    memory.put_beside(b"a", answer, "bare", READY)
     assert (answer.ready, memory.used_bytes, len(memory)) == ({"bare": READY}, 3 * OVERHEAD + 102, 2)
-    memory.put_beside(answer, "events", Ready(b"", answer.body, Meter()))
+    memory.put_beside(b"a", answer, "events", Ready(b"", answer.body, Meter()))
     assert (memory.used_bytes, len(memory), memory.evictions) == (3 * OVERHEAD + 101, 1, 1)
-    memory.put_beside(answer, "whole", READY)
+    memory.put_beside(b"a", answer, "whole", READY)
     assert "whole" not in answer.ready
     memory.put(b"a", kept())
     assert (memory.used_bytes, len(memory)) == (OVERHEAD + 1, 1)
+
+
+def test_put_beside_when_others_were_asked_for_meanwhile_then_they_make_room_and_one_that_was_dropped_takes_none():
+    memory, answer = Memory(3 * OVERHEAD + 102, 5.0), kept()
+    memory.put(b"a", answer)
+    for name in (b"b", b"c"):
+        memory.put(name, kept())
+    memory.put_beside(b"a", answer, "bare", READY)
+    memory.put_beside(b"a", answer, "bare", READY)
+    assert memory.get(b"a", answer.form, answer.made_at) is answer
+    assert (memory.used_bytes, len(memory)) == (3 * OVERHEAD + 102, 2)
+    memory.put(b"a", kept())
+    used = memory.used_bytes
+    memory.put_beside(b"a", answer, "events", READY)
+    assert (memory.used_bytes, "events" in answer.ready) == (used, False)
 
 
 STEPS = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 900), st.sampled_from(["whole", "events"])))

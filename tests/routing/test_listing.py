@@ -1,4 +1,5 @@
 import json
+import threading
 
 import pytest
 
@@ -43,6 +44,20 @@ async def test_reply_when_read_then_the_list_comes_whole_without_its_old_length(
     assert await reply.read() == b""
     reply.close()
     assert inner.closed
+
+
+async def test_reply_when_large_then_it_is_read_in_a_thread():
+    threads = set()
+
+    def noted(name):
+        threads.add(threading.get_ident())
+        return name != "m1"
+
+    large = json.dumps({"object": "list", "data": [{"id": f"m{n}"} for n in range(9000)]}).encode()
+    reply = ListedReply(Reply([large], (JSON,)), [("auto", "sidegate")], noted)
+    made = json.loads(await reply.read())
+    assert [entry["id"] for entry in made["data"]] == ["auto", "m0", *(f"m{n}" for n in range(2, 9000))]
+    assert threads and threading.get_ident() not in threads
 
 
 async def test_reply_when_too_large_then_it_passes_as_it_is():
