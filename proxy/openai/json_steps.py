@@ -21,6 +21,7 @@ from itertools import islice
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
 
+from proxy.apart import give_way
 from proxy.openai.long_strings import behind_string, load_parted, quoted
 
 ANY_DEPTH: Final = 1024
@@ -100,8 +101,12 @@ def dissolve(document: Any) -> None:
     Cost: some 0.2 us for each object or list that is not empty.
     """
     left: list[Any] = [document] if type(document) in (dict, list) else []
+    emptied = 0
     while left:
         container = left.pop()
+        emptied += 1
+        if emptied % _EMPTIED == 0:
+            give_way()
         while container:
             if type(container) is list:
                 some = container[-_EMPTIED:]
@@ -166,6 +171,7 @@ class Steps:
 
     def _take(self, at: int, stop: int, begun: str, left: str) -> None:
         """Read a piece. `begun`, `left`: the brackets that are open before and behind it."""
+        give_way()
         try:
             value = self._read(b"%b%b%b" % (self._opening(begun), self._body[at:stop], self._closing(left)))
         except ValueError as error:

@@ -101,6 +101,8 @@ class EventReader:
 
     def _after_oversized(self, complete: bytes) -> list[Event]:
         if self._oversized is None:
+            if len(complete) <= self._limit and (event := single_event(complete)) is not None:
+                return [event]
             return _split(complete, self._limit)
         oversized, self._oversized = self._oversized, None
         return [oversized, *_split(complete[complete.find(b"\n\n") + 2 :], self._limit)]

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
+from proxy.apart import MAIN, give_way
 from proxy.findings import Finding, Severity
 from proxy.policy import base64_runs, boundaries, crowds, openings, patterns, placeholders, prefixes, validators
 from proxy.policy.automata import Automaton, Ending, Spans
@@ -37,7 +38,6 @@ from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
 _OPAQUE: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\[^Az]")
 _ANCHOR: Final = re.compile(r"[$^]|\\[Az]")
 """The anchors that remain in a pattern without its classes and other escapes."""
-
 
 _FOLLOWING: Final = 4
 """A match depends on the character that follows it, such as with `\\b`: up to four bytes."""
@@ -296,8 +296,7 @@ class Detector:
         Cost: one pass, and another for each rule that the gate reports. Raises TooSlow.
         """
         hits = self._hits(data, patience)
-        is_due = bool(hits) and any(self.matchers[index].may_match(data) for index in _unhurried(hits, patience))
-        return hits if is_due else []
+        return hits if any(self.matchers[index].may_match(data) for index in _unhurried(hits, patience)) else []
 
     def find(self, text: str, patience: Patience | None = None, suspects: list[int] | None = None) -> list[Finding]:
         """Return the findings in `text`, by position. Those of several rules may overlap. Offsets in characters.
@@ -319,7 +318,7 @@ class Detector:
 
         `for_loop`: a thread asks in place of the event loop, to warm up what the loop will use.
         """
-        if len(data) < LARGE and (for_loop or threading.get_ident() == openings.MAIN):
+        if len(data) < LARGE and (for_loop or threading.get_ident() == MAIN):
             return self._gate(data)
         return self._hits(data, None)
 
@@ -331,7 +330,8 @@ class Detector:
         """
         if len(data) >= LARGE and base64_runs.is_mostly_runs(data):
             return [part + PARTS * index for part, hits in enumerate(self._parts) for index in hits(data)]
-        if threading.get_ident() != openings.MAIN:
+        if threading.get_ident() != MAIN:
+            give_way()
             return self._gate_apart(data)
         if patience is not None and len(data) > _SLICE:
             # The states that take the time are built piece by piece, and then the whole text takes the usual time.

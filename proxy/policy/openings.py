@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from proxy.apart import MAIN
 from proxy.policy import boundaries, patterns, prefixes
 from proxy.policy.automata import Ending, Gate
 from proxy.policy.prefixes import Group
@@ -33,8 +34,6 @@ _MUCH: Final = 20_000
 """Characters of patterns that are compiled at once: 5 ms."""
 _MUCH_OF_GATE: Final = 45_000
 """The same for a gate: 10 to 20 ms. The shipped rules are 30,000, and what may be open in them 75,000."""
-MAIN: Final = threading.main_thread().ident
-"""The thread of the event loop."""
 _LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 
 

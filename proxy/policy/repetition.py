@@ -13,6 +13,7 @@ Rule of the file: exact. A candidate is skipped only if all bytes that can influ
 from collections.abc import Iterator
 from typing import Final
 
+from proxy.apart import give_way
 from proxy.findings import Finding
 from proxy.policy import boundaries
 
@@ -41,6 +42,7 @@ class Repetition:
         Call it after every `CANDIDATES` decided ones: it forgets them. Adds the findings of the skipped periods to
         `found`.
         """
+        give_way()
         decided = self.decided.copy()
         self.decided.clear()
         seen = data[begin - _LEFT : begin + self._view]
