@@ -5,12 +5,9 @@ prose a thousandth of that. So a small text may stay on the loop, whatever it is
 
 Rule of the file: an exchange is only ever worked on in one place. What is done apart is waited for, by a task that is
 cancelled, too, so that no thread changes what is being settled.
-
-Source: CPython 3.11, Python/ceval_gil.h, `take_gil` and `drop_gil`.
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -27,22 +24,7 @@ LARGE_ANSWER_BYTES: Final = 2048
 """The same for complete texts: 20 ms at worst. Most answers are smaller, and a thread takes 0.1 ms."""
 MODERATE_ANSWER_BYTES: Final = 16_384
 """Up to this size, a clean answer mostly is known to be clean within a tenth of a millisecond, without a thread."""
-MAIN: Final = threading.main_thread().ident
-"""The thread of the event loop."""
 _TURN_S: Final = 0.004
-_ALONE_S: Final = 0.002
-"""How long a thread may keep the interpreter: what the loop does in a turn releases it some times, too."""
-_IDLE_S: Final = 0.05
-"""A thread that has not asked for so long was idle, or in one long call."""
-_WAY_S: Final = 0.000_05
-"""Long enough for the event loop's thread to wake up."""
-
-
-class _Way(threading.local):
-    until = 0.0
-
-
-_way = _Way()
 
 
 async def apart(work: Callable[[], T]) -> T:
@@ -68,23 +50,6 @@ async def decoded_apart(work: Callable[[], T]) -> T:
         return await apart(work)
     finally:
         allow_full_collections()
-
-
-def give_way() -> None:
-    """Let the event loop run, every few milliseconds; to be called often by what takes long in a thread.
-
-    Each call of RE2 releases the interpreter's lock for some microseconds. Whoever waits for the lock is woken, finds
-    it taken again, and begins to wait anew for the interval after which it could demand it: 8 MB of groups of digits,
-    with a call every 10 microseconds, kept the loop waiting for up to half a second.
-    """
-    if threading.get_ident() == MAIN:
-        return
-    late_s = (now := time.perf_counter()) - _way.until
-    if late_s >= 0:
-        if late_s < _IDLE_S:
-            time.sleep(_WAY_S)
-            now = time.perf_counter()
-        _way.until = now + _ALONE_S
 
 
 class Turns:

@@ -3,10 +3,8 @@
 import asyncio
 import gc
 import json
-import resource
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,22 +12,18 @@ from proxy import apart as module
 from proxy.apart import (
     LARGE_ANSWER_BYTES,
     LARGE_BYTES,
-    MAIN,
     MODERATE_ANSWER_BYTES,
     Turns,
     apart,
     decoded_apart,
-    give_way,
 )
 from proxy.config.schema import Config
 from proxy.exchange import Message, Meter
-from proxy.openai import json_steps
 from proxy.openai.deltas import StreamObserver
-from proxy.policy.detect import Detector
-from proxy.policy.rules import RuleSet, read_rules
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from proxy.scanners import ScannedText
+from proxy.way import MAIN
 from tests.fakes.scanner import FakeChannel, FakeScanner, Piece
 from tests.relay.peers import JSON, STREAM, Allowed, Client, Reply, Socket, announced, answer_to
 
@@ -37,56 +31,6 @@ TEXT = (b"Content-Type", b"text/plain")
 PASSING = (b"Content-Type", b"text/html")
 """Of unknown length."""
 CONFIG = Config()
-NUMBERS = Detector(
-    RuleSet(tuple(read_rules([{"id": "r", "category": "pii", "severity": "high", "pattern": r"\d{4} \d{4}"}])))
-)
-
-
-def _sleeps(work: Callable[[], object], *, on_thread: bool = True) -> int:
-    """Return how often the thread that does `work` has slept in it."""
-    slept: list[int] = []
-
-    def measured() -> None:
-        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-        work()
-        slept.append(resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before)
-
-    thread = threading.Thread(target=measured)
-    if on_thread:
-        thread.start()
-        thread.join()
-    else:
-        measured()
-    return slept[0]
-
-
-def _works_for(seconds: float) -> None:
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        give_way()
-
-
-def test_give_way_when_a_thread_works_for_long_then_it_sleeps_every_few_milliseconds() -> None:
-    assert _sleeps(lambda: _works_for(0.06)) >= 5
-
-
-def test_give_way_when_the_event_loop_works_or_a_thread_was_elsewhere_then_nobody_sleeps() -> None:
-    assert _sleeps(lambda: _works_for(0.03), on_thread=False) < 3
-    assert _sleeps(give_way) < 2
-
-
-@pytest.mark.parametrize(
-    "work",
-    [
-        lambda: NUMBERS.find(" ".join(f"{number * 7919 % 9973:04} {number:04} w" for number in range(10_000))),
-        lambda: [NUMBERS.suspects(b"no number") for _ in range(40_000)],
-        lambda: json_steps.dissolve([[[number]] for number in range(100_000)]),
-        lambda: json_steps.read(b"[" + b'{"a":[[1]]},' * 60_000 + b"1]", 10),
-    ],
-    ids=["finding", "asking", "freeing", "reading"],
-)
-def test_threads_when_they_work_for_long_then_they_give_way(work: Callable[[], object]) -> None:
-    assert _sleeps(work) >= 3
 
 
 async def test_apart_when_done_then_its_result_comes_from_another_thread() -> None:

@@ -21,8 +21,8 @@ from itertools import islice
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
 
-from proxy.apart import give_way
 from proxy.openai.long_strings import behind_string, load_parted, quoted
+from proxy.way import give_way
 
 ANY_DEPTH: Final = 1024
 """What the decoder reads at most."""

@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
-from proxy.apart import MAIN, give_way
 from proxy.findings import Finding, Severity
 from proxy.policy import base64_runs, boundaries, crowds, openings, patterns, placeholders, prefixes, validators
 from proxy.policy.automata import Automaton, Ending, Spans
@@ -34,6 +33,7 @@ from proxy.policy.crowds import BLOCK, TOO_LONG_S, Crowds
 from proxy.policy.patience import Patience
 from proxy.policy.repetition import CANDIDATES, Repetition
 from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
+from proxy.way import MAIN, give_way
 
 _OPAQUE: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\[^Az]")
 _ANCHOR: Final = re.compile(r"[$^]|\\[Az]")

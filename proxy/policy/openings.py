@@ -21,11 +21,11 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from proxy.apart import MAIN
 from proxy.policy import boundaries, patterns, prefixes
 from proxy.policy.automata import Ending, Gate
 from proxy.policy.prefixes import Group
 from proxy.policy.rules import SECRET_GROUP, Rule
+from proxy.way import MAIN
 
 _PART_MEMORY: Final = 8 << 20
 _FEW: Final = 8
