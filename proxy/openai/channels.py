@@ -7,6 +7,7 @@ tool call. A text that arrives complete (a snapshot, a title, an error message) 
 |---------------------------------|--------------------------------------------|-----------------------------|
 | `choices[]` with `delta`/`text` | choice, every text in it, calls by `index` | the choice's finish reason  |
 | the name of a tool in them      | choice, call                               | every piece: it never waits |
+| log probabilities of other text | choice or part                             | as the text beside them     |
 | `<stem>.delta`                  | output, part, stem                         | `.done` of one of the three |
 | `content_block_delta`           | block, member                              | `content_block_stop`        |
 | any other JSON, unknown dialect | member, by its place                       | the end of the stream       |
@@ -23,20 +24,17 @@ Source: OpenAI API reference: chat completion chunk, responses streaming, realti
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from proxy.exchange import Dialect
+from proxy.openai.binary import is_base64
+from proxy.openai.channel_keys import ALL, Key, Path, block_of, ended_by, part_of
 from proxy.openai.channels_media import MAYBE_MEDIA, hands_out_credentials, is_media, left_out
 from proxy.openai.member_names import SHORTEST, telling
+from proxy.openai.token_texts import LOGPROBS, spelled
 from proxy.scanners import TextKind
 
-Path = tuple[str | int, ...]
-"""Keys and indexes from the document's root."""
-Key = tuple[str | int, ...]
-"""Identifies a channel; a prefix of it identifies all channels of a choice, an output or a part."""
-
-ALL: Final[Key] = ()
 CALLED: Final = "name"
 """The last step of the channel of a tool's name, which clients put together. It ends with every piece."""
 PLAIN: Final[Key] = ("data",)
@@ -58,14 +56,20 @@ _ATOMS: Final = frozenset("name title url filename server_label provider languag
 _CALLABLE: Final = frozenset({"function", "function_call", "custom"})
 _DOCUMENTS: Final = frozenset({"arguments", "partial_json"})
 """Members whose text is a JSON document."""
+_NUMBERS: Final = frozenset({int, float})
+_PIECE: Final = 1 << 16
 _NAMED: Final = frozenset(
     "choices content refusal reasoning reasoning_content reasoning_details thinking text tool_calls function custom "
     "arguments input function_call audio transcript output delta message summary item part response error annotations "
-    "code comment data title url name filename segments words results revised_prompt partial_json".split()
+    "code comment data title url name filename segments words results revised_prompt partial_json logprobs".split()
 )
 """Members that are named in places; any other could have been chosen by a client."""
+_DONE: Final = b"[DONE]"
 _STEM: Final = re.compile(r"[a-z_.]{1,64}")
-_STOPS: Final = (".done", ".completed", ".failed", ".incomplete", ".cancelled")
+
+
+Steps = Sequence[str | int]
+"""Of a path or a key that is not needed whole yet."""
 
 
 class Text(NamedTuple):
@@ -118,11 +122,11 @@ def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
     if type(kind) is not str:
         kind = "" if name is None else name.decode("latin-1")
     if kind.startswith("session."):
-        return texts  # echoes the client's settings
-    if kind.endswith(".delta"):
+        _read_others(document, "session", texts)  # that echoes the client's settings
+    elif kind.endswith(".delta"):
         _read_delta(kind, document, texts)
     elif kind == "content_block_delta":
-        _walk(document.get("delta"), ("delta",), ("block", _place(document)), texts, in_pieces=True)
+        _walk(document.get("delta"), ("delta",), block_of(document), texts, in_pieces=True)
     elif kind == "transcript.text.segment":
         _walk(document.get("text"), ("text",), ("transcript", "segment"), texts, in_pieces=True)
     else:
@@ -130,7 +134,8 @@ def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
         is_unknown = not kind or (dialect == "generic" and not kind.startswith("response."))
         in_pieces = is_unknown and not texts.failed and dialect != "realtime"
         _walk(document, (), (), texts, in_pieces=in_pieces)
-    _read_ends(kind, document, texts)
+    if (ended := ended_by(kind, document)) is not None:
+        texts.ends.append(ended)
     return texts
 
 
@@ -144,7 +149,9 @@ def read_usual(document: Any) -> tuple[Key, str] | None:
     if type(choices) is not list or len(choices) != 1:
         return None
     choice = choices[0]
-    if type(choice) is not dict or not _CHOICE.issuperset(choice) or choice.get("finish_reason"):
+    if type(choice) is not dict or not _CHOICE.issuperset(choice):
+        return None
+    if choice.get("finish_reason") or choice.get(LOGPROBS):
         return None
     index, delta = choice.get("index"), choice.get("delta")
     if type(index) is not int or type(delta) is not dict:
@@ -169,11 +176,12 @@ def usual_path(key: Key) -> Path:
 def read_plain(dialect: Dialect, data: bytes) -> Texts:
     """Return the texts of an event whose data is not JSON."""
     texts = Texts()
-    if data.startswith(b"[DONE]"):
+    is_end = data.startswith(_DONE)
+    if is_end:
         texts.ends.append(ALL)
-    elif data:
+    if data and data != _DONE:
         text = data.decode("utf-8", "surrogateescape")
-        if dialect == "realtime":
+        if is_end or dialect == "realtime":
             texts.wholes.append(Whole((), text, "text"))
         else:
             texts.pieces.append(Text(PLAIN, (), text, "text"))
@@ -206,7 +214,7 @@ def _usual_wholes(document: Any) -> list[Whole] | None:
         return None
     wholes: list[Whole] = []
     for place, choice in enumerate(document["choices"]):
-        if type(choice) is not dict or not _WHOLE_CHOICE.issuperset(choice):
+        if type(choice) is not dict or not _WHOLE_CHOICE.issuperset(choice) or choice.get(LOGPROBS):
             return None
         message = choice.get("message")
         if type(message) is not dict:
@@ -237,24 +245,26 @@ def place_of(steps: Iterable[str | int]) -> str:
 
 def _read_choices(choices: list[Any], texts: Texts) -> None:
     for place, choice in enumerate(choices):
-        if type(choice) is not dict:
+        if type(choice) is dict:
+            _read_choice(place, choice, texts)
+
+
+def _read_choice(place: int, choice: dict[str, Any], texts: Texts) -> None:
+    index = choice.get("index")
+    key: Key = ("choices", index if type(index) is int else place)
+    _read_beside(choice, ("choices", place), key, texts, in_pieces=True)
+    for name, value in choice.items():
+        if not value or name in _LABELS:
             continue
-        index = choice.get("index")
-        if type(index) is not int:
-            index = place
-        texts.names += telling(choice)
-        for name, value in choice.items():
-            if not value or name in _LABELS:
-                continue
-            path: Path = ("choices", place, name)
-            if name == "message":
-                _walk(value, path, (), texts)
-            elif name == "delta" and type(value) is dict:
-                _read_said(value, path, ("choices", index), texts)
-            elif type(value) is not int:
-                _walk(value, path, ("choices", index, name), texts, in_pieces=True)
-        if type(reason := choice.get("finish_reason")) is str and reason:
-            texts.ends.append(("choices", index))
+        path: Path = ("choices", place, name)
+        if name == "message":
+            _walk(value, path, (), texts)
+        elif name == "delta" and type(value) is dict:
+            _read_said(value, path, key, texts)
+        elif type(value) is not int:
+            _walk(value, path, (*key, name), texts, in_pieces=True)
+    if type(reason := choice.get("finish_reason")) is str and reason:
+        texts.ends.append(key)
 
 
 def _read_said(delta: dict[str, Any], path: Path, key: Key, texts: Texts) -> None:
@@ -278,63 +288,20 @@ def _read_others(document: dict[str, Any], known: str, texts: Texts) -> None:
 
 
 def _read_delta(kind: str, document: dict[str, Any], texts: Texts) -> None:
-    delta, stem = document.get("delta"), kind[: -len(".delta")]
-    if stem.endswith("audio"):
+    stem = kind[: -len(".delta")]
+    is_sound = stem.endswith("audio")
+    name = "audio" if is_sound and "delta" not in document else "delta"
+    delta = document.get(name)
+    key = (*part_of(document), stem)
+    if is_sound and type(delta) is str and is_base64(delta):
         texts.missed.append((stem,))
-        return
-    key = (*_part(document), stem)
-    if type(delta) is str and delta:
-        texts.pieces.append(Text(key, ("delta",), delta, "json" if stem.endswith("arguments") else "text"))
+    elif type(delta) is str and delta:
+        texts.pieces.append(Text(key, (name,), delta, "json" if stem.endswith("arguments") else "text"))
     else:
-        _walk(delta, ("delta",), key, texts, in_pieces=True)
-    _read_others(document, "delta", texts)
-
-
-def _read_ends(kind: str, document: dict[str, Any], texts: Texts) -> None:
-    if kind == "content_block_stop":
-        texts.ends.append(("block", _place(document)))
-        return
-    if kind == "message_stop":
-        texts.ends.append(ALL)
-        return
-    if not kind.endswith(_STOPS):
-        return
-    stem = kind[: kind.rindex(".")]
-    if stem in ("response", "transcript.text"):
-        texts.ends.append(_response(document))
-    elif stem.endswith("output_item"):
-        texts.ends.append(_output(document))
-    elif stem.endswith("_part"):
-        texts.ends.append(_part(document))
-    else:
-        texts.ends.append((*_part(document), stem))
-
-
-def _response(document: Mapping[str, Any]) -> Key:
-    """Return the common prefix of the channels of one of a session's responses."""
-    found = document.get("response_id")
-    if type(found) is not str and type(response := document.get("response")) is dict:
-        found = response.get("id") if response.get("object") == "realtime.response" else None
-    return ("response", found) if type(found) is str else ALL
-
-
-def _output(document: Mapping[str, Any]) -> Key:
-    for name in ("output_index", "item_id"):
-        if type(value := document.get(name)) is int or type(value) is str:
-            return (*_response(document), "output", value)
-    return (*_response(document), "output")
-
-
-def _part(document: Mapping[str, Any]) -> Key:
-    for name, part in (("content_index", "content"), ("summary_index", "summary")):
-        if type(value := document.get(name)) is int:
-            return (*_output(document), part, value)
-    return _output(document)
-
-
-def _place(document: Mapping[str, Any]) -> int:
-    index = document.get("index")
-    return index if type(index) is int else 0
+        _walk(delta, (name,), key, texts, in_pieces=True)
+    if document.get(LOGPROBS):
+        _read_tokens(document, (), key, texts, in_pieces=True)
+    _read_others(document, name, texts)
 
 
 def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = False) -> None:
@@ -347,7 +314,7 @@ def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = F
         return
     steps, keys, open_members = [*path], [*key], [_members(value)]
     if type(value) is dict:
-        texts.names += telling(value)
+        _read_beside(value, path, key, texts, in_pieces=in_pieces)
     while open_members:
         for step, key_step, member in open_members[-1]:
             if type(member) is str:
@@ -357,13 +324,32 @@ def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = F
                 keys.append(key_step)
                 open_members.append(_members(member))
                 if type(member) is dict:
-                    texts.names += telling(member)
+                    _read_beside(member, steps, keys, texts, in_pieces=in_pieces)
                 break
         else:
             open_members.pop()
             if open_members:
                 steps.pop()
                 keys.pop()
+
+
+def _read_beside(value: dict[str, Any], path: Steps, key: Steps, texts: Texts, *, in_pieces: bool) -> None:
+    """Read what an object says in other ways than by its members' texts."""
+    texts.names += telling(value)
+    if value.get(LOGPROBS):
+        _read_tokens(value, path, key, texts, in_pieces=in_pieces)
+
+
+def _read_tokens(value: dict[str, Any], path: Steps, key: Steps, texts: Texts, *, in_pieces: bool) -> None:
+    """Read log probabilities unless they repeat a text that stands in the same object or right below it."""
+    text = spelled(value[LOGPROBS])
+    below = [member for inner in value.values() if type(inner) is dict for member in inner.values()]
+    if not text or any(type(said) is str and text in said for said in (*value.values(), *below)):
+        return
+    if in_pieces:
+        texts.pieces.append(Text((*key, LOGPROBS), (*path, LOGPROBS), text, "text"))
+    else:
+        texts.wholes.append(Whole((*path, LOGPROBS), text, "text"))
 
 
 def _members(value: Any) -> Iterator[tuple[str | int, str | int, Any]]:
@@ -373,10 +359,17 @@ def _members(value: Any) -> Iterator[tuple[str | int, str | int, Any]]:
         for name, member in value.items():
             if member and name not in _LABELS and name not in unread:
                 yield name, name, member
-    elif type(value) is list and type(value[0] if value else None) not in (int, float):
+    elif type(value) is list and not _are_numbers(value):
         for place, member in enumerate(value):
             if member:
                 yield place, _index(member, place), member
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Tell, a piece at a time, whether a list has nothing but numbers, as an embedding or token ids."""
+    if not values or type(values[0]) not in _NUMBERS:
+        return False
+    return all(_NUMBERS.issuperset(map(type, values[at : at + _PIECE])) for at in range(0, len(values), _PIECE))
 
 
 def _read_text(text: str, path: Path, key: Key, texts: Texts, in_pieces: bool) -> None:

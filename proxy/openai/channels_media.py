@@ -3,9 +3,10 @@
 Source: OpenAI API reference: image objects, audio parts, the response object; Anthropic for `redacted_thinking`.
 """
 
-import re
 from collections.abc import Collection, Sequence
 from typing import Any, Final
+
+from proxy.openai import binary
 
 _ECHOES: Final = frozenset(
     "instructions tools tool_choice metadata prompt user safety_identifier prompt_cache_key text reasoning".split()
@@ -16,10 +17,8 @@ _MEDIA: Final = frozenset({"b64_json", "partial_image_b64", "embedding"})
 _SOUND: Final = (("audio", "data"), ("input_audio", "data"), ("output_audio", "data"))
 MAYBE_MEDIA: Final = frozenset({"data", "result", "audio", "image", "file_data"})
 """Members of media or of text."""
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
 _LEAST_MEDIA: Final = 4096
 """A shorter text in a member that may contain media is treated as text."""
-_PIECE: Final = 1 << 18
 _SEALED: Final = frozenset({"reasoning.encrypted", "redacted_thinking"})
 """Types of objects whose `data` only the provider can read."""
 
@@ -35,15 +34,10 @@ def left_out(value: dict[str, Any]) -> Collection[str]:
 def is_media(path: Sequence[str | int], name: str, text: str) -> bool:
     """Tell whether the text at `path` is audio or an image in base64. `name`: its member's."""
     if name in _MEDIA or path[-2:] in _SOUND:
+        return binary.is_base64(text)
+    if name in MAYBE_MEDIA and len(text) >= _LEAST_MEDIA and binary.is_base64(text):
         return True
-    if name in MAYBE_MEDIA:
-        return len(text) >= _LEAST_MEDIA and _is_base64(text)
-    return text.startswith("data:") and ";base64," in text[:128]
-
-
-def _is_base64(text: str) -> bool:
-    """Look at a piece at a time: the interpreter is kept while an expression runs, 40 ms over 8 MB."""
-    return all(_BASE64.fullmatch(text, at, at + _PIECE) is not None for at in range(0, len(text), _PIECE))
+    return binary.is_media(text)
 
 
 def hands_out_credentials(name: Any) -> bool:

@@ -7,22 +7,22 @@ Source: OpenAI API reference, `logprobs`; llama.cpp and vLLM for the other names
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from proxy.openai.channels import Path
+from proxy.openai.channel_keys import Path
 from proxy.openai.documents import dump_exact, load_exact
 from proxy.openai.json_edit import edited, written
-
-_REPEATS: Final = ("logprobs", "top_logprobs", "completion_probabilities", "token_ids", "tokens")
-"""Members that repeat a text token by token."""
+from proxy.openai.token_texts import REPEATS, emptied
 
 
 def with_texts(data: bytes, document: Any, texts: Mapping[Path, str]) -> bytes:
     """Return `data` with other texts at some paths. `document`: decoded `data`."""
     values: dict[Path, bytes] = {}
-    for path in texts:
+    for path, text in texts.items():
         values |= repeats(document, path)
-    return edited(data, values | {path: written(text, data) for path, text in texts.items()})
+        value = _at(document, path)
+        values[path] = written(text, data) if type(value) is str else emptied(path[-1], value)
+    return edited(data, values)
 
 
 def with_names(data: bytes, names: Mapping[str, str]) -> bytes:
@@ -39,10 +39,10 @@ def repeats(document: Any, path: Path) -> dict[Path, bytes]:
     value = document
     for depth, step in enumerate(path):
         if type(value) is dict:
-            for name in _REPEATS:
+            for name in REPEATS:
                 member = value.get(name)
                 if member and name != step and type(member) in (dict, list):
-                    found[*path[:depth], name] = b"[]" if type(member) is list and name == "logprobs" else b"null"
+                    found[*path[:depth], name] = emptied(name, member)
         value = value[step]
     return found
 

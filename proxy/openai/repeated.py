@@ -30,7 +30,8 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from proxy.exchange import Dialect
-from proxy.openai.channels import Path, Text, read_event
+from proxy.openai.channel_keys import Path
+from proxy.openai.channels import Text, read_event
 from proxy.openai.choices import COUNTED
 from proxy.openai.documents import load_object
 from proxy.openai.sse import CR

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from proxy.openai.binary import is_media
+
 
 class OfKey(NamedTuple):
     """Last step of a place: the key itself."""
@@ -34,7 +36,6 @@ PLAIN: Final = frozenset(
     "stream strict summary text tool_call_id tool_calls tool_choice tools type url user voice".split()
 )
 """Member names that say nothing about their text."""
-_TEXTUAL: Final = re.compile(r"data:(?:text/|application/(?:json|xml|x-yaml|yaml|javascript))")
 _SHOWN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
@@ -163,11 +164,6 @@ def name(place: Place) -> str:
 def lead(called: str) -> str:
     """Return the context that a member's name adds before its text."""
     return f'{called}": "' if called else ""
-
-
-def is_media(text: str) -> bool:
-    """Tell whether `text` is a data URL of a binary format."""
-    return text.startswith("data:") and ";base64," in text[:256] and not _TEXTUAL.match(text)
 
 
 def _changed(item: Any, tree: Mapping[Any, Any]) -> Any:

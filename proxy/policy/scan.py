@@ -24,6 +24,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.findings import Finding, Sighting, Unscanned, Verdict, in_steps, let_go
+from proxy.openai.binary import encodes_text
 from proxy.openai.json_body import edited
 from proxy.policy import base64_runs, mask, places
 from proxy.policy.detect import encode
@@ -34,13 +35,11 @@ from proxy.policy.policy import Policy
 _BETWEEN: Final = "\n"
 """Separates strings in the joined text. It belongs to no word, so the gate sees each string as if it were alone."""
 _BASE64_IN_TEXT: Final = re.compile("[A-Za-z0-9+/_-]{40,}")
-_LOOKED_AT: Final = 40
 _LONG_RUN: Final = 8192
 _KEPT_OF_RUN: Final = 1024
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _SIGHTING: Final[Callable[[Iterable[Any]], Sighting]] = partial(tuple.__new__, Sighting)
 """The constructor without its Python part, which costs three times as much: there may be half a million (timeit)."""
-_READABLE: Final = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 
 
 @dataclass(slots=True)
@@ -134,7 +133,7 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
     kept: list[bytes] = []
     at, hides = 0, False
     for start, end in base64_runs.runs(data):
-        if _is_readable(data[start : start + _LOOKED_AT]):
+        if encodes_text(data[start : start + base64_runs.SHORTEST]):
             hides = True
         elif end - start > _LONG_RUN:
             kept.append(data[at : start + _KEPT_OF_RUN])
@@ -149,23 +148,6 @@ def _binary(document: Any) -> Iterator[Unscanned]:
     for place, _, text in places.located(document):
         if len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in base64_runs.runs(encode(text))):
             yield Unscanned("prompt", places.name(place), "binary")
-
-
-def _is_readable(run: bytes) -> bool:
-    """Tell by its beginning whether a run of base64 encodes text."""
-    begin = binascii.a2b_base64(run[:_LOOKED_AT].translate(_URL_SAFE))
-    return _READABLE.fullmatch(begin) is not None and (begin.isascii() or _is_utf8(begin))
-
-
-def _is_utf8(begin: bytes) -> bool:
-    """Tell whether bytes are UTF-8; the last character may be incomplete."""
-    for cut in range(4):
-        try:
-            begin[: len(begin) - cut].decode()
-        except UnicodeDecodeError:
-            continue
-        return True
-    return False
 
 
 def _from_base64(run: bytes) -> bytes:
@@ -284,7 +266,7 @@ class _Search:
             self._budget -= len(data)
             if self._budget < 0:
                 return
-            if _is_readable(data):
+            if encodes_text(data):
                 for found in self._policy.detector.find(_from_base64(data).decode("utf-8", "replace"), self._patience):
                     yield found._replace(start=run.start(), end=run.end())
 

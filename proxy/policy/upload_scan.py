@@ -19,17 +19,13 @@ Source: RFC 7578.
 from typing import Final
 
 from proxy.findings import Sighting, Unscanned, Verdict
+from proxy.openai.binary import begins_as_binary
 from proxy.openai.multipart import MultipartObserver
 from proxy.policy import places
 from proxy.policy.policy import Policy
 from proxy.policy.refusal import denied, violation
 from proxy.policy.stream_scan import StreamScanner
 
-_MAGIC: Final = (
-    b"%PDF", b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd",
-    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"OggS", b"ID3", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\x1aE\xdf\xa3",
-)  # fmt: skip
-_CONTROL: Final = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1b")
 _MASK_FILL: Final = "*"
 _FORM: Final = "form"
 """The place of what is in a form and in no content."""
@@ -123,7 +119,7 @@ class _PartScan:
     def feed(self, data: bytes) -> bytes:
         if self.is_binary:
             return data
-        if (self._scanner is None and _begins_as_binary(data)) or b"\0" in data:
+        if (self._scanner is None and begins_as_binary(data)) or b"\0" in data:
             self.is_binary = True
             return self.finish() + data
         if self._scanner is None:
@@ -154,11 +150,3 @@ class _PartScan:
         if scanner.blocked is not None:
             raise violation(Sighting(scanner.blocked, "block", "prompt", self.place), (scanner.blocked.rule_id,))
         return "".join(sent).encode("latin-1")
-
-
-def _begins_as_binary(data: bytes) -> bool:
-    """Tell by its beginning whether a content is binary."""
-    head = data[:512]
-    if head.startswith(_MAGIC) or head[4:8] == b"ftyp":
-        return True
-    return len(head.translate(None, _CONTROL)) < 0.9 * len(head)

@@ -28,11 +28,9 @@ from typing import Any, Final, Generic, TypeVar
 from proxy.errors import ProxyError
 from proxy.exchange import Dialect
 from proxy.findings import let_go
+from proxy.openai.channel_keys import ALL, Key, Path
 from proxy.openai.channels import (
-    ALL,
     CALLED,
-    Key,
-    Path,
     Text,
     Whole,
     place_of,
@@ -43,6 +41,7 @@ from proxy.openai.channels import (
 )
 from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.masked_text import alone, with_names, with_texts
+from proxy.openai.token_texts import LOGPROBS
 from proxy.relay.answer import forbidden, not_scannable
 from proxy.relay.waiting import UNREAD, Channel, Item
 from proxy.scanners import ChannelScanner, OutputScanner, Piece
@@ -87,7 +86,7 @@ class ScannedStream(Generic[Raw]):
         self._large = 0
         """Number of waiting events that are large."""
         self._ended: dict[Key, ChannelScanner] = {}
-        """Scanners of channels that have ended in a choice, the latest; some providers go on all the same."""
+        """Scanners of channels that have ended, the latest; some providers go on all the same."""
         self._trusts_ends = True
         self._missed: set[str] = set()
         self._clean: set[str] = set()
@@ -304,11 +303,10 @@ class ScannedStream(Generic[Raw]):
         size = len(prefix)
         for key in [key for key in self._channels if key[:size] == prefix]:
             channel = self._channels.pop(key)
-            if prefix[:1] == ("choices",):
-                if len(self._ended) >= _MOST_ENDED:
-                    del self._ended[next(iter(self._ended))]
-                self._ended[key] = channel.scanner
-            if channel.rest:
+            if len(self._ended) >= _MOST_ENDED:
+                del self._ended[next(iter(self._ended))]
+            self._ended[key] = channel.scanner
+            if channel.rest and key[-1] != LOGPROBS:
                 item = self._of_its_own(channel)
                 channel.adopt(item)
                 self._append(item)

@@ -19,7 +19,8 @@ from proxy.errors import UpstreamFailed
 from proxy.exchange import Dialect, Downstream, Headers
 from proxy.findings import let_go
 from proxy.openai import json_steps
-from proxy.openai.channels import Path, Texts, Whole, place_of, read_document
+from proxy.openai.channel_keys import Path
+from proxy.openai.channels import Texts, Whole, place_of, read_document
 from proxy.openai.decoding import Decoder
 from proxy.openai.masked_text import with_names, with_texts
 from proxy.openai.response import inspect_document

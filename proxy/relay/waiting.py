@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from proxy.openai import json_steps
-from proxy.openai.channels import Path
+from proxy.openai.channel_keys import Path
 from proxy.scanners import ChannelScanner, Piece
 
 UNREAD: Final = object()

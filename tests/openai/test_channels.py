@@ -5,7 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.openai.channels import ALL, PLAIN, place_of, read_document, read_event, read_plain, read_usual, usual_path
+from proxy.openai.channel_keys import ALL
+from proxy.openai.channels import PLAIN, place_of, read_document, read_event, read_plain, read_usual, usual_path
 
 AT = {"item_id": "i", "output_index": 2, "content_index": 1}
 AUDIO = ("choices", 0, "message", "audio")
@@ -290,6 +291,11 @@ WHOLES = {
     "error": ("generic", {"error": {"message": "no", "type": "x"}}, {("error", "message"): "no"}),
     "error event": ("generic", {"type": "error", "message": "no"}, {("message",): "no"}),
     "session": ("realtime", {"type": "session.created", "session": {"instructions": "echo"}}, {}),
+    "beside a session": (
+        "realtime",
+        {"type": "session.updated", "session": {"a": "echo"}, "note": "n"},
+        {("note",): "n"},
+    ),
 }
 
 
@@ -319,7 +325,14 @@ def test_event_when_it_holds_whole_texts_then_they_are_no_pieces(name):
         ("generic", {"object": ["odd"], "type": ["odd"], "result": "short"}, [("result",)]),
         ("chat", {"choices": [{"message": {"audio": {"data": "QUJD", "transcript": "t"}}}]}, [(*AUDIO, "transcript")]),
         ("responses", {"output": [{"type": "image_generation_call", "result": BASE64}]}, []),
-        ("responses", {"output": [{"type": "input_image", "image_url": "data:image/png;base64," + BASE64}]}, []),
+        ("responses", {"output": [{"type": "input_image", "image_url": "data:image/png;base64,iVBO" + BASE64}]}, []),
+        (
+            "chat",
+            {"choices": [{"message": {"content": "data:;base64, the key"}}]},
+            [("choices", 0, "message", "content")],
+        ),
+        ("generic", {"ids": [0.5, 1, "text"], "vector": [0.5, 1]}, [("ids", 2)]),
+        ("images", {"data": [{"b64_json": "no image, a text"}]}, [("data", 0, "b64_json")]),
         ("responses", {"output": [{"type": "x", "result": "a b " * 2000}]}, [("output", 0, "result")]),
     ],
 )
@@ -336,11 +349,17 @@ def test_media_when_they_come_then_they_are_named_and_not_read():
     assert audio.missed == [("choices", 0, "delta", "audio", "data")]
     speech = read_event("audio", None, {"type": "speech.audio.delta", "audio": "QUJD"})
     assert (speech.missed, speech.pieces, speech.wholes) == ([("speech.audio",)], [], [])
+    sound = read_event("realtime", None, {"type": "response.audio.delta", "delta": "QUJD", "note": "n"})
+    assert (sound.missed, sound.pieces, [one.text for one in sound.wholes]) == ([("response.audio",)], [], ["n"])
+    said = read_event("realtime", None, {"type": "response.audio.delta", "delta": "no sound"})
+    assert (said.missed, [piece.text for piece in said.pieces]) == ([], ["no sound"])
 
 
 def test_plain_data_when_it_comes_then_it_is_one_channel():
     assert pieces(read_plain("generic", b"a \xff")) == [(PLAIN, (), "a \udcff", "text")]
-    assert (read_plain("chat", b"[DONE]").ends, read_plain("chat", b"[DONE]").pieces) == ([ALL], [])
+    done, more = read_plain("chat", b"[DONE]"), read_plain("chat", b"[DONE] a")
+    assert (done.ends, done.pieces, done.wholes) == ([ALL], [], [])
+    assert (more.ends, more.pieces, [whole.text for whole in more.wholes]) == ([ALL], [], ["[DONE] a"])
     assert [whole.text for whole in read_plain("realtime", b"a").wholes] == ["a"]
     assert (read_plain("chat", b"").ends, read_plain("chat", b"").pieces) == ([], [])
 
@@ -371,14 +390,14 @@ def test_place_when_named_then_it_holds_nothing_that_a_client_could_choose(steps
 
 MESSAGE = st.dictionaries(
     st.sampled_from(["role", "content", "refusal", "audio", "object", "type", "annotations"]),
-    st.none() | st.just([]) | st.sampled_from(["", "a", "response", "data:,a", "data:image/png;base64,QUJD"]),
+    st.none() | st.just([]) | st.sampled_from(["", "a", "response", "data:,a", "data:image/png;base64," + "iVBO" * 20]),
 )
 CHOICE = st.dictionaries(st.sampled_from(["index", "message", "finish_reason", "delta", "object"]), MESSAGE | st.none())
 
 
 @given(st.lists(CHOICE | MESSAGE | st.text(max_size=2), max_size=3), st.sampled_from(["chat", "images", "generic"]))
 @example([{"message": {"role": "assistant", "content": "a", "refusal": None}}, {"message": {"content": ""}}], "chat")
-@example([{"message": {"content": "data:image/png;base64,QUJD"}}], "chat")
+@example([{"message": {"content": "data:image/png;base64," + "iVBO" * 20}}], "chat")
 @example([{"message": {"arguments": "a"}}], "chat")
 @example([{"message": {"content": "a"}, "delta": {"content": "b"}}], "chat")
 def test_document_when_it_is_usual_then_it_is_read_as_any_other(choices, dialect):
@@ -481,3 +500,44 @@ def test_document_when_a_member_may_hold_media_then_all_of_it_is_looked_at(
 ) -> None:
     texts = read_document("generic", {"data": "QUJD" * (size // 4) + last})
     assert (texts.missed == [("data",)], texts.wholes == []) == (is_media, is_media)
+
+
+def tokens(*texts):
+    return {"content": [{"token": text, "logprob": -0.1, "bytes": list(text.encode())} for text in texts]}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "document", "expected"),
+    [
+        ("chat", {"choices": [{"index": 2, "delta": {"content": "a key"}, "logprobs": tokens("a", " key")}]}, {}),
+        (
+            "chat", {"choices": [{"index": 2, "delta": {"content": ""}, "logprobs": tokens("a", " key")}]},
+            {("choices", 2, "logprobs"): "a key"},
+        ),
+        (
+            "chat", {"choices": [{"index": 2, "delta": {"content": "a"}, "logprobs": tokens("a", " key")}]},
+            {("choices", 2, "logprobs"): "a key"},
+        ),
+        (
+            "responses",
+            {"type": "response.output_text.delta", "output_index": 1, "delta": "", "logprobs": [{"token": "k"}]},
+            {("output", 1, "response.output_text", "logprobs"): "k"},
+        ),
+        ("responses", {"type": "response.output_text.delta", "delta": "k", "logprobs": [{"token": "k"}]}, {}),
+    ],
+)  # fmt: skip
+def test_log_probabilities_when_the_text_beside_them_is_another_then_they_are_a_channel(dialect, document, expected):
+    pieces = {piece.key: piece.text for piece in read_event(dialect, None, document).pieces}
+    assert {key: text for key, text in pieces.items() if key[-1] == "logprobs"} == expected
+
+
+def test_log_probabilities_when_an_answer_is_whole_and_its_text_another_then_they_are_a_text():
+    choice = {"index": 0, "message": {"content": "a key"}, "logprobs": tokens("a", " key")}
+    assert [whole.text for whole in read_document("chat", {"choices": [choice]}).wholes] == ["a key"]
+    hidden = {**choice, "message": {"content": "b"}}
+    assert {whole.path[-1]: whole.text for whole in read_document("chat", {"choices": [hidden]}).wholes} == {
+        "logprobs": "a key", "content": "b",
+    }  # fmt: skip
+    part = {"type": "output_text", "text": "b", "logprobs": [{"token": "a"}]}
+    texts = read_document("responses", {"object": "response", "output": [{"content": [part]}]})
+    assert [whole.text for whole in texts.wholes] == ["a", "b"]

@@ -13,7 +13,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
     max_leaves=20,
 )
-IMAGE = "data:image/png;base64,AAAA"
+IMAGE = "data:image/png;base64," + "iVBORw0K" * 16
 
 
 def at(document: Any, place: Any) -> Any:

@@ -138,12 +138,30 @@ def test_scan_when_a_place_is_named_by_a_secret_then_the_name_hides_it():
 
 
 def test_scan_when_there_are_media_then_they_are_named_and_not_read():
-    image = "data:image/png;base64," + base64.b64encode(f"{HIGH} {HIGH}".encode()).decode()
+    image = "data:image/png;base64," + base64.b64encode(f"\x89PNG{HIGH} {HIGH}".encode("latin-1")).decode()
     scanned = scan(policy_of(), chat([{"type": "image_url", "image_url": {"url": image}}]), BOUND)
     assert [(part.place, part.reason) for part in scanned.unscanned] == [
         ("messages[1].content[0].image_url.url", "media")
     ]
     assert scanned.sightings == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:;base64, the key is {}",
+        "data:image/png;base64,iVBORw0KGgo= and the key is {}",
+        "data:;base64,{encoded}",
+        "data:application/octet-stream;base64,{encoded}",
+        "data:image/png;base64,{encoded}",
+        "data:image/svg+xml;name=a.svg;base64,{encoded}",
+    ],
+)
+def test_scan_when_a_text_only_looks_like_media_then_it_is_read(url):
+    encoded = base64.b64encode(f"REGION=eu-west-1\nGITHUB_TOKEN={HIGH}\nSTAGE=production".encode()).decode()
+    scanned = scan(policy_of(), chat(url.format(HIGH, encoded=encoded)), BOUND)
+    assert "github-token" in {sighting.finding.rule_id for sighting in scanned.sightings}
+    assert scanned.unscanned == []
 
 
 def test_scan_when_nested_text_is_beyond_its_bound_then_that_is_named_and_the_rest_is_scanned():

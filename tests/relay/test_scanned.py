@@ -205,6 +205,71 @@ def test_text_when_it_follows_a_finish_reason_then_it_is_scanned_as_what_continu
     assert texts_of(b"".join(rest)) == {(0, "content"): MASK + " b"}
 
 
+ITEM = {"output_index": 0, "content_index": 0}
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "rest"),
+    [
+        (
+            {"type": "response.output_text.delta", **ITEM, "delta": "a KEY-1234"},
+            {"type": "response.output_text.done", **ITEM, "text": ""},
+            {"type": "response.output_text.delta", **ITEM, "delta": "5678 b"},
+        ),
+        (
+            {"type": "response.output_text.delta", **ITEM, "delta": "a KEY-1234"},
+            {"type": "response.completed", "response": {}},
+            {"type": "response.output_text.delta", **ITEM, "delta": "5678 b"},
+        ),
+        (
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "a KEY-1234"}},
+            {"type": "content_block_stop", "index": 0},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "5678 b"}},
+        ),
+    ],
+    ids=["part", "response", "block"],
+)
+def test_text_when_it_follows_the_end_of_its_channel_then_what_continues_a_match_is_masked(begin, end, rest):
+    scan = ScannedStream("responses", FakeScanner(), reframed)
+    out = b"".join(raw for one in (begin, end, rest) for raw in taken(scan, event(one)))
+    out += b"".join(scan.end())
+    assert b"5678" not in out
+    assert MASK.encode() + b" b" in out
+
+
+def spelling(*tokens, said="", finish=None):
+    spelled = {"content": [{"token": token} for token in tokens]}
+    choice = {"index": 0, "delta": {"content": said}, "logprobs": spelled, "finish_reason": finish}
+    return event({"id": "c1", "choices": [choice]})
+
+
+def test_log_probabilities_when_they_spell_what_no_text_says_then_they_are_scanned_as_a_text_of_their_own():
+    scan = ScannedStream("chat", scanner := FakeScanner(), reframed)
+    clean = spelling("no", " key")
+    assert taken(scan, clean) == [clean]
+    out = b"".join(raw for one in ("KEY", "-1234", "5678", " b") for raw in taken(scan, spelling(one)))
+    out += b"".join(taken(scan, finish()))
+    logprobs = [document["choices"][0]["logprobs"] for document in documents(out)]
+    assert logprobs == [None, None, None, {"content": [{"token": " b"}]}, None]
+    assert scanner.seen == [("choices[0].logprobs", "key")]
+
+
+def test_log_probabilities_when_they_repeat_the_text_then_they_leave_with_it_and_are_not_scanned_again():
+    scan = ScannedStream("chat", scanner := FakeScanner(), reframed)
+    assert taken(scan, spelling("a", " b", said="a b")) == [spelling("a", " b", said="a b")]
+    (out,) = taken(scan, spelling("KEY-", "12345678", said=SECRET + "."))
+    assert documents(out)[0]["choices"][0]["logprobs"] is None
+    assert scanner.seen == [("choices[0].content", "key")]
+
+
+def test_log_probabilities_when_they_wait_at_the_end_then_no_event_is_made_for_them():
+    scan = ScannedStream("chat", FakeScanner(hold_bytes=1), reframed)
+    out = b"".join(raw for one in (spelling("a KEY-12"), said("b")) for raw in taken(scan, one))
+    out += b"".join(scan.end())
+    assert [document["choices"][0]["logprobs"] for document in documents(out)] == [None, None]
+    assert b"KEY" not in out
+
+
 def named(name, index=3, **more):
     return event(chunk({"tool_calls": [{"index": index, "function": {"name": name, "arguments": "", **more}}]}))
 
@@ -266,7 +331,7 @@ def test_snapshot_when_it_repeats_a_channel_then_it_is_masked_alike_and_noted_on
     scan = ScannedStream("responses", scanner, reframed)
     where = {"item_id": "i", "output_index": 0, "content_index": 0}
     delta = {"type": "response.output_text.delta", **where, "delta": "a KEY-1", "logprobs": []}
-    more = {"type": "response.output_text.delta", **where, "delta": "2345678", "logprobs": [{"token": SECRET}]}
+    more = {"type": "response.output_text.delta", **where, "delta": "2345678", "logprobs": [{"token": "2345678"}]}
     done = {"type": "response.output_text.done", **where, "text": f"a {SECRET}", "logprobs": [{"token": SECRET}]}
     item = {"type": "message", "content": [{"type": "output_text", "text": f"a {SECRET}", "logprobs": []}]}
     item_done = {"type": "response.output_item.done", "output_index": 0, "item": item}

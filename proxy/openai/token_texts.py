@@ -1,0 +1,42 @@
+"""Log probabilities: lists that spell a text token by token, mostly the one beside them.
+
+Some servers send those of tokens that are not in the text: of reasoning, of calls that they take apart, of a text that
+comes later. So what they spell is a text like any other, unless it stands beside them.
+
+| form                                    | from                          |
+|-----------------------------------------|-------------------------------|
+| `{"content": [{"token": ..}, ..], ..}`  | chat; `refusal` likewise      |
+| `[{"token": ..}, ..]`                   | responses, transcriptions     |
+| `{"tokens": ["..", ..], ..}`            | completions                   |
+
+Rule of the file: anything may be missing or of the wrong type; nothing raises.
+Source: OpenAI API reference: log probabilities of chat, completions, responses.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+LOGPROBS: Final = "logprobs"
+"""The member that holds them."""
+REPEATS: Final = (LOGPROBS, "top_logprobs", "completion_probabilities", "token_ids", "tokens")
+"""Members that repeat a text token by token; they are not read. The names besides: completions, llama.cpp, vLLM."""
+_LISTS: Final = ("content", "refusal", "tokens")
+
+
+def spelled(logprobs: Any) -> str:
+    """Return the text that log probabilities spell, empty if they spell none."""
+    if type(logprobs) is dict:
+        return "".join(["".join(_tokens(logprobs.get(name))) for name in _LISTS])
+    return "".join(_tokens(logprobs))
+
+
+def emptied(name: str | int, value: Any) -> bytes:
+    """Return the JSON that stands for member `name`, one of `REPEATS`, once the text has changed that it repeats."""
+    return b"[]" if type(value) is list and name == LOGPROBS else b"null"
+
+
+def _tokens(entries: Any) -> Iterator[str]:
+    for entry in entries if type(entries) is list else ():
+        token = entry.get("token") if type(entry) is dict else entry
+        if type(token) is str:
+            yield token
