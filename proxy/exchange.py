@@ -301,6 +301,8 @@ class Charge:
     cost_nanos: int
     priced: bool
     """False: the model has no price, and the policy for unknown models decided `cost_nanos`."""
+    told: Usage | None = None
+    """The provider's own figures, if the charge is an estimate in spite of them: less than it, or not believed."""
 
 
 @dataclass(slots=True)

@@ -24,7 +24,7 @@ from proxy.config.schema import Metrics as Settings
 from proxy.config.upstreams import UpstreamEntry
 from proxy.credentials import resembles_credential
 from proxy.errors import ProxyError
-from proxy.exchange import Attempt, Charge, Exchange, Judgement
+from proxy.exchange import Attempt, Charge, Exchange, Judgement, Usage
 from proxy.findings import Verdict
 
 _DURATION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -167,6 +167,9 @@ class Metrics:
         self._escalations = Tally("sidegate_escalations", "Answers replaced by one of a higher layer.", "because")
         self._cross_checks = Tally("sidegate_cross_checks", "Answers with a second opinion.", "result", "because")
         self._unpriced = Tally("sidegate_unpriced_calls", "Billable calls of models without a price.")
+        self._disbelieved = Tally(
+            "sidegate_usage_disbelieved", "Calls whose provider told more tokens than any call can use.", "upstream"
+        )
         self._errors = Tally(
             "sidegate_errors",
             "Errors that Sidegate itself gave or noted, limits that were hit among them; `source` says whose fault.",
@@ -268,9 +271,21 @@ class Metrics:
         model = self._model_label(attempt.used.response_model or attempt.candidate.model)
         self._tokens.values[model, "input", charge.usage_source] += charge.usage.input_tokens
         self._tokens.values[model, "output", charge.usage_source] += charge.usage.output_tokens
+        if charge.told is not None:
+            self._observe_told(attempt, model, charge.usage, charge.told)
         self._cost.values[model,] += charge.cost_nanos / 1e9
         if not charge.priced:
             self._unpriced.values[()] += 1
+
+    def _observe_told(self, attempt: Attempt, model: str, usage: Usage, told: Usage) -> None:
+        """Only what goes beyond the provider's own figures is an estimate."""
+        pairs = (("input", told.input_tokens, usage.input_tokens), ("output", told.output_tokens, usage.output_tokens))
+        if any(known > charged for _, known, charged in pairs):
+            self._disbelieved.values[attempt.candidate.upstream,] += 1
+            return
+        for kind, known, _ in pairs:
+            self._tokens.values[model, kind, "provider"] += known
+            self._tokens.values[model, kind, "estimated"] -= known
 
     def _observe_gen_ai(self, operation: str, attempt: Attempt, charge: Charge, ended: float) -> None:
         provider = self._gen_ai_providers.get(attempt.candidate.upstream, "openai")
@@ -295,8 +310,8 @@ class Metrics:
     def _collect(self) -> Iterator[Metric]:
         for family in (
             self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
-            self._unpriced, self._errors, self._findings, self._unscanned, self._hurried, self._faults, self._layers,
-            self._layer_cost, self._checks, self._escalations, self._cross_checks,
+            self._unpriced, self._disbelieved, self._errors, self._findings, self._unscanned, self._hurried,
+            self._faults, self._layers, self._layer_cost, self._checks, self._escalations, self._cross_checks,
         ):  # fmt: skip
             yield family.collect()
         if self._gen_ai_providers:

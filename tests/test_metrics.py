@@ -56,6 +56,29 @@ def test_observe_when_an_exchange_ended_then_every_figure_is_derived_from_it():
     assert value(samples, "sidegate_cost_dollars_total", model="gpt-4o") == 0.002
 
 
+def test_observe_when_figures_are_part_of_an_estimate_then_only_the_rest_is_estimated():
+    metrics = Metrics(max_models=10)
+    x = finished(source="estimated")
+    x.charges = (replace(x.charges[0], told=Usage(10, 2)),)
+    metrics.observe(x)
+    samples, of = scrape(metrics), {"model": "gpt-4o"}
+    assert value(samples, "sidegate_tokens_total", type="input", source="provider", **of) == 10
+    assert value(samples, "sidegate_tokens_total", type="input", source="estimated", **of) == 0
+    assert value(samples, "sidegate_tokens_total", type="output", source="provider", **of) == 2
+    assert value(samples, "sidegate_tokens_total", type="output", source="estimated", **of) == 3
+    assert "sidegate_usage_disbelieved_total" not in dict(samples)
+
+
+def test_observe_when_figures_were_not_believed_then_they_are_counted_as_such_alone():
+    metrics = Metrics(max_models=10)
+    x = finished(source="estimated")
+    x.charges = (replace(x.charges[0], told=Usage(10**9, 2)),)
+    metrics.observe(x)
+    samples = scrape(metrics)
+    assert value(samples, "sidegate_usage_disbelieved_total", upstream="openai") == 1
+    assert value(samples, "sidegate_tokens_total", type="output", source="estimated", model="gpt-4o") == 5
+
+
 def test_observe_when_nothing_was_billable_then_no_tokens_are_counted():
     metrics = Metrics(max_models=10)
     metrics.observe(finished(source="none"))

@@ -139,7 +139,7 @@ class StreamObserver:
         self._choices.read(document.get("choices"))
         if document.get("usage") is not None:
             note_usage(document, meter)
-            meter.is_interim = not self._choices.all_finished
+            meter.is_interim = not self._choices.all_finished and not document.get("error")
             meter.answered = meter.output_text_bytes + meter.sound_tokens
 
     def _read_response_event(self, kind: str, document: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai.choices import note_finish, output_item_bytes, read_output_item
 from proxy.openai.documents import printable
-from proxy.openai.usage import add_usage, read_seconds, read_usage
+from proxy.openai.usage import add_usage, is_believable, read_seconds, read_usage
 
 _DETAILS = ("tokens_details", "token_details")
 _LONGEST_TIER = 32
@@ -56,9 +56,9 @@ def note_media_usage(document: Mapping[str, Any], dialect: Dialect, meter: Meter
 
 
 def add_to_usage(document: Mapping[str, Any], model: str | None, meter: Meter) -> bool:
-    """Add the `usage` of one of several answers on the same connection, made by `model`; False if it has none."""
+    """Add the `usage` of one of several answers on a connection, made by `model`; False without believable figures."""
     usage = read_usage(document.get("usage"))
-    if usage is None:
+    if usage is None or not is_believable(usage, None):
         return False
     meter.usage = add_usage(meter.usage, usage)
     meter.usage_by_model[model] = add_usage(meter.usage_by_model.get(model), usage)

@@ -11,7 +11,8 @@ Some providers (xAI, Gemini) count reasoning beside `completion_tokens`: only `t
 total has beyond input and output is output.
 
 Rule of the file: a provider may send anything. A total that is negative, not a number, or absurd invalidates the whole
-object (then usage is estimated); such a detail is ignored, and no detail exceeds its total. Nothing raises.
+object (then usage is estimated); such a detail is ignored, and no detail exceeds its total. Nothing raises. Figures
+that no call could have used are read, as the trace tells them, but not believed (`is_believable`).
 
 Source: OpenAI API reference, "usage" of each endpoint; DeepSeek's `prompt_cache_hit_tokens`; xAI's guide "Reasoning";
 Gemini's OpenAI compatibility.
@@ -20,10 +21,18 @@ Gemini's OpenAI compatibility.
 from typing import Any
 
 from proxy.exchange import Meter, Usage
+from proxy.holds import Bound
 
 MAX_TOKENS = 1_000_000_000
-"""More than any call can use: a higher figure is a fault of the provider."""
-MAX_SECONDS = 30 * 86_400.0
+"""A higher figure is not even a count."""
+MAX_SECONDS = 86_400.0
+"""More than any recording has: uploads are limited to hours."""
+MOST_TOKENS = 20_000_000
+"""More than any call uses: ten times the largest context, for hosted tools that let a model read it again and again."""
+_CONTEXT = 2_000_000
+"""The largest context of a model: what a provider may add to a request on its own (searches, templates, reasoning)."""
+_READ_AGAIN = 100
+"""How often hosted tools may let a model read its input."""
 _MOST_BESIDE = 1_000_000
 """More reasoning than any call has: what a total has beyond that is a fault of the total."""
 
@@ -84,6 +93,18 @@ def add_usage(total: Usage | None, more: Usage) -> Usage:
     if total is None:
         return more
     return Usage(*(getattr(total, name) + getattr(more, name) for name in Usage.__slots__))
+
+
+def is_believable(usage: Usage, bound: Bound | None) -> bool:
+    """Tell whether a call can have used so much. `bound`: what is reserved for it, if anything is.
+
+    A provider bills what it tells, so figures beyond the reservation count as long as they are possible at all: unseen
+    context, results of searches, a maximum that was ignored. What is impossible is a fault, and must not use up a day.
+    """
+    if bound is None:
+        return usage.input_tokens <= MOST_TOKENS and usage.output_tokens <= MOST_TOKENS
+    read = max(min(_CONTEXT + _READ_AGAIN * bound.input_tokens, MOST_TOKENS), bound.input_tokens)
+    return usage.input_tokens <= read and usage.output_tokens <= bound.output_tokens + _CONTEXT
 
 
 def is_short(meter: Meter) -> bool:

@@ -4,25 +4,27 @@
 |--------------------------------------------|------------------------------------------------------------------------|
 | reported the provider's own figures        | those, at the tier it reports; in a session, each at its answer's model|
 | the same, with a further answer begun      | those, and for that one the input of the latest, and its text in bytes |
-| the same, but less than what was generated | those, or as if they were missing, whichever is more                   |
+| the same, but less than what was generated | of either figure the told or the estimated one, whichever is more      |
+| the same, but more than any call can use   | as if they were missing                                                |
 | sent nothing, or was answered status >= 300| nothing                                                                |
-| was replaced: its stream began with error  | nothing                                                                |
+| told an error and no text, without figures | nothing; also an error inside a 200. Not so in a session, which goes on|
 | ended, text was seen, without figures      | the bound of its input; as many output tokens as its text has bytes    |
 | a stream without a maximum, aborted        | its input; its text in bytes, and what may have been in transit        |
 | else aborted, cut, failed, or unreadable   | all that is reserved for it: how far the provider got is unknown       |
 
 The last three are upper bounds within the reservation, so the leases behind it cover them, and are marked `estimated`.
 An answer that is known to exceed its reservation is charged for the known length. If nothing was reserved, usage is
-estimated from the text that passed: never zero.
+estimated from the text that passed: never zero. Figures are charged whatever the status is: who tells them bills them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from proxy.exchange import Attempt, Charge, Meter, Operation, ParsedRequest, Usage
 from proxy.holds import Bound
 from proxy.openai.estimate import estimate_usage
-from proxy.openai.usage import add_usage, is_short, unfinished
+from proxy.openai.usage import add_usage, is_believable, is_short, unfinished
 
 _MILLION = 1_000_000
 _NOTHING = Charge(usage=Usage(), usage_source="none", cost_nanos=0, priced=True)
@@ -54,15 +56,19 @@ def charge(
     """Return what `attempt` used and cost so far. `bound`: its current reservation, if it has one."""
     prices = prices.at(attempt.used.service_tier)
     meter, model = attempt.used, billed_model(attempt, prices)
-    if meter.usage is None:
+    told = meter.usage
+    if told is None:
         return _estimated(attempt, operation, request, prices, bound)
+    if not meter.usage_by_model and not is_believable(told, bound):
+        return replace(_estimated(attempt, operation, request, prices, bound), told=told)
     cost_nanos, priced = _price_of(meter, model, attempt.candidate.model, prices)
     if is_short(meter):
-        told = Charge(meter.usage, "provider", cost_nanos, priced)
-        return _greater(told, _estimated(attempt, operation, request, prices, bound))
+        estimated = _estimated(attempt, operation, request, prices, bound)
+        return _greater(Charge(told, "provider", cost_nanos, priced), estimated, model, prices)
     if (more := unfinished(meter)) is None:
-        return Charge(meter.usage, "provider", cost_nanos, priced)
-    return Charge(add_usage(meter.usage, more), "estimated", cost_nanos + _most(more, attempt, prices), priced)
+        return Charge(told, "provider", cost_nanos, priced)
+    models = [_billed(name, attempt.candidate.model, prices) for name in meter.usage_by_model]
+    return Charge(add_usage(told, more), "estimated", cost_nanos + _most(more, models, prices), priced, told)
 
 
 def _estimated(
@@ -72,7 +78,7 @@ def _estimated(
     meter, model = attempt.used, billed_model(attempt, prices)
     if not operation.billable or not attempt.sent or attempt.withdrawn or attempt.failure == "stream_error":
         return _NOTHING
-    if (attempt.status or 0) >= 300 or _is_idle(operation, meter):
+    if (attempt.status or 0) >= 300 or _is_idle(operation, meter) or _has_failed(operation, meter):
         return _NOTHING
     if bound is None:
         usage = estimate_usage(request.input_text_bytes() if request else 0, meter.output_text_bytes)
@@ -83,14 +89,17 @@ def _estimated(
     return Charge(usage, "estimated", borne.cost_nanos, prices.price(model, usage)[1])
 
 
-def _greater(told: Charge, estimated: Charge) -> Charge:
-    """Return figures that cover both."""
+def _greater(told: Charge, estimated: Charge, model: str | None, prices: Prices) -> Charge:
+    """Return figures that cover both; what was told beyond the estimate costs as much as it can."""
+    known, bound = told.usage, estimated.usage
     usage = replace(
-        told.usage,
-        input_tokens=max(told.usage.input_tokens, estimated.usage.input_tokens),
-        output_tokens=max(told.usage.output_tokens, estimated.usage.output_tokens),
+        known,
+        input_tokens=max(known.input_tokens, bound.input_tokens),
+        output_tokens=max(known.output_tokens, bound.output_tokens),
     )
-    return Charge(usage, "estimated", max(told.cost_nanos, estimated.cost_nanos), told.priced)
+    beyond = Usage(usage.input_tokens - bound.input_tokens, usage.output_tokens - bound.output_tokens)
+    most = estimated.cost_nanos + _most(beyond, [model], prices)
+    return Charge(usage, "estimated", max(told.cost_nanos, most), told.priced, known)
 
 
 def billed_model(attempt: Attempt, prices: Prices) -> str | None:
@@ -107,9 +116,8 @@ def _price_of(meter: Meter, model: str | None, asked: str | None, prices: Prices
     return sum(cost_nanos for cost_nanos, _ in parts), all(priced for _, priced in parts)
 
 
-def _most(usage: Usage, attempt: Attempt, prices: Prices) -> int:
-    """Return what tokens of the most expensive kind cost, at the most expensive model of a session."""
-    models = [_billed(name, attempt.candidate.model, prices) for name in attempt.used.usage_by_model]
+def _most(usage: Usage, models: Sequence[str | None], prices: Prices) -> int:
+    """Return what tokens of the most expensive kind cost, at the most expensive of `models`."""
     each = [prices.highest_prices(model, media=True) for model in models]
     return max(-(-(usage.input_tokens * sent + usage.output_tokens * made) // _MILLION) for sent, made in each)
 
@@ -122,7 +130,16 @@ def _billed(answered: str | None, asked: str | None, prices: Prices) -> str | No
 
 def _is_idle(operation: Operation, meter: Meter) -> bool:
     """Tell whether a session was closed cleanly without an answer: input is billed with its answer."""
-    return operation.body == "websocket" and meter.terminated and not (meter.output_text_bytes or meter.sound_tokens)
+    return operation.body == "websocket" and meter.terminated and not _has_begun(meter)
+
+
+def _has_failed(operation: Operation, meter: Meter) -> bool:
+    """Tell whether all that a provider said is that the call failed; in a session, an error may concern one message."""
+    return meter.stream_error is not None and operation.body != "websocket" and not _has_begun(meter)
+
+
+def _has_begun(meter: Meter) -> bool:
+    return bool(meter.output_text_bytes or meter.sound_tokens)
 
 
 def _output_tokens(meter: Meter, bound: Bound) -> int:

@@ -12,7 +12,7 @@ from typing import Literal
 from proxy.errors import ProxyError
 from proxy.exchange import Meter
 from proxy.holds import Bound, Hold, Share
-from proxy.openai.usage import unfinished
+from proxy.openai.usage import is_believable, unfinished
 from proxy.quota.lease import Part
 
 Unleased = Literal["cold", "capped", "open"]
@@ -133,7 +133,10 @@ class Reservation:
         """Return the output tokens to be covered. Input beyond its bound counts as output, which costs more."""
         if self.bound.is_capped:
             return meter.text_deltas
-        told = sum(one.input_tokens + one.output_tokens for one in (meter.usage, unfinished(meter)) if one is not None)
+        known = meter.usage
+        if known is not None and not meter.usage_by_model and not is_believable(known, self.bound):
+            known = None
+        told = sum(one.input_tokens + one.output_tokens for one in (known, unfinished(meter)) if one is not None)
         told -= self.bound.input_tokens
         return max(meter.output_text_bytes + meter.sound_tokens, told) + _MARGIN_BYTES
 

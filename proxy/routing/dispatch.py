@@ -26,7 +26,7 @@ from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, Upstrea
 from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, Sink, UpstreamReply, first_values
 from proxy.openai.documents import MAX_NAME
 from proxy.routing.health import Health, Permit, Place
-from proxy.routing.peek import PeekedReply, can_be_peeked
+from proxy.routing.peek import PeekedReply, can_be_heard, can_be_peeked
 from proxy.routing.retry import OUTCOMES, Budget, Failure, Standing, again, cooling_s, of_error, of_status
 
 Reply = TypeVar("Reply", bound=UpstreamReply)
@@ -40,6 +40,8 @@ _Next = tuple[Candidate, Permit, str]
 _OF_THE_PLACE: Final = frozenset({"unsent", "gateway", "overloaded", "rate_limited", "refused", "ambiguous"})
 """Failures that another model would meet at the same place; the others concern the model or the request."""
 _LEAST_WAIT_S: Final = 0.05
+_HEAR_S: Final = 0.2
+"""How long an error that may be replaced is read: nearly always it comes with its head."""
 
 
 async def dispatch(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[Reply]) -> Reply:
@@ -246,10 +248,14 @@ class _Search:
             result.reply = reply = await self._send(attempt)
             _note_head(attempt, reply)
             result.failure = of_status(reply.status, first_values(reply.headers))
-            if result.failure is None and can_be_peeked(reply) and self._settings.peek_s:
+            if result.failure is not None and can_be_heard(reply):
+                result.reply = heard = PeekedReply(reply)
+                await heard.hear(_HEAR_S)
+                attempt.collected = heard.told
+            elif result.failure is None and can_be_peeked(reply) and self._settings.peek_s:
                 result.reply = peeked = PeekedReply(reply)
                 if not await peeked.begins_well(self._settings.peek_s):
-                    result.failure = Failure("stream_error")
+                    result.failure, attempt.collected = Failure("stream_error"), peeked.told
         except (UpstreamFailed, NoUpstreamAvailable) as error:
             if result.reply is not None:
                 result.reply.close()

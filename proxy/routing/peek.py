@@ -1,7 +1,8 @@
 """Reads the first event of a stream before its head is sent: a stream that fails at once can still be replaced.
 
 What was read is returned again, byte for byte. A stream passes unexamined if its first event takes too long, if it is
-compressed, or if it begins with too much data that is no event.
+compressed, or if it begins with too much data that is no event. The figures of an error are read before another answer
+replaces it: some gateways bill what a model had used when it failed.
 
 Source: OpenAI API reference, "Streaming": errors inside a stream; WHATWG HTML section 9.2.
 """
@@ -9,11 +10,14 @@ Source: OpenAI API reference, "Streaming": errors inside a stream; WHATWG HTML s
 import asyncio
 from typing import Any, Final
 
-from proxy.exchange import Sink, UpstreamReply, first_values
+from proxy.errors import UpstreamFailed
+from proxy.exchange import Meter, Sink, UpstreamReply, first_values
+from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
 from proxy.openai.sse import Event, EventReader
 
 _MOST_BYTES: Final = 65_536
+_MOST_OF_ERROR_BYTES: Final = 16_384
 _FAILED_TYPES: Final = frozenset({"error", "response.failed"})
 
 
@@ -25,6 +29,8 @@ class PeekedReply:
         self._ahead: list[bytes] = []
         self._pending: asyncio.Task[bytes] | None = None
         self._ended = False
+        self.told: Meter | None = None
+        """What an error says of usage; `None` if it was not read, or says nothing."""
         self.status = reply.status
         self.reason = reply.reason
         self.headers = reply.headers
@@ -66,12 +72,42 @@ class PeekedReply:
             if not piece:
                 self._ended = True
                 event = reader.flush()
-                return event is not None and not is_error(event)
+                return event is not None and self._is_good(event, size)
             self._ahead.append(piece)
             size += len(piece)
             if events := reader.feed(piece):
-                return not is_error(events[0])
+                return self._is_good(events[0], size)
         return True
+
+    async def hear(self, wait_s: float) -> None:
+        """Read an error to its end for what it says of usage, unless it is long, late or cut."""
+        deadline, size = asyncio.get_running_loop().time() + wait_s, 0
+        try:
+            while size <= _MOST_OF_ERROR_BYTES:
+                piece = await self._read_until(deadline)
+                if piece is None:
+                    return
+                if not piece:
+                    self._ended = True
+                    self._note(Event(None, b"".join(self._ahead)), size)
+                    return
+                self._ahead.append(piece)
+                size += len(piece)
+        except UpstreamFailed:
+            return  # who reads on learns of it
+
+    def _is_good(self, event: Event, size: int) -> bool:
+        if not is_error(event):
+            return True
+        self._note(event, size)
+        return False
+
+    def _note(self, event: Event, size: int) -> None:
+        """Keep the figures of an error. `size`: bytes read so far."""
+        meter = Meter(response_bytes=size)
+        StreamObserver("generic", meter).count(event)
+        meter.is_interim = False  # nothing follows an error
+        self.told = None if meter.usage is None else meter
 
     async def _read_until(self, deadline: float) -> bytes | None:
         """Return the next piece, `None` if it is late; the read continues, so that nothing is lost."""
@@ -86,10 +122,19 @@ class PeekedReply:
 
 def can_be_peeked(reply: UpstreamReply) -> bool:
     """Tell whether an answer is a readable stream of events."""
+    return reply.status == 200 and _plain_type(reply) == b"text/event-stream"
+
+
+def can_be_heard(reply: UpstreamReply) -> bool:
+    """Tell whether an answer is a readable JSON document."""
+    return _plain_type(reply) == b"application/json"
+
+
+def _plain_type(reply: UpstreamReply) -> bytes:
+    """Return the media type of a body, empty if it is compressed."""
     fields = first_values(reply.headers)
     is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
-    kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    return reply.status == 200 and is_plain and kind == b"text/event-stream"
+    return fields.get(b"content-type", b"").partition(b";")[0].strip().lower() if is_plain else b""
 
 
 def is_error(event: Event) -> bool:

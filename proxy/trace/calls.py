@@ -71,6 +71,8 @@ def cost_of(charge: Charge) -> dict[str, Any]:
         "cost": dollars(charge.cost_nanos),
         "priced": charge.priced,
     }
+    if charge.told is not None:
+        cost["told"] = {"inputTokens": charge.told.input_tokens, "outputTokens": charge.told.output_tokens}
     if usage.has_media:
         cost.update((key, value) for key, name in _MEDIA if (value := getattr(usage, name)))
     return cost

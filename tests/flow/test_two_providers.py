@@ -106,6 +106,39 @@ async def test_answer_when_the_first_provider_fails_before_it_then_the_other_one
     assert other == ("second", None, "provider")
 
 
+BILLED = b'{"error":{"message":"no","code":"x"},"usage":{"prompt_tokens":9,"completion_tokens":%b}}'
+FAILS_PAID = {
+    "status": (CHAT, script(whole(BILLED % b"5", status="503 No")), "overloaded"),
+    "first event": (STREAM, script(sse_head(), chunk(b"data: " + BILLED % b"5" + b"\n\n"), LAST_CHUNK), "stream_error"),
+}
+
+
+@pytest.mark.parametrize(("body", "failing", "failure"), FAILS_PAID.values(), ids=FAILS_PAID)
+async def test_answer_when_a_failure_before_it_tells_figures_then_both_are_paid(
+    provider: Provider, pair: Sidegate, case: str, body: bytes, failing: Any, failure: str
+) -> None:
+    await healed(pair, case)
+    provider.on(case, failing)
+    reply = await exchange(pair.address, post("/v1/chat/completions", body, case=case))
+    assert (reply.status, reply.value("x-sidegate-upstream")) == (200, "second")
+    trace = pair.trace(reply.trace_id)
+    assert paid(trace) == [("first", failure, "provider"), ("second", None, "provider")]
+    assert (trace["llmCalls"][0]["inputTokens"], trace["llmCalls"][0]["outputTokens"]) == (9, 5)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "422 No"])
+async def test_error_when_its_figures_are_impossible_then_they_use_nothing_up(
+    provider: Provider, pair: Sidegate, case: str, status: str
+) -> None:
+    await healed(pair, case)
+    provider.on(case, script(whole(BILLED % b"1000000000", status=status)))
+    reply = await exchange(pair.address, post("/v1/chat/completions", CHAT, case=case))
+    assert reply.body == BILLED % b"1000000000"
+    trace = pair.trace(reply.trace_id)
+    assert (trace["totalCost"], trace["usageSource"]) == (0, "none")
+    assert trace["llmCalls"][0]["told"] == {"inputTokens": 9, "outputTokens": 1_000_000_000}
+
+
 @pytest.mark.parametrize(("layer", "dead"), [("L2", "gone"), ("L3", "hole")], ids=["refused", "black hole"])
 async def test_answer_when_a_provider_cannot_be_reached_then_the_other_one_gives_it(
     second: Provider, pair: Sidegate, case: str, layer: str, dead: str
@@ -155,6 +188,7 @@ DONE = b"data: [DONE]\n\n"
 FIGURES = b',"usage":{"prompt_tokens":%b,"completion_tokens":5,"total_tokens":9}'
 ODD = {
     "missing": b"",
+    "more than possible": FIGURES % b"999999999",
     **{name: FIGURES % name.encode() for name in ("1e18", "1000000000000000000", "-1", "NaN", '"9"')},
 }
 ODD_USAGE = {

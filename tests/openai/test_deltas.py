@@ -62,6 +62,12 @@ def test_observe_when_usage_comes_after_the_terminator_then_it_is_ignored() -> N
     assert (meter.usage, meter.terminated, meter.events) == (None, True, 3)
 
 
+def test_observe_when_an_error_tells_figures_then_they_are_all_there_will_be() -> None:
+    error = event({"error": {"code": "server_error"}, "usage": {"prompt_tokens": 9, "completion_tokens": 3}})
+    meter = observe("chat", chunk("Hello"), error)
+    assert (meter.usage, is_short(meter)) == (Usage(9, 3), False)
+
+
 TOLD = {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}
 NOTHING = {"usage": {"prompt_tokens": 0, "completion_tokens": 0}}
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.exchange import Usage
-from proxy.openai.usage import MAX_TOKENS, add_usage, read_seconds, read_usage
+from proxy.holds import Bound
+from proxy.openai.usage import MAX_TOKENS, add_usage, is_believable, read_seconds, read_usage
 
 CHAT = {
     "prompt_tokens": 100,
@@ -117,8 +118,29 @@ def test_read_usage_when_there_are_no_figures_then_none(value: object) -> None:
     assert read_usage(value) is None
 
 
-def test_read_seconds_when_it_is_more_than_a_month_then_none() -> None:
-    assert read_seconds(3e6) is None
+def test_read_seconds_when_it_is_more_than_a_day_then_none() -> None:
+    assert read_seconds(86_400) == Usage(audio_seconds=86_400.0)
+    assert read_seconds(86_401) is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "reserved", "believable"),
+    [
+        pytest.param(Usage(20_000_000, 20_000_000), None, True, id="nothing reserved: the most of any call"),
+        pytest.param(Usage(20_000_001), None, False, id="nothing reserved: more"),
+        pytest.param(Usage(2_010_000), (100, 50), True, id="a small request: a context, and its input many times"),
+        pytest.param(Usage(2_010_001), (100, 50), False, id="a small request: more"),
+        pytest.param(Usage(3_600_000), (16_384, 50), True, id="what only the provider knows is read many times"),
+        pytest.param(Usage(25_000_000), (30_000_000, 0), True, id="a huge request: what was reserved"),
+        pytest.param(Usage(0, 2_000_050), (100, 50), True, id="output: a maximum that was ignored"),
+        pytest.param(Usage(0, 2_000_051), (100, 50), False, id="output: more"),
+    ],
+)
+def test_usage_when_no_model_could_have_used_it_then_not_believed(
+    usage: Usage, reserved: tuple[int, int] | None, believable: bool
+) -> None:
+    bound = None if reserved is None else Bound(reserved[0], 0, reserved[1], 0, reserved[1], True, True)
+    assert is_believable(usage, bound) is believable
 
 
 def test_add_usage_when_calls_share_a_connection_then_every_figure_adds_up() -> None:

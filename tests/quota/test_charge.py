@@ -111,7 +111,7 @@ def test_charge_when_a_further_answer_of_a_session_was_begun_then_it_is_estimate
     one.meter.sound_tokens, one.meter.answered, one.meter.latest_input_tokens = 4, 30, 6
     result = charge(one, REALTIME, None, Prices())
     assert (result.usage, result.usage_source) == (Usage(13, 9), "estimated")
-    assert (result.cost_nanos, result.priced) == (12 + 10, True)
+    assert (result.cost_nanos, result.priced, result.told) == (12 + 10, True, Usage(7, 5))
     one.meter.answered = 34
     assert charge(one, REALTIME, None, Prices()).usage_source == "provider"
 
@@ -180,19 +180,50 @@ def test_charge_when_usage_is_missing_then_an_upper_bound_is_charged(facts, boun
 @pytest.mark.parametrize(
     ("usage", "facts", "charged"),
     [
-        pytest.param(Usage(40, 2), {"interim": True, "output_text_bytes": 30}, (100, 50), id="torn early"),
-        pytest.param(Usage(140, 2), {"interim": True}, (140, 50), id="torn early, more input"),
-        pytest.param(Usage(), {"ended": True, "output_text_bytes": 30}, (100, 30), id="zeros with text"),
-        pytest.param(Usage(40), {"ended": True, "output_text_bytes": 30}, (100, 30), id="no output with text"),
+        pytest.param(Usage(40, 2), {"interim": True, "output_text_bytes": 30}, (100, 50, 850), id="torn early"),
+        pytest.param(Usage(140, 2), {"interim": True}, (140, 50, 890), id="torn early, more input"),
+        pytest.param(Usage(), {"ended": True, "output_text_bytes": 30}, (100, 30, 790), id="zeros with text"),
+        pytest.param(Usage(40), {"ended": True, "output_text_bytes": 30}, (100, 30, 790), id="no output with text"),
     ],
 )
-def test_charge_when_the_figures_are_short_of_what_was_generated_then_as_if_missing_or_more(usage, facts, charged):
+def test_charge_when_the_figures_are_short_of_what_was_generated_then_the_greater_of_either(usage, facts, charged):
     interim = facts.pop("interim", False)
     one = attempt(usage=usage, **facts)
     one.meter.is_interim = interim
     result = charge(one, CHAT, request(), Prices(), reserved())
-    assert (result.usage.input_tokens, result.usage.output_tokens) == charged
-    assert (result.usage_source, result.cost_nanos) == ("estimated", 700 + 3 * charged[1])
+    assert (result.usage.input_tokens, result.usage.output_tokens, result.cost_nanos) == charged
+    assert (result.usage_source, result.told) == ("estimated", usage)
+
+
+@pytest.mark.parametrize(
+    ("usage", "status", "expected"),
+    [
+        pytest.param(Usage(10**9, 5), 200, ("estimated", 100, 50, 850), id="input"),
+        pytest.param(Usage(10, 10**9), 200, ("estimated", 100, 50, 850), id="output"),
+        pytest.param(Usage(10, 10**9), 503, ("none", 0, 0, 0), id="of an error"),
+        pytest.param(Usage(1_000_000, 5), 200, ("provider", 1_000_000, 5, 1_000_005), id="possible"),
+        pytest.param(Usage(7, 5), 503, ("provider", 7, 5, 12), id="possible, of an error"),
+    ],
+)
+def test_charge_when_the_figures_are_impossible_then_as_if_missing_and_they_are_on_record(usage, status, expected):
+    result = charge(attempt(usage=usage, status=status), CHAT, request(), Prices(), reserved())
+    figures = (result.usage_source, result.usage.input_tokens, result.usage.output_tokens, result.cost_nanos)
+    assert figures == expected
+    assert result.told == (None if expected[0] == "provider" else usage)
+
+
+@pytest.mark.parametrize(
+    ("facts", "operation", "is_free"),
+    [
+        pytest.param({}, CHAT, True, id="a whole answer, or a stream at its beginning"),
+        pytest.param({"output_text_bytes": 3}, CHAT, False, id="behind some text"),
+        pytest.param({"status": 101}, REALTIME, False, id="in a session"),
+    ],
+)
+def test_charge_when_a_provider_told_an_error_alone_then_it_is_free_as_by_its_status(facts, operation, is_free):
+    one = attempt(**facts)
+    one.meter.stream_error = "server_error"
+    assert (charge(one, operation, request(), Prices(), reserved()).usage_source == "none") is is_free
 
 
 @pytest.mark.parametrize("usage", [Usage(audio_seconds=3.0), Usage(images=1)])

@@ -156,6 +156,11 @@ async def test_session_when_its_figures_pass_the_reservation_then_it_is_extended
     assert one.bound.tokens >= 2200 + 900 + 10
 
 
+async def test_stream_when_figures_on_its_way_are_impossible_then_they_do_not_end_it() -> None:
+    one = reservation(replace(bound(1010, can_grow=True), is_capped=False))
+    assert one.covers(Meter(output_text_bytes=50, usage=Usage(input_tokens=10**9)))
+
+
 async def test_caller_when_all_others_run_requests_then_a_new_one_waits_its_turn_and_no_limit_is_forgotten(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from proxy.config.routing import Breaker, Routing
 from proxy.config.schema import UpstreamEntry
 from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
-from proxy.exchange import Candidate, RoutePlan
+from proxy.exchange import Candidate, RoutePlan, Usage
 from proxy.routing.dispatch import Dispatcher, dispatch
 from proxy.routing.health import Health
 from tests.relay.peers import JSON, STREAM
@@ -178,6 +178,17 @@ async def test_failure_when_another_candidate_is_left_then_it_answers_and_the_fi
     assert isinstance(step, Exception) or step.closed
     reply.close()
     assert world.under_way() == 0
+
+
+async def test_failure_when_it_tells_figures_then_its_attempt_knows_them_before_another_one_is_paid_for():
+    figures = b'{"error":{"code":"x"},"usage":{"prompt_tokens":7,"completion_tokens":5}}'
+    for failing in (answer(503, figures), stream(b"data: " + figures + b"\n\n")):
+        world = World("a", "b")
+        await world.ask(a=[failing], b=[answer(200, b"{}")])
+        assert [attempt.used.usage for attempt in world.attempts] == [Usage(7, 5), None]
+    world = World("a")
+    reply = await world.ask(a=[answer(503, figures)])
+    assert (await reply.read(), world.attempts[0].used.usage) == (figures, Usage(7, 5))
 
 
 @pytest.mark.parametrize("status", [200, 201, 301, 400, 409, 413, 422])

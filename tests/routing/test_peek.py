@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
-from proxy.routing.peek import PeekedReply, can_be_peeked
+from proxy.exchange import Usage
+from proxy.routing.peek import PeekedReply, can_be_heard, can_be_peeked
 from tests.relay.peers import JSON, STREAM, Reply, cuts
 
 GOOD = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
@@ -103,3 +104,56 @@ async def test_stream_that_begins_with_too_much_is_let_go():
 )
 def test_answer_that_is_no_readable_stream_is_not_peeked(headers, status, expected):
     assert can_be_peeked(Reply([], headers, status=status)) is expected
+
+
+FIGURES = b'"usage":{"prompt_tokens":7,"completion_tokens":5}}'
+FAILED = b'{"error":{"code":"server_error"},' + FIGURES
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        pytest.param(FAILED, Usage(7, 5), id="figures"),
+        pytest.param(b'{"error":{"code":"server_error"}}', None, id="none"),
+        pytest.param(b"<html>", None, id="no JSON"),
+        pytest.param(FAILED[:-1] + b" " * 20_000 + b"}", None, id="too long"),
+        pytest.param(b"", None, id="nothing"),
+    ],
+)
+@pytest.mark.parametrize("size", [7, 4096])
+async def test_error_when_heard_then_its_figures_are_known_and_no_byte_is_lost(sent, told, size):
+    heard = PeekedReply(Reply(cuts(sent, range(0, len(sent), size)), (JSON,), status=503))
+    await heard.hear(5)
+    assert (None if heard.told is None else heard.told.usage) == told
+    assert await everything(heard) == sent
+
+
+async def test_error_when_it_is_late_or_cut_then_nobody_waits_for_it_and_who_reads_on_gets_it():
+    arrives = asyncio.Event()
+    heard = PeekedReply(Reply([FAILED[:9], arrives, FAILED[9:]], (JSON,), status=503))
+    await heard.hear(0.02)
+    assert heard.told is None
+    arrives.set()
+    assert await everything(heard) == FAILED
+    heard = PeekedReply(Reply([FAILED[:9], UpstreamFailed("cut")], (JSON,), status=503))
+    await heard.hear(5)
+    assert (heard.told, await heard.read()) == (None, FAILED[:9])
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        pytest.param(b"data: " + FAILED + b"\n\n", Usage(7, 5), id="chat"),
+        pytest.param(b'data: {"type":"response.failed","response":{' + FIGURES + b"}\n\n", Usage(7, 5), id="response"),
+        pytest.param(ERROR, None, id="none"),
+    ],
+)
+async def test_stream_when_it_begins_with_an_error_then_its_figures_are_known(sent, told):
+    peeked = PeekedReply(Reply([sent], (STREAM,)))
+    assert not await peeked.begins_well(5)
+    assert (None if peeked.told is None else peeked.told.usage) == told
+
+
+def test_answer_that_is_no_readable_document_is_not_heard():
+    gzip = (b"Content-Encoding", b"gzip")
+    assert [can_be_heard(Reply([], headers)) for headers in ((JSON,), (STREAM,), (JSON, gzip))] == [True, False, False]

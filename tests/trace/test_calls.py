@@ -60,6 +60,12 @@ def test_cost_of_media_lists_only_figures_that_are_there() -> None:
     assert not {"audioOutputTokens", "imageInputTokens"} & entry.keys()
 
 
+def test_cost_of_an_estimate_says_what_of_it_the_provider_told() -> None:
+    entry = cost_of(Charge(Usage(10, 50), "estimated", 1, True, told=Usage(10, 3)))
+    assert (entry["outputTokens"], entry["told"]) == (50, {"inputTokens": 10, "outputTokens": 3})
+    assert "told" not in cost_of(Charge(Usage(10, 50), "estimated", 1, True))
+
+
 def test_failed_attempt_keeps_its_own_error_and_no_invented_usage() -> None:
     x = finished()
     failed = _attempt(1, STARTED + 1, None)
