@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from proxy.apart import decoded_apart
 from proxy.config.policy import Policy as Settings
@@ -23,7 +23,7 @@ from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, PolicyUnavailable, PolicyViolation, ProxyError
 from proxy.exchange import Capture, Header, Inbound, Message, ParsedRequest, WebsocketPeer
 from proxy.findings import Action, Unscanned, Verdict
-from proxy.openai import json_steps
+from proxy.openai import json_steps, lenient
 from proxy.openai.input_text import input_text_bytes
 from proxy.openai.json_body import edited, parse_body, unambiguous
 from proxy.openai.multipart import MultipartObserver
@@ -44,6 +44,19 @@ _log = logging.getLogger("sidegate.policy")
 _FAULT: Final = "Sidegate failed to scan the request, and what is not scanned does not pass."
 _STRONGEST: Final[tuple[Action, ...]] = ("block", "redact", "flag")
 _MAX_NAMED: Final = 8
+
+
+class _Read(NamedTuple):
+    """A body as it is scanned."""
+
+    document: Any
+    """The value of JSON, the text of anything else."""
+    body: bytes
+    """The same in UTF-8, where it is JSON."""
+    encoding: str = "utf-8"
+    """Of the JSON that the client sent."""
+    is_malformed: bool = False
+    """It is called JSON and is none."""
 
 
 class Screening:
@@ -164,13 +177,15 @@ class Screening:
         self, request: ParsedRequest, inbound: Inbound, wants_kept: bool, patience: Patience | None
     ) -> tuple[Scanned, bytes | None, ParsedRequest]:
         """Scan a body. Returns the result, the body as it may be stored, and the request as it may be sent."""
-        document, body, is_malformed = self._document(request, inbound)
+        document, body, encoding, is_malformed = self._document(request, inbound)
         scanned = scan(self.policy, document, self._settings.nested_bytes, patience, keeps=wants_kept)
         if is_malformed:
             scanned.unscanned.insert(0, Unscanned("prompt", "", "malformed"))
         kept = _edited(body, document, scanned.kept) if wants_kept else None
         if scanned.sent:
             body = _edited(body, document, scanned.sent)
+        if encoding != "utf-8":
+            body = body.decode().encode(encoding)
         if body is request.body:
             return scanned, kept, request
         request = replace(request, body=body)
@@ -180,23 +195,22 @@ class Screening:
             request = replace(request, document=changed, input_text_bytes=lambda: text_bytes)
         return scanned, kept, request
 
-    def _document(self, request: ParsedRequest, inbound: Inbound) -> tuple[Any, bytes, bool]:
-        """Return what is scanned and the equivalent bytes: the value of JSON, the text of anything else.
-
-        The third is true for a body that is called JSON and is none.
-        """
-        body, is_malformed = request.body or b"", False
+    def _document(self, request: ParsedRequest, inbound: Inbound) -> "_Read":
+        """Read what no operation asks for: lists, JSON of unknown endpoints that is not in UTF-8, and other text."""
+        body = request.body or b""
         if request.document is not None:
-            return request.document, body, False
+            return _Read(request.document, body)
+        is_malformed = False
         if inbound.fields.get(b"content-type", b"").partition(b";")[0].strip().lower().endswith(b"json"):
+            in_utf8, encoding = lenient.in_utf8(body)
             try:
-                document = parse_body(body, self._limits)
+                document = parse_body(in_utf8, self._limits)
             except InvalidRequest:
                 is_malformed = True
             else:
-                if type(document) is list:
-                    return document, unambiguous(body, document), False
-        return _as_text(body), body, is_malformed
+                if type(document) in (dict, list):
+                    return _Read(document, unambiguous(in_utf8, document), encoding)
+        return _Read(_as_text(body), body, is_malformed=is_malformed)
 
     def _message(self, text: str, verdict: Verdict, patience: Patience | None) -> tuple[PolicyViolation | None, str]:
         """Scan a message. Returns why it is refused, and the message as it may be sent."""

@@ -80,6 +80,18 @@ async def test_request_when_its_json_is_no_object_then_it_is_scanned_all_the_sam
     assert changed.body == (body % b"ghp_********").replace(b'["ghp', b'["ghp')
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"])
+async def test_request_when_its_json_is_not_in_plain_utf_8_then_what_is_sent_keeps_its_encoding(encoding):
+    text = json.dumps({"a": [MEDIUM, 12345678901234567890123]})
+    changed = await screening().request(parsed(text.encode(encoding), "/v1/new"), inbound("/v1/new"), None)
+    assert changed.body is not None
+    assert json.loads(changed.body.decode(encoding)) == {"a": ["ghp_********", 12345678901234567890123]}
+    clean = json.dumps({"a": "text"}).encode(encoding)
+    assert (await screening().request(parsed(clean, "/v1/new"), inbound("/v1/new"), None)).body == clean
+    with pytest.raises(PolicyViolation):
+        await screening().request(parsed(json.dumps([HIGH]).encode(encoding), "/v1/new"), inbound("/v1/new"), None)
+
+
 async def test_request_when_prompts_are_not_scanned_then_everything_passes():
     request = parsed(chat(HIGH))
     off = screening(scan_prompts=False)

@@ -20,7 +20,7 @@ import orjson
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
-from proxy.openai import json_steps, key_counts
+from proxy.openai import json_steps, key_counts, lenient
 from proxy.openai.documents import dump_exact, load_exact
 
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
@@ -142,7 +142,9 @@ def _is_deeper(document: Any, limit: int) -> bool:
 
 
 def _unreadable(body: bytes, error: ValueError) -> InvalidRequest:
-    if isinstance(error, json_steps.Unreadable):
+    if lenient.in_utf8(body)[1] != "utf-8":
+        reason = "it has to be in UTF-8, without a byte order mark"
+    elif isinstance(error, json_steps.Unreadable):
         reason = f"{error.reason.partition(':')[0]} (near byte {error.at})"
     elif isinstance(error, orjson.JSONDecodeError):
         reason = f"{error.msg.partition(':')[0]} (line {error.lineno}, column {error.colno})" if body else "it is empty"

@@ -161,7 +161,8 @@ def _only_text(document: dict[str, Any], dialect: Dialect) -> Text | None:
         return None
     path, kind = texts.pieces[0].path, document.get("type")
     if dialect == "responses":
-        is_counted = path == ("delta",) and type(kind) is str and kind.startswith("response.")
+        is_text = type(kind) is str and kind.startswith("response.") and not kind.endswith("audio.delta")
+        is_counted = is_text and path == ("delta",)
     elif path == _CALL:
         is_counted = _call(document) is not None
     else:

@@ -5,7 +5,7 @@ Rule of the file: nothing is held, changed or ended here. Uses the scan of `scan
 
 from typing import Any
 
-from proxy.openai import json_steps
+from proxy.openai import json_steps, lenient
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.sse import Event
 from proxy.relay.answer import Answer
@@ -23,7 +23,7 @@ class NotingObserver(StreamObserver):
     def observe(self, event: Event) -> dict[str, Any] | None:
         """Count one event; return its document."""
         document = super().observe(event)
-        known = document if document is not None else json_steps.read_container(event.data)
+        known = document if document is not None else lenient.read_container(event.data)
         self._scan.take(b"", event.data, event.name, known)
         if document is None:
             json_steps.let_go(known, event.data)

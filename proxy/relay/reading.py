@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from proxy.apart import LARGE_BYTES
 from proxy.errors import ProxyError, UpstreamFailed
-from proxy.openai import json_steps
+from proxy.openai import json_steps, lenient
 from proxy.openai.decoding import Decoder
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object, utf8_len
@@ -277,7 +277,7 @@ class Reading:
         if self._scan.error is not None:
             return b"".join(self._scan.abandon())
         data = event.data
-        known = json_steps.read_container(data) if document is None else document
+        known = lenient.read_container(data) if document is None else document
         taken = self._scan.take(cut, data, event.name, known)
         if document is None:
             json_steps.let_go(known, data)

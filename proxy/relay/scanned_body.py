@@ -11,14 +11,14 @@ passes is up to the policy. All but small answers are decoded, read and scanned 
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from proxy.apart import LARGE_ANSWER_BYTES, MODERATE_ANSWER_BYTES, apart, decoded_apart
 from proxy.config.schema import Limits
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Dialect, Downstream, Headers
 from proxy.findings import let_go
-from proxy.openai import json_steps
+from proxy.openai import json_steps, lenient
 from proxy.openai.channel_keys import Path
 from proxy.openai.channels import Texts, Whole, place_of, read_document
 from proxy.openai.decoding import Decoder
@@ -168,6 +168,18 @@ def _plain(answer: Answer, body: bytes, limit: int) -> bytes | None:
     return b"".join(pieces) if decoder.complete else None
 
 
+class _Read(NamedTuple):
+    """A body that has been read."""
+
+    plain: bytes
+    """As it was received, but for the encodings of its bytes."""
+    document: Any
+    """What it says as JSON; `None` if it is a text."""
+    texts: Texts
+    charset: str = "utf-8"
+    """Of JSON, as it was received."""
+
+
 async def _unhurried(answer: Answer, scanner: OutputScanner, plain: bytes) -> bytes | None:
     """Do the same as `_scanned`, in a thread if it may take long; one of moderate size mostly is clean at a glance."""
     size = len(plain)
@@ -175,13 +187,13 @@ async def _unhurried(answer: Answer, scanner: OutputScanner, plain: bytes) -> by
         return _scanned(answer, scanner, plain)
     if size > MODERATE_ANSWER_BYTES:
         return await decoded_apart(partial(_scanned, answer, scanner, plain))
-    document, texts = _read(answer, plain)
-    is_read = document is not None or not answer.is_json
+    read = _read(answer, plain)
+    texts, is_read = read.texts, read.document is not None or not answer.is_json
     if is_read and not texts.missed and not texts.names and all(whole.kind == "text" for whole in texts.wholes):
         if scanner.is_clean([whole.text for whole in texts.wholes]):
             scanner.saw(sum(len(whole.text) for whole in texts.wholes))
             return None
-    return await apart(partial(_masked, answer, scanner, plain, document, texts))
+    return await apart(partial(_masked, answer, scanner, read))
 
 
 def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes) -> bytes | None:
@@ -190,25 +202,31 @@ def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes) -> bytes | No
     Raises:
         PolicyViolation: it is forbidden.
     """
-    document, texts = _read(answer, plain)
+    read = _read(answer, plain)
     try:
-        return _masked(answer, scanner, plain, document, texts)
+        return _masked(answer, scanner, read)
     finally:
-        json_steps.let_go(document, plain)
+        json_steps.let_go(read.document, read.plain)
 
 
-def _read(answer: Answer, plain: bytes) -> tuple[Any, Texts]:
-    """Return the decoded body, `None` if it is a text, and its texts; read usage and the like from it."""
-    document = json_steps.read_container(plain)
+def _read(answer: Answer, plain: bytes) -> _Read:
+    """Read the texts of a body; read usage and the like from it."""
+    document, charset = lenient.read_container(plain), "utf-8"
+    if document is None and answer.is_json:
+        in_utf8, found = lenient.in_utf8(plain)
+        if found != charset and (document := lenient.read_container(in_utf8)) is not None:
+            plain, charset = in_utf8, found
     inspect_document(answer.dialect, document, answer.attempt.meter)
-    return document, _texts(answer.dialect, plain, document)
+    return _Read(plain, document, _texts(answer.dialect, plain, document), charset)
 
 
-def _masked(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any, texts: Texts) -> bytes | None:
-    if document is None and answer.is_json and plain.strip(_BLANK):
+def _masked(answer: Answer, scanner: OutputScanner, read: _Read) -> bytes | None:
+    """Scan what was read; return and raise what `_scanned` does."""
+    texts, meter = read.texts, answer.attempt.meter
+    if read.document is None and answer.is_json and read.plain.strip(_BLANK):
         scanner.missed("body", "malformed")
-        if scanner.unscannable == "deny" and b"\0" in plain:  # UTF-16 and UTF-32, which clients can read
-            answer.attempt.meter.withheld = True
+        if scanner.unscannable == "deny" and b"\0" in read.plain:  # it may be text in an encoding that is not known
+            meter.withheld = True
             raise not_scannable()
     scanner.saw(sum(len(whole.text) for whole in texts.wholes))
     names = [Whole(_NAME, name, "text") for name in texts.names]
@@ -219,7 +237,7 @@ def _masked(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any,
         scanner.found(place, result.findings)
         let_go(result.findings)
         if result.blocked is not None:
-            answer.attempt.meter.withheld = True
+            meter.withheld = True
             raise forbidden(place, result.blocked)
         if whole.path is _NAME:
             renamed[whole.text] = result.text
@@ -228,14 +246,18 @@ def _masked(answer: Answer, scanner: OutputScanner, plain: bytes, document: Any,
     for path in texts.missed[:1]:
         scanner.missed(place_of(path), "media")
     if texts.missed and scanner.unscannable == "deny":
-        answer.attempt.meter.withheld = True
+        meter.withheld = True
         raise not_scannable()
-    if not scanner.edits or not (masked or renamed):
-        return None
-    if document is None:
+    return _edited(read, masked, renamed) if scanner.edits and (masked or renamed) else None
+
+
+def _edited(read: _Read, masked: dict[Path, str], renamed: dict[str, str]) -> bytes:
+    """Return the body with other texts, and other names of members, in the charset that it came in."""
+    if read.document is None:
         return masked[()].encode("utf-8", "surrogateescape")
-    data = with_texts(plain, document, masked) if masked else plain
-    return with_names(data, renamed) if renamed else data
+    data = with_texts(read.plain, read.document, masked) if masked else read.plain
+    data = with_names(data, renamed) if renamed else data
+    return data if read.charset == "utf-8" else data.decode().encode(read.charset)
 
 
 def _looked_at(scanner: OutputScanner, wholes: list[Whole]) -> list[tuple[Whole, ScannedText]]:

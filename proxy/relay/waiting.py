@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from proxy.openai import json_steps
+from proxy.openai import json_steps, lenient
 from proxy.openai.channel_keys import Path
 from proxy.scanners import ChannelScanner, Piece
 
@@ -72,7 +72,7 @@ class Item(Generic[Raw]):
         """
         if self._document is not UNREAD:
             return use(self._document)
-        document = json_steps.read_container(self.data)
+        document = lenient.read_container(self.data)
         if len(self.data) <= json_steps.LARGE_BYTES:
             self._document = document
             return use(document)

@@ -24,7 +24,7 @@ from functools import partial
 from proxy.apart import LARGE_BYTES, decoded_apart
 from proxy.errors import ClientDisconnected, ProxyError, UpstreamFailed
 from proxy.exchange import Allowance, Dialect, Message, Meter, WebsocketPeer
-from proxy.openai import json_steps
+from proxy.openai import json_steps, lenient
 from proxy.openai.stream_end import realtime_error
 from proxy.relay.answer import reason_of
 from proxy.relay.scanned import ScannedStream
@@ -221,7 +221,7 @@ class _ScannedProvider:
         if message.kind == "text" and isinstance(message.data, str):
             self._observe(message.data)
             data = message.data.encode("utf-8", "surrogatepass")
-            document = json_steps.read_container(data)
+            document = lenient.read_container(data)
             try:
                 return self._stream.take(message, data, None, document)
             finally:

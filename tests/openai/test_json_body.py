@@ -143,6 +143,12 @@ def test_parse_body_when_it_is_refused_then_nothing_of_it_is_quoted() -> None:
     assert "could not parse the JSON body of your request" in caught.value.message
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-be"])
+def test_parse_body_when_it_is_not_in_plain_utf_8_then_the_error_says_so(encoding: str) -> None:
+    with pytest.raises(InvalidRequest, match="in UTF-8, without a byte order mark"):
+        parse_body('{"model": "m"}'.encode(encoding), LIMITS)
+
+
 def test_parse_body_when_depth_is_at_the_limit_then_accepted() -> None:
     limits = Limits(json_depth=40)
     body = b'{"a":[' * 20 + b"1" + b"]}" * 20

@@ -205,6 +205,13 @@ def test_text_when_it_follows_a_finish_reason_then_it_is_scanned_as_what_continu
     assert texts_of(b"".join(rest)) == {(0, "content"): MASK + " b"}
 
 
+async def test_secret_when_events_hold_numbers_that_clients_read_though_they_are_no_json_then_it_is_masked():
+    events = [said(piece).replace(b'"logprobs": null', b'"score": NaN') for piece in ("a KEY", "-1234", "5678 b")]
+    client, _ = await relayed([*events, DONE])
+    assert texts_of(client.body) == {(0, "content"): f"a {MASK} b"}
+    assert client.body.count(b"NaN") == 3
+
+
 ITEM = {"output_index": 0, "content_index": 0}
 
 

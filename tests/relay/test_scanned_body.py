@@ -201,12 +201,36 @@ async def test_secret_when_it_is_the_name_of_a_member_then_it_is_masked():
         await relayed([json.dumps({"a": {"x" * 20 + "-BOOM": 1}}).encode()])
 
 
-@pytest.mark.parametrize("code", ["utf-16", "utf-16-le", "utf-32-be"])
-async def test_answer_when_its_json_is_not_in_utf_8_then_the_policy_decides(code):
-    body = LEAKY.decode().encode(code)
+@pytest.mark.parametrize("code", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+async def test_answer_when_its_json_is_not_in_plain_utf_8_then_it_is_scanned_and_keeps_its_encoding(code):
+    hidden = json.dumps({"choices": [{"message": {"content": SECRET}}]}).replace("KEY", "\\u004bEY")
+    client, _ = await relayed([hidden.encode(code)], scanner=FakeScanner(unscannable="deny"))
+    assert json.loads(client.body.decode(code)) == {"choices": [{"message": {"content": MASK}}]}
+    clean = CLEAN.decode().encode(code)
+    client, _ = await relayed([clean], scanner=FakeScanner())
+    assert client.body == clean
+
+
+async def test_answer_when_it_may_be_text_in_an_unknown_encoding_then_the_policy_decides():
+    body = LEAKY.decode().encode("utf-16-le") + b"}\0"
     scanner = FakeScanner()
     client, _ = await relayed([body], scanner=scanner)
     assert (client.body, scanner.unread) == (body, [("body", "malformed")])
     with pytest.raises(PolicyViolation) as caught:
         await relayed([body], scanner=FakeScanner(unscannable="deny"))
     assert caught.value.code == "answer_not_scannable"
+
+
+async def test_answer_when_its_bytes_are_in_no_encoding_then_they_are_scanned_as_text_and_named():
+    body = b"\xff\xfe" + LEAKY + b"\xff"
+    scanner = FakeScanner()
+    client, _ = await relayed([body], scanner=scanner)
+    assert (client.body, scanner.unread) == (body.replace(SECRET.encode(), MASK.encode()), [("body", "malformed")])
+
+
+async def test_answer_when_it_holds_numbers_that_are_no_json_then_it_is_scanned_and_they_stay():
+    body = b'{"score": [NaN, -Infinity, 1e999], "text": "\\u004bEY-12345678"}'
+    scanner = FakeScanner()
+    client, _ = await relayed([body], scanner=scanner)
+    assert client.body == b'{"score": [NaN, -Infinity, 1e999], "text": "%b"}' % MASK.encode()
+    assert (scanner.seen, scanner.unread) == ([("text", "key")], [])
