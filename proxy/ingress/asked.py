@@ -4,7 +4,6 @@ import asyncio
 from typing import Any, Protocol
 
 from proxy.exchange import Headers, Inbound
-from proxy.turn import LoopTurn
 
 
 class Content(Protocol):
@@ -26,6 +25,33 @@ class Content(Protocol):
 
     async def readany(self) -> bytes:
         """Return what has arrived; wait only if nothing has. Raises BrokenBody."""
+
+
+class Outlet(Protocol):
+    """The sending half of the client's connection: all that answers a request is written here. As `turn.Outlet`."""
+
+    @property
+    def is_paused(self) -> bool:
+        """True while the client does not read fast enough."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that the kernel has not taken."""
+
+    def write(self, data: bytes, /) -> bool:
+        """Write at once; False: the connection is lost or closing, and nothing was written."""
+
+    def write_in_turn(self, data: bytes, /) -> bool:
+        """Write together with what others write in this turn of the event loop; False: as above."""
+
+    def close(self) -> None:
+        """Close once everything written was sent. Idempotent."""
+
+    def abort(self) -> None:
+        """Close at once and discard what was not sent. Idempotent."""
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough. Raises ConnectionError if it is gone."""
 
 
 class BrokenBody(Exception):
@@ -88,20 +114,8 @@ class Asked(Protocol):
         """The task that serves the connection, and so the request."""
 
     @property
-    def transport(self) -> asyncio.Transport | None:
-        """The connection; `None` once it is lost."""
-
-    @property
-    def protocol(self) -> Any:
-        """Has `transport` and `writing_paused`."""
-
-    @property
-    def writer(self) -> Any:
-        """Has `drain`."""
-
-    @property
-    def turn(self) -> LoopTurn | None:
-        """Takes whole answers; `None`: they are written at once."""
+    def outlet(self) -> Outlet:
+        """Where the answer is written."""
 
     def recall(self, version: object) -> Inbound | None:
         """Return what a handler stored for an identical head, in the same version of the configuration."""

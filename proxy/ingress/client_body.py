@@ -78,6 +78,5 @@ class ClientBody:
             )
 
     def _send_continue(self) -> None:
-        request = self._request
-        if request.expects_continue and request.transport is not None:
-            request.transport.write(_CONTINUE)
+        if self._request.expects_continue:
+            self._request.outlet.write(_CONTINUE)

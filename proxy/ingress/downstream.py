@@ -12,7 +12,6 @@ Source: RFC 9112 sections 6 (framing), 7.1 (chunks), 9.6 (tear-down).
 
 import asyncio
 import time
-from typing import Any
 
 from proxy.errors import ClientDisconnected, ProxyError
 from proxy.exchange import Delivery, Headers
@@ -20,6 +19,7 @@ from proxy.ingress.asked import Asked
 
 _NO_LENGTH_STATUSES = frozenset({204, 304})
 _END_OF_CHUNKS = b"0\r\n\r\n"
+_GONE = "The client closed the connection."
 _SMALL_BYTES = 16_384
 """A larger answer is written at once: whether its client reads fast enough must be known."""
 
@@ -29,9 +29,8 @@ class HttpDownstream:
 
     def __init__(self, request: Asked, delivery: Delivery, write_stall_s: float) -> None:
         self._request = request
-        self._protocol: Any = request.protocol
+        self._outlet = request.outlet
         self._delivery = delivery
-        self._turn = request.turn
         self._write_stall_s = write_stall_s
         self._chunked = False
         self.keep_alive = request.keep_alive
@@ -52,13 +51,11 @@ class HttpDownstream:
     @property
     def unsent_bytes(self) -> int:
         """Bytes written but not sent, because the client does not read."""
-        transport = self._request.transport
-        return 0 if transport is None else transport.get_write_buffer_size()
+        return self._outlet.unsent_bytes
 
     def drop(self) -> None:
         """Close at once and discard unsent bytes."""
-        if (transport := self._request.transport) is not None:
-            transport.abort()
+        self._outlet.abort()
 
     # Used by the pipeline.
 
@@ -70,9 +67,11 @@ class HttpDownstream:
         head = self._head(status, reason, headers, framing)
         if self._request.method == "HEAD":
             body = b""
-        self._write_whole(head + body, status)
+        data = head + body
+        write = self._outlet.write_in_turn if len(data) <= _SMALL_BYTES else self._outlet.write
+        self._begin(status, write(data))
         self._delivery.bytes += len(body)
-        if self._protocol.writing_paused:
+        if self._outlet.is_paused:
             await self._drain()
 
     async def start(self, status: int, reason: str, headers: Headers, length: int | None) -> None:
@@ -89,42 +88,37 @@ class HttpDownstream:
         else:
             self.keep_alive = False
             framing = b""
-        self._write(self._head(status, reason, headers, framing), status)
-        if self._protocol.writing_paused:
+        self._begin(status, self._outlet.write(self._head(status, reason, headers, framing)))
+        if self._outlet.is_paused:
             await self._drain()
 
     def put(self, data: bytes) -> bool:
         """Send body bytes at once; False: the transport is above its high-water mark."""
-        protocol = self._protocol
-        transport = protocol.transport  # inlined `_write`: every event passes here
-        if transport is None or transport.is_closing():
-            raise ClientDisconnected("The client closed the connection.")
-        size = len(data)
-        transport.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data)
+        outlet, size = self._outlet, len(data)
+        if not outlet.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data):
+            raise ClientDisconnected(_GONE)
         self._delivery.bytes += size
-        return not protocol.writing_paused
+        return not outlet.is_paused
 
     async def write(self, data: bytes) -> None:
         """Send body bytes at once; without any, only wait for the client."""
         if data:
             self.put(data)
-        if self._protocol.writing_paused:
+        if self._outlet.is_paused:
             await self._drain()
 
     async def finish(self) -> None:
         """End the body."""
         if self._chunked:
-            self._write(_END_OF_CHUNKS)
-            if self._protocol.writing_paused:
+            if not self._outlet.write(_END_OF_CHUNKS):
+                raise ClientDisconnected(_GONE)
+            if self._outlet.is_paused:
                 await self._drain()
 
     def cut(self) -> None:
         """Close after flushing what was written, without ending the body."""
         self.keep_alive = False
-        if self._turn is not None:
-            self._turn.flush()
-        if (transport := self._request.transport) is not None:
-            transport.close()
+        self._outlet.close()
 
     def refuse_more(self) -> None:
         """Close the connection after the answer to this request."""
@@ -141,29 +135,10 @@ class HttpDownstream:
             connection = b"Connection: keep-alive\r\n"
         return b"%b\r\n%b%b\r\n" % (b"\r\n".join(lines), framing, connection)
 
-    def _write_whole(self, data: bytes, status: int) -> None:
-        """Write a small answer in its turn, any other at once."""
-        turn, protocol = self._turn, self._protocol
-        if turn is None or len(data) > _SMALL_BYTES or protocol.writing_paused:
-            self._write(data, status)
-            return
-        transport = protocol.transport
-        if transport is None or transport.is_closing():
-            raise ClientDisconnected("The client closed the connection.")
-        self._note_head(status)
-        turn.write(protocol.write, data)
-
-    def _write(self, data: bytes, status: int | None = None) -> None:
-        if self._turn is not None:
-            self._turn.flush()
-        transport = self._protocol.transport
-        if transport is None or transport.is_closing():
-            raise ClientDisconnected("The client closed the connection.")
-        if status is not None:
-            self._note_head(status)
-        transport.write(data)
-
-    def _note_head(self, status: int) -> None:
+    def _begin(self, status: int, was_written: bool) -> None:
+        """Note that a head was written: from now on, no other answer can be given."""
+        if not was_written:
+            raise ClientDisconnected(_GONE)
         self._delivery.status = status
         self._delivery.committed_at = time.monotonic()
 
@@ -171,10 +146,9 @@ class HttpDownstream:
         """Wait until the client has read enough. Called only if writing is paused, to save a coroutine otherwise."""
         try:
             async with asyncio.timeout(self._write_stall_s):
-                await self._request.writer.drain()
+                await self._outlet.drain()
         except TimeoutError:
-            if (transport := self._request.transport) is not None:
-                transport.abort()
+            self._outlet.abort()
             raise ClientDisconnected("The client did not read for too long.", code="client_write_stalled") from None
         except ConnectionError:
-            raise ClientDisconnected("The client closed the connection.") from None
+            raise ClientDisconnected(_GONE) from None

@@ -84,8 +84,7 @@ class LeanServer:
                 retry_after_s=1.0,
             )
             self._on_error(error)
-            assert connection.transport is not None
-            connection.transport.write(raw_answer(error))
+            connection.outlet.write(raw_answer(error))
             return False
         self._connections.add(connection)
         return True

@@ -24,7 +24,7 @@ from typing import Any, Final, Protocol, cast
 from proxy.exchange import Headers, Inbound
 from proxy.ingress.lean_body import LeanBody
 from proxy.ingress.lean_head import Head, is_begun, read_head
-from proxy.turn import LoopTurn
+from proxy.turn import LoopTurn, Outlet
 
 _log = logging.getLogger("sidegate.ingress")
 _LINGER_S: Final = 2.0
@@ -35,7 +35,6 @@ class Server(Protocol):
     """The part of its server that a connection needs."""
 
     turn: LoopTurn
-    """Takes whole answers."""
     keepalive_s: float
     line_bytes: int
     lines: int
@@ -100,19 +99,9 @@ class LeanRequest:
         return self.protocol.task
 
     @property
-    def transport(self) -> asyncio.Transport | None:
-        """The connection; `None` once it is lost."""
-        return self.protocol.transport
-
-    @property
-    def writer(self) -> "LeanConnection":
-        """The object whose `drain` waits for the client to read."""
-        return self.protocol
-
-    @property
-    def turn(self) -> LoopTurn:
-        """Takes whole answers."""
-        return self.protocol.turn
+    def outlet(self) -> Outlet:
+        """Where the answer is written."""
+        return self.protocol.outlet
 
     def recall(self, version: object) -> Inbound | None:
         """Return what the handler stored for this head, in the same version of the configuration."""
@@ -129,16 +118,16 @@ class LeanConnection(asyncio.Protocol):
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
-        self.turn = server.turn
+        self.outlet = Outlet(server.turn)
+        """Where all answers are written."""
         self._loop = loop
-        self.transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | None = None
+        """To be paused, resumed and transferred; only `outlet` writes and closes."""
         self.peer: str | None = None
         self.task: asyncio.Task[None] | None = None
-        self.writing_paused = False
         self._known: Head | None = None
         self._request: LeanRequest | None = None
         self._news: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
         self._waiting = b""
         """Data after the current request, or an incomplete head."""
         self._closing = False
@@ -157,7 +146,8 @@ class LeanConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for a request."""
-        self.transport = cast(asyncio.Transport, transport)
+        self._transport = cast(asyncio.Transport, transport)
+        self.outlet.connected(self._transport)
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else None
         sock = transport.get_extra_info("socket")
@@ -183,63 +173,41 @@ class LeanConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel whatever runs for this client."""
-        self.transport = None
+        self._transport = None
         self._closing = True
         self._stop_timer()
         self._server.forget(self)
-        writable, self._writable = self._writable, None
-        if writable is not None and not writable.done():
-            writable.set_exception(ConnectionResetError("connection lost"))
-            writable.exception()  # the task that waits for it is cancelled at the same time
+        self.outlet.lost()
         if self.task is not None:
             self.task.cancel()
 
     def pause_writing(self) -> None:
-        """Pause writing, as the client does not read."""
-        self.writing_paused = True
+        """Let senders wait, as the client does not read."""
+        self.outlet.pause()
 
     def resume_writing(self) -> None:
-        """Resume writing."""
-        self.writing_paused = False
-        writable, self._writable = self._writable, None
-        if writable is not None and not writable.done():
-            writable.set_result(None)
+        """Let senders go on."""
+        self.outlet.resume()
 
     # Called by others.
 
-    async def drain(self) -> None:
-        """Wait until the client has read enough. Raises ConnectionResetError if it has disconnected."""
-        if self.transport is None:
-            raise ConnectionResetError("connection lost")
-        if self.writing_paused:
-            if self._writable is None:
-                self._writable = self._loop.create_future()
-            await asyncio.shield(self._writable)
-
     def hold(self) -> None:
         """Pause reading."""
-        if not self._is_held and self.transport is not None:
+        if not self._is_held and self._transport is not None:
             self._is_held = True
-            self.transport.pause_reading()
+            self._transport.pause_reading()
 
     def go_on(self) -> None:
         """Resume reading."""
-        if self._is_held and self.transport is not None and not self.transport.is_closing():
+        if self._is_held and self._transport is not None and not self._transport.is_closing():
             self._is_held = False
-            self.transport.resume_reading()
-
-    def write(self, data: bytes) -> None:
-        """Write, if the client is still there."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(data)
+            self._transport.resume_reading()
 
     def close(self) -> None:
         """Close after flushing what was written. Idempotent."""
-        self.turn.flush()
         self._closing = True
         self._stop_timer()
-        if self.transport is not None:
-            self.transport.close()
+        self.outlet.close()
 
     # Requests.
 
@@ -274,15 +242,16 @@ class LeanConnection(asyncio.Protocol):
             self._news.set_result(None)
 
     def _leave(self, data: bytes, is_elsewhere: bool) -> None:
-        self.turn.flush()
+        self.outlet.flush()
+        self.outlet.lost()
         self._left = self._closing = True
         self._stop_timer()
         self._waiting = b""
         self._server.forget(self)
         if self._news is not None and not self._news.done():
             self._news.set_result(None)
-        if self.transport is not None:
-            self._server.hand_over(self.transport, data, is_elsewhere=is_elsewhere)
+        if self._transport is not None:
+            self._server.hand_over(self._transport, data, is_elsewhere=is_elsewhere)
 
     async def _serve(self) -> None:
         """Serve the requests of this connection, one after another, in this one task."""

@@ -26,6 +26,7 @@ from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded, ProxyError
 from proxy.exchange import Inbound
+from proxy.ingress.aiohttp_outlet import AiohttpOutlet
 from proxy.ingress.asked import BrokenBody
 from proxy.ingress.own import STALL_S, add_reference, raw_answer
 from proxy.openai.error_body import render
@@ -44,8 +45,10 @@ Handler = Callable[["RawRequest"], Awaitable[Any]]
 class RawRequest(web.BaseRequest):
     """A request that gives access to its head exactly as received."""
 
-    turn = None
-    """aiohttp closes connections on its own, so that nothing may wait."""
+    @property
+    def outlet(self) -> AiohttpOutlet:
+        """Where the answer is written."""
+        return AiohttpOutlet(self._protocol)
 
     @property
     def target(self) -> str:

@@ -26,6 +26,7 @@ _HEAD_LINES: Final = 8
 """A whole head may be as long as this many lines of maximum length."""
 _CONTROLS: Final = bytes(code for code in range(32) if code != 9) + b"\x7f"
 _BODILESS_STATUSES: Final = frozenset({204, 304})
+_RELEASED: Final = httptools.HttpResponseParser(object())
 
 
 class _Refused(Exception):
@@ -124,6 +125,10 @@ class AnswerParser:
             if self._overhead > self._head_bytes * 2 and not self.complete:
                 self.fault = self.fault or "head, trailer or chunk extension without end"
         return b""
+
+    def let_go(self) -> None:
+        """Release llhttp's parser, which knows this one: both would wait for the garbage collector. For good."""
+        self._parser = _RELEASED
 
     def on_message_begin(self) -> None:
         """Reject a second response after the first."""

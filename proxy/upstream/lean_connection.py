@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
-from proxy.turn import LoopTurn
+from proxy.turn import LoopTurn, Outlet
 from proxy.upstream import failures
 from proxy.upstream.lean_answer import AnswerParser
 from proxy.upstream.lean_deadline import Deadline
@@ -55,15 +55,13 @@ class Connection(asyncio.Protocol):
         self._bounds = bounds
         self._on_free = on_free
         self._on_lost = on_lost
-        self._turn = turn
-        self._is_asked = False
-        """The request of the current exchange was written, or its beginning."""
+        self._outlet = Outlet(turn)
         self._transport: asyncio.Transport | None = None
+        """To be paused and resumed; only the outlet writes and closes."""
         self._parser = AnswerParser(line_bytes=bounds.line_bytes, lines=bounds.lines)
         self._deadline = Deadline(loop, self._expire)
         self._reply: Reply | None = None
         self._upload: asyncio.Task[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
         self._total_at = math.inf
         self.is_paused = False
         """Nothing is read from the socket, because too much is unread."""
@@ -75,32 +73,30 @@ class Connection(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """True while another request may be written."""
-        return self._transport is not None and not self._transport.is_closing()
+        return self._outlet.is_open
 
     @property
     def is_silent(self) -> bool:
         """True if the kernel has neither data nor EOF that the event loop has not delivered yet."""
         poller = select.poll()
-        poller.register(self._socket.get_extra_info("socket").fileno(), select.POLLIN)
+        assert self._transport is not None
+        poller.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not poller.poll(0)
 
     def begin(self, *, bodiless: bool, total_at: float) -> Reply:
         """Attach the reply of the request about to be written. `total_at`: deadline of the whole exchange."""
         self._parser.begin(bodiless=bodiless)
         self._total_at = total_at
-        self._is_asked = False
         self._reply = Reply(self, self._loop)
         return self._reply
 
     def transmit(self, head: bytes, pieces: AsyncIterator[bytes] | None, length: int | None) -> None:
         """Write the request. `pieces`: body after `head`; `length`: their sum, `None` for chunked."""
+        if not (self._outlet.write_in_turn if pieces is None else self._outlet.write)(head):
+            raise failures.failed(failures.CLOSED)
         if pieces is None:
-            if not self.is_open:
-                raise failures.failed(failures.CLOSED)
-            self._turn.write(self._ask, head)
             self.await_answer()
             return
-        self._ask(head)
         self._allow_all()
         self._upload = self._loop.create_task(self._send_body(pieces, length), name="upstream upload")
 
@@ -116,7 +112,8 @@ class Connection(asyncio.Protocol):
         """Resume reading from the socket if it was paused."""
         if self.is_paused:
             self.is_paused = False
-            self._socket.resume_reading()
+            if self._transport is not None:
+                self._transport.resume_reading()
 
     def drop(self) -> None:
         """Drop the connection at once; a reader of its answer gets the failure."""
@@ -129,17 +126,17 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection at once, when nobody waits for its answer any more. Idempotent."""
         self._detach()
-        if self._transport is not None:
-            self._transport.abort()
+        self._outlet.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store the transport."""
         self._transport = cast(asyncio.Transport, transport)
+        self._outlet.connected(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived and pass it to the reply."""
         reply = self._reply
-        if reply is None or not self._is_asked:
+        if reply is None or self._outlet.kept:
             # Unsolicited data on an idle connection cannot belong to the next request, nor to one not yet written.
             self.drop()
             return
@@ -149,7 +146,8 @@ class Connection(asyncio.Protocol):
             self._take_head(reply)
         if body and reply.take(body) > self._bounds.read_ahead and not self.is_paused and not parser.complete:
             self.is_paused = True
-            self._socket.pause_reading()
+            assert self._transport is not None
+            self._transport.pause_reading()
         if parser.complete:
             self._finish(reply)
         elif parser.fault is not None:
@@ -160,33 +158,21 @@ class Connection(asyncio.Protocol):
         self._end(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail the current exchange and report the loss."""
+        """Fail the current exchange and report the loss. Idempotent."""
         self._transport = None
+        self._outlet.lost()
         self._end(exc)
-        self._deadline.cancel()
-        self.resume_writing()
+        self._deadline.let_go()
+        self._parser.let_go()
         self._on_lost(self)
 
     def pause_writing(self) -> None:
         """Pause the upload."""
-        self._writable = self._loop.create_future()
+        self._outlet.pause()
 
     def resume_writing(self) -> None:
         """Resume the upload."""
-        writable, self._writable = self._writable, None
-        if writable is not None and not writable.done():
-            writable.set_result(None)
-
-    def _ask(self, head: bytes) -> None:
-        self._is_asked = True
-        if self.is_open:
-            self._socket.write(head)
-
-    @property
-    def _socket(self) -> asyncio.Transport:
-        if self._transport is None:
-            raise failures.failed(failures.CLOSED)
-        return self._transport
+        self._outlet.resume()
 
     def _wait_until(self, at: float) -> None:
         if at < self._total_at:
@@ -217,9 +203,7 @@ class Connection(asyncio.Protocol):
         uploading = self._upload is not None and (not self._upload.done() or self._upload.cancelled())
         self._detach()
         reply.end()
-        transport = self._transport
-        is_spent = uploading or not self._parser.reusable
-        if is_spent or transport is None or transport.is_closing() or transport.get_write_buffer_size():
+        if uploading or not self._parser.reusable or not self.is_open or self._outlet.unsent_bytes:
             self.abort()
             return
         if self.is_paused:
@@ -276,24 +260,24 @@ class Connection(asyncio.Protocol):
                 piece = b"%x\r\n%b\r\n" % (len(piece), piece)
             elif sent > length:
                 raise failures.body_mismatch()
-            self._socket.write(piece)
-            await self._drained()
+            await self._write_piece(piece)
         if length is None:
-            self._socket.write(b"0\r\n\r\n")
+            await self._write_piece(b"0\r\n\r\n")
         elif sent < length:
             raise failures.body_mismatch()
-        await self._drained()
         if self._reply is not None and not self._reply.status:
             self.await_answer()
 
-    async def _drained(self) -> None:
-        """Wait until the socket accepts more. A provider that stops reading times out like one that stops answering."""
-        if self._writable is None:
+    async def _write_piece(self, piece: bytes) -> None:
+        """Write, and wait until the socket accepts more; a provider that stops reading is as late as a silent one."""
+        if not self._outlet.write(piece):
+            raise failures.failed(failures.CLOSED)
+        if not self._outlet.is_paused:
             return
         reply = self._reply
         waiting_for_head = reply is not None and not reply.status
         if waiting_for_head:
             self.await_answer()
-        await self._writable
+        await self._outlet.drain()
         if waiting_for_head and reply is not None and not reply.status:
             self._allow_all()

@@ -17,7 +17,7 @@ class Deadline:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_expiry: Callable[[str], None]) -> None:
         self._loop = loop
-        self._on_expiry = on_expiry
+        self._on_expiry: Callable[[str], None] | None = on_expiry
         self._handle: asyncio.TimerHandle | None = None
         self._armed_at = math.inf
         self._at = math.inf
@@ -34,8 +34,9 @@ class Deadline:
         """Remove the deadline; an armed timer expires without effect."""
         self._at = math.inf
 
-    def cancel(self) -> None:
-        """Remove the deadline and the timer."""
+    def let_go(self) -> None:
+        """Remove deadline, timer and `on_expiry`, whose owner would else wait for the garbage collector. For good."""
+        self._on_expiry = None
         self._at = math.inf
         self._armed_at = math.inf
         if self._handle is not None:
@@ -53,6 +54,7 @@ class Deadline:
         self._armed_at = math.inf
         if self._at <= self._loop.time():
             self._at = math.inf
-            self._on_expiry(self._code)
+            if self._on_expiry is not None:
+                self._on_expiry(self._code)
         elif self._at < math.inf:
             self._arm(self._at)

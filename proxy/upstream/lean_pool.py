@@ -130,7 +130,7 @@ class Pool:
         except BaseException:
             # uvloop closes a socket that it abandons, even a connected one, without calling `connection_lost`.
             connection.abort()
-            self.lost(connection)
+            connection.connection_lost(None)
             raise
         if self._closed:
             connection.abort()  # releases the slot

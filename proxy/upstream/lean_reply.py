@@ -102,9 +102,10 @@ class Reply:
     def close(self) -> None:
         """Drop the connection unless the answer is complete. Idempotent; never waits."""
         self._pieces.clear()
+        if not self._ended:  # replaces what a sink has raised, whose frames know this reply
+            self._error = failures.failed(failures.BODY_CUT)
         line, self._line = self._line, None
         if line is not None:
-            self._error = failures.failed(failures.BODY_CUT)
             line.abort()
             self._wake()
 

@@ -193,7 +193,7 @@ async def test_writing_when_the_client_does_not_read_then_it_is_cut_and_memory_s
         await downstream.start(200, "OK", (), None)
         while True:
             await downstream.write(bytes(65_536))
-            sizes.append(downstream._request.transport.get_write_buffer_size())
+            sizes.append(downstream.unsent_bytes)
 
     async with serving(answering(endless, write_stall_s=0.2, seen=seen)) as server, server.client() as client:
         client.writer.transport.pause_reading()

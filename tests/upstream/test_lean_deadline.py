@@ -56,14 +56,14 @@ def test_deadline_when_moved_earlier_fires_at_the_earlier_time():
     assert fired == [(10, "gap")]
 
 
-def test_deadline_when_cleared_or_cancelled_never_fires():
+def test_deadline_when_cleared_or_let_go_never_fires():
     clock, fired = _Clock(), []
     deadline = Deadline(clock, fired.append)
     deadline.set(10, "gap")
     deadline.clear()
     clock.run_to(20)
     deadline.set(30, "gap")
-    deadline.cancel()
+    deadline.let_go()
     assert not clock.armed
     clock.run_to(40)
     assert fired == []

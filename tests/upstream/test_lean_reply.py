@@ -11,6 +11,7 @@ from proxy.turn import LoopTurn
 from proxy.upstream.covering import CoveredReply
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_reply import Reply
+from tests.fakes.garbage import garbage
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -104,6 +105,20 @@ async def test_sink_when_its_reader_is_done_then_the_reply_has_let_go_of_it() ->
         known, sink = weakref.ref(sink), None
         del reader
         assert known() is None
+
+
+async def test_sink_when_it_fails_as_its_reader_is_cancelled_then_the_error_does_not_keep_the_closed_reply() -> None:
+    with garbage() as left:
+        connection, reply, _ = begun()
+        reader = await waiting(reply, Sink(fault=b"a"))
+        connection.data_received(chunk(b"a"))
+        reader.cancel()
+        await asyncio.wait([reader])
+        assert reader.cancelled()
+        reply.close()
+        connection.connection_lost(None)
+        del connection, reply, reader
+    assert not {"Reply", "Sink", "ZeroDivisionError"} & left
 
 
 async def test_sink_when_it_refuses_a_piece_then_the_reader_gets_it_with_all_behind_it() -> None:
