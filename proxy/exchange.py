@@ -161,6 +161,7 @@ class ParsedRequest:
     """`safety_identifier` of the body, else its `user`."""
     tool_results: tuple[ToolCall, ...]
     request_bytes: int
+    continues: str | None = None  # id of the response that decides the conversation, as nothing names one
 
 
 @dataclass(slots=True)

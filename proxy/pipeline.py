@@ -285,7 +285,7 @@ class _Run:
         x.principal = with_body_hint(x.principal, request.user_hint)
         check_model(x.principal, request.model, billable=x.inbound.operation.billable)
         if (conversation := x.inbound.said(conversation_hint)) is not None:
-            x.request = replace(request, conversation=conversation)
+            x.request = replace(request, conversation=conversation, continues=None)
         tracing = settings.tracing
         if tracing.content != "off" and tracing.enabled and self._with.shedding.may_capture():
             x.capture = Capture(tracing.content_bytes, request=None if request.body is None else request.body)

@@ -213,10 +213,9 @@ class Settling:
     def _join_chain(self) -> None:
         """Replace the id of the response that a request continues by the conversation of that."""
         x = self._x
-        if (request := x.request) is not None and (reference := request.conversation) is not None:
-            conversation = self._with.chains.conversation(_project(x), reference)
-            if conversation != reference:
-                x.request = replace(request, conversation=conversation)
+        if (request := x.request) is not None and (continued := request.continues) is not None:
+            conversation = self._with.chains.conversation(_project(x), continued)
+            x.request = replace(request, conversation=conversation)
 
     def _lengthen_chain(self, answer: Meter) -> None:
         """Let what continues an answer belong to its conversation; the first of a chain is named by its own id."""

@@ -51,6 +51,7 @@ def parse_json(body: bytes, operation: Operation, *, limits: Limits, force_strea
     stream = document.get("stream") is True
     if stream and force_stream_usage and operation.forces_stream_usage:
         forwarded, strip_usage = _ask_for_usage(forwarded, document)
+    conversation, continues = _conversation(document)
     return ParsedRequest(
         body=forwarded,
         document=document,
@@ -58,10 +59,11 @@ def parse_json(body: bytes, operation: Operation, *, limits: Limits, force_strea
         stream=stream,
         strip_usage=strip_usage,
         input_text_bytes=partial(input_text_bytes, document),
-        conversation=_conversation(document),
+        conversation=conversation,
         user_hint=_user_hint(document),
         tool_results=tool_results(document),
         request_bytes=len(body),
+        continues=continues,
     )
 
 
@@ -127,13 +129,17 @@ def _form_text_bytes(form: FormFacts) -> int:
     return form.sizes.get("prompt", 0) + MEDIA_PART_BYTES * len(form.files)
 
 
-def _conversation(document: Mapping[str, Any]) -> str | None:
+def _conversation(document: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return what names the conversation, and the response that is continued, if it is that."""
     conversation, previous = document.get("conversation"), document.get("previous_response_id")
     if conversation is None and previous is None:
-        return None
+        return None, None
     if type(conversation) is dict:
         conversation = conversation.get("id")
-    return printable(conversation) or printable(previous) or None
+    if named := printable(conversation):
+        return named, None
+    continues = printable(previous) or None
+    return continues, continues
 
 
 def _user_hint(members: Mapping[str, Any]) -> str | None:

@@ -3,9 +3,9 @@
     resp_1 <- resp_2 <- resp_3        all that continue resp_1 belong to the conversation `resp_1`, or to the one
                                       that a header or a body has named on the way
 
-Remembered in this process for the latest `MOST` answers; a chain that goes on in another replica, or after a restart,
-begins anew there, under the id of the response that it continues. A project's chains are its own: the name of another's
-conversation cannot be learned from the id of a response.
+Remembered in this process for the latest `MOST` answers, for spans, which cannot wait. In what is stored, PostgreSQL
+resolves the response that a record continues, across replicas and restarts (migrations/014). A project's chains are its
+own: the name of another's conversation cannot be learned from the id of a response.
 """
 
 from typing import Final

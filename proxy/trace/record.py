@@ -87,6 +87,7 @@ def begin(x: Exchange, *, tracing: bool = True, secrets: tuple[bytes, ...] = ())
         request.model if request else None,
         request.stream if request else False,
         conversation,
+        request.continues if request else None,
         (inbound.method[:32], inbound.path[:TEXT]) if tracing else None,
         repeats or (_decided(x) if tracing else None),
         secrets,
@@ -113,6 +114,7 @@ class _Facts(NamedTuple):
     model: str | None
     stream: bool
     conversation: str | None
+    continues: str | None
     asked: tuple[str, str] | None
     """Method and path; `None`: they are not recorded."""
     decided: list[Document] | tuple[str, str, str | None] | None
@@ -132,6 +134,8 @@ def _told(facts: _Facts) -> bytes:
     }
     if facts.conversation is not None:
         document["conversation_ref"] = facts.conversation
+    if facts.continues is not None:
+        document["previous_response_id"] = facts.continues
     if facts.asked is not None:
         document["method"], document["path"] = facts.asked
     if decided := facts.decided:
@@ -216,6 +220,8 @@ def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secre
         first_byte_at = answering.first_byte_at if first_byte_at is None else first_byte_at
         if x.request is None or x.request.conversation is None:
             document["conversation_ref"] = used.conversation
+        if x.inbound.operation.dialect == "responses":
+            document["response_id"] = used.response_id
     document["first_byte_ms"] = None if first_byte_at is None else milliseconds(first_byte_at - x.started)
     if tracing:
         document["tool_calls"] = tool_calls(x)

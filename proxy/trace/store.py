@@ -27,7 +27,7 @@ from proxy.trace.stored import Filters, Page, StoredTrace
 
 # Conversations are looked up in the order of their names, so that two writers cannot deadlock.
 _INSERT_TRACES = """
-WITH r AS MATERIALIZED (
+WITH told AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(convert_from($1::bytea, 'UTF8')::jsonb) AS r(
         id uuid, created_at timestamptz, conversation_ref text, request_type text, operation text, method text,
         path text, user_id text, project_id text, model text, response_model text, upstream text, stream boolean,
@@ -36,13 +36,23 @@ WITH r AS MATERIALIZED (
         first_byte_ms double precision, upstream_ms double precision, overhead_ms double precision,
         request_bytes bigint, response_bytes bigint, upstream_request_id text, routing_decisions jsonb,
         llm_calls jsonb, tool_calls jsonb, error_info jsonb, phases jsonb, client jsonb,
-        quota jsonb, policy jsonb)
+        quota jsonb, policy jsonb, previous_response_id text, response_id text)
+), chain AS MATERIALIZED (
+    SELECT * FROM sidegate_chains((
+        SELECT jsonb_agg(linked) FROM (
+            SELECT created_at, project_id, user_id, conversation_ref, previous_response_id, response_id FROM told
+            WHERE previous_response_id IS NOT NULL OR (response_id IS NOT NULL AND conversation_ref IS NOT NULL)
+        ) AS linked
+    ))
+), r AS MATERIALIZED (
+    SELECT told.*, coalesce(belongs_to, conversation_ref) AS ref
+    FROM told LEFT JOIN chain ON continued = previous_response_id AND of_project = coalesce(project_id, '')
 ), conversation AS MATERIALIZED (
     SELECT ref, project_id, sidegate_conversation(ref, project_id, user_id, seen) AS id
     FROM (
-        SELECT conversation_ref AS ref, project_id, min(user_id) AS user_id, min(created_at) AS seen
-        FROM r WHERE conversation_ref IS NOT NULL
-        GROUP BY conversation_ref, project_id ORDER BY conversation_ref, project_id
+        SELECT ref, project_id, min(user_id) AS user_id, min(created_at) AS seen
+        FROM r WHERE ref IS NOT NULL
+        GROUP BY ref, project_id ORDER BY ref, project_id
     ) AS distinct_reference
 ), stored AS (INSERT INTO request_traces (
     id, created_at, conversation_id, conversation_ref, request_type, operation, method, path, user_id, project_id,
@@ -51,14 +61,14 @@ WITH r AS MATERIALIZED (
     request_bytes, response_bytes, upstream_request_id, routing_decisions, llm_calls, tool_calls, error_info, phases,
     client, quota, policy)
 SELECT
-    r.id, r.created_at, conversation.id, r.conversation_ref, r.request_type, r.operation, r.method, r.path, r.user_id,
+    r.id, r.created_at, conversation.id, r.ref, r.request_type, r.operation, r.method, r.path, r.user_id,
     r.project_id, r.model, r.response_model, r.upstream, r.stream, r.status, r.outcome, r.input_tokens,
     r.cached_input_tokens, r.output_tokens, r.reasoning_tokens, r.usage_source, r.total_cost, r.total_duration_ms,
     r.first_byte_ms, r.upstream_ms, r.overhead_ms, r.request_bytes, r.response_bytes, r.upstream_request_id,
     coalesce(r.routing_decisions, '[]'), coalesce(r.llm_calls, '[]'), coalesce(r.tool_calls, '[]'), r.error_info,
     r.phases, r.client, r.quota, r.policy
 FROM r LEFT JOIN conversation
-    ON conversation.ref = r.conversation_ref AND conversation.project_id IS NOT DISTINCT FROM r.project_id
+    ON conversation.ref = r.ref AND conversation.project_id IS NOT DISTINCT FROM r.project_id
 ON CONFLICT DO NOTHING
 RETURNING id)
 SELECT string_agg(uuid_send(id), '') FROM stored
@@ -115,6 +125,7 @@ LIMIT $13
 _ID_BYTES = 16
 _ENSURE_PARTITIONS = "SELECT sidegate_ensure_partitions($1)"
 _DROP_PARTITIONS = "SELECT sidegate_drop_partitions($1)"
+_DROP_CHAINS = "SELECT sidegate_drop_chains($1)"
 
 
 class TraceStore:
@@ -182,14 +193,19 @@ class TraceStore:
         return Page(traces, traces[-1].id if len(rows) > limit else None)
 
     async def maintain(self) -> int:
-        """Create future day partitions and drop those past retention; return how many were dropped.
+        """Create future day partitions and drop those past retention, chains as well; return how many were dropped.
 
         Cheap and idempotent; rows of a missing day go to the default partition, so nothing is lost if this runs late.
         """
         async with self._database.transaction() as connection:
             await connection.execute(_ENSURE_PARTITIONS, self._days_ahead)
         async with self._database.transaction() as connection:
-            return int(await connection.fetchval(_DROP_PARTITIONS, self._retention_days))
+            dropped = int(await connection.fetchval(_DROP_PARTITIONS, self._retention_days))
+        forgotten = 1
+        while forgotten:
+            async with self._database.transaction() as connection:
+                forgotten = await connection.fetchval(_DROP_CHAINS, self._retention_days)
+        return dropped
 
 
 async def _insert(connection: Any, kind: Kind, records: Sequence[Record]) -> bytes:

@@ -246,20 +246,27 @@ async def test_tracing_when_switched_off_then_accounting_is_kept_and_nothing_els
     assert "tester/1" not in json.dumps(trace)
 
 
+async def _turn(
+    proxy: Sidegate, provider: Provider, name: str, *lines: str, stream: bool = False, **members: object
+) -> str:
+    """Have a response with the id `name`; return the id of its trace."""
+    answer = {"id": name, "object": "response", "status": "completed", "output": []}
+    answer |= {"usage": {"input_tokens": 1, "output_tokens": 1}}
+    data = json.dumps({"type": "response.completed", "response": answer} if stream else answer).encode()
+    kind = "text/event-stream" if stream else "application/json"
+    provider.on(name, script(whole(b"data: %b\n\n" % data if stream else data, content_type=kind)))
+    body = json.dumps({"model": "gpt-4o-mini", "input": "hi", "stream": stream, **members}).encode()
+    reply = await exchange(proxy.address, post("/v1/responses", body, *lines, case=name))
+    assert reply.status == 200
+    return reply.trace_id
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 async def test_trace_when_responses_continue_each_other_then_they_share_a_conversation(
     sidegate: Sidegate, provider: Provider, case: str, stream: bool
 ) -> None:
     async def turn(number: int, *lines: str, **members: object) -> str:
-        answer = {"id": f"{case}_{number}", "object": "response", "status": "completed", "output": []}
-        answer |= {"usage": {"input_tokens": 1, "output_tokens": 1}}
-        data = json.dumps({"type": "response.completed", "response": answer} if stream else answer).encode()
-        kind = "text/event-stream" if stream else "application/json"
-        provider.on(f"{case}{number}", script(whole(b"data: %b\n\n" % data if stream else data, content_type=kind)))
-        body = json.dumps({"model": "gpt-4o-mini", "input": "hi", "stream": stream, **members}).encode()
-        reply = await exchange(sidegate.address, post("/v1/responses", body, *lines, case=f"{case}{number}"))
-        assert reply.status == 200
-        return reply.trace_id
+        return await _turn(sidegate, provider, f"{case}_{number}", *lines, stream=stream, **members)
 
     turns = [await turn(1)]
     turns += [await turn(number, previous_response_id=f"{case}_{number - 1}") for number in (2, 3, 4)]
@@ -273,3 +280,17 @@ async def test_trace_when_responses_continue_each_other_then_they_share_a_conver
         None, first, first, first, named, named, "mine", "mine", f"{case}_7",
     ]  # fmt: skip
     assert [trace["id"] for trace in _all_of(sidegate, f"conversationId={first}", 3) or ()] == turns[3:0:-1]
+
+
+async def test_trace_when_responses_continue_each_other_in_other_processes_then_they_share_a_conversation(
+    sidegate: Sidegate, launch: Launch, provider: Provider, case: str
+) -> None:
+    other, first, named = launch(), f"{case}_1", f"conv_{case}"
+    turns = [await _turn(sidegate, provider, first, conversation=named)]
+    for number, proxy in ((2, other), (3, sidegate), (4, other)):
+        turns.append(await _turn(proxy, provider, f"{case}_{number}", previous_response_id=f"{case}_{number - 1}"))
+    assert other.terminate() == 0
+    turns.append(await _turn(other.restart(), provider, f"{case}_5", previous_response_id=f"{case}_4"))
+
+    found = eventually(lambda: _all_of(sidegate, f"conversationId={named}", 5))
+    assert sorted(trace["id"] for trace in found) == sorted(turns)

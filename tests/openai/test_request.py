@@ -37,18 +37,19 @@ def test_parse_json_when_the_body_is_ordinary_then_facts_and_the_same_bytes() ->
 
 
 @pytest.mark.parametrize(
-    ("members", "conversation"),
+    ("members", "conversation", "continues"),
     [
-        ({}, None),
-        ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conv_1"),
-        ({"conversation": {"id": "conv_2"}}, "conv_2"),
-        ({"conversation": None, "previous_response_id": "resp_1"}, "resp_1"),
-        ({"conversation": {"id": 5}, "previous_response_id": ["x"]}, None),
-        ({"conversation": "c" * 300}, "c" * 256),
+        ({}, None, None),
+        ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conv_1", None),
+        ({"conversation": {"id": "conv_2"}}, "conv_2", None),
+        ({"conversation": None, "previous_response_id": "resp_1"}, "resp_1", "resp_1"),
+        ({"conversation": {"id": 5}, "previous_response_id": ["x"]}, None, None),
+        ({"conversation": "c" * 300}, "c" * 256, None),
     ],
 )
-def test_parse_json_when_a_conversation_is_named_then_it_is_told(members, conversation) -> None:
-    assert parse(members, RESPONSES).conversation == conversation
+def test_parse_json_when_a_conversation_is_named_then_it_is_told(members, conversation, continues) -> None:
+    request = parse(members, RESPONSES)
+    assert (request.conversation, request.continues) == (conversation, continues)
 
 
 @pytest.mark.parametrize(

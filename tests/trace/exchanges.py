@@ -52,6 +52,7 @@ def planned(
     conversation: str | None = None,
     tool_results: tuple[ToolCall, ...] = (),
     operation: Operation = CHAT,
+    continues: str | None = None,
 ) -> Exchange:
     """Return an exchange just before its dispatch."""
     x = begun(at_ms, operation=operation)
@@ -63,16 +64,24 @@ def planned(
         stream=True,
         strip_usage=True,
         input_text_bytes=lambda: 1200,
-        conversation=conversation,
+        conversation=conversation or continues,
         user_hint=None,
         tool_results=tool_results,
         request_bytes=321,
+        continues=continues,
     )
     x.plan = RoutePlan((Candidate("default", model),), "the only upstream")
     return x
 
 
-def finished(at_ms: int = STARTED_AT_MS, *, cost_nanos: int = 123_456, usage: Usage | None = None, **facts) -> Exchange:
+def finished(
+    at_ms: int = STARTED_AT_MS,
+    *,
+    cost_nanos: int = 123_456,
+    usage: Usage | None = None,
+    response_id: str = "chatcmpl-1",
+    **facts,
+) -> Exchange:
     """Return an exchange with one attempt that went well."""
     x = planned(at_ms, **facts)
     usage = usage or Usage(input_tokens=100, output_tokens=20, cached_input_tokens=5, reasoning_tokens=7)
@@ -80,7 +89,7 @@ def finished(at_ms: int = STARTED_AT_MS, *, cost_nanos: int = 123_456, usage: Us
         usage=usage,
         output_text_bytes=80,
         response_model="gpt-4o-2024-08-06",
-        response_id="chatcmpl-1",
+        response_id=response_id,
         finish_reasons=["tool_calls"],
         tool_calls=[ToolCall("call", "call_1", "get_weather", 17)],
         terminated=True,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from proxy.candidates import Rejection
 from proxy.errors import ClientDisconnected, InvalidRequest, UpstreamTimeout
 from proxy.exchange import Capture, Charge, Delivery, Exchange, Principal, ToolCall, Usage
+from proxy.openai.operations import match
 from proxy.trace import record
 from tests.trace.exchanges import MODELS, STARTED, STARTED_AT_MS, begun, finished, planned
 
@@ -265,6 +266,20 @@ def test_conversation_that_only_the_answer_names_is_kept() -> None:
     x = finished()
     x.attempts[0].meter.conversation = "conv_1"
     assert json.loads(record.final(x))["conversation_ref"] == "conv_1"
+
+
+def test_final_of_a_response_tells_what_it_continues_and_its_own_id_and_an_interrupted_one_the_former() -> None:
+    x = finished(operation=match("POST", "/v1/responses", False), continues="resp_1", response_id="resp_2")
+    told = json.loads(record.final(x))
+    assert (told["conversation_ref"], told["previous_response_id"], told["response_id"]) == (
+        "resp_1",
+        "resp_1",
+        "resp_2",
+    )
+    charge = Charge(Usage(), "estimated", 0, True)
+    left = json.loads(record.interrupted(record.intent(x, record.begin(x)), lambda *_: charge))
+    assert (left["previous_response_id"], "response_id" in left) == ("resp_1", False)
+    assert not {"previous_response_id", "response_id"} & json.loads(record.final(finished())).keys(), "of a chat"
 
 
 def test_client_without_sdk_headers_has_no_sdk() -> None:

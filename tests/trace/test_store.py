@@ -10,6 +10,7 @@ import pytest
 from proxy.config import schema
 from proxy.db.pool import Database
 from proxy.errors import DatabaseUnavailable
+from proxy.openai.operations import match
 from proxy.trace import record, store
 from proxy.trace.store import TraceStore
 from proxy.trace.stored import Filters, StoredTrace
@@ -25,12 +26,14 @@ def _names(statement: str, start: str, end: str) -> list[str]:
 
 def test_every_key_of_a_record_is_a_column_that_the_statement_reads() -> None:
     read = _names(store._INSERT_TRACES, "AS r(\n", ")\n)")
-    assert sorted(read) == sorted(orjson.loads(record.final(finished())))
+    x = finished(operation=match("POST", "/v1/responses", False), continues="resp_0")
+    assert sorted(read) == sorted(orjson.loads(record.final(x)))
 
 
 def test_every_column_written_is_in_the_place_of_its_value() -> None:
     columns = _names(store._INSERT_TRACES, "INSERT INTO request_traces (", ")\nSELECT")
     values = store._INSERT_TRACES.partition(")\nSELECT")[2].partition("FROM r")[0]
+    values = values.replace("r.ref,", "r.conversation_ref,")
     values = re.sub(r"coalesce\(r\.(\w+), '\[\]'\)", r"r.\1", values).replace("conversation.id", "r.conversation_id")
     assert re.findall(r"r\.(\w+)", values) == columns
 
