@@ -37,6 +37,7 @@ from proxy.policy.refusal import denied, violation
 from proxy.policy.scan import Scanned, scan
 from proxy.policy.upload_scan import UploadScan
 from proxy.scanners import OutputScanner
+from proxy.websocket_frames import control_text, with_control_text
 
 T = TypeVar("T")
 
@@ -311,6 +312,8 @@ class ScreenedClient:
                 return await self._screened(message)
             except (PolicyViolation, PolicyUnavailable) as error:
                 await self._client.send(Message("text", realtime_error(error)))
+                if message.kind == "close":  # the session ends all the same, without the reason
+                    return Message("close", "", message.code)
 
     async def send(self, message: Message) -> None:
         """Send a message to the client."""
@@ -319,10 +322,11 @@ class ScreenedClient:
     async def _screened(self, message: Message) -> Message:
         if message.kind == "binary":
             self._screening.missed("message", "binary")
-        if message.kind != "text" or type(message.data) is not str:
             return message
-        text = await self._screening.message(message.data)
-        return message if text is message.data else Message("text", text)
+        text = control_text(message)
+        if not text or (sent := await self._screening.message(text)) is text:
+            return message
+        return Message("text", sent) if message.kind == "text" else with_control_text(message, sent)
 
 
 def _message_sent(text: str, document: Any, changes: dict[places.Place, str]) -> str:

@@ -288,6 +288,33 @@ async def test_client_when_binary_messages_are_denied_then_they_do_not_pass():
     assert len(client.sent) == 1
 
 
+@pytest.mark.parametrize(
+    ("message", "sent"),
+    [
+        (Message("ping", MEDIUM.encode()), Message("ping", b"ghp_********")),
+        (Message("pong", b"\xff " + MEDIUM.encode()), Message("pong", b"\xff ghp_********")),
+        (Message("close", MEDIUM, 1000), Message("close", "ghp_********", 1000)),
+        (Message("close", HIGH, 4000), Message("close", "", 4000)),
+    ],
+    ids=["ping", "pong", "reason", "forbidden reason"],
+)
+async def test_client_when_a_control_frame_has_a_secret_then_the_provider_does_not_get_it(message, sent):
+    assert await ScreenedClient(Client(message), screening()).receive() == sent
+
+
+async def test_client_when_control_frames_are_clean_then_they_pass_as_they_are():
+    messages = [Message("ping", b""), Message("pong", b"\xff\x00"), Message("close", "bye", 1000)]
+    screened = ScreenedClient(Client(*messages), one := screening())
+    assert all([await screened.receive() is message for message in messages])
+    assert not one.verdict.counts
+
+
+async def test_client_when_a_ping_is_forbidden_then_it_hears_why_and_the_next_message_passes():
+    client = Client(Message("ping", HIGH.encode()), clean := Message("text", "{}"))
+    assert await ScreenedClient(client, screening()).receive() is clean
+    assert json.loads(client.sent[0].data)["error"]["code"] == "policy_violation"
+
+
 async def test_header_when_something_was_found_then_it_names_action_rules_and_version():
     one = screening()
     assert one.header() is None

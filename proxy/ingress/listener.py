@@ -20,16 +20,16 @@ from typing import Any, cast
 
 from aiohttp import StreamReader, http_exceptions, web
 from aiohttp.http import SERVER_SOFTWARE, HttpRequestParser
-from aiohttp.http_writer import HttpVersion11, StreamWriter
+from aiohttp.http_writer import HttpVersion11
 from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded, ProxyError
 from proxy.exchange import Inbound
-from proxy.ingress.aiohttp_outlet import AiohttpOutlet
-from proxy.ingress.asked import BrokenBody
-from proxy.ingress.own import STALL_S, add_reference, raw_answer
+from proxy.ingress.aiohttp_streams import AiohttpOutlet, Body, BoundedWriter
+from proxy.ingress.own import add_reference, raw_answer
 from proxy.openai.error_body import render
+from proxy.websocket_frames import MaskGuard
 
 _log = logging.getLogger("sidegate.ingress")
 _READ_BUFFER_BYTES = 65_536
@@ -76,7 +76,7 @@ class RawRequest(web.BaseRequest):
         return (message.upgrade and not self.is_upgrade) or (message.chunked and message.version < (1, 1))
 
     @property
-    def body(self) -> "Body":
+    def body(self) -> Body:
         """The body; malformed framing raises our own exception."""
         return Body(self.content)
 
@@ -96,45 +96,6 @@ class RawRequest(web.BaseRequest):
 
     def remember(self, _version: object, inbound: Inbound) -> None:
         """Do nothing."""
-
-
-class Body:
-    """aiohttp's reader as `asked.Content`."""
-
-    __slots__ = ("_reader", "at_eof", "exception", "is_eof", "read_nowait")
-
-    def __init__(self, reader: StreamReader) -> None:
-        self._reader = reader
-        self.is_eof, self.at_eof, self.exception = reader.is_eof, reader.at_eof, reader.exception
-        self.read_nowait = reader.read_nowait
-
-    @property
-    def total_bytes(self) -> int:
-        """Bytes that have arrived."""
-        return self._reader.total_bytes
-
-    async def readany(self) -> bytes:
-        """Return what has arrived; wait only if nothing has. Raises BrokenBody."""
-        try:
-            return await self._reader.readany()
-        except (web.RequestPayloadError, http_exceptions.BadHttpMessage):
-            raise BrokenBody from None
-
-
-class BoundedWriter(StreamWriter):
-    """aiohttp's writer of responses; it cuts a client that does not read for `stall_s`."""
-
-    stall_s = STALL_S
-
-    async def drain(self) -> None:
-        """Wait until the client has read enough. Raises ConnectionResetError if it left or was cut."""
-        try:
-            async with asyncio.timeout(self.stall_s):
-                await super().drain()
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            raise ConnectionResetError("the client did not read for too long") from None
 
 
 class SafeHandler(RequestHandler):
@@ -159,6 +120,10 @@ class SafeHandler(RequestHandler):
             auto_decompress=settings["auto_decompress"],
             max_msg_queue_size=self._max_msg_queue_size,
         )
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Refuse websocket frames of a client that are not masked."""
+        super().set_parser(cast(Any, MaskGuard(parser, masked=True)), data_received_cb)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Refuse a connection above the limit before anything is read from it."""

@@ -29,11 +29,10 @@ from proxy.openai.stream_end import realtime_error
 from proxy.relay.answer import reason_of
 from proxy.relay.scanned import ScannedStream
 from proxy.scanners import OutputScanner
+from proxy.websocket_frames import control_text, with_control_text
 
 _NORMAL, _POLICY = 1000, 1008
 _ANSWER_WAIT_S = 5.0
-_CONTROL_BYTES, _CODE_BYTES = 125, 2
-"""The most that a control frame carries; the code of a close frame is a part of it."""
 _SMALL_CHARACTERS = 65_536
 """Longer messages are metered in a thread."""
 _CLOSE_WAIT_S = 1.0
@@ -230,24 +229,17 @@ class _ScannedProvider:
             self._stream.miss("message", "binary")
             return self._stream.abandon() if self._stream.error else self._stream.pass_by(message, len(message.data))
         if message.kind in ("ping", "pong"):
-            beside = self._beside(message, _CONTROL_BYTES)
+            beside = self._beside(message)
             return self._stream.abandon() if self._stream.error else [beside]
         left = self._stream.abandon() if message.abrupt else self._stream.end()
         if not self._stream.error:
-            message = self._beside(message, _CONTROL_BYTES - _CODE_BYTES)
+            message = self._beside(message)
         return left if self._stream.error else [*left, message]
 
-    def _beside(self, message: Message, most: int) -> Message:
-        """Return a control frame as it may be sent, with at most so many bytes of text; or set the stream's error."""
-        if not message.data:
-            return message
-        data = message.data.encode("utf-8", "surrogatepass") if isinstance(message.data, str) else message.data
-        text = data.decode("utf-8", "surrogateescape")
-        if (sent := self._stream.aside(text)) == text:
-            return message
-        cut = sent.encode("utf-8", "surrogateescape")[:most]
-        is_text = isinstance(message.data, str)
-        return Message(message.kind, cut.decode("utf-8", "ignore") if is_text else cut, message.code)
+    def _beside(self, message: Message) -> Message:
+        """Return a control frame as it may be sent; or set the stream's error."""
+        text = control_text(message)
+        return message if not text or (sent := self._stream.aside(text)) == text else with_control_text(message, sent)
 
 
 async def _observed(observe: Callable[[str], None], text: str) -> None:

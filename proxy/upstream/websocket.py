@@ -46,7 +46,7 @@ from proxy.upstream.session_setup import (
     reason_text,
     text_fields,
 )
-from proxy.websocket_frames import frame_of, message_of
+from proxy.websocket_frames import MaskGuard, frame_of, message_of
 
 _REFUSAL_BYTES: Final = 1_048_576
 _READ_AHEAD_BYTES: Final = 65_536
@@ -177,7 +177,7 @@ def _open(
     )  # fmt: skip
     # The queue refers to the parser weakly; the socket keeps it alive.
     socket._parser = WebSocketReader(reader, max_message_bytes, compress=False, decode_text=True)
-    protocol.set_parser(socket._parser, reader)
+    protocol.set_parser(MaskGuard(socket._parser, masked=False), reader)
     return socket
 
 

@@ -183,6 +183,7 @@ async def test_sending_when_the_client_is_gone_then_it_says_so():
         pytest.param(frame(3), id="unknown opcode"),
         pytest.param(frame(TEXT, b"\xff\xfe"), id="not UTF-8"),
         pytest.param(frame(CLOSE, b"\x00"), id="half a code"),
+        pytest.param(b"\x81\x02ok", id="no mask"),
     ],
 )
 async def test_message_when_it_breaks_the_rules_then_the_session_ends_with_an_error(wire):

@@ -215,7 +215,10 @@ async def test_provider_when_lost_reads_as_an_abrupt_close_and_fails_on_writing(
         assert caught.value.code == "upstream_closed"
 
 
-@pytest.mark.parametrize("frame", [_frame(_TEXT, b"x" * 200), b"\x83\x00", _frame(_TEXT, b"\xff")])
+_MASKED = b"\x81\x82\x00\x00\x00\x00ok"
+
+
+@pytest.mark.parametrize("frame", [_frame(_TEXT, b"x" * 200), b"\x83\x00", _frame(_TEXT, b"\xff"), _MASKED])
 async def test_frame_when_too_large_or_invalid_fails_as_protocol_error(frame):
     async def say(talk: Talk) -> None:
         await talk.say(frame)

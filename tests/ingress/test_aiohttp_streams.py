@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 
-from proxy.ingress.aiohttp_outlet import AiohttpOutlet
+from proxy.ingress.aiohttp_streams import AiohttpOutlet
 from tests.test_turn import Socket
 
 
