@@ -8,11 +8,15 @@ cancelled, too, so that no thread changes what is being settled.
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from proxy.memory import allow_full_collections, put_off_full_collections
+from proxy.way import in_turn
 
 T = TypeVar("T")
 
@@ -25,11 +29,52 @@ LARGE_ANSWER_BYTES: Final = 2048
 MODERATE_ANSWER_BYTES: Final = 16_384
 """Up to this size, a clean answer mostly is known to be clean within a tenth of a millisecond, without a thread."""
 _TURN_S: Final = 0.004
+_MOST_THREADS: Final = 32
+"""Enough for a short text not to wait behind large ones for a thread; more would hold more bodies than memory has."""
+
+
+class _Threads:
+    """Where it is done: not where the writer of traces or whoever reads a file would wait behind large texts."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_MOST_THREADS, "apart")
+        self._lock = threading.Lock()
+        self._busy = self._most_busy = 0
+
+    def do(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Begin the work in a thread."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._done, work)
+
+    def _done(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            self._busy += 1
+            is_last = self._busy > self._most_busy
+            self._most_busy = max(self._busy, self._most_busy)
+        try:
+            if is_last:
+                with suppress(RuntimeError):  # the process ends
+                    self._pool.submit(_nothing)  # starts the next thread: the event loop would wait until it runs
+            return in_turn(work)
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+
+def _nothing() -> None:
+    pass
+
+
+_threads = _Threads()
+
+
+def begin_apart(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Do work in a thread that nobody needs to wait for."""
+    return _threads.do(work)
 
 
 async def apart(work: Callable[[], T]) -> T:
     """Return the result of `work`, done in a thread. A cancellation waits for its end."""
-    done = asyncio.get_running_loop().run_in_executor(None, work)
+    done = begin_apart(work)
     try:
         return await asyncio.shield(done)
     except asyncio.CancelledError:

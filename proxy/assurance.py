@@ -9,11 +9,12 @@
 Failure mode: the client always gets an answer. One that cannot be checked, or replaced, is delivered and marked so.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
+from proxy.apart import apart
 from proxy.candidates import Judgement, RoutePlan
 from proxy.config.project import FeatureSettings
 from proxy.config.routing import Layer
@@ -114,7 +115,7 @@ class Assurance:
         expected = expected_of(self._further.dialect, await self._further.document())
         if not expected.needs_schemas:
             return weakness_of(answer.said, expected, settings)
-        return await asyncio.to_thread(weakness_of, answer.said, expected, settings)
+        return await apart(partial(weakness_of, answer.said, expected, settings))
 
     def _note(self, answer: Collected) -> None:
         if self._is_checked:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
-from proxy.apart import decoded_apart
+from proxy.apart import begin_apart, decoded_apart
 from proxy.candidates import Candidate, RoutePlan
 from proxy.config.routing import Routing
 from proxy.config.schema import Config
@@ -151,6 +151,6 @@ class Further:
     def close(self) -> None:
         """Release the memory."""
         if self._document is not None:
-            asyncio.get_running_loop().run_in_executor(None, json_steps.dissolve, self._document)
+            begin_apart(partial(json_steps.dissolve, self._document))
         self._with.budget.give(self._held)
         self._held = 0

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, Protocol
 
-from proxy.apart import apart
+from proxy.apart import apart, begin_apart
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.exchange import BodyKind, Inbound, Operation, ParsedRequest
@@ -216,7 +216,7 @@ def slim(request: ParsedRequest, *, has_many: bool = False) -> ParsedRequest:
     if request.request_bytes <= _LARGE_BYTES or request.document is None:
         return request
     if has_many:
-        asyncio.get_running_loop().run_in_executor(None, dissolve, request.document)
+        begin_apart(partial(dissolve, request.document))
     return replace(_counted(request), document=None)
 
 

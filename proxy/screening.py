@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from proxy.apart import decoded_apart
+from proxy.apart import apart, decoded_apart
 from proxy.config.policy import Policy as Settings
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, PolicyUnavailable, PolicyViolation, ProxyError
@@ -280,7 +280,7 @@ class Upload:
         return await self._apart(self._scan.finish)
 
     async def _apart(self, work: Callable[[], bytes]) -> bytes:
-        passed, error = await asyncio.to_thread(_tried, work)
+        passed, error = await apart(partial(_tried, work))
         self._told()
         if error is None:
             return passed

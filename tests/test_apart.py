@@ -23,7 +23,7 @@ from proxy.openai.deltas import StreamObserver
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from proxy.scanners import ScannedText
-from proxy.way import MAIN
+from proxy.way import MAIN, give_way
 from tests.fakes.scanner import FakeChannel, FakeScanner, Piece
 from tests.relay.peers import JSON, STREAM, Allowed, Client, Reply, Socket, announced, answer_to
 
@@ -40,6 +40,53 @@ async def test_apart_when_done_then_its_result_comes_from_another_thread() -> No
 async def test_apart_when_it_fails_then_its_error_escapes() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         await apart(lambda: int("x"))
+
+
+async def test_apart_when_many_long_texts_are_at_work_then_a_short_one_is_done_before_them() -> None:
+    may_end = threading.Event()
+
+    def long_work() -> None:
+        while not may_end.is_set():
+            give_way()
+
+    long = [asyncio.create_task(apart(long_work)) for _ in range(12)]
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(apart(lambda: None), 10)
+    may_end.set()
+    await asyncio.gather(*long)
+
+
+async def test_apart_when_all_its_threads_wait_then_others_have_threads() -> None:
+    may_end = threading.Event()
+    waiting = [asyncio.create_task(apart(lambda: may_end.wait(10))) for _ in range(40)]
+    await asyncio.wait_for(asyncio.to_thread(lambda: None), 10)
+    may_end.set()
+    assert all(await asyncio.gather(*waiting))
+
+
+async def test_apart_when_a_thread_is_needed_then_the_event_loop_does_not_start_it() -> None:
+    started: list[bool] = []
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        started.append(threading.get_ident() == MAIN)
+        start(thread)
+
+    threads = module._Threads()
+    await threads.do(lambda: None)
+    begun = [threading.Event() for _ in range(6)]
+    may_end = threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", noted)
+        waiting = []
+        for event in begun:
+            waiting.append(threads.do(lambda event=event: (event.set(), may_end.wait(10))))  # type: ignore[misc]
+            while not event.is_set():
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.01)
+        may_end.set()
+        await asyncio.gather(*waiting)
+    assert started and not any(started)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -4,13 +4,14 @@ A dry run: no provider is called; nothing is recorded, counted or charged. The r
 would be sent on, never what was found in it.
 """
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
+from proxy.apart import apart
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
 from proxy.api.parameters import invalid, read_query
@@ -71,7 +72,7 @@ class PolicyApi:
         policy = await self._policies.get(security)
         document = given["body"] if "body" in given else given["text"]
         nested_bytes = self._policies.settings.nested_bytes
-        ran = await asyncio.to_thread(dry_run, policy, document, given.get("direction", "prompt"), nested_bytes)
+        ran = await apart(partial(dry_run, policy, document, given.get("direction", "prompt"), nested_bytes))
         return json_answer(_document(ran))
 
 

@@ -10,15 +10,16 @@ Bodies above `limits.json_thread_bytes` are refused with 413: they are decoded o
 not in the budget of the data plane's bodies.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
+from proxy.apart import apart
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
 from proxy.api.parameters import read_query
@@ -141,7 +142,7 @@ class RoutingApi:
         policy, settings = await self._policies.get(project.security), self._config.policy
         if not policy.scan_prompts:
             return {"version": policy.version, "scanned": False, "action": "allow", "findings": [], "unscanned": []}
-        ran = await asyncio.to_thread(dry_run, policy, parsed.document, "prompt", settings.nested_bytes)
+        ran = await apart(partial(dry_run, policy, parsed.document, "prompt", settings.nested_bytes))
         is_denied = bool(ran.unscanned) and settings.unscannable == "deny"
         return {
             "version": ran.version,

@@ -17,6 +17,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
@@ -65,6 +66,7 @@ def has_more(body: bytes, structurals: int) -> bool:
     """Tell whether `body` has more commas and opening brackets, in strings too; counted in steps."""
     count = 0
     for at in range(0, len(body), _COUNTED):
+        give_way()
         for sign in b",{[":
             count += body.count(sign, at, at + _COUNTED)
         if count > structurals:
@@ -261,7 +263,12 @@ def dump_in_steps(document: Any) -> bytes:
 
 def _joined(pieces: Iterator[str]) -> bytes:
     """Encode many pieces, some at a time: a million are joined, and freed, for 50 ms."""
-    return b"".join(iter(lambda: "".join(islice(pieces, _EMPTIED)).encode(), b""))
+    return b"".join(iter(partial(_some, pieces), b""))
+
+
+def _some(pieces: Iterator[str]) -> bytes:
+    give_way()
+    return "".join(islice(pieces, _EMPTIED)).encode()
 
 
 def _written(value: Any, quote: Callable[[str], str]) -> Iterator[str]:

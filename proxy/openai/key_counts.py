@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, AnyStr, Final
 
+from proxy.way import give_way
+
 _PIECE: Final = 1 << 18
+_LOOKED: Final = 500
 _FAKED: Final = re.compile(rb"\\u00(?:2[02]|3[aA])")
 """Escapes of quote, blank and colon: such a pair is in the text and not in the body."""
 _BLANK: Final = re.compile(rb'"[ \t\r\n]+:')
@@ -29,14 +32,21 @@ def are_equal(body: bytes, document: Any) -> bool:
 
 
 def _is_faked(body: bytes) -> bool:
-    return any(_FAKED.search(body, at, at + _PIECE + 6) for at in range(0, len(body), _PIECE))
+    for at in range(0, len(body), _PIECE):
+        give_way()
+        if _FAKED.search(body, at, at + _PIECE + 6):
+            return True
+    return False
 
 
 def _in_document(document: Any) -> int:
-    count, stack = 0, [document]
+    count, looked, stack = 0, 0, [document]
     while stack:
         item = stack.pop()
         kind = type(item)
+        looked += 1
+        if looked % _LOOKED == 0:
+            give_way()
         if kind is str:
             count += _in_text(item)
         elif kind is list:
@@ -65,6 +75,7 @@ def _pieces(text: AnyStr, apart: re.Pattern[AnyStr]) -> Iterator[AnyStr]:
     """Yield `text` in pieces that end where no pair does. `apart`: finds what is in none."""
     at, size = 0, len(text)
     while at < size:
+        give_way()
         found = apart.search(text, at + _PIECE)
         stop = size if found is None else found.start()
         yield text[at:stop]

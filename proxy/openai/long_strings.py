@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from proxy.openai.documents import load
+from proxy.way import give_way
 
 LONG_BYTES: Final = 1 << 20
 """A shorter string is decoded within 3 ms."""
@@ -57,6 +58,7 @@ def quoted(text: str, quote: Callable[[str], str]) -> Iterator[str]:
         return
     yield '"'
     for at in range(0, len(text), _WINDOW):
+        give_way()
         yield quote(text[at : at + _WINDOW])[1:-1]
     yield '"'
 
@@ -65,6 +67,7 @@ def behind_string(body: bytes, at: int) -> int:
     """Return where the string that begins at `at` has ended: one of megabytes at the speed of a copy."""
     size, at = len(body), at + 1
     while at < size:
+        give_way()
         window = body[at : at + _WINDOW].replace(b"\\\\", b"..").replace(b'\\"', b"..")
         if (end := window.find(b'"')) >= 0:
             return at + end + 1
@@ -76,6 +79,7 @@ def _long_strings(body: bytes) -> Iterator[tuple[int, int]]:
     """Yield where the content of long strings begins and ends; keys are left in."""
     at = 0
     while (quote := body.find(b'"', at)) >= 0:
+        give_way()
         short = _STRING.match(body, quote, quote + _WINDOW)
         at = behind_string(body, quote) if short is None else short.end()
         if at - quote > LONG_BYTES and not _KEY_END.match(body, at):
@@ -86,6 +90,7 @@ def _decoded(body: bytes, at: int, end: int) -> str:
     """Return the text of the string between two places."""
     pieces: list[str] = []
     while at < end:
+        give_way()
         stop = _cut(body, at, min(at + _PIECE, end), end)
         pieces.append(load(b'"%b"' % body[at:stop]))
         at = stop

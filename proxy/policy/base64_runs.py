@@ -8,6 +8,8 @@ Rule of the file: no patterns, only table look-ups.
 from collections.abc import Iterator
 from typing import Final
 
+from proxy.way import give_way
+
 SHORTEST: Final = 40
 _CHARACTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-")
 _MARKED: Final = bytes(code in _CHARACTERS for code in range(256))
@@ -26,6 +28,7 @@ def runs(data: bytes) -> Iterator[tuple[int, int]]:
     """
     at = 0
     while at < len(data):
+        give_way()
         marked = data[at : at + _PIECE_BYTES].translate(_MARKED)
         start = end = 0
         while end >= 0 and (start := marked.find(_RUN, end)) >= 0:
@@ -59,6 +62,7 @@ def ends_in_run(data: bytes) -> bool:
 def _end(data: bytes, at: int) -> int:
     """Return where the run ends that reaches `at`."""
     while at < len(data):
+        give_way()
         end = data[at : at + _PIECE_BYTES].translate(_MARKED).find(b"\0")
         if end >= 0:
             return at + end
