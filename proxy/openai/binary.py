@@ -42,6 +42,8 @@ def encodes_text(run: bytes) -> bool:
     """Tell by its beginning whether a run of base64, of either alphabet, encodes text."""
     head = run[:_LOOKED_AT].translate(_URL_SAFE, b"=\r\n")
     begin = binascii.a2b_base64(head[: len(head) // 4 * 4])
+    if not any(begin[1::2]):  # ASCII in UTF-16
+        begin = begin[::2]
     if _READABLE.fullmatch(begin) is None or begin.startswith(_MAGIC):
         return False
     return begin.isascii() or is_utf8(begin)

@@ -3,8 +3,9 @@
     document -> every string, joined -> gate: one pass for all rules ---> clean, the usual case
                                          '-> each string by itself -> findings -> actions -> replacements
 
-Also scanned, one level deep, are strings that are JSON themselves (the arguments of tool calls) and runs of base64 that
-encode readable text. Unreadable parts are reported: media, and anything beyond `nested_bytes`.
+Also scanned are, one level deep, strings that are JSON themselves (the arguments of tool calls) and base64 that encodes
+text (`base64_texts`), and texts as they are read once escapes are undone (`disguises`). Unreadable parts are reported:
+media, and anything beyond `nested_bytes`.
 
 Rule of the file: pure, so that it runs on any thread; a clean document costs one gate pass, and is not changed.
 Failure mode: any exception is an internal fault; the caller decides whether the request passes (`on_fault`).
@@ -12,9 +13,7 @@ Failure mode: any exception is an internal fault; the caller decides whether the
 Cost: 10 KB of clean text in well under 100 microseconds; linear in the size of the document.
 """
 
-import binascii
-import re
-import sys
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +25,7 @@ import orjson
 from proxy.findings import Finding, Sighting, Unscanned, Verdict, in_steps, let_go
 from proxy.openai.binary import encodes_text
 from proxy.openai.json_body import edited
-from proxy.policy import base64_runs, mask, places
+from proxy.policy import base64_runs, base64_texts, disguises, mask, places
 from proxy.policy.detect import encode
 from proxy.policy.patience import Patience
 from proxy.policy.places import Place
@@ -34,10 +33,8 @@ from proxy.policy.policy import Policy
 
 _BETWEEN: Final = "\n"
 """Separates strings in the joined text. It belongs to no word, so the gate sees each string as if it were alone."""
-_BASE64_IN_TEXT: Final = re.compile("[A-Za-z0-9+/_-]{40,}")
 _LONG_RUN: Final = 8192
 _KEPT_OF_RUN: Final = 1024
-_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _SIGHTING: Final[Callable[[Iterable[Any]], Sighting]] = partial(tuple.__new__, Sighting)
 """The constructor without its Python part, which costs three times as much: there may be half a million (timeit)."""
 
@@ -86,17 +83,17 @@ def scan(
     if gathered.has_media:
         scanned.unscanned += [Unscanned("prompt", places.name(at), "media") for at in places.media(document)]
     inner, left_out = _decoded(gathered.nested, nested_bytes)
-    data = encode(_BETWEEN.join([*gathered.texts, *inner] if inner else gathered.texts))
-    data, hides, is_cut = _without_binary(data)
+    text = _BETWEEN.join([*gathered.texts, *inner] if inner else gathered.texts)
+    data, has_base64, is_cut = _without_binary(encode(text))
     if is_cut:
         scanned.unscanned += _binary(document)
-    suspects = policy.detector.suspects(data, patience)
-    if hides or suspects:
-        search = _Search(policy, scanned, nested_bytes, patience, hides=hides, keeps=keeps)
-        if not is_cut:
-            search.suspects, search.size = suspects, len(data)
-        search.look_at(document)
-    if left_out:
+    may_be_disguised = disguises.may_hold(text)
+    plain = disguises.undone(text[:nested_bytes], patience) if may_be_disguised else None
+    has_disguises = plain is not None and bool(policy.detector.suspects(encode(plain.text), patience))
+    if has_base64 or has_disguises or policy.detector.suspects(data, patience):
+        search = _Search(policy, scanned, nested_bytes, patience, keeps=keeps)
+        search.look_at(document, has_base64=has_base64, has_disguises=has_disguises)
+    if left_out or (may_be_disguised and len(text) > nested_bytes):
         scanned.unscanned.append(Unscanned("prompt", "", "nested"))
     return scanned
 
@@ -150,40 +147,27 @@ def _binary(document: Any) -> Iterator[Unscanned]:
             yield Unscanned("prompt", places.name(place), "binary")
 
 
-def _from_base64(run: bytes) -> bytes:
-    whole = run[: len(run) - (len(run) % 4 == 1)]
-    return binascii.a2b_base64(whole.translate(_URL_SAFE) + b"=" * (-len(whole) % 4))
-
-
 class _Search:
-    """Finds in one document what the gate suspects, string by string.
-
-    `hides`: some base64 encodes text. `keeps`: whether texts to store are wanted.
-    """
+    """Finds in one document what the gate suspects, string by string. `keeps`: whether texts to store are wanted."""
 
     def __init__(
-        self,
-        policy: Policy,
-        scanned: Scanned,
-        nested_bytes: int,
-        patience: Patience | None,
-        *,
-        hides: bool,
-        keeps: bool,
+        self, policy: Policy, scanned: Scanned, nested_bytes: int, patience: Patience | None, *, keeps: bool
     ) -> None:
-        self._hides = hides
-        self._keeps = keeps
-        self.suspects: list[int] = []
-        """Which rules may match in the document; for a text that is most of it, the gate would name the same again."""
-        self.size = sys.maxsize
-        """Bytes of all its texts."""
         self._policy = policy
         self._scanned = scanned
         self._budget = nested_bytes
+        """Characters of nested text that may still be decoded."""
         self._patience = patience
+        self._keeps = keeps
+        self._has_base64 = False
+        self._has_disguises = False
 
-    def look_at(self, document: Any) -> None:
-        """Record all findings, and the replacements to send and to store."""
+    def look_at(self, document: Any, *, has_base64: bool, has_disguises: bool) -> None:
+        """Record all findings, and the replacements to send and to store.
+
+        `has_base64`, `has_disguises`: whether it is worth looking behind those.
+        """
+        self._has_base64, self._has_disguises = has_base64, has_disguises
         for place, called, text in places.located(document):
             sent, kept = self._text(place, called, text, decode=True)
             if sent != text:
@@ -221,21 +205,23 @@ class _Search:
             if action == "redact" or (action != "allow" and each.category in ("secret", "pii")):
                 yield each
 
-    def _find(
-        self, called: str, text: str, seen: set[str], *, decode: bool, suspects: list[int] | None = None
-    ) -> list[Finding]:
-        """Return the findings in `text` and in its base64; rules in `seen` have already reported the decoded text."""
-        found = self._alone(called, text, suspects)
-        if decode and self._hides:
-            hidden = (each for each in self._in_base64(text) if not any(_overlap(each, other) for other in found))
-            found = [*found, *hidden]
+    def _find(self, called: str, text: str, seen: set[str], *, decode: bool) -> list[Finding]:
+        """Return the findings in `text`; rules in `seen` have already reported the decoded text.
+
+        `decode`: look behind its base64 and its disguises, too.
+        """
+        found = self._alone(called, text)
+        if decode and self._has_base64:
+            found = [*found, *_others(self._in_base64(text), found)]
+        if decode and self._has_disguises:
+            found = [*found, *_others(self._disguised(called, text), found)]
         return [each for each in found if each.rule_id not in seen] if seen else found
 
-    def _alone(self, called: str, text: str, suspects: list[int] | None) -> list[Finding]:
-        """Return the findings in `text`, with its member's name as context."""
+    def _alone(self, called: str, text: str) -> list[Finding]:
+        """Return the findings in `text` itself, with its member's name as context."""
         lead = places.lead(called)
         size = len(lead)
-        found = self._policy.detector.find(lead + text, self._patience, suspects)
+        found = self._policy.detector.find(lead + text, self._patience)
         if not size:
             return found
         return [
@@ -260,15 +246,23 @@ class _Search:
         return sending, sending if kept == sent else _written(kept, text)
 
     def _in_base64(self, text: str) -> Iterator[Finding]:
-        """Yield the findings in runs of base64; each spans the whole run, as no part of it can be masked."""
-        for run in _BASE64_IN_TEXT.finditer(text):
-            data = run[0].encode()
-            self._budget -= len(data)
+        """Yield the findings in what is encoded in base64; each spans all of that, as no part of it can be masked."""
+        for start, end, decoded in base64_texts.encoded(text):
+            self._budget -= end - start
             if self._budget < 0:
                 return
-            if encodes_text(data):
-                for found in self._policy.detector.find(_from_base64(data).decode("utf-8", "replace"), self._patience):
-                    yield found._replace(start=run.start(), end=run.end())
+            for found in self._policy.detector.find(decoded, self._patience):
+                yield found._replace(start=start, end=end)
+
+    def _disguised(self, called: str, text: str) -> Iterator[Finding]:
+        """Yield the findings in `text` as it is read."""
+        if not disguises.may_hold(text):
+            return
+        self._budget -= len(text)
+        plain = disguises.undone(text, self._patience) if self._budget >= 0 else None
+        if plain is not None:
+            for found in self._alone(called, plain.text):
+                yield found._replace(start=plain.origin(found.start), end=plain.origin(found.end))
 
     def _place(self, place: Place) -> str:
         """Return the name of a place; a key that is itself a finding is masked in it."""
@@ -283,5 +277,15 @@ def _written(changes: dict[Place, str], text: str) -> str:
     return edited(text.encode(), lambda exact: places.changed(exact, changes)).decode()
 
 
-def _overlap(one: Finding, other: Finding) -> bool:
-    return one.start < other.end and other.start < one.end
+def _others(hidden: Iterable[Finding], found: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield those of `hidden` that overlap no finding of the same rule in `found`, which are in order of position."""
+    known: dict[str, tuple[list[int], list[int]]] = {}
+    for each in found:
+        starts, ends = known.setdefault(each.rule_id, ([], []))
+        starts.append(each.start)
+        ends.append(max(each.end, ends[-1]) if ends else each.end)
+    for each in hidden:
+        starts, ends = known.get(each.rule_id, ([], []))
+        before = bisect_left(starts, each.end)
+        if not before or ends[before - 1] <= each.start:
+            yield each

@@ -65,6 +65,13 @@ def test_scan_when_a_command_is_flagged_then_a_trace_may_keep_it():
 
 ARGUMENTS = json.dumps({"path": "a\tb", "deep": [{"value": HIGH}]})
 ENCODED = base64.b64encode(f"the key is {HIGH}, keep it".encode()).decode()
+LINES = f"STAGE=production\nREGION=eu-west-1\nSESSION {HIGH}\nZONE=a\n"
+
+
+def escaped(text):
+    return "".join(f"\\u{ord(letter):04x}" for letter in text)
+
+
 PLACES = {
     "content": (chat(HIGH), "messages[1].content"),
     "part": (chat([{"type": "text", "text": f"see {HIGH}"}]), "messages[1].content[0].text"),
@@ -95,6 +102,21 @@ PLACES = {
     "key": ({"metadata": {HIGH: "x"}}, "metadata"),
     "key above": ({"metadata": {"a b": {"c": HIGH}}}, "metadata.*.c"),
     "base64": (chat(f"decode {ENCODED} for me"), "messages[1].content"),
+    "lines of base64": (chat(base64.encodebytes(LINES.encode()).decode()), "messages[1].content"),
+    "lines of base64 in a document": (
+        {"input": json.dumps({"a": base64.encodebytes(LINES.encode()).decode()})},
+        "input",
+    ),
+    "UTF-16 in base64": (chat(base64.b64encode(LINES.encode("utf-16-le")).decode()), "messages[1].content"),
+    "every letter escaped": (chat(f"it is {escaped(HIGH)}, yes"), "messages[1].content"),
+    "escapes in a document in a document": (
+        {"arguments": json.dumps({"b": json.dumps({"c": HIGH}).replace(HIGH, escaped(HIGH))})},
+        "arguments",
+    ),
+    "escapes behind a blank": ({"arguments": " " + json.dumps({"c": HIGH}).replace(HIGH, escaped(HIGH))}, "arguments"),
+    "in a URL": (chat(f"https://example.org/?t={HIGH.replace('ghp_', '%67hp%5F')}&x"), "messages[1].content"),
+    "in HTML": (chat(f"<b>{HIGH.replace('ghp_', '&#103;hp&#x5f;')}</b>"), "messages[1].content"),
+    "invisible": (chat(f"the {HIGH[:9]}\u200b{HIGH[9:20]}\u00ad{HIGH[20:]}"), "messages[1].content"),
     "list": ([["a", HIGH]], "[0][1]"),
     "text": (HIGH, ""),
     "text data URL": (
@@ -129,6 +151,27 @@ def test_scan_when_arguments_are_masked_then_they_stay_json_and_equal_but_for_it
     scanned = scan(policy_of(), {"messages": [{"arguments": arguments}]}, BOUND)
     (written,) = scanned.sent.values()
     assert json.loads(written) == {**json.loads(arguments), "token": "ghp_********"}
+
+
+def test_scan_when_a_disguised_secret_is_masked_then_all_of_it_is_hidden_and_nothing_else():
+    text = f"it is {escaped(MEDIUM)} \\u0041 {MEDIUM}."
+    scanned = scan(policy_of(), chat(text), BOUND)
+    assert [*scanned.sent.values()] == ["it is ******** \\u0041 ghp_********."]
+    assert {s.finding.end - s.finding.start for s in scanned.sightings} == {len(MEDIUM), len(escaped(MEDIUM))}
+
+
+def test_scan_when_disguises_are_beyond_the_bound_then_that_is_named():
+    text = f"{escaped('a')} {'x ' * 100}{escaped(HIGH)}"
+    scanned = scan(policy_of(), chat(text), 100)
+    assert ([part.reason for part in scanned.unscanned], scanned.sightings) == (["nested"], [])
+
+
+def test_scan_when_half_of_many_findings_are_disguised_then_it_takes_no_square_of_their_number():
+    text = f"{EMAIL} ada%2E{EMAIL}\n" * 3000
+    began = time.process_time()
+    scanned = scan(policy_of(), chat(text), BOUND)
+    assert time.process_time() - began < 10
+    assert len(scanned.sightings) == 6000
 
 
 def test_scan_when_a_place_is_named_by_a_secret_then_the_name_hides_it():

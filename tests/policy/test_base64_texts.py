@@ -1,0 +1,49 @@
+"""What is encoded in base64 is found and put together, however it is broken into lines."""
+
+import base64
+
+import pytest
+
+from proxy.policy.base64_texts import Encoded, encoded
+
+TEXT = "STAGE=production\nREGION=eu-west-1\nTOKEN=some that would stand across two lines\n"
+
+
+def lines(size: int, between: str, text: bytes = TEXT.encode()) -> str:
+    run = base64.b64encode(text).decode()
+    return between.join(run[at : at + size] for at in range(0, len(run), size))
+
+
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\\n", "\\r\\n", "\n    ", "\n\t"], ids=repr)
+@pytest.mark.parametrize("size", [40, 64, 76, 1000])
+def test_text_when_it_is_in_lines_then_it_is_one(size: int, between: str) -> None:
+    run = lines(size, between)
+    (found,) = encoded(f"see {run}")
+    assert found == Encoded(4, 4 + len(run.rstrip("=")), TEXT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "prose only", "x" * 39, base64.b64encode(bytes(range(256))).decode(), lines(20, "\n")],
+    ids=["nothing", "prose", "short", "binary", "short lines"],
+)
+def test_text_when_nothing_is_encoded_then_nothing_is_found(text: str) -> None:
+    assert [*encoded(text)] == []
+
+
+def test_text_when_lines_are_of_different_lengths_then_each_is_one() -> None:
+    first, second = lines(1000, "", b"a" * 41), lines(1000, "", b"b" * 33)
+    assert [found.text for found in encoded(f"{first}\n{second}")] == ["a" * 41, "b" * 33]
+    longer = lines(1000, "", b"c" * 60)
+    assert [found.text for found in encoded(f"{second}\n{longer}")] == ["b" * 33, "c" * 60]
+
+
+def test_text_when_it_is_utf_16_or_url_safe_or_not_whole_then_it_is_read() -> None:
+    (found,) = encoded(base64.b64encode(TEXT.encode("utf-16-le")).decode())
+    assert found.text == TEXT
+    url_safe = base64.urlsafe_b64encode(b"~~~???>>> and more of that, some more").decode()
+    assert "_" in url_safe or "-" in url_safe
+    (found,) = encoded(url_safe)
+    assert found.text == "~~~???>>> and more of that, some more"
+    (found,) = encoded(lines(1000, "")[:41])
+    assert found.text == TEXT[:30]
