@@ -63,8 +63,8 @@ class _Watched(Sidegate):
         return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
 
     def stalls(self) -> list[float]:
-        """Return all stalls so far, in milliseconds."""
-        return [float(found) for found in _STALL.findall(self.log())]
+        """Return all stalls since the process listens, in milliseconds."""
+        return [float(found) for found in _STALL.findall(self.log().partition("listening")[2])]
 
 
 async def _beating(main: Coroutine[Any, Any, int], where_s: float | None) -> int:

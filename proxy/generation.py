@@ -79,7 +79,10 @@ def compiled(config: Config, before: Generation | None = None) -> Compiled:
         return before.compiled.digests.get(file) == digests.get(file)
 
     of_prices = old.prices if old is not None and is_same("prices", "prices.file") else _prices(config)
-    of_policy = old.policies if old is not None and is_same("policy", "policy.rules_file") else Policies(config.policy)
+    if old is not None and is_same("policy", "policy.rules_file"):
+        of_policy = old.policies
+    else:
+        of_policy = Policies(config.policy, old.policies.gates if old else None)
     return Compiled(of_prices, _layers(config), of_policy, digests, version(config, digests))
 
 

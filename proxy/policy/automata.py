@@ -8,8 +8,8 @@ lock files, and tests/policy/test_automata.py fails if another version behaves d
 Source: https://github.com/google/re2/blob/main/python/re2.py
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Final
 
 import re2
@@ -19,7 +19,7 @@ from proxy.policy import patterns
 _SEARCH: Final = re2._Anchor.UNANCHORED
 _FULL: Final = re2._Anchor.ANCHOR_BOTH
 _NOWHERE: Final = (-1, -1)
-_MAX_MEMORY: Final = 64 << 20
+MAX_MEMORY: Final = 64 << 20
 
 Spans = list[tuple[int, int]]
 
@@ -33,7 +33,7 @@ class Automaton:
 
     def __init__(self, pattern: str) -> None:
         options = patterns.options()
-        options.max_mem = _MAX_MEMORY
+        options.max_mem = MAX_MEMORY
         compiled = re2.compile(pattern.encode(), options)
         self.groups: Mapping[str, int] = {name.decode(): index for name, index in compiled.groupindex.items()}
         self._match = compiled._regexp.Match
@@ -54,9 +54,10 @@ class Automaton:
 class Gate:
     """Patterns that are searched together, in one pass. Immutable, so any thread may use it."""
 
-    def __init__(self, patterns_in_order: Iterable[str], max_memory: int = _MAX_MEMORY) -> None:
+    def __init__(self, patterns_in_order: Iterable[str], max_memory: int = MAX_MEMORY) -> None:
+        self.patterns = tuple(patterns_in_order)
         chosen = re2.Set.SearchSet(patterns.gate_options(max_memory))
-        for pattern in patterns_in_order:
+        for pattern in self.patterns:
             chosen.Add(pattern)
         chosen.Compile()
         self.hits: Callable[[bytes], list[int]] = chosen._set.Match
@@ -67,12 +68,37 @@ class Ending:
     """Patterns searched together at the end of a text: finds the longest suffix that matches one of them.
 
     RE2 runs them backwards from the end and stops once none can match: the cost depends on the suffix, not the text.
+    Compiled when it is first used. Any thread may use it: at worst, two compile the same.
     """
 
-    def __init__(self, endings: list[str]) -> None:
-        self._match = Automaton(f"(?:{'|'.join(endings)})\\z")._match if endings else _nowhere
-        self.find: Callable[[bytes, int, int], Spans] = partial(self._match, _SEARCH)
-        """Same as `start`, between two offsets and as a span; (-1, -1) without a match."""
+    def __init__(self, endings: Sequence[str]) -> None:
+        self._endings = endings
+
+    @cached_property
+    def find(self) -> Callable[[bytes, int, int], Spans]:
+        """Do the same as `start`, between two offsets and as a span; (-1, -1) without a match."""
+        endings = self._endings
+        match = Automaton(f"(?:{'|'.join(endings)})\\z")._match if endings else _nowhere
+        return partial(match, _SEARCH)
+
+    @property
+    def is_compiled(self) -> bool:
+        """True once it was used."""
+        return "find" in self.__dict__
+
+    @property
+    def count(self) -> int:
+        """The number of its patterns."""
+        return len(self._endings)
+
+    @property
+    def size(self) -> int:
+        """Characters of its patterns."""
+        return sum(map(len, self._endings))
+
+    def compile(self) -> None:
+        """Compile it now, both for a search forwards, which keeps the interpreter, and backwards, which does not."""
+        self.find(b"", 0, 0)
 
     def start(self, data: bytes, at: int) -> int:
         """Return where the longest matching suffix at or after `at` starts; the size of `data` without one."""

@@ -17,12 +17,11 @@ depends on another, and whatever any rule wants hidden is hidden.
 Rule of the file: offsets are in bytes internally; only `Detector.find` converts them to characters of the text.
 """
 
-import heapq
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
@@ -30,6 +29,8 @@ from proxy.findings import Finding, Severity
 from proxy.policy import base64_runs, boundaries, crowds, openings, patterns, placeholders, prefixes, validators
 from proxy.policy.automata import Automaton, Ending, Spans
 from proxy.policy.crowds import BLOCK, TOO_LONG_S, Crowds
+from proxy.policy.found import in_characters, merged
+from proxy.policy.gates import Gates, Search
 from proxy.policy.patience import Patience
 from proxy.policy.repetition import CANDIDATES, Repetition
 from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
@@ -47,6 +48,7 @@ _SLICE: Final = 1024
 """What a scan of limited time reads between two looks at the clock: 10 ms at worst."""
 PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
+_PART_MEMORY: Final = 8 << 20
 _BYTES: Final = bytes(range(256))
 
 
@@ -76,7 +78,7 @@ class Matcher:
         self._validators = tuple(validators.VALIDATORS[name] for name in rule.validators)
         self._checksum = validators.VALIDATORS[rule.checksum] if rule.checksum else None
         self._is_graded = rule.placeholders or self._checksum is not None
-        self._widest = prefixes.width(prefixes.parse(rule.pattern))[1] or sys.maxsize
+        self._widest = prefixes.width_of(rule.pattern)[1] or sys.maxsize
         self.view = min(self._widest + rule.max_length + _FOLLOWING, sys.maxsize)
         """How many bytes from its beginning decide about a match; those of its run behind `max_length` do not."""
         self._refused = ""
@@ -282,13 +284,18 @@ class Detector:
     nobody else can use it: a line scanned on the loop would wait 2.4 s for 4 MB of random words in a thread.
     """
 
-    def __init__(self, rules: RuleSet) -> None:
+    def __init__(self, rules: RuleSet, gates: Gates | None = None) -> None:
+        """`gates`: of the process, `None` for a detector that shares nothing."""
         self.rules = rules
         self.matchers = tuple(Matcher(rule) for rule in rules.rules)
+        self.gates = gates or Gates()
+        self.patterns = tuple(map(openings.gate, rules.rules))
+        """Of each rule, what tells whether it can match in a text."""
 
     def prepare(self) -> None:
-        """Compile what the event loop needs, outside it: the first text there would take 30 ms more."""
-        self._gate(b"")
+        """Compile what the first texts would wait for."""
+        self._gate.hits(b"")
+        self._gate_apart.hits(b"")
 
     def suspects(self, data: bytes, patience: Patience | None = None) -> list[int]:
         """Return the indexes of the rules that may match in UTF-8 text or in one of its lines; none if that is certain.
@@ -308,9 +315,9 @@ class Detector:
         hits = self._hits(data, patience) if suspects is None else suspects
         if not hits:
             return []
-        found = _merged([list(self.matchers[index].matches(data)) for index in _unhurried(hits, patience)])
+        found = merged([list(self.matchers[index].matches(data)) for index in _unhurried(hits, patience)])
         if len(data) != len(text):
-            _in_characters(data, found)
+            in_characters(data, found)
         return found
 
     def hits_of_stream(self, data: bytes, for_loop: bool = False) -> list[int]:
@@ -319,7 +326,7 @@ class Detector:
         `for_loop`: a thread asks in place of the event loop, to warm up what the loop will use.
         """
         if len(data) < LARGE and (for_loop or threading.get_ident() == MAIN):
-            return self._gate(data)
+            return self._gate.hits(data)
         return self._hits(data, None)
 
     def _hits(self, data: bytes, patience: Patience | None) -> list[int]:
@@ -329,42 +336,37 @@ class Detector:
         there each group of rules gets its own pass: many times as fast, though slower for all other texts.
         """
         if len(data) >= LARGE and base64_runs.is_mostly_runs(data):
-            return [part + PARTS * index for part, hits in enumerate(self._parts) for index in hits(data)]
+            return [part + PARTS * index for part, group in enumerate(self._parts) for index in group.hits(data)]
         if threading.get_ident() != MAIN:
             give_way()
-            return self._gate_apart(data)
+            return self._gate_apart.hits(data)
         if patience is not None and len(data) > _SLICE:
             # The states that take the time are built piece by piece, and then the whole text takes the usual time.
             for at in range(0, len(data), _SLICE):
-                self._gate(data[at : at + _SLICE])
+                self._gate.hits(data[at : at + _SLICE])
                 patience.check()
-        return self._gate(data)
+        return self._gate.hits(data)
 
     @cached_property
-    def _gate(self) -> Callable[[bytes], list[int]]:
+    def _gate(self) -> Search:
         """The gate for the event loop."""
-        return openings.gate(self.rules.rules).hits
+        return self.gates.search("loop", self.patterns)
 
     @cached_property
-    def _gate_apart(self) -> Callable[[bytes], list[int]]:
-        """The gate for threads, compiled when one needs it: it takes 2 MB."""
-        return openings.gate(self.rules.rules).hits
+    def _gate_apart(self) -> Search:
+        """The gate for threads."""
+        return self.gates.search("thread", self.patterns)
 
     @cached_property
-    def _parts(self) -> list[Callable[[bytes], list[int]]]:
+    def _parts(self) -> list[Search]:
         """Groups of rules, compiled when the first such text comes: they take 2 MB. At worst, two threads do so."""
-        rules = self.rules.rules
-        return [openings.gate_part(rules[part::PARTS]).hits for part in range(PARTS)]
+        wanted = self.patterns
+        return [self.gates.search(f"base64 {part}", wanted[part::PARTS], _PART_MEMORY) for part in range(PARTS)]
 
 
 def encode(text: str) -> bytes:
     """Return UTF-8 with a `?` for every lone surrogate: always valid, and one character stays one."""
     return text.encode("utf-8", "replace")
-
-
-def place(finding: Finding) -> tuple[int, int, str]:
-    """Return the sort key of findings."""
-    return finding.start, -finding.end, finding.rule_id
 
 
 def _unhurried(hits: list[int], patience: Patience | None) -> Iterator[int]:
@@ -377,24 +379,3 @@ def _unhurried(hits: list[int], patience: Patience | None) -> Iterator[int]:
 
 def _next_byte(_data: bytes, at: int) -> int:
     return at + 1
-
-
-def _merged(of_rules: list[list[Finding]]) -> list[Finding]:
-    """Return the findings of all rules by position; those of each rule are in order. Many are not sorted in one call:
-    half a million keep the interpreter for 50 ms."""
-    found = [each for each in of_rules if each]
-    if len(found) == 1:
-        return found[0]
-    return list(heapq.merge(*found, key=place))
-
-
-def _in_characters(data: bytes, findings: list[Finding]) -> None:
-    """Convert offsets in bytes to offsets in characters, in one pass."""
-    places = sorted(offset for finding in findings for offset in (finding.start, finding.end))
-    characters: dict[int, int] = {}
-    at = count = 0
-    for offset in places:
-        count += len(data[at:offset].decode("utf-8", "replace"))
-        characters[offset], at = count, offset
-    for index, found in enumerate(findings):  # one by one, as all at once they would be freed at once
-        findings[index] = found._replace(start=characters[found.start], end=characters[found.end])

@@ -16,150 +16,142 @@ suffix that could be its secret: possibly too much, never too little.
 Cost: `start` and `secret` take 1 to 2 microseconds, whatever the length of the text before the open part.
 """
 
-import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import islice
 from typing import Final
 
 from proxy.policy import boundaries, patterns, prefixes
-from proxy.policy.automata import Ending, Gate
+from proxy.policy.automata import Ending
+from proxy.policy.gates import MUCH, Gates, Search, in_parts
 from proxy.policy.prefixes import Group
 from proxy.policy.rules import SECRET_GROUP, Rule
 from proxy.way import MAIN
 
-_PART_MEMORY: Final = 8 << 20
 _FEW: Final = 8
 """Rules of one automaton of a closer look. Of 16, a look at base64 takes half as long again; of four, as long."""
-_MUCH: Final = 20_000
-"""Characters of patterns that are compiled at once: 5 ms."""
-_MUCH_OF_GATE: Final = 45_000
-"""The same for a gate: 10 to 20 ms. The shipped rules are 30,000, and what may be open in them 75,000."""
+_AT_ONCE: Final = MUCH // 2
+"""Characters of patterns that the event loop compiles in a turn, for a search forwards and backwards."""
 _LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 
 
 class Openings:
     """The closures of a group of rules. Any thread may use it: at worst, two compile the same."""
 
-    def __init__(self, rules: Sequence[Rule], *, in_parts: bool = False) -> None:
-        """`in_parts`: compile `opening` in several calls; then only `start` and `settled` see all of it."""
-        trees = [prefixes.parse(rule.pattern) for rule in rules]
-        openings = [_opening(rule, tree) for rule, tree in zip(rules, trees, strict=True)]
-        begun = [
-            _left(rule, tree) + prefixes.begun(prefixes.loosened(tree)) for rule, tree in zip(rules, trees, strict=True)
-        ]
-        self.begun = f"(?:{'|'.join(begun)})\\z"
-        """Matches if `opening` finds anything, for a `Gate`."""
-        self.opening, *self._others = map(Ending, _parts(openings) if in_parts else [openings])
-        """The possible beginnings of an unfinished match, with their left context."""
-        self._closer = _closer(trees, openings)
-        """The same for a few rules at a time, with the maximum byte width of their matches, including left context."""
-        self._compiled: dict[int, Ending] = {}
-        """Of those, the ones that were needed, by index."""
-        splits = [split for tree in trees if (split := prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP))]
-        self.led = f"(?:{'|'.join(lead + prefixes.begun(rest) for lead, rest in splits)})\\z"
-        """Matches if part of a secret follows its context, for a `Gate`."""
-        self._leads = Gate(f"(?:{lead}{prefixes.closure(rest)})\\z" for lead, rest in splits) if splits else None
-        self._secrets = [prefixes.closure(rest) for _, rest in splits]
-        self._asked: dict[int, Ending] = {}
-        """Of `_secrets`, those that were needed: few ever are, and each takes memory."""
+    def __init__(self, rules: Sequence[Rule], gates: Gates | None = None, *, whole: bool = False) -> None:
+        """`gates`: of the process, `None` if nothing is shared. `whole`: compile what `start` needs in one call, if the
+        process does not serve yet: numbers and short words begin something in several parts, for 2 us each."""
+        self._rules = rules
+        self._gates = gates or Gates()
+        self._whole = whole and not self._gates.is_serving
+
+    @cached_property
+    def _openings(self) -> list[str]:
+        """What may be open of each rule, with its left context."""
+        return [_opening(rule, tree) for rule, tree in zip(self._rules, self._trees(), strict=True)]
+
+    @cached_property
+    def endings(self) -> list[Ending]:
+        """The possible beginnings of an unfinished match; of some rules each."""
+        return [Ending(part) for part in ([self._openings] if self._whole else in_parts(self._openings))]
+
+    @cached_property
+    def _closer(self) -> list[tuple[int, Ending]]:
+        """The same for fewer rules at a time, with the maximum byte width of their matches, including left context."""
+        return [(reach, Ending(part)) for reach, part in _closer(self._rules, self._openings)]
+
+    @cached_property
+    def _splits(self) -> list[tuple[str, Group]]:
+        """The context of each rule that has one, and what follows it."""
+        splits = [prefixes.split_at(prefixes.loosened(tree), SECRET_GROUP) for tree in self._trees()]
+        return [split for split in splits if split is not None]
+
+    @cached_property
+    def _leads(self) -> Search:
+        """What tells of which rules a secret follows its context."""
+        leads = [f"(?:{lead}{prefixes.closure(rest)})\\z" for lead, rest in self._splits]
+        return self._gates.search("leads", leads)
+
+    @cached_property
+    def _secrets(self) -> list[Ending]:
+        """The secrets of the same rules. Few are ever compiled."""
+        return [Ending([prefixes.closure(rest)]) for _, rest in self._splits]
+
+    def _trees(self) -> list[Group]:
+        return [prefixes.parse(rule.pattern) for rule in self._rules]
+
+    def begun(self) -> list[str]:
+        """Return for each of `endings` a pattern that matches if it finds anything, for a gate."""
+        pairs = zip(self._rules, self._trees(), strict=True)
+        begun = iter([_left(rule, tree) + prefixes.begun(prefixes.loosened(tree)) for rule, tree in pairs])
+        return [f"(?:{'|'.join(islice(begun, ending.count))})\\z" for ending in self.endings]
+
+    def led(self) -> list[str]:
+        """Return patterns one of which matches if part of a secret follows its context, for a gate."""
+        parts = in_parts(lead + prefixes.begun(rest) for lead, rest in self._splits)
+        return [f"(?:{'|'.join(part)})\\z" for part in parts]
+
+    def compile_whole(self, *, leads: bool) -> None:
+        """Compile what takes one long call. `leads`: rules with a context, for which `secret` is asked."""
+        if self._whole:
+            self.endings[0].compile()
+        if leads:
+            self._leads.hits(b"")
+
+    def compile(self) -> None:
+        """Compile what `start` needs, and read the patterns for all else: it is compiled when it is needed."""
+        for ending in self.endings:
+            ending.compile()
+        self._closer, self._secrets  # noqa: B018
 
     def start(self, data: bytes, at: int) -> int:
         """Return the first position from `at` on where a match may begin that `data` does not decide."""
         before = max(0, at - boundaries.REACH)
-        first = self.opening.start(data, before)
-        for other in self._others:
-            found = other.start(data, before)
-            first = found if found < first else first
-        return max(at, first)
+        return max(at, min([ending.start(data, before) for ending in self.endings]))
 
     def settled(self, data: bytes, at: int) -> int:
         """Return the same for a long open part, which `start` takes long for; on the event loop `at`, until all
         `is_prepared`."""
-        if not self.is_prepared:
-            if threading.get_ident() == MAIN:
-                return at
-            self.prepare(sys.maxsize)
+        if threading.get_ident() == MAIN and not self.is_prepared:
+            return at
         first = size = len(data)
-        for index, (reach, _) in enumerate(self._closer):
-            found = self._compiled[index].start(data, max(0, at - boundaries.REACH, size - reach))
+        for reach, ending in self._closer:
+            found = ending.start(data, max(0, at - boundaries.REACH, size - reach))
             first = found if found < first else first
         return max(at, first)
 
     @property
     def is_prepared(self) -> bool:
         """True once all automata of a closer look are compiled."""
-        return len(self._compiled) == len(self._closer)
+        return all([ending.is_compiled for _, ending in self._closer])
 
-    def prepare(self, most: int = _MUCH) -> None:
-        """Compile automata of a closer look, `most` characters of patterns at once: some milliseconds' worth."""
+    def prepare(self) -> None:
+        """Compile some automata of a closer look: some milliseconds' worth."""
         done = 0
-        for index, (_, openings) in enumerate(self._closer):
-            if index not in self._compiled:
-                size = sum(map(len, openings))
-                if done and done + size > most:
+        for _, ending in self._closer:
+            if not ending.is_compiled:
+                done += ending.size
+                if done > _AT_ONCE and done > ending.size:
                     return
-                self._compiled[index] = Ending(openings)
-                done += size
+                ending.compile()
 
     def secret(self, data: bytes, at: int) -> int:
         """Return where the first undecided secret may begin, of matches that begin at or after `at`.
 
         Only for rules with a context.
         """
-        size = len(data)
-        if self._leads is None:
-            return size
-        return min([self._secret(index).start(data, at) for index in self._leads.hits(data[at:])], default=size)
-
-    def _secret(self, index: int) -> Ending:
-        """Return what the secret of one rule may begin with."""
-        found = self._asked.get(index)
-        if found is None:
-            found = self._asked[index] = Ending([self._secrets[index]])
-        return found
+        found = [self._secrets[index].start(data, at) for index in self._leads.hits(data[at:])]
+        return min(found, default=len(data))
 
 
-def _parts(openings: list[str], much: int = _MUCH) -> list[list[str]]:
-    """Return patterns in groups that RE2 compiles soon each: for all of 88,000 characters it keeps the interpreter for
-    70 ms, as the time grows with their square."""
-    parts: list[list[str]] = [[]]
-    size = 0
-    for opening in openings:
-        size += len(opening)
-        if size > much and parts[-1]:
-            parts.append([])
-            size = len(opening)
-        parts[-1].append(opening)
-    return parts
+def gate(rule: Rule) -> str:
+    """Return the pattern that tells whether `rule` can match in a text, for a gate of many rules.
 
-
-def gate(rules: Iterable[Rule], others: Iterable[str] = ()) -> Gate:
-    """Return the gate that tells in one pass which rules can match in a text. `others`: further patterns to search for.
-
-    If a rule begins with a word, its gate does too: base64 has few words, so few states are built (20 x the speed).
+    If a rule begins with a word, this does too: base64 has few words, so few states are built (20 x the speed).
     """
-    return Gate([*map(_gate, rules), *others])
-
-
-def gate_in_parts(rules: Iterable[Rule], others: Iterable[str]) -> Callable[[bytes], list[int]]:
-    """Return the same as the `hits` of `gate`, compiled in calls of 10 to 20 ms; each part takes a pass of its own."""
-    parts = _parts([*map(_gate, rules), *others], _MUCH_OF_GATE)
-    gates = [(Gate(part).hits, sum(map(len, parts[:at]))) for at, part in enumerate(parts)]
-    (first_hits, _), *further = gates
-
-    def hits(data: bytes) -> list[int]:
-        found = first_hits(data)
-        for others_hits, first in further:
-            for index in others_hits(data):
-                found.append(first + index)
-        return found
-
-    return hits
-
-
-def gate_part(rules: Iterable[Rule]) -> Gate:
-    """Return a gate for some of many rules, with its share of the memory."""
-    return Gate(map(_gate, rules), _PART_MEMORY)
+    is_own = rule.gate != patterns.opened(rule.pattern)
+    return rule.gate if is_own else _left(rule, prefixes.parse(rule.gate)) + rule.gate
 
 
 def at_words(rule: Rule) -> str:
@@ -173,9 +165,8 @@ def at_words(rule: Rule) -> str:
 
 def has_lead(rule: Rule) -> bool:
     """Tell whether the secret of `rule` is always preceded by context that need not be held back."""
-    tree = prefixes.parse(rule.pattern)
-    split = prefixes.split_at(tree, SECRET_GROUP)
-    return split is not None and prefixes.width(tree)[0] > prefixes.width(split[1])[0]
+    split = prefixes.split_at(prefixes.parse(rule.pattern), SECRET_GROUP)
+    return split is not None and prefixes.width_of(rule.pattern)[0] > prefixes.width(split[1])[0]
 
 
 def least_secret(rule: Rule) -> int:
@@ -183,23 +174,13 @@ def least_secret(rule: Rule) -> int:
     tree = prefixes.parse(rule.pattern)
     split = prefixes.split_at(tree, SECRET_GROUP)
     if split is None:
-        return 0 if f"<{SECRET_GROUP}>" in rule.pattern else prefixes.width(tree)[0]
+        return 0 if f"<{SECRET_GROUP}>" in rule.pattern else prefixes.width_of(rule.pattern)[0]
     return prefixes.width(split[1].branches[0][0])[0]
-
-
-def _gate(rule: Rule) -> str:
-    is_own = rule.gate != patterns.opened(rule.pattern)
-    return rule.gate if is_own else _left(rule, prefixes.parse(rule.gate)) + rule.gate
-
-
-def opening_size(rule: Rule) -> int:
-    """Return how long the pattern is that `rule` adds to what may be open."""
-    return len(_opening(rule, prefixes.parse(rule.pattern)))
 
 
 def shared(rule: Rule) -> tuple[str, str]:
     """Return what `rule` adds to the automata that are compiled of many rules."""
-    return _gate(rule), _opening(rule, prefixes.parse(rule.pattern))
+    return gate(rule), _opening(rule, prefixes.parse(rule.pattern))
 
 
 def _opening(rule: Rule, tree: Group) -> str:
@@ -211,11 +192,11 @@ def _left(rule: Rule, tree: Group) -> str:
     return _LEFT if rule.boundary not in boundaries.INSIDE_WORDS and prefixes.begins_with_word(tree) else ""
 
 
-def _closer(trees: list[Group], openings: list[str]) -> list[tuple[int, list[str]]]:
+def _closer(rules: Sequence[Rule], openings: list[str]) -> list[tuple[int, list[str]]]:
     """Return closures of a few rules at a time, those of similar width together, and how far they reach."""
     widths: list[int] = []
-    for tree in trees:
-        widest = prefixes.width(tree)[1]
+    for rule in rules:
+        widest = prefixes.width_of(rule.pattern)[1]
         if widest is None:
             raise prefixes.UnsupportedPattern("a repeat without an upper bound")
         widths.append(widest)
@@ -223,7 +204,7 @@ def _closer(trees: list[Group], openings: list[str]) -> list[tuple[int, list[str
     for index in sorted(range(len(widths)), key=widths.__getitem__):
         part = parts[-1] if parts else []
         size = sum(len(openings[one]) for one in (*part, index))
-        is_full = not part or len(part) == _FEW or size > _MUCH
+        is_full = not part or len(part) == _FEW or size > MUCH
         if is_full or widths[index] > 2 * widths[part[0]] + boundaries.REACH:
             parts.append([index])
         else:

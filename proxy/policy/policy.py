@@ -25,6 +25,7 @@ from proxy.policy import patterns, rules
 from proxy.policy.actions import DEFAULTS, Actions
 from proxy.policy.budget import Budget
 from proxy.policy.detect import Detector
+from proxy.policy.gates import Gates
 from proxy.policy.rules import Rule, RuleError, RuleSet, keyword_rule, read_rules
 from proxy.policy.stream_scan import StreamPlan
 
@@ -40,15 +41,11 @@ class Policy:
         security: SecuritySettings,
         detector: Detector,
         own: frozenset[str],
-        *,
-        in_parts: bool = False,
     ) -> None:
-        """`in_parts`: compile the plan for answers in parts, as this process serves others meanwhile."""
         self.scan_prompts = _decided(security.scan_prompts, settings.scan_prompts)
         self.scan_outputs = _decided(security.scan_outputs, settings.scan_outputs)
         self.redacts = _decided(security.redact_secrets, settings.redact_secrets)
         self.detector = detector
-        self._in_parts = in_parts
         self.own = own
         """Ids of the project's own rules: too many for labels of metrics."""
         blocked: dict[str, Action] = {rule_id: "block" for rule_id in own if rule_id.startswith("keyword-")}
@@ -66,7 +63,13 @@ class Policy:
     @cached_property
     def output_plan(self) -> StreamPlan:
         """The plan for generated text."""
-        return StreamPlan(self.detector, self.output, in_parts=self._in_parts)
+        return StreamPlan(self.detector, self.output)
+
+    def compile_gates(self) -> None:
+        """Compile what takes one long call, unless it is known (`gates`)."""
+        self.detector.prepare()
+        if self.scan_outputs:
+            self.output_plan  # noqa: B018
 
     def prepare(self) -> None:
         """Build now what the first request would otherwise build. Takes a tenth of a second or more."""
@@ -125,13 +128,18 @@ def own_rules(security: SecuritySettings) -> tuple[list[Rule], list[str]]:
     return list(made.values()), problems
 
 
-def detector_of(base: RuleSet, security: SecuritySettings, own: Sequence[Rule]) -> tuple[Detector, frozenset[str]]:
-    """Return the compiled rules of `base` and of a project, and the ids of `own`: those that the project adds."""
+def detector_of(
+    base: RuleSet, security: SecuritySettings, own: Sequence[Rule], gates: Gates | None = None
+) -> tuple[Detector, frozenset[str]]:
+    """Return the compiled rules of `base` and of a project, and the ids of `own`: those that the project adds.
+
+    `gates`: of the process.
+    """
     rule_set = base.with_extra(own)
     if security.allow_list:
         allowed = tuple(re.escape(text) for text in security.allow_list)
         rule_set = RuleSet(tuple(replace(rule, allow=(*rule.allow, *allowed)) for rule in rule_set.rules))
-    return Detector(rule_set), frozenset(rule.id for rule in own)
+    return Detector(rule_set, gates), frozenset(rule.id for rule in own)
 
 
 def _pattern_rule(pattern: str) -> Rule:

@@ -85,9 +85,16 @@ def parse(pattern: str) -> Group:
     return _Parser(pattern).pattern()
 
 
+@lru_cache(maxsize=1024)
+def width_of(pattern: str) -> tuple[int, int | None]:
+    """Return the `width` of a whole pattern. Cached like `parse`, and raises the same."""
+    return width(parse(pattern))
+
+
 def forget_patterns() -> None:
     """Drop the structures of all patterns, which only building a policy needs."""
     parse.cache_clear()
+    width_of.cache_clear()
 
 
 def closure(tree: Group) -> str:

@@ -19,6 +19,7 @@ from proxy.config.policy import Policy as Settings
 from proxy.config.project import SecuritySettings
 from proxy.errors import PolicyUnavailable
 from proxy.policy import automata, prefixes
+from proxy.policy.gates import Gates
 from proxy.policy.policy import NO_SECURITY, Policy, detector_of, load_rules, own_rules
 
 _log = logging.getLogger("sidegate.policy")
@@ -31,10 +32,14 @@ class Policies:
         RuleError: the rules of the process are invalid.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, gates: Gates | None = None) -> None:
+        """`gates`: of the process, if it has some already."""
+        self.gates = gates or Gates()
         self.settings = settings
         self._base = load_rules(settings.rules_file)
         self._default: Policy | None = None
+        self._begun: Policy | None = None
+        """The same while only its gates are compiled."""
         self._preparing = threading.Lock()
         self._ready: OrderedDict[int, tuple[SecuritySettings, Policy]] = OrderedDict()
         self._by_content: WeakValueDictionary[str, Policy] = WeakValueDictionary()
@@ -46,11 +51,19 @@ class Policies:
         self.served_former = 0
         """Number of requests that got their project's previous policy."""
 
+    def begin(self) -> None:
+        """Compile the gates of the policy of the process, before it serves: they keep the interpreter for long."""
+        self._begun = self._made(NO_SECURITY)
+        self._begun.compile_gates()
+        self.gates.begin_serving()
+
     def prepare(self) -> Policy:
         """Return the policy of the process, built if needed in some tenths of a second. Thread-safe."""
         with self._preparing:
             if self._default is None:
-                self._default = self._build(NO_SECURITY)
+                policy, self._begun = self._begun or self._made(NO_SECURITY), None
+                policy.prepare()
+                self._default = policy
                 # Most processes build no other policy. One that does so for projects keeps the 2 MB for the next one.
                 automata.forget_patterns()
                 prefixes.forget_patterns()
@@ -121,10 +134,13 @@ class Policies:
         return policy
 
     def _build(self, security: SecuritySettings) -> Policy:
+        policy = self._made(security)
+        policy.prepare()
+        return policy
+
+    def _made(self, security: SecuritySettings) -> Policy:
         own, problems = own_rules(security)
         for problem in problems:
             _log.warning("a rule of a project is skipped", extra={"problem": problem})
-        compiled, ids = detector_of(self._base, security, own)
-        policy = Policy(self.settings, security, compiled, ids, in_parts=security is not NO_SECURITY)
-        policy.prepare()
-        return policy
+        compiled, ids = detector_of(self._base, security, own, self.gates)
+        return Policy(self.settings, security, compiled, ids)

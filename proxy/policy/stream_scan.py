@@ -18,7 +18,6 @@ only flagged hold nothing back. A finding to be blocked ends the channel: everyt
 needed, but nothing of it and nothing after it.
 
 Rule of the file: internal positions are bytes of the whole stream; results are in characters.
-
 Cost: a few microseconds per delta; see `bench/policy_stream.py`.
 """
 
@@ -28,7 +27,8 @@ from typing import Final, NamedTuple
 from proxy.findings import Finding
 from proxy.policy import boundaries, mask
 from proxy.policy.base64_runs import SHORTEST, ends_in_run
-from proxy.policy.detect import Detector, encode, place
+from proxy.policy.detect import Detector, encode
+from proxy.policy.found import place
 from proxy.policy.stream_team import SURE, Decide, Team, head_end, teams
 from proxy.policy.stream_track import Run, Track, prepare
 from proxy.policy.stream_window import Window, joined
@@ -66,10 +66,10 @@ class Piece(NamedTuple):
 class StreamPlan:
     """Rules and their actions, prepared for streams. Immutable, so any thread may use it."""
 
-    def __init__(self, detector: Detector, action: Decide, *, glances: bool = True, in_parts: bool = False) -> None:
-        """`glances`: False for streams of large pieces, which all need a closer look. `in_parts`: see `Team`."""
+    def __init__(self, detector: Detector, action: Decide, *, glances: bool = True) -> None:
+        """`glances`: False for streams of large pieces, which all need a closer look."""
         self.action = action
-        self.held, self.noted = teams(detector, action, glances=glances, in_parts=in_parts)
+        self.held, self.noted = teams(detector, action, glances=glances)
         """The rules whose findings may have to be hidden or blocked, and those whose findings are only recorded."""
 
     def scanner(self) -> "StreamScanner":
@@ -77,11 +77,12 @@ class StreamPlan:
         return StreamScanner(self)
 
     def warm_up(self) -> None:
-        """Let RE2 build its states now; otherwise the first events would wait for that."""
+        """Compile, and let RE2 build its states, now; otherwise the first events would wait for that."""
+        for team in (self.held, self.noted):
+            team.compile()
         scanner = StreamScanner(self, for_loop=True)
-        for text in _WARMING:
-            scanner.pieces(text)
-        scanner.pieces("", final=True)
+        for text in (*_WARMING, ""):
+            scanner.pieces(text, final=not text)
 
     def may_match(self, text: str) -> bool:
         """Tell whether some rule may find something in a complete text."""

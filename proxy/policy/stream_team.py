@@ -11,7 +11,6 @@ Rule of the file: a glance may know less than a closer look, never more; `None` 
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -26,10 +25,7 @@ Decide = Callable[[Finding], Action]
 """Returns the action for a finding. May depend only on its rule, category and severity."""
 _Group = tuple[list[Matcher], bool, int]
 _MOST: Final = 128
-"""Rules of one group. To compile what may be open, RE2 takes a time that grows with the square of their number: 15 ms
-for 100 keywords of two words, 300 ms for 500. The shipped rules of one group are fewer."""
-_MUCH: Final = 20_000
-"""Characters of patterns that are compiled at once: 5 ms."""
+"""Rules of one group. The shipped rules of one group are fewer."""
 SURE: Final = 4 * mask.KEPT
 """From this length on, a mask keeps the maximum."""
 _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
@@ -38,37 +34,39 @@ _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
 class Team:
     """Watches that advance together, and their gate. Immutable, so any thread may use it."""
 
-    def __init__(
-        self, detector: Detector, groups: Iterable[_Group], *, glances: bool = True, in_parts: bool = False
-    ) -> None:
-        """`groups`: of matchers of `detector`. `glances`: False if nobody needs one: `open_from` knows nothing then.
-
-        `in_parts`: RE2 keeps the interpreter for 10 ms at a time instead of 50, but a glance takes several passes.
-        Without glances it is 5 ms.
-        """
+    def __init__(self, detector: Detector, groups: Iterable[_Group], *, glances: bool = True) -> None:
+        """`groups`: of matchers of `detector`. `glances`: False if nobody needs one: `open_from` knows nothing then."""
         self._detector = detector
         self.watches: list[Watch] = []
         self._members: list[tuple[int, int]] = []
-        for number, (matchers, leads, kept) in enumerate(_divided(groups, _MUCH if in_parts else sys.maxsize)):
+        for number, (matchers, leads, kept) in enumerate(_divided(groups)):
             rules = [matcher.rule for matcher in matchers]
-            self.watches.append(Watch(tuple(matchers), Openings(rules, in_parts=leads or not glances), leads, kept))
+            opened = Openings(rules, detector.gates, whole=glances and not leads)
+            opened.compile_whole(leads=leads)
+            self.watches.append(Watch(tuple(matchers), opened, leads, kept))
             self._members += ((number, index) for index in range(len(rules)))
         places = {id(matcher): at for at, matcher in enumerate(detector.matchers)}
         self._places = {places[id(self.watches[n].matchers[i])]: (n, i) for n, i in self._members}
         """By the index of a matcher in the detector: its group, and its index there."""
-        self._open = [(watch.openings.opening.find, watch.kept > 0) for watch in self.watches if not watch.leads]
+        usual = [watch for watch in self.watches if not watch.leads]
+        self._open = [(ending, watch.kept > 0) for watch in usual for ending in watch.openings.endings]
         self._first_open = len(self._members)
-        """The gate's first pattern that is no rule's but tells whether anything is open in a group."""
+        """The gate's first pattern that is no rule's but tells whether anything is open for some rules of a group."""
         self._first_led = self._first_open + len(self._open)
         """Its first pattern for a secret that follows its context."""
         if not glances:
             self._gate: Callable[[bytes], list[int]] = lambda _data: [self._first_led]
             return
-        begun = [watch.openings.begun for watch in self.watches if not watch.leads]
-        leading = [watch.openings.led for watch in self.watches if watch.leads]
-        others = [*begun, *leading]
-        rules = self._rules()
-        self._gate = openings.gate_in_parts(rules, others) if in_parts else openings.gate(rules, others).hits
+        begun = [pattern for watch in usual for pattern in watch.openings.begun()]
+        led = [pattern for watch in self.watches if watch.leads for pattern in watch.openings.led()]
+        wanted = [detector.patterns[at] for at in self._places]
+        self._glance = detector.gates.search("glance", [*wanted, *begun, *led])
+        self._gate = self._glance.hits
+
+    def compile(self) -> None:
+        """Compile what the first looks would wait for."""
+        for watch in self.watches:
+            watch.openings.compile()
 
     def hits(self, data: bytes, for_loop: bool = False) -> dict[int, list[int]]:
         """Return for each watch which of its rules may match in `data`; watches without any are omitted.
@@ -82,9 +80,6 @@ class Team:
                 hits.setdefault(member[0], []).append(member[1])
         return hits
 
-    def _rules(self) -> list[Rule]:
-        return [self.watches[number].matchers[index].rule for number, index in self._members]
-
     def open_from(self, data: bytes, at: int, cover: int) -> int | None:
         """Return up to where text may be sent, `None` if that needs a closer look. Matches before `at` are decided.
 
@@ -97,8 +92,8 @@ class Team:
             if member >= first:
                 if member >= self._first_led:
                     return None
-                find, keeps = self._open[member - first]
-                place = find(data, before, size)[0][0]
+                ending, keeps = self._open[member - first]
+                place = ending.find(data, before, size)[0][0]
                 place = place if place > at else at  # comparisons, as `max` and `min` take 840 instructions each
                 if keeps and place >= cover:
                     place = head_end(data, place)
@@ -113,7 +108,7 @@ class Team:
         return self.watches[number].matchers[index].search(data, at) is not None
 
 
-def teams(detector: Detector, action: Decide, *, glances: bool, in_parts: bool) -> tuple[Team, Team]:
+def teams(detector: Detector, action: Decide, *, glances: bool) -> tuple[Team, Team]:
     """Return the rules whose findings may have to be hidden or blocked, and those whose findings are only recorded."""
     held: dict[tuple[bool, int], list[Matcher]] = {}
     noted: list[Matcher] = []
@@ -124,7 +119,7 @@ def teams(detector: Detector, action: Decide, *, glances: bool, in_parts: bool) 
         elif actions != {"allow"}:
             noted.append(matcher)
     groups = ((group, leads, kept) for (leads, kept), group in held.items())
-    hiding = Team(detector, groups, glances=glances, in_parts=in_parts)
+    hiding = Team(detector, groups, glances=glances)
     return hiding, Team(detector, [(noted, False, 0)] if noted else [], glances=False)
 
 
@@ -143,20 +138,11 @@ def _holding(rule: Rule, blocks: bool) -> tuple[bool, int]:
     return leads, mask.KEPT if keeps else 0
 
 
-def _divided(groups: Iterable[_Group], much: int) -> Iterator[_Group]:
-    """Yield groups of fewer rules. `much`: the most characters of what may be open in a group without a context."""
+def _divided(groups: Iterable[_Group]) -> Iterator[_Group]:
+    """Yield groups of fewer rules."""
     for matchers, leads, kept in groups:
-        part: list[Matcher] = []
-        size = 0
-        for matcher in matchers:
-            added = 0 if leads else openings.opening_size(matcher.rule)
-            if part and (len(part) == _MOST or size + added > much):
-                yield part, leads, kept
-                part, size = [], 0
-            part.append(matcher)
-            size += added
-        if part:
-            yield part, leads, kept
+        for first in range(0, len(matchers), _MOST):
+            yield matchers[first : first + _MOST], leads, kept
 
 
 def head_end(data: bytes, at: int) -> int:

@@ -7,6 +7,7 @@ import pytest
 import re2
 
 from proxy.policy import openings, patterns, prefixes, rules
+from proxy.policy.automata import Gate
 from proxy.policy.detect import Detector
 from proxy.policy.examples import expand, failures
 from proxy.policy.prefixes import Atom, Group, Mark, Node, Repeat
@@ -42,7 +43,7 @@ def test_failures_name_the_example_and_quote_nothing() -> None:
 def test_gate_lets_pass_whatever_the_pattern_matches(rule: Rule) -> None:
     chance = random.Random(rule.id)
     pattern = re2.compile(rule.pattern, patterns.options())
-    gate = openings.gate([rule])
+    gate = Gate([openings.gate(rule)])
     tree = prefixes.parse(rule.pattern)
     for _ in range(25):
         text = _written(tree, chance)

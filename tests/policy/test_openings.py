@@ -5,8 +5,10 @@ import threading
 
 import pytest
 
+from proxy.policy import gates as gates_module
 from proxy.policy import openings as openings_module
 from proxy.policy import rules
+from proxy.policy.automata import Gate
 from proxy.policy.openings import Openings, has_lead, least_secret
 from proxy.policy.rules import Rule, read_rules
 
@@ -44,8 +46,12 @@ def test_settled_when_the_part_is_longer_than_any_match_then_only_its_end_is_ope
     assert openings.settled(data + b" key-a", 0) == len(data) + 1
 
 
+def many() -> Openings:
+    return Openings([rule(f"key{number:02}-[a-z]{{20}}(?:{'x' * 400})?") for number in range(40)])
+
+
 def test_settled_when_rules_are_many_then_the_event_loop_compiles_some_at_a_time_and_is_careful_meanwhile() -> None:
-    openings = Openings([rule(f"key{number:02}-[a-z]{{20}}(?:{'x' * 400})?") for number in range(40)])
+    openings = many()
     data = b"x key00-" + b"a" * 1000
     answers = []
     for _ in range(10):
@@ -56,7 +62,7 @@ def test_settled_when_rules_are_many_then_the_event_loop_compiles_some_at_a_time
 
 
 def test_settled_on_a_thread_compiles_all_at_once() -> None:
-    openings, answers = Openings([rule(f"key{number:02}-[a-z]{{20}}(?:{'x' * 400})?") for number in range(40)]), []
+    openings, answers = many(), []
     thread = threading.Thread(target=lambda: answers.append(openings.settled(b"x key00-" + b"a" * 1000, 0)))
     thread.start()
     thread.join()
@@ -90,16 +96,20 @@ def test_least_secret_and_lead_of_a_rule(pattern: str, least: int, leads: bool) 
     assert has_lead(rule(pattern)) is leads
 
 
+def gate(rules: list[Rule]) -> Gate:
+    return Gate(map(openings_module.gate, rules))
+
+
 def test_gates_of_numbers_begin_where_a_word_does_as_their_patterns_do() -> None:
     assert rules.read_document(rules.SHIPPED)["parts"]["start"] == openings_module._LEFT
     numbers = [rule for rule in rules.load().rules if rule.boundary == "number" or rule.id == "payment-card-named"]
     words = "".join(random.Random(1).choices("0123456789abcdef", k=9000))
     hexadecimal = " ".join(f"{'abcdef'[at % 6]}{words[at : at + 63]}" for at in range(0, len(words), 63))
-    assert openings_module.gate(numbers).hits(hexadecimal.encode()) in (None, [])
+    assert gate(numbers).hits(hexadecimal.encode()) in (None, [])
 
 
 def test_gates_of_names_look_for_them_where_their_patterns_do() -> None:
-    gates = {rule.id: openings_module.gate([rule]) for rule in rules.load().rules}
+    gates = {rule.id: gate([rule]) for rule in rules.load().rules}
     assert not gates["phone-number-named"].hits(b"an intel 80486 recalls 415 867-5309")
     assert gates["phone-number-named"].hits(b"tel 415 867-5309")
     assert not gates["assigned-secret"].hits(b"sorted(x, key=by1) or { key: 1 }")
@@ -116,12 +126,26 @@ def test_gates_do_not_begin_with_common_parts_of_words() -> None:
             assert word not in shipped[name].gate
 
 
-def test_start_when_compiled_in_parts_then_it_is_the_same() -> None:
+def test_start_when_compiled_in_parts_then_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = [each for each in rules.load().rules if has_lead(each)]
-    whole, parts = Openings(shipped), Openings(shipped, in_parts=True)
-    assert len(parts._others) > 2
+    parts, whole = Openings(shipped), Openings(shipped)
+    assert len(parts.endings) > 3 and max(ending.size for ending in parts.endings) <= gates_module.MUCH
+    monkeypatch.setattr(openings_module, "in_parts", lambda patterns: [list(patterns)])
+    assert len(whole.endings) == 1
     chance = random.Random(3)
     examples = [example for each in shipped for example in each.match]
     for example in chance.sample(examples, 60):
         data = f"it says {example[: chance.randrange(len(example))]}".encode()
         assert parts.start(data, 0) == whole.start(data, 0)
+
+
+def test_begun_tells_of_each_part_whether_something_is_open_there() -> None:
+    shipped = [each for each in rules.load().rules if not has_lead(each)]
+    openings = Openings(shipped)
+    begun = Gate(openings.begun())
+    assert len(openings.endings) == len(begun.patterns) > 2
+    chance = random.Random(4)
+    for example in chance.sample([example for each in shipped for example in each.match], 60):
+        data = f"it says {example[: chance.randrange(len(example))]}".encode()
+        is_open = [index for index, ending in enumerate(openings.endings) if ending.start(data, 0) < len(data)]
+        assert set(is_open) <= set(begun.hits(data))

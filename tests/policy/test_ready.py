@@ -1,10 +1,13 @@
 """A project's policy is built once per version of its settings, off the event loop, and waited for within a bound."""
 
 import asyncio
+import random
+import string
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import re2
 
 from proxy.config.policy import Policy as Settings
 from proxy.config.project import SecuritySettings
@@ -12,6 +15,9 @@ from proxy.errors import PolicyUnavailable
 from proxy.policy import prefixes
 from proxy.policy.policy import NO_SECURITY
 from proxy.policy.ready import Policies
+
+LARGEST = 25_000
+"""Characters of patterns. Parts have 20,000, but no pattern is cut: what may be open of one rule is 21,600."""
 
 
 def own(word: str) -> SecuritySettings:
@@ -30,10 +36,85 @@ async def test_policy_when_a_project_decides_nothing_then_it_is_that_of_the_proc
     assert default is shared.prepare() is await shared.get(NO_SECURITY) is await shared.get(SecuritySettings())
 
 
-def test_policy_when_a_thread_prepares_it_then_what_only_threads_scan_with_is_not_compiled():
+def test_policy_when_it_is_prepared_then_what_only_base64_needs_is_not_compiled():
     with ThreadPoolExecutor(1) as threads:
         policy = threads.submit(Policies(Settings()).prepare).result()
-    assert {"_gate", "_gate_apart", "_parts"} & vars(policy.detector).keys() == {"_gate"}
+    assert {"_gate", "_gate_apart", "_parts"} & vars(policy.detector).keys() == {"_gate", "_gate_apart"}
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The sizes of what RE2 is asked to compile in one call, in characters of patterns."""
+    sizes, compile_pattern, make = [], re2.compile, re2.Set.SearchSet
+
+    class Watched:
+        def __init__(self, options):
+            self._made, self._size = make(options), 0
+            self._set = self._made._set
+
+        def Add(self, pattern):
+            self._size += len(pattern)
+            self._made.Add(pattern)
+
+        def Compile(self):
+            sizes.append(self._size)
+            self._made.Compile()
+
+    def watched(pattern, options):
+        sizes.append(len(pattern))
+        return compile_pattern(pattern, options)
+
+    monkeypatch.setattr(re2, "compile", watched)
+    monkeypatch.setattr(re2.Set, "SearchSet", Watched)
+    return sizes
+
+
+def exercise(policy):
+    """Use all that may be compiled on demand, as threads do."""
+    chance = random.Random(5)
+    letters = "".join(chance.choices(string.ascii_letters + string.digits, k=30_000))
+    texts = [letters, "Nothing but a few words. " * 2000, *(rule.match[0] for rule in policy.detector.rules.rules)]
+    with ThreadPoolExecutor(1) as threads:
+        for text in texts:
+            threads.submit(policy.detector.find, text).result()
+            for plan in (policy.output_plan, policy.prompt_plan):
+                threads.submit(lambda plan=plan, text=text: [scanner := plan.scanner(), *scanner.pieces(text)]).result()
+
+
+def test_policy_when_the_process_serves_then_nothing_large_is_compiled(compiled):
+    policies = Policies(Settings())
+    policies.begin()
+    assert max(compiled) > 50_000
+    compiled.clear()
+    exercise(policies.prepare())
+    assert compiled and max(compiled) < LARGEST
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(output_actions={"us-ssn": "flag"})], ids=["rules", "actions"]
+)
+def test_policy_when_the_configuration_is_reloaded_then_what_is_known_is_not_compiled_again(
+    compiled, settings, tmp_path
+):
+    policies = Policies(Settings())
+    policies.begin()
+    former = policies.prepare()
+    compiled.clear()
+    if settings == Settings():
+        (tmp_path / "more.yaml").write_text(
+            "rules: [{id: mine, category: secret, severity: high, pattern: 'mine-[a-z]{9}', match: ['mine-qzkwhvxjp']}]"
+        )
+        settings = Settings(rules_file=str(tmp_path / "more.yaml"))
+    after = Policies(settings, policies.gates).prepare()
+    assert after.version != former.version
+    shared = set(former.detector._gate.gates) & set(after.detector._gate.gates)
+    assert len(shared) == 1 and len(after.detector._gate.gates) == (2 if settings.rules_file else 1)
+    assert set(former.output_plan.held._glance.gates) & set(after.output_plan.held._glance.gates)
+    exercise(after)
+    assert max(compiled) < LARGEST
+    assert [found.rule_id for found in after.detector.find("mine-qzkwhvxjp")] == (
+        ["mine"] if settings.rules_file else []
+    )
 
 
 def test_policy_when_it_is_built_then_nothing_is_kept_that_only_building_needs():
@@ -44,13 +125,13 @@ def test_policy_when_it_is_built_then_nothing_is_kept_that_only_building_needs()
 
 
 async def test_policy_of_the_process_when_it_is_not_built_yet_then_requests_wait_for_one_build(monkeypatch):
-    policies, built, build = Policies(Settings()), [], Policies._build
+    policies, built, make = Policies(Settings()), [], Policies._made
 
     def watched(self, security):
         built.append(threading.current_thread() is threading.main_thread())
-        return build(self, security)
+        return make(self, security)
 
-    monkeypatch.setattr(Policies, "_build", watched)
+    monkeypatch.setattr(Policies, "_made", watched)
     assert policies.get_now(NO_SECURITY) is None
     asked = [policies.get(NO_SECURITY, "p"), policies.get(SecuritySettings(), "q"), asyncio.to_thread(policies.prepare)]
     first, second, prepared = await asyncio.gather(*asked)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.findings import Action, Finding
 from proxy.policy import examples, mask, rules
-from proxy.policy.detect import Detector, place
+from proxy.policy.detect import Detector
+from proxy.policy.found import place
 from proxy.policy.places import lead
 from proxy.policy.rules import RuleSet, read_rules
 from proxy.policy.stream_json import JsonScanner

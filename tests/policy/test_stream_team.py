@@ -1,6 +1,7 @@
 """What a glance at a stream tells is what a closer look would tell."""
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_hits_when_a_thread_reads_a_large_text_then_the_automata_of_the_event_lo
     on_the_loop = detector._gate
     text = (filler * 2500 + " 123-4567 pass = abcdef").encode()
     expected, used = all_of_them.hits(text), []
-    detector._gate = lambda data: used.append(data) or on_the_loop(data)
+    detector._gate = SimpleNamespace(hits=lambda data: used.append(data) or on_the_loop.hits(data))
     thread = threading.Thread(target=lambda: used.append(all_of_them.hits(text)))
     thread.start()
     thread.join()
