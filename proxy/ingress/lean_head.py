@@ -24,6 +24,7 @@ _HEAD: Final = re.compile(
 )
 _FIELD: Final = re.compile(rb"([^:\r\n]++):([^\r\n]*+)\r\n")
 _LENGTH: Final = re.compile(rb"[0-9]{1,15}")
+_HOST: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*+")
 _ELSEWHERE: Final = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"trailer", b"te", b"http2-settings"})
 """Fields that change how a request is framed or answered."""
 _CONNECTION: Final = {b"keep-alive": True, b"close": False}
@@ -82,6 +83,11 @@ def read_head(data: bytes, *, line_bytes: int, lines: int) -> tuple[Head, int | 
     return _head(method, target, fields, keep_alive, wire), int(length), found.end()
 
 
+def is_host(value: bytes) -> bool:
+    """Tell whether a value of Host could name a host, with or without a port; an empty one may be (RFC 9112, 3.2)."""
+    return _HOST.fullmatch(value) is not None
+
+
 def is_begun(data: bytes) -> bool:
     """Tell whether `data` is an incomplete head that may still become a plain one; otherwise there is no need to wait.
 
@@ -111,6 +117,8 @@ def _framing(fields: list[Header]) -> tuple[bool, int | None] | None:
                 return None
             keep_alive = keep_alive and wanted
         elif lowered == b"host":
+            if not is_host(value):
+                return None
             hosts += 1
     return (keep_alive, at) if hosts == 1 else None
 

@@ -19,14 +19,15 @@ from contextlib import suppress
 from typing import Any, cast
 
 from aiohttp import StreamReader, http_exceptions, web
-from aiohttp.http import SERVER_SOFTWARE, HttpRequestParser
-from aiohttp.http_writer import HttpVersion11
+from aiohttp.http import SERVER_SOFTWARE, HttpRequestParser, RawRequestMessage
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded, ProxyError
 from proxy.exchange import Inbound
 from proxy.ingress.aiohttp_streams import AiohttpOutlet, Body, BoundedWriter
+from proxy.ingress.lean_head import is_host
 from proxy.ingress.own import add_reference, raw_answer
 from proxy.openai.error_body import render
 from proxy.websocket_frames import MaskGuard
@@ -168,6 +169,8 @@ class SafeHandler(RequestHandler):
         try:
             if isinstance(message, _ErrInfo):
                 response = self.handle_error(request, message.status, message.exc)
+            elif not is_strict(message):
+                response = self.handle_error(request)
             else:
                 response = await manager.handler(request)
             _, lost = await self.finish_response(request, response, None)
@@ -333,6 +336,17 @@ def error_response(error: ProxyError) -> web.Response:
     reference = response.headers["x-sidegate-trace-id"]
     _log.info("refused", extra={"trace": reference, "status": status, "code": error.code})
     return response
+
+
+def is_strict(message: RawRequestMessage) -> bool:
+    """Tell whether a head obeys the rules that aiohttp's parser does not know: version, coding of the body, Host.
+
+    Others on the way may read such a request in another way than we do: of `gzip, chunked` we would decode only the
+    chunks, and pass on what is left as the body. Source: RFC 9112 sections 2.3, 3.2 and 6.1.
+    """
+    codings = [value.lower() for value in message.headers.getall("Transfer-Encoding", ())]
+    host = message.headers.get("Host", "").encode("utf-8", "surrogateescape")
+    return message.version in (HttpVersion10, HttpVersion11) and codings in ([], ["chunked"]) and is_host(host)
 
 
 def cut_between_requests(tail: bytes, data: bytes) -> list[bytes]:

@@ -94,6 +94,7 @@ def test_head_when_a_line_is_not_plain_then_it_is_left_alone(line):
         (b" /v1", b" http://a/v1"),
         (b"%20", b"#"),
         (b"Host: a:1\r\n", b""),
+        (b"Host: a:1\r\n", b"Host: a b\r\n"),
         (b": 12", b": +12"),
         (b": 12", b": 1_2"),
         (b"\r\nX-A", b"\nX-A"),

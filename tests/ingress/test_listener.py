@@ -91,6 +91,14 @@ MALFORMED = {
     "signed length": b"POST / HTTP/1.1\r\nHost: a\r\nX-A: %b\r\nContent-Length: +1\r\n\r\na",
     "coding that is not the last": b"POST / HTTP/1.1\r\nHost: a\r\nX-A: %b\r\n"
     b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "coding that we do not decode": b"POST / HTTP/1.1\r\nHost: a\r\nX-A: %b\r\n"
+    b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "coding of nothing": b"POST / HTTP/1.1\r\nHost: a\r\nX-A: %b\r\nTransfer-Encoding: ,chunked\r\n\r\n0\r\n\r\n",
+    "no coding and a length": b"POST / HTTP/1.1\r\nHost: a\r\nX-A: %b\r\nTransfer-Encoding:\r\n"
+    b"Content-Length: 1\r\n\r\na",
+    "no host that could be": b"GET / HTTP/1.1\r\nHost: a b\r\nX-A: %b\r\n\r\n",
+    "host and path": b"GET / HTTP/1.1\r\nHost: a/b\r\nX-A: %b\r\n\r\n",
+    "HTTP/2 without its preface": b"GET / HTTP/2.0\r\nHost: a\r\nX-A: %b\r\n\r\n",
     "no host": b"GET / HTTP/1.1\r\nX-A: %b\r\n\r\n",
     "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\nX-A: %b\r\n\r\n",
     "no HTTP": b"%b\r\n\r\n",
