@@ -12,12 +12,13 @@ socket is full, in its own task, so that an early answer is noticed. Time during
 count as the provider's. A piece that a waiting reader's sink takes starts the gap anew: its time is noted, and looked
 at when the timer fires.
 
-Source: RFC 9112 section 9 (connection management), 9.5 for the early answer.
+Source: RFC 9112 section 9 (connection management), 9.5 for the early answer, 9.8 for the end of TLS.
 """
 
 import asyncio
 import math
 import select
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
@@ -154,14 +155,19 @@ class Connection(asyncio.Protocol):
             self._fail(reply, failures.malformed(parser.fault))
 
     def eof_received(self) -> None:
-        """Treat the provider's half-close as the end of the connection."""
-        self._end(None)
+        """End an answer whose body ends with the connection; any other exchange has failed."""
+        reply = self._reply
+        if reply is not None and self._parser.until_eof and self._is_end_regular:
+            self.abort()
+            reply.end()
+        else:
+            self.drop()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """Fail the current exchange and report the loss. Idempotent."""
         self._transport = None
         self._outlet.lost()
-        self._end(exc)
+        self.drop()
         self._deadline.let_go()
         self._parser.let_go()
         self._on_lost(self)
@@ -173,6 +179,15 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Resume the upload."""
         self._outlet.resume()
+
+    @property
+    def _is_end_regular(self) -> bool:
+        """False if TLS has not said that this is the end: anybody on the way may have cut the answer."""
+        tls = None if self._transport is None else self._transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or tls.read(1) == b""
+        except ssl.SSLError:
+            return False
 
     def _wait_until(self, at: float) -> None:
         if at < self._total_at:
@@ -209,14 +224,6 @@ class Connection(asyncio.Protocol):
         if self.is_paused:
             self.resume()
         self._on_free(self)
-
-    def _end(self, exc: Exception | None) -> None:
-        reply = self._reply
-        if reply is not None and self._parser.until_eof and exc is None:
-            self.abort()
-            reply.end()
-        else:
-            self.drop()
 
     def _expire(self, code: str) -> None:
         reply = self._reply

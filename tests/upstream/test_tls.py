@@ -1,6 +1,9 @@
 """TLS on both kinds: trusted, untrusted, wrong name, no TLS at all."""
 
+import contextlib
+import socket
 import ssl
+import threading
 
 import pytest
 import trustme
@@ -72,3 +75,50 @@ async def test_tls_when_it_cannot_be_trusted_fails_unsent(kind, authority, ca_fi
             assert caught.value.code in ("upstream_tls_failed", "upstream_connect_failed")
             assert caught.value.code == "upstream_tls_failed" or kind == "aiohttp"
             await until(lambda: client.stats().open == 0)
+
+
+@contextlib.contextmanager
+def saying(authority, answer, *, says_goodbye):
+    """A provider that answers one request and ends TCP, with TLS's own end before it or without."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        secure = _server(authority, "localhost").wrap_socket(plain, server_side=True)
+        secure.recv(65_536)
+        secure.sendall(answer)
+        if says_goodbye:
+            with contextlib.suppress(OSError):
+                secure.unwrap()
+        socket.socket(fileno=secure.detach()).close()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"https://localhost:{listener.getsockname()[1]}"
+    finally:
+        listener.close()
+        thread.join(5)
+
+
+TO_THE_END = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it"
+COUNTED = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf of it"
+
+
+@pytest.mark.parametrize(
+    ("answer", "says_goodbye", "is_whole"),
+    [(TO_THE_END, True, True), (TO_THE_END, False, False), (COUNTED, True, True), (COUNTED, False, True)],
+    ids=["to the end", "to the end of TCP only", "counted", "counted, to the end of TCP only"],
+)
+async def test_answer_when_tls_ends_without_saying_so_then_only_a_framed_one_is_complete(
+    authority, ca_file, answer, says_goodbye, is_whole
+):
+    with saying(authority, answer, says_goodbye=says_goodbye) as url:
+        async with client_for(url, "lean", ca_file=ca_file) as client:
+            reply = await client.send(get(url + "/"))
+            if is_whole:
+                assert await body_of(reply) == b"half of it"
+                return
+            with pytest.raises(UpstreamFailed) as caught:
+                await body_of(reply)
+            assert caught.value.code == "upstream_body_cut"
