@@ -81,7 +81,7 @@ async def check(store: TenantStore, config: Mapping[str, Any]) -> None:
         count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
         text = "; ".join(problems)
         text = text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ..."
-        raise InvalidRequest(f"The settings have {count}: {text}.", code="invalid_config", param="config")
+        raise InvalidRequest(f"The settings have {count}: {text.rstrip('?')}.", code="invalid_config", param="config")
 
 
 def _problems(config: Mapping[str, Any]) -> list[str]:

@@ -76,9 +76,7 @@ class ApiClient:
             answer = connection.getresponse()
             received = answer.read()
         except (OSError, http.client.HTTPException, UnicodeError) as error:
-            raise CommandFailed(
-                f"no answer from {self._url}: {_reason(error)}; is Sidegate running there? See --url"
-            ) from None
+            raise CommandFailed(self._no_answer(error)) from None
         finally:
             connection.close()
         if not 200 <= answer.status < 300:
@@ -88,6 +86,7 @@ class ApiClient:
     def stream(self, path: str, parameters: Mapping[str, str]) -> Iterator[bytes]:
         """Yield a long body piece by piece. Raises as `get`, also if the body is cut short."""
         connection = self._connection()
+        answer = None
         try:
             connection.request("GET", _target(path, parameters), headers={"Authorization": f"Bearer {self._key}"})
             answer = connection.getresponse()
@@ -98,7 +97,8 @@ class ApiClient:
             if answer.length:  # None for a chunked body, whose missing end http.client reports itself
                 raise CommandFailed(f"the answer of {self._url} was cut short")
         except (OSError, http.client.HTTPException, UnicodeError) as error:
-            raise CommandFailed(f"no complete answer from {self._url}: {_reason(error)}") from None
+            text = f"no complete answer from {self._url}: {_reason(error)}" if answer else self._no_answer(error)
+            raise CommandFailed(text) from None
         finally:
             connection.close()
 
@@ -116,6 +116,9 @@ class ApiClient:
     def get_json(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
         """Return the JSON document of a successful response. Raises as `get`."""
         return document_of(self.get(path, parameters))
+
+    def _no_answer(self, error: Exception) -> str:
+        return f"no answer from {self._url}: {_reason(error)}; is Sidegate running there? See --url"
 
     def _connection(self) -> http.client.HTTPConnection:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection

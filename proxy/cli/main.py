@@ -53,6 +53,10 @@ examples:
 environment, then from the options; the rightmost wins."""
 
 
+_ALONE: Final = frozenset({"-h", "--help", "--version"})
+"""Options that need no command."""
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that reports wrong usage in one line, with a hint."""
 
@@ -121,6 +125,10 @@ def make_parser(described: Collection[str]) -> argparse.ArgumentParser:
 def _parse(argv: list[str]) -> argparse.Namespace:
     typed = next((word for word in argv if not word.startswith("-")), None)
     parser = make_parser(() if typed is None else (typed,))
+    if argv and argv[0].startswith("-") and argv[0].partition("=")[0] not in _ALONE:
+        parser.error(
+            f"{shown(argv[0])} stands before the command; options come behind it: sidegate serve --config FILE"
+        )
     if typed is not None and typed not in COMMANDS:
         parser.error(f"there is no command {shown(typed)}{did_you_mean(nearest(typed, COMMANDS)).rstrip('?')}")
     return parser.parse_args(argv)

@@ -113,18 +113,11 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 def _note(key: Key) -> str:
     """Return the unit of a number, or the choices of a word."""
-    name = key.path[-1]
     if key.choices:
         return " | ".join(key.choices)
-    if name.endswith("_per_s"):
-        return "bytes per second"
-    if name.endswith("_bytes"):
+    if key.unit == "bytes":
         return next((f"{key.default / size:g} {unit}" for size, unit in _SIZES if key.default >= size), "bytes")
-    if name.endswith("_ms"):
-        return "milliseconds"
-    if name.endswith("_days"):
-        return "days"
-    return "seconds" if name.endswith("_s") else ""
+    return key.unit
 
 
 def _tidy(node: Any) -> None:

@@ -20,8 +20,9 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
+from proxy.config.guesses import meant_by
 from proxy.config.keys import KEYS, SECTIONS, Key
-from proxy.config.names import did_you_mean, distance, nearest, shown
+from proxy.config.names import closeness, did_you_mean, distance, nearest, shown
 from proxy.config.problems import KeyPath, Layer, Origin, Setting
 from proxy.config.source import read_mapping, scalar
 
@@ -73,9 +74,11 @@ _LONG_NAMES: Final[Mapping[str, KeyPath]] = MappingProxyType(
     {_LONG_PREFIX + "__".join(path).upper(): path for path in KEYS}
 )
 _LONG_SECTIONS: Final = frozenset(_LONG_PREFIX + "__".join(path).upper() for path in SECTIONS if path)
+_SHORT_NAMES: Final[Mapping[KeyPath, str]] = MappingProxyType({path: name for name, path in VARIABLES.items()})
 _BARE_NAMES: Final = tuple(name for name in VARIABLES if not name.startswith((_PREFIX, "OTEL_")))
 _OWN_NAMES: Final = (CONFIG_VARIABLE, *(name for name in VARIABLES if name.startswith(_PREFIX)))
 _NEAR_MISS: Final = 2
+_DEEPEST: Final = max(map(len, KEYS))
 _EXTENDED: Final = re.compile(r"[_0-9].*|S")
 _SERVICE_LINK: Final = re.compile(r"SIDEGATE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _SERVICE_PORT: Final = re.compile(r"SIDEGATE_(\w+_)?PORT")
@@ -193,8 +196,36 @@ def _names_collector(environ: Mapping[str, str]) -> bool:
 def _unknown(name: str) -> str:
     if name in _LONG_SECTIONS:
         example = next(key for key in _LONG_NAMES if key.startswith(f"{name}__"))
-        return f"is a section; set one of its keys, for example {example}"
-    return f"unknown setting{did_you_mean(nearest(name, (*_OWN_NAMES, *_LONG_NAMES)))}"
+        short = _SHORT_NAMES.get(_words(name))
+        return f"is a section; set one of its keys, for example {example}{f', or {short}' if short else ''}"
+    if (bare := name[len(_PREFIX) :].upper()) in _BARE_NAMES:
+        return f"unknown setting{did_you_mean(bare)}"
+    slip = nearest(name, (*_OWN_NAMES, *_LONG_NAMES))
+    if slip is not None and closeness(name, slip, _NEAR_MISS) is not None:
+        return f"unknown setting{did_you_mean(slip)}"
+    guesses = next(filter(None, map(meant_by, _spellings(name))), [])
+    return f"unknown setting{did_you_mean(' or '.join(map(_name_of, guesses)))}"
+
+
+def _words(name: str) -> KeyPath:
+    """Return the path that a name spells, whether it exists or not."""
+    return tuple(name[len(_PREFIX) :].lower().lstrip("_").split("__"))
+
+
+def _spellings(name: str) -> Iterator[KeyPath]:
+    """Yield the paths that a name may stand for: as it is spelt, then with one underscore between section and key."""
+    words = _words(name)
+    if words[0] and len(words) <= _DEEPEST:
+        yield words
+    if len(words) == 1:
+        parts = words[0].split("_")
+        yield from (("_".join(parts[:at]), "_".join(parts[at:])) for at in range(1, len(parts)))
+
+
+def _name_of(path: KeyPath) -> str:
+    """Return the variable that sets a key, or those that set the keys of a section."""
+    long = _LONG_PREFIX + "__".join(path).upper()
+    return long if path in KEYS else _SHORT_NAMES.get(path, f"{long}__...")
 
 
 def _is_service_link(name: str, value: str) -> bool:

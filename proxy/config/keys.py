@@ -22,6 +22,13 @@ Kind = Literal["text", "secret", "choice", "flag", "integer", "number", "mapping
 _KINDS: Final[Mapping[Any, Kind]] = MappingProxyType(
     {str: "text", SecretStr: "secret", bool: "flag", int: "integer", float: "number", Decimal: "number"}
 )
+_UNITS: Final = (
+    ("_per_s", "bytes per second"),
+    ("_bytes", "bytes"),
+    ("_ms", "milliseconds"),
+    ("_days", "days"),
+    ("_s", "seconds"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +79,23 @@ class Key:
             case "flag":
                 return "must be true or false"
             case "integer":
-                return "must be a whole number without quotes"
+                return f"must be a whole number{self._measure()}"
             case "number":
-                return "must be a number without quotes"
+                return f"must be a number{self._measure()}"
             case "mapping":
                 return "must be a mapping of names to values"
             case "list":
                 return "must be a list"
             case "text" | "secret":
                 return "must be text; put it in quotes"
+
+    @property
+    def unit(self) -> str:
+        """What a number counts, as its name tells; empty where that tells nothing."""
+        return next((unit for ending, unit in _UNITS if self.path[-1].endswith(ending)), "")
+
+    def _measure(self) -> str:
+        return f" of {self.unit}, without a unit" if self.unit else ""
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:

@@ -26,7 +26,7 @@ from proxy.config.names import MOST_GUESSED, did_you_mean, nearest
 from proxy.config.problems import ConfigError, KeyPath, Layer, Origin, Problem, Setting
 from proxy.config.references import BadReference, is_reference, named_file, resolve
 from proxy.config.schema import Config, UpstreamEntry
-from proxy.config.source import read_file
+from proxy.config.source import read_file, scalar
 
 _DEFAULT: Final = Origin("default")
 
@@ -134,6 +134,8 @@ def _settle(
 def _misfit(key: Key, value: object) -> str:
     if value is None:
         return f"has no value; {key.expectation()}, or leave the line out for the default"
+    if isinstance(value, str) and key.kind in ("integer", "number") and key.fits(scalar(value)):
+        return "must be a number without quotes"
     guess = nearest(value, key.choices) if isinstance(value, str) else None
     return f"{key.expectation()}{did_you_mean(guess)}"
 

@@ -19,8 +19,9 @@ from typing import Any, Final
 import yaml
 
 from proxy.config.files import read_regular
+from proxy.config.guesses import meant
 from proxy.config.keys import KEYS, SECTIONS, Key, children
-from proxy.config.names import MOST_GUESSED, closeness, did_you_mean, nearest, shown
+from proxy.config.names import MOST_GUESSED, did_you_mean, shown
 from proxy.config.problems import KeyPath, Layer, Origin, Setting
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -177,16 +178,8 @@ def unknown_key(above: KeyPath, word: str) -> str:
     """
     if "." in word:
         return "unknown key; write sections as nested keys, not with dots"
-    here = nearest(word, children(above))
-    edits = closeness(word, here) if here else None
-    closer = None if edits is None else edits - 1
-    leaves = {path: closeness(word, path[-1], closer) for path in (*SECTIONS, *KEYS) if path and path[:-1] != above}
-    close = {path: far for path, far in leaves.items() if far is not None}
-    if not close:
-        return f"unknown key{did_you_mean(here)}"
-    best = min(close.values())
-    names = sorted(".".join(path) for path, far in close.items() if far == best)
-    return f"unknown key{did_you_mean(' or '.join(names[:3]))}"
+    names = [path[-1] if path[:-1] == above else ".".join(path) for path in meant(above, word)]
+    return f"unknown key{did_you_mean(' or '.join(names))}"
 
 
 def _read_value(node: yaml.Node, key: Key, name: str, layer: Layer) -> None:
@@ -204,7 +197,9 @@ def _read_value(node: yaml.Node, key: Key, name: str, layer: Layer) -> None:
 def _plain_list(node: yaml.Node, path: KeyPath, _depth: int, name: str, layer: Layer) -> Any:
     """Return a list of sections as data; what may stand in them is the schema's business."""
     if not isinstance(node, yaml.SequenceNode):
-        layer.complain(_at(name, node), path, "must be a list: one entry per line, each begun with a dash")
+        layer.complain(
+            _at(name, node), path, "must be a list: [one, another], or one entry per line, each begun with a dash"
+        )
         return None
     result = []
     for number, entry in enumerate(node.value):

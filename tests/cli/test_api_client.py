@@ -131,6 +131,11 @@ def test_stream_when_the_answer_breaks_off_then_it_says_so(answer):
         list(ApiClient(answering(answer), "k").stream("/", {}))
 
 
+def test_stream_when_nobody_listens_then_it_says_what_get_says():
+    with pytest.raises(CommandFailed, match=r"^no answer from http://127.0.0.1:1: Connection refused; is Sidegate run"):
+        list(ApiClient("http://127.0.0.1:1", "k").stream("/", {}))
+
+
 @pytest.mark.parametrize(
     "url", ["", "h:80", "ftp://h", "http://", "http://h:x", "http://h/path", "http://h:0", "http://[::1"]
 )

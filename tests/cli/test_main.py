@@ -54,6 +54,11 @@ def test_help_of_every_command_describes_it_and_gives_an_example(name, capsys):
     [
         ([], "the following arguments are required: COMMAND; see sidegate --help"),
         (["srve"], "there is no command srve; did you mean serve; see sidegate --help"),
+        (
+            ["--config", "c.yaml", "serve"],
+            "--config stands before the command; options come behind it: sidegate serve --config FILE; "
+            "see sidegate --help",
+        ),
         (["x\x1b[2J"], "there is no command x?[2J; see sidegate --help"),
         (["config"], "the following arguments are required: check|show|schema|template; see sidegate config --help"),
         (["quota"], "the following arguments are required: get|set|top|reset; see sidegate quota --help"),

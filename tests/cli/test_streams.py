@@ -51,3 +51,11 @@ def test_command_when_the_disk_of_its_output_is_full_then_it_fails_and_says_so(t
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "sidegate: No space left on device\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_output_when_its_encoding_lacks_a_letter_then_an_escape_stands_there(encoding):
+    code = OPENED + "print('K\\xe4se \\u5bc6')"
+    environment = bare_environment() | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout.endswith(b"se \\u5bc6\n")

@@ -96,7 +96,11 @@ def test_read_environment_of_kubernetes_service_links_leaves_them_alone(name, va
     [
         ({"SIDEGATE_LISTN": "x"}, "environment: SIDEGATE_LISTN: unknown setting; did you mean SIDEGATE_LISTEN?"),
         ({"sidegate_listen": "x"}, "environment: sidegate_listen: unknown setting; did you mean SIDEGATE_LISTEN?"),
-        ({"SIDEGATE_PORT": "80"}, "environment: SIDEGATE_PORT: unknown setting"),
+        (
+            {"SIDEGATE_PORT": "80"},
+            "environment: SIDEGATE_PORT: unknown setting; did you mean SIDEGATE__SERVER__LISTEN__PORT or "
+            "SIDEGATE__SERVER__OPS_LISTEN__PORT?",
+        ),
         ({"SIDEGATE_QQQQQQQ": "x"}, "environment: SIDEGATE_QQQQQQQ: unknown setting"),
         (
             {"SIDEGATE_SERVER_DRAIN_S": "1"},
@@ -105,7 +109,7 @@ def test_read_environment_of_kubernetes_service_links_leaves_them_alone(name, va
         (
             {"SIDEGATE__SERVER__LISTEN": "x"},
             "environment: SIDEGATE__SERVER__LISTEN: is a section; set one of its keys, "
-            "for example SIDEGATE__SERVER__LISTEN__HOST",
+            "for example SIDEGATE__SERVER__LISTEN__HOST, or SIDEGATE_LISTEN",
         ),
         (
             {"SIDEGATE__SERVER__UVLOOP": "tru"},
@@ -146,6 +150,33 @@ def test_read_environment_of_every_slip_of_an_own_name_suggests_it(name):
 def test_read_environment_of_a_slip_of_a_long_name_suggests_it(name):
     slip = name[:-2] + name[-1] + name[-2] if name[-1] != name[-2] else name[:-1]
     assert problems({slip: "1"}) == [f"environment: {slip}: unknown setting; did you mean {name}?"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SIDEGATE__SERVER__PORT", "SIDEGATE__SERVER__LISTEN__PORT or SIDEGATE__SERVER__OPS_LISTEN__PORT"),
+        ("SIDEGATE__UPSTREAM__URL", "SIDEGATE__UPSTREAM__BASE_URL"),
+        ("SIDEGATE__UPSTREAM__TOKEN", "SIDEGATE__UPSTREAM__API_KEY"),
+        ("SIDEGATE__DATABASE__DSN", "SIDEGATE__DATABASE__URL"),
+        ("SIDEGATE__DATABASE__POOL", "SIDEGATE__DATABASE__POOL_SIZE"),
+        ("SIDEGATE__ROUTING__LAYERS", "SIDEGATE__ROUTING__LAYERS_FILE"),
+        ("SIDEGATE__SEVRER__LISTEN__PROT", "SIDEGATE__SERVER__LISTEN__PORT"),
+        ("SIDEGATE__TIMEOUT__CONNECT", "SIDEGATE__TIMEOUTS__CONNECT_S"),
+        ("SIDEGATE__TIMEOUT", "SIDEGATE__TIMEOUTS__..."),
+        ("SIDEGATE__SERVER__ADDRESS", "SIDEGATE_LISTEN"),
+        ("SIDEGATE__UPSTREAM__HEADERS__X", "SIDEGATE__UPSTREAM__HEADERS"),
+        ("SIDEGATE_LOG_LEVEL", "SIDEGATE__LOGGING__LEVEL"),
+        ("SIDEGATE_OPENAI_API_KEY", "OPENAI_API_KEY"),
+    ],
+)
+def test_read_environment_of_what_others_call_it_names_the_key_of_that_section(name, meant):
+    assert problems({name: "1"}) == [f"environment: {name}: unknown setting; did you mean {meant}?"]
+
+
+@pytest.mark.parametrize("name", ["SIDEGATE_", "SIDEGATE__", "SIDEGATE__A__B__C__D__E", "SIDEGATE__SERVER__WORKERS"])
+def test_read_environment_of_what_is_like_nothing_makes_no_guess(name):
+    assert problems({name: "1"}) == [f"environment: {name}: unknown setting"]
 
 
 def test_read_flags_of_each_flag_sets_its_key():

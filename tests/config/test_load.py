@@ -149,6 +149,10 @@ def test_load_of_a_misspelt_choice_names_the_right_one(key, write):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("server: {drain_s: 10s}", "server.drain_s: must be a number of seconds, without a unit"),
+        ("limits: {json_body_bytes: 10MB}", "limits.json_body_bytes: must be a whole number of bytes, without a unit"),
+        ("timeouts: {gap_s: '5'}", "timeouts.gap_s: must be a number without quotes"),
+        ("limits: {connections: many}", "limits.connections: must be a whole number"),
         ("limits: {connections: 0}", "limits.connections: must be greater than 0"),
         ("limits: {connections: 4294967296}", "limits.connections: must be less than 2147483648"),
         ("timeouts: {gap_s: 86401}", "timeouts.gap_s: must be at most 86400"),

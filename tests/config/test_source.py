@@ -89,6 +89,11 @@ def test_read_text_of_anchors_gives_the_same_value_twice():
         ("\nsrver: {}", "f.yaml:2: srver: unknown key; did you mean server?"),
         ("drain_s: 1", "f.yaml:1: drain_s: unknown key; did you mean server.drain_s?"),
         ("server: {gap_s: 1}", "f.yaml:1: server.gap_s: unknown key; did you mean timeouts.gap_s?"),
+        ("upstream: {url: x}", "f.yaml:1: upstream.url: unknown key; did you mean base_url?"),
+        (
+            "server: {port: 1}",
+            "f.yaml:1: server.port: unknown key; did you mean server.listen.port or server.ops_listen.port?",
+        ),
         ("server.drain_s: 1", "f.yaml:1: server.drain_s: unknown key; write sections as nested keys, not with dots"),
         ("qqqqqq: 1", "f.yaml:1: qqqqqq: unknown key"),
         ("server: 5", f"f.yaml:1: server: is a section with the keys {', '.join(schema.Server.model_fields)}"),

@@ -224,3 +224,13 @@ def test_hub_when_a_node_is_drained_then_one_replica_stays():
     deployment, budget = found["Deployment"], found["PodDisruptionBudget"]
     assert budget["selector"] == deployment["selector"]
     assert deployment["replicas"] > budget["maxUnavailable"] == 1
+
+
+def test_network_policies_when_pgbouncer_is_put_between_then_sidecars_and_hub_reach_it():
+    policies = [
+        d for place in ("hub", "examples/deployment") for d in overlay(K8S / place) if d["kind"] == "NetworkPolicy"
+    ]
+    assert len(policies) == 2
+    for policy in policies:
+        ports = {p["port"] for rule in policy["spec"]["egress"] for p in rule["ports"]}
+        assert {53, 5432, 6432} <= ports
