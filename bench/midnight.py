@@ -172,9 +172,10 @@ class Run:
         sums: Counter[tuple[str, int]] = Counter()
         billed: Counter[tuple[str, int]] = Counter()
         for case, window in admitted.items():
-            trace, entry = accounts.traces[case][0], accounts.ledger[case]
+            trace, entry = accounts.traces[case][0], accounts.ledger.get(case)
             sums[trace["user_id"], window] += trace["tokens"]
-            billed[trace["user_id"], window] += entry.input_tokens + entry.output_tokens
+            if entry is not None:  # else the caller left before the provider had the request
+                billed[trace["user_id"], window] += entry.input_tokens + entry.output_tokens
         for row in windows:
             name, hours = (row["user_id"], row["window_no"]), (row["ends"] - row["starts"]).total_seconds() / 3600
             expected = self.midnight.hours[row["window_no"] - 1]

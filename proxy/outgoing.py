@@ -85,8 +85,8 @@ class Outgoing:
         assert x.principal is not None
         assert x.plan is not None
         if not self._settling.has_quota:
-            billable = x.inbound.operation.billable
-            self._settling.reservation = quotas.without_limit(x.principal) if billable else None
+            tells_usage = x.inbound.operation.dialect != "none"
+            self._settling.reservation = quotas.without_limit(x.principal) if tells_usage else None
             return
         bound = await self._bound_apart(x.plan.candidates[0], x.request)
         if bound is None:

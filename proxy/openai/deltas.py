@@ -8,12 +8,14 @@
 | images            | -                       | `image_*.completed`, one per image     | the same, if last  |
 | realtime          | as responses            | of every response and transcription    | none               |
 | generic           | by shape: one of these  | any `usage`; the latest counts         | none known         |
+| (messages)        | `content_block_delta`   | `message_start`, then `message_delta`  | `message_stop`     |
 | none              | -                       | not read: it was charged before        | none known         |
 
 Rules of the file: nothing is read after the terminator. Anything may be missing or of the wrong type; nothing raises.
 Text is counted, never stored. The meter is correct at every moment, so that a stream cut anywhere can be settled.
 
-Source: OpenAI API reference: chat completion chunk, responses streaming, audio and image stream events, realtime.
+Source: OpenAI API reference: chat completion chunk, responses streaming, audio and image stream events, realtime;
+Anthropic's API reference, "Streaming messages", for what has no dialect of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +23,7 @@ from typing import Any, Final
 
 from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai import json_steps
-from proxy.openai.choices import ChoiceReader, read_output_item, text_bytes
+from proxy.openai.choices import ChoiceReader, note_finish, read_output_item, text_bytes
 from proxy.openai.documents import load_object, printable, utf8_len
 from proxy.openai.facts import (
     add_to_usage,
@@ -41,6 +43,7 @@ _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed"
 _IMAGE_ENDS = ("image_generation.completed", "image_edit.completed")
 _AUDIO_ENDS = ("transcript.text.done", "speech.audio.done")
 _TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
+_MESSAGE_TEXTS = ("text", "thinking", "partial_json")
 _ENDS = (*_RESPONSE_ENDS, *_AUDIO_ENDS)
 
 
@@ -208,9 +211,26 @@ class StreamObserver:
             meter.usage = add_usage(known, meter.usage or Usage(images=1))
             self._image_finished = True
 
+    def _read_message_event(self, kind: str, document: dict[str, Any]) -> None:
+        meter = self._meter
+        message, delta = document.get("message"), document.get("delta")
+        if type(message) is dict:
+            document = message
+            read_identity(message, meter)
+        if type(delta) is dict:
+            meter.output_text_bytes += sum(text_bytes(delta.get(name)) for name in _MESSAGE_TEXTS)
+            note_finish(meter, printable(delta.get("stop_reason")))
+        note_usage(document, meter)
+        meter.is_interim = kind not in ("message_delta", "message_stop")
+        meter.answered = meter.output_text_bytes
+        if kind == "message_stop":
+            self._over = meter.terminated = True
+
     def _read_by_shape(self, kind: str, document: dict[str, Any]) -> None:
         if kind.startswith("response."):
             self._read_response_event(kind, document)
+        elif kind.startswith(("message_", "content_block_")):
+            self._read_message_event(kind, document)
         else:
             self._read_chunk(kind, document)
 

@@ -13,7 +13,7 @@ from typing import Any
 from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai.choices import note_finish, output_item_bytes, read_output_item
 from proxy.openai.documents import printable
-from proxy.openai.usage import add_usage, is_believable, read_seconds, read_usage
+from proxy.openai.usage import add_usage, is_believable, later_usage, read_seconds, read_usage
 
 _DETAILS = ("tokens_details", "token_details")
 _LONGEST_TIER = 32
@@ -37,10 +37,11 @@ def note_tier(document: Mapping[str, Any], meter: Meter) -> None:
 
 
 def note_usage(document: Mapping[str, Any], meter: Meter) -> None:
-    """Record the `usage` of a document if it is plausible; the latest counts."""
+    """Record the `usage` of a document if it is plausible; the latest counts (`usage.later_usage`)."""
     value = document.get("usage")
     if value is not None:
-        meter.usage = read_usage(value) or meter.usage
+        if (usage := read_usage(value)) is not None:
+            meter.usage = usage if meter.usage is None else later_usage(meter.usage, usage, value)
         note_tier(document, meter)
 
 

@@ -20,7 +20,7 @@ from proxy.errors import InvalidRequest
 from proxy.exchange import BodyKind, Dialect, Operation
 
 UNKNOWN = Operation("unknown", "other", "raw", "generic", billable=False)
-"""Fallback row of requests that do something: if the answer reports usage, it is metered."""
+"""Fallback row of requests that do something: if the answer reports usage, it is charged; something must be left."""
 UNKNOWN_READ = Operation("unknown", "other", "raw", "none", billable=False)
 """Fallback row of requests that look something up: usage in the answer was charged before."""
 UNKNOWN_WEBSOCKET = Operation("unknown", "other", "websocket", "realtime", billable=False)
@@ -77,6 +77,8 @@ _TABLE: tuple[tuple[str, str, Operation], ...] = (
     ("DELETE", "/responses/{id}", _free("responses.delete", "responses")),
     ("POST", "/responses/{id}/cancel", _free("responses.cancel", "responses", "json")),
     ("GET", "/responses/{id}/input_items", _free("responses.input_items.list", "responses")),
+    ("POST", "/messages", _model("messages.create", "chat", "generic", gen_ai="chat")),
+    ("POST", "/messages/count_tokens", _free("messages.count_tokens", "chat", "json")),
     ("POST", "/embeddings", _model("embeddings.create", "embeddings", "embeddings", gen_ai="embeddings")),
     ("POST", "/moderations", _free("moderations.create", "moderations", "json")),
     ("POST", "/images/generations", _model("images.generate", "images", "images", gen_ai="generate_content")),

@@ -22,6 +22,7 @@ _MEMBERS: Final[Mapping[Dialect, tuple[str, ...]]] = {
     "chat": ("max_completion_tokens", "max_tokens"),
     "completions": ("max_tokens",),
     "responses": ("max_output_tokens",),
+    "generic": ("max_tokens",),
 }
 _REASONING: Final = re.compile(r"(o[1-9]|gpt-[5-9])(?![0-9])")
 """OpenAI models that refuse `max_tokens`; every other provider accepts it."""

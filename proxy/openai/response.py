@@ -13,7 +13,7 @@ from typing import Any
 from proxy.exchange import Dialect, Meter
 from proxy.openai import json_steps
 from proxy.openai.choices import ChoiceReader, text_bytes
-from proxy.openai.documents import load_object
+from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.facts import (
     note_error,
     note_media_usage,
@@ -74,8 +74,21 @@ def _read_output(document: dict[str, Any], meter: Meter) -> None:
     elif "output" in document:
         read_response(document, meter)
         read_output(document, meter)
+    elif type(parts := document.get("content")) is list and document.get("type") == "message":
+        meter.output_text_bytes += text_bytes(parts) + sum(map(_input_bytes, parts))
     else:
         meter.output_text_bytes += text_bytes(document.get("text"))
+
+
+def _input_bytes(part: Any) -> int:
+    """Return the size of the arguments of a tool that a message of Anthropic's API calls, or of its thinking."""
+    if type(part) is not dict:
+        return 0
+    try:
+        arguments = len(dump_exact(part["input"])) if part.get("input") else 0
+    except ValueError:  # nested too deeply
+        arguments = 0
+    return text_bytes(part.get("thinking")) + arguments
 
 
 def _early_members(head: bytes) -> dict[str, Any]:

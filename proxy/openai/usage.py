@@ -6,18 +6,23 @@
 | responses, images         | `input_tokens`  | `output_tokens`     | `input_tokens_details`, `output_tokens_details`|
 | transcription, realtime   | `input_tokens`  | `output_tokens`     | `input_token_details`, `output_token_details`  |
 | whisper                   | `seconds`       |                     |                                                |
+| messages (Anthropic)      | `input_tokens`  | `output_tokens`     | `cache_read_input_tokens`, `cache_creation_...`|
+| rerankers, some embeddings| `total_tokens`  |                     |                                                |
 
-Some providers (xAI, Gemini) count reasoning beside `completion_tokens`: only `total_tokens` includes it. So what a
-total has beyond input and output is output.
+Anthropic counts cached input beside `input_tokens`; gateways that repeat its names in OpenAI's format do not. Some
+providers (xAI, Gemini) count reasoning beside `completion_tokens`: only `total_tokens` includes it. So what a total has
+beyond input and output is output.
 
 Rule of the file: a provider may send anything. A total that is negative, not a number, or absurd invalidates the whole
 object (then usage is estimated); such a detail is ignored, and no detail exceeds its total. Nothing raises. Figures
 that no call could have used are read, as the trace tells them, but not believed (`is_believable`).
 
 Source: OpenAI API reference, "usage" of each endpoint; DeepSeek's `prompt_cache_hit_tokens`; xAI's guide "Reasoning";
-Gemini's OpenAI compatibility.
+Gemini's OpenAI compatibility; Anthropic's API reference, "Messages" and "Streaming messages".
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from proxy.exchange import Meter, Usage
@@ -60,25 +65,39 @@ def read_usage(value: Any) -> Usage | None:
         return None
     if value.get("type") == "duration":
         return read_seconds(value.get("seconds"))
-    if (sent_input := value.get("prompt_tokens")) is None:
-        sent_input = value.get("input_tokens")
-    if (sent_output := value.get("completion_tokens")) is None:
-        sent_output = value.get("output_tokens")
+    sent_input = _told(value, "prompt_tokens", "input_tokens")
+    sent_output = _told(value, "completion_tokens", "output_tokens")
+    total = value.get("total_tokens")
     if sent_input is None and sent_output is None:
-        return None
+        if total is None:
+            return None
+        sent_input = total
     input_tokens, output_tokens = _total(sent_input), _total(sent_output)
     if input_tokens is None or output_tokens is None:
         return None
-    if (total := value.get("total_tokens")) is not None:
+    usage = Usage(input_tokens, output_tokens)
+    if total is not None:
         beside = (_count(total) or 0) - input_tokens - output_tokens
         if 0 < beside <= _MOST_BESIDE:
-            output_tokens += beside
-    usage = Usage(input_tokens, output_tokens)
-    if hits := value.get("prompt_cache_hit_tokens"):
-        usage.cached_input_tokens = _part(hits, input_tokens)
-    _note_parts(usage, value, _INPUT_DETAILS, _INPUT_PARTS, input_tokens)
-    _note_parts(usage, value, _OUTPUT_DETAILS, _OUTPUT_PARTS, output_tokens)
+            usage.output_tokens += beside
+    _note_cached(usage, value)
+    _note_parts(usage, value, _INPUT_DETAILS, _INPUT_PARTS, usage.input_tokens)
+    _note_parts(usage, value, _OUTPUT_DETAILS, _OUTPUT_PARTS, usage.output_tokens)
     return usage
+
+
+def later_usage(known: Usage, latest: Usage, sent: Mapping[str, Any]) -> Usage:
+    """Return the figures of a stream that has told some before. `sent`: the object that `latest` was read from.
+
+    They are cumulative, so the latest count, but none is lower than before. What tells its input once (Anthropic), or
+    only figures of the piece (then without input), continues the earlier ones.
+    """
+    output = max(known.output_tokens, latest.output_tokens)
+    if _told(sent, "prompt_tokens", "input_tokens") is None:
+        return replace(known, output_tokens=output, reasoning_tokens=latest.reasoning_tokens)
+    if known.input_tokens and not latest.input_tokens:
+        return add_usage(known, latest)
+    return replace(latest, input_tokens=max(known.input_tokens, latest.input_tokens), output_tokens=output)
 
 
 def read_seconds(value: Any) -> Usage | None:
@@ -142,6 +161,28 @@ def _note_parts(
                 setattr(usage, fields[part], _part(sent, total))
             elif part == "cached_tokens_details" and type(sent) is dict:
                 _note_cached_media(usage, sent, details)
+
+
+def _note_cached(usage: Usage, value: dict[str, Any]) -> None:
+    """Note cached input that is told beside the details: as part of the input or, by Anthropic, in addition to it."""
+    if hits := value.get("prompt_cache_hit_tokens") or value.get("cached_tokens"):
+        usage.cached_input_tokens = _part(hits, usage.input_tokens)
+    read, made = value.get("cache_read_input_tokens"), value.get("cache_creation_input_tokens")
+    if read is None and made is None:
+        return
+    read_tokens, made_tokens = _total(read) or 0, _total(made) or 0
+    if value.get("prompt_tokens") is None and value.get("total_tokens") is None:
+        usage.input_tokens += read_tokens + made_tokens
+    usage.cached_input_tokens = min(read_tokens, usage.input_tokens)
+    usage.cache_write_tokens = min(made_tokens, usage.input_tokens)
+
+
+def _told(value: Mapping[str, Any], *names: str) -> Any:
+    """Return the first member of these names; `None` without one."""
+    for name in names:
+        if (told := value.get(name)) is not None:
+            return told
+    return None
 
 
 def _note_cached_media(usage: Usage, sent: dict[str, Any], details: dict[str, Any]) -> None:

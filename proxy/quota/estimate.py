@@ -15,7 +15,7 @@ are charged what they used.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -67,6 +67,8 @@ _TRANSCRIBERS: Final = (
 )
 _IMAGE_MODELS: Final = ("gpt-image-1", "gpt-image-1.5", "gpt-image-2", "dall-e-2")
 _MOST_IMAGES: Final = 10
+_LEAST: Final = Bound(1, 1, 0, 0, 0, is_capped=True, can_be_capped=False)
+"""Of what may cost anything or nothing."""
 
 
 @dataclass(slots=True)
@@ -164,9 +166,14 @@ def bound(
     prices: Prices,
     settings: Quota,
 ) -> Bound | None:
-    """Return the most that a request may use at the model that it names; `None` if nothing is billable."""
-    if not operation.billable:
+    """Return the most that a request may use at the model that it names; `None` if its answer cannot tell usage.
+
+    Of an unknown operation nothing is known: it is admitted as long as anything is left, and charged what it tells.
+    """
+    if operation.dialect == "none":
         return None
+    if not operation.billable and operation.body != "websocket":
+        return replace(_LEAST)
     asked = _read(operation, request, prices, settings, content_length)
     made = asked.make(asked, request.model)
     if request.document is None:

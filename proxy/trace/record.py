@@ -182,7 +182,7 @@ def intent(
     request = (x.attempts[-1].request if x.attempts else None) or x.request
     document: Document = {
         "candidate": None if candidate is None else [candidate.upstream, candidate.model],
-        "billable": x.inbound.operation.billable,
+        "billable": x.inbound.operation.billable or bound is not None,
         "input_text_bytes": text_bound(request) if request and bound is None else 0,
         "quota": quota_of(x.hold),
         "reserved": None if bound is None else [bound.input_tokens, bound.output_tokens, bound.cost_nanos],

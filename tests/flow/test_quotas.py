@@ -17,7 +17,7 @@ from tests.fakes.fixtures import Launch
 from tests.fakes.judge import assert_error, eventually
 from tests.fakes.provider import Call, Provider, give
 from tests.fakes.sidegate import ADMIN_KEY, Sidegate
-from tests.fakes.steps import SILENCE, chunks, script, sse_head
+from tests.fakes.steps import SILENCE, chunks, script, sse_head, whole
 from tests.fakes.wire import Reply, Wire, exchange, post, request
 
 IN, OUT = 12, 18
@@ -235,6 +235,39 @@ async def test_usage_when_it_is_missing_then_the_charge_is_an_upper_bound(
         assert EACH <= trace["inputTokens"] + trace["outputTokens"] <= 200
     await until_settled(proxy)
     assert (await standing(proxy, "silent"))["currentTokensToday"] >= billed(provider, case)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/rerank"])
+async def test_operation_when_it_is_not_openais_then_its_usage_is_limited_too(
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str, path: str
+) -> None:
+    proxy, user = fleet[0], case[-40:]
+    figures = {"type": "message", "content": [], "usage": {"input_tokens": 200, "output_tokens": 20}}
+    provider.on(case, script(whole(json.dumps(figures).encode())))
+    await set_limit(proxy, user, 450)
+    body = b'{"model":"gpt-4o-mini","max_tokens":20,"messages":[{"role":"user","content":"hi"}]}'
+    asked = post(path, body, f"X-Sidegate-User: {user}", case=case)
+    statuses = []
+    for _ in range(4):
+        statuses.append((await exchange(proxy.address, asked, timeout_s=40)).status)
+        await until_settled(proxy)
+    served = statuses.count(200)
+    assert statuses == [200] * served + [429] * (4 - served) and 1 <= served < 4
+    assert (await standing(proxy, user))["currentTokensToday"] == served * 220 == await charged(proxy, user)
+
+
+async def test_unknown_operation_when_its_process_dies_then_the_accounts_still_agree(
+    provider: Provider, fleet: tuple[Sidegate, ...], case: str
+) -> None:
+    proxy, other, *_ = fleet
+    provider.on(case, script(SILENCE))
+    async with await Wire.open(proxy.address) as wire:
+        await wire.send(post("/v1/rerank", b"{}", "X-Sidegate-User: unknown-victim", case=case))
+        await asyncio.to_thread(eventually, lambda: len(provider.seen(case)) == 1)
+        proxy.kill9()
+    proxy.restart().reach_database()
+    await until_settled(proxy)
+    assert (await standing(other, "unknown-victim"))["currentTokensToday"] == await charged(other, "unknown-victim")
 
 
 async def test_stream_when_the_client_leaves_then_the_charge_covers_what_was_generated(

@@ -68,6 +68,56 @@ def test_observe_when_an_error_tells_figures_then_they_are_all_there_will_be() -
     assert (meter.usage, is_short(meter)) == (Usage(9, 3), False)
 
 
+def figures(sent: int | None, made: int) -> dict[str, Any]:
+    return {"usage": {"completion_tokens": made} | ({} if sent is None else {"prompt_tokens": sent})}
+
+
+@pytest.mark.parametrize(
+    ("told", "usage"),
+    [
+        pytest.param([(9, 1), (9, 2), (9, 3)], Usage(9, 3), id="all so far"),
+        pytest.param([(9, 3), (0, 0)], Usage(9, 3), id="then zeros"),
+        pytest.param([(9, 1), (0, 1), (0, 1)], Usage(9, 3), id="of the piece"),
+        pytest.param([(9, 3), (8, 2)], Usage(9, 3), id="then less"),
+        pytest.param([(9, 1), (None, 3)], Usage(9, 3), id="then output alone"),
+    ],
+)
+def test_observe_when_figures_come_several_times_then_none_is_lost(
+    told: list[tuple[int | None, int]], usage: Usage
+) -> None:
+    chunks = [chunk("a", **figures(*each)) for each in told]
+    meter = observe("chat", *chunks, chunk(finish="stop"), DONE)
+    assert (meter.usage, is_short(meter)) == (usage, False)
+
+
+STARTED = {
+    "id": "msg_1",
+    "model": "claude",
+    "usage": {"input_tokens": 9, "cache_read_input_tokens": 5, "output_tokens": 1},
+}
+MESSAGE = [
+    event({"type": "message_start", "message": STARTED}),
+    event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+    event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hé"}}),
+    event({"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "{}"}}),
+    event({"type": "content_block_stop", "index": 0}),
+    event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 7}}),
+    event({"type": "message_stop"}),
+]
+
+
+def test_observe_when_a_message_streams_then_its_input_is_from_its_start_and_its_output_from_its_end() -> None:
+    meter = observe("generic", *MESSAGE)
+    assert (meter.response_id, meter.response_model, meter.finish_reasons) == ("msg_1", "claude", ["end_turn"])
+    assert (meter.usage, meter.output_text_bytes, meter.terminated) == (Usage(14, 7, 5), 5, True)
+    assert not is_short(meter)
+
+
+def test_observe_when_a_message_is_cut_then_the_figures_of_its_start_are_not_all() -> None:
+    meter = observe("generic", *MESSAGE[:4])
+    assert (meter.usage, is_short(meter)) == (Usage(14, 1, 5), True)
+
+
 TOLD = {"usage": {"prompt_tokens": 9, "completion_tokens": 1}}
 NOTHING = {"usage": {"prompt_tokens": 0, "completion_tokens": 0}}
 

@@ -35,6 +35,8 @@ KNOWN = [
     ("DELETE", "/v1/responses/resp_1", False, "responses.delete"),
     ("POST", "/v1/responses/resp_1/cancel", False, "responses.cancel"),
     ("GET", "/v1/responses/resp_1/input_items", False, "responses.input_items.list"),
+    ("POST", "/v1/messages", False, "messages.create"),
+    ("POST", "/v1/messages/count_tokens", False, "messages.count_tokens"),
     ("POST", "/v1/embeddings", False, "embeddings.create"),
     ("POST", "/v1/images/edits", False, "images.edit"),
     ("POST", "/v1/audio/transcriptions", False, "audio.transcriptions.create"),

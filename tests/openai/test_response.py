@@ -23,6 +23,8 @@ CHAT = {
     ],
     "usage": USAGE,
 }
+MESSAGE = [{"text": "abc"}, {"type": "tool_use", "input": {"a": 1}}, {"thinking": "xy"}, None, {"input": {}}]
+DEEP = b'{"type":"message","content":[{"input":' + b"[" * 1000 + b"]" * 1000 + b"}]}"
 RESPONSE = {
     "id": "resp_1",
     "model": "gpt-5",
@@ -70,6 +72,8 @@ def test_inspect_when_it_is_a_response_then_everything_is_metered() -> None:
         ("audio", {"text": "abc", "duration": 2.5, "segments": []}, Usage(audio_seconds=2.5), 3),
         ("audio", {"text": "abc"}, None, 3),
         ("generic", {"usage": USAGE}, Usage(9, 3), 0),
+        ("generic", {"type": "message", "content": MESSAGE, "usage": {"input_tokens": 9}}, Usage(9), 12),
+        ("generic", DEEP, None, 0),
         ("none", CHAT, None, 0),
         ("none", {"results": []}, None, 0),
         ("chat", CHAT | {"usage": {"prompt_tokens": -1}}, None, 5),

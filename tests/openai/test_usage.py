@@ -55,6 +55,7 @@ CACHED_AUDIO = {
         "cached_tokens": 500,
     },
 }
+CACHES = {"cache_read_input_tokens": 1000, "cache_creation_input_tokens": 200}
 CACHED_AUDIO_USAGE = Usage(
     1000,
     cached_input_tokens=500,
@@ -100,6 +101,12 @@ CACHED_AUDIO_USAGE = Usage(
         ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": "135"}, Usage(32, 9)),
         ({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 999_999_999}, Usage(32, 9)),
         (CACHED_AUDIO, CACHED_AUDIO_USAGE),
+        ({"total_tokens": 5}, Usage(5)),
+        ({"prompt_tokens": 8, "cached_tokens": 3}, Usage(8, cached_input_tokens=3)),
+        ({"input_tokens": 10, "output_tokens": 5} | CACHES, Usage(1210, 5, 1000, 200)),
+        ({"prompt_tokens": 1210, "completion_tokens": 5, "total_tokens": 1215} | CACHES, Usage(1210, 5, 1000, 200)),
+        ({"input_tokens": 1210, "output_tokens": 5, "total_tokens": 1215} | CACHES, Usage(1210, 5, 1000, 200)),
+        ({"input_tokens": 10, "cache_read_input_tokens": -1, "cache_creation_input_tokens": None}, Usage(10)),
     ],
 )
 def test_read_usage_when_it_is_believable_then_all_its_figures(value: object, usage: Usage) -> None:
@@ -113,7 +120,7 @@ def test_read_usage_when_a_total_is_absurd_then_nothing_is_believed(absurd: obje
     assert read_usage({"type": "duration", "seconds": absurd}) is None or absurd == 1.5
 
 
-@pytest.mark.parametrize("value", [None, 5, "x", [], {}, {"total_tokens": 5}, {"type": "duration"}], ids=repr)
+@pytest.mark.parametrize("value", [None, 5, "x", [], {}, {"total_tokens": -5}, {"type": "duration"}], ids=repr)
 def test_read_usage_when_there_are_no_figures_then_none(value: object) -> None:
     assert read_usage(value) is None
 
@@ -161,6 +168,9 @@ NAMES = [
     "prompt_tokens_details",
     "output_tokens_details",
     "duration",
+    "total_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
 ]
 
 
@@ -178,7 +188,7 @@ def test_read_usage_when_it_is_anything_then_bounded_figures_or_none(value: dict
     usage = read_usage(value)
     if usage is not None:
         figures = asdict(usage)
-        assert all(0 <= figure <= MAX_TOKENS for figure in figures.values())
+        assert all(0 <= figure <= 3 * MAX_TOKENS for figure in figures.values())
         assert usage.cached_input_tokens <= usage.input_tokens
         assert usage.reasoning_tokens <= usage.output_tokens
         json.dumps(figures, allow_nan=False)

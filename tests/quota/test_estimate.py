@@ -214,10 +214,24 @@ def test_bound_when_a_session_begins_then_its_first_answer_is_bounded(prices):
     )
 
 
+def test_bound_when_the_operation_is_unknown_then_something_must_be_left(prices):
+    made = bound(match("POST", "/v1/rerank", False), parse_empty(), None, prices, SETTINGS)
+    assert (made.tokens, made.cost_nanos) == (1, 1)
+
+
+def test_bound_when_a_message_is_asked_for_then_its_maximum_counts(prices):
+    operation = match("POST", "/v1/messages", False)
+    body = b'{"model":"gpt-4o","max_tokens":50,"messages":[{"role":"user","content":"hi"}]}'
+    asked = parse_json(body, operation, limits=Limits(), force_stream_usage=True)
+    made = bound(operation, asked, len(body), prices, SETTINGS)
+    assert (made.output_tokens, made.is_capped, made.can_be_capped) == (50, True, False)
+    assert 2 < made.input_tokens < 100
+
+
 @pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation.name)
-def test_bound_when_any_operation_is_empty_then_what_is_billable_has_one(prices, operation):
+def test_bound_when_any_operation_is_empty_then_what_may_tell_usage_has_one(prices, operation):
     made = bound(operation, parse_empty(), None, prices, SETTINGS)
-    assert (made is not None) is operation.billable
+    assert (made is not None) is (operation.dialect != "none")
     if made is not None:
         assert 0 < made.input_tokens and 0 <= made.modest_output_tokens <= made.output_tokens
         assert not made.can_be_capped
