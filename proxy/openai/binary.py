@@ -38,6 +38,11 @@ def begins_as_binary(data: bytes) -> bool:
     return len(head.translate(None, _CONTROL)) < 0.9 * len(head)
 
 
+def begins_as_text(data: bytes) -> bool:
+    """Tell by its beginning whether a file of any type is text in UTF-8."""
+    return bool(data) and not begins_as_binary(data) and is_utf8(data[:512])
+
+
 def encodes_text(run: bytes) -> bool:
     """Tell by its beginning whether a run of base64, of either alphabet, encodes text."""
     head = run[:_LOOKED_AT].translate(_URL_SAFE, b"=\r\n")

@@ -9,7 +9,7 @@ the upload before any byte of it was sent.
 Heads of parts, with names of fields and files, and what stands before the first and behind the last part are texts too:
 a provider that finds other boundaries than we do sees nothing that was not scanned.
 
-Parts that begin like media, archives or documents, or contain a NUL, are not text: they pass and are reported
+Parts that begin like media, archives or documents are not text, nor is what follows a NUL: both pass and are reported
 (`binary`). A body that is labelled as a form but is not one is read as one text.
 
 Rule of the file: bytes in, bytes out, no I/O. Memory is bounded by what the scanners hold back.
@@ -117,15 +117,18 @@ class _PartScan:
         self._scanner: StreamScanner | None = None
 
     def feed(self, data: bytes) -> bytes:
-        if self.is_binary:
-            return data
-        if (self._scanner is None and begins_as_binary(data)) or b"\0" in data:
+        if self.is_binary or (self._scanner is None and begins_as_binary(data)):
             self.is_binary = True
-            return self.finish() + data
+            return data
         if self._scanner is None:
             self._scanner = self._policy.prompt_plan.scanner()
-        self._verdict.saw("prompt", len(data))
-        return self._pass(data.decode("latin-1"), final=False)
+        text, nul, rest = data.partition(b"\0")
+        self._verdict.saw("prompt", len(text))
+        passed = self._pass(text.decode("latin-1"), final=False)
+        if not nul:
+            return passed
+        self.is_binary = True
+        return b"".join((passed, self.finish(), nul, rest))
 
     def finish(self) -> bytes:
         """Return what was held back."""

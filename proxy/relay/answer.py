@@ -53,9 +53,9 @@ class Answer:
     """
 
     __slots__ = (
-        "allowance", "asked_for_usage", "at_limit", "attempt", "capture", "content_encoding", "content_type", "dialect",
-        "has_body", "headers", "is_counted", "is_events", "is_json", "length", "mid_event", "reply", "scanner", "seal",
-        "status", "strip_usage",
+        "allowance", "asked_for_usage", "at_limit", "attempt", "begins_as_text", "capture", "content_encoding",
+        "content_type", "dialect", "has_body", "headers", "is_counted", "is_events", "is_json", "length", "mid_event",
+        "reply", "scanner", "seal", "status", "strip_usage",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +98,8 @@ class Answer:
         # Some providers label event streams differently; one that we must edit is what we requested.
         self.is_events = self.content_type == EVENT_STREAM or (strip_usage and reply.status == 200 and not self.is_json)
         self.content_encoding = b"" if encoding == b"identity" else encoding
+        self.begins_as_text = False
+        """Its label does not say that it is text, but its first bytes do (`mislabelled`)."""
         self.mid_event = False
         """A stream event has been sent in part: nothing well-formed can follow."""
 

@@ -1,16 +1,23 @@
-"""Event streams that a provider labels as something else. Official clients read them all the same, and so do we.
+"""What an answer is whose label does not tell: its first bytes do. The label stays as it is.
 
-Only asked where a stream was requested and another type came, uncompressed: an error, a whole answer after all, lines
-of JSON, or such a stream. The first bytes tell: a stream begins with a field or a comment, which no JSON document does.
-The label stays as it is.
+- Event streams that a provider labels as something else. Official clients read them all the same, and so do we. Only
+  asked where a stream was requested and another type came: an error, a whole answer after all, lines of JSON, or such a
+  stream. It begins with a field or a comment, which no JSON document does.
+- Texts that are labelled as no text, above all as `application/octet-stream`: files, and with them the results of
+  batches. Only asked where texts are scanned.
 
-Source: WHATWG HTML section 9.2.6; openai-python 2.x, `_response.py` (a stream is parsed whatever its Content-Type is).
+Both only where no Content-Encoding hides them.
+
+Source: WHATWG HTML section 9.2.6; openai-python 2.x, `_response.py` (a stream is parsed whatever its Content-Type is);
+ruby-openai #474 (the type of results of batches).
 """
 
 from typing import Final
 
 from proxy.exchange import Sink, UpstreamReply
+from proxy.openai.binary import begins_as_text
 from proxy.relay.answer import EVENT_STREAM, Answer
+from proxy.relay.readable import may_be_text
 
 _FIELDS: Final = (b":", b"data:", b"event:", b"id:", b"retry:")
 _STARTS: Final = (*_FIELDS, *(b"\xef\xbb\xbf" + field for field in _FIELDS))
@@ -19,23 +26,30 @@ _STARTS: Final = (*_FIELDS, *(b"\xef\xbb\xbf" + field for field in _FIELDS))
 
 def may_be_mislabelled(answer: Answer) -> bool:
     """Tell whether the body has to be looked at to know what it is."""
+    if answer.content_encoding:
+        return False
+    return _may_be_events(answer) or (answer.scanner is not None and may_be_text(answer))
+
+
+def _may_be_events(answer: Answer) -> bool:
     was_requested = answer.strip_usage or answer.asked_for_usage
-    is_labelled = answer.content_type == EVENT_STREAM or answer.status != 200
-    return was_requested and not is_labelled and not answer.content_encoding
+    return was_requested and answer.content_type != EVENT_STREAM and answer.status == 200
 
 
 async def look(answer: Answer) -> None:
     """Wait for the first bytes and correct what `answer` is. Raises UpstreamFailed if the body was cut before them."""
     reply, first = answer.reply, b""
+    starts = _STARTS if _may_be_events(answer) else ()
     while True:
         piece = await reply.read()
         first += piece
-        is_events = first.startswith(_STARTS)
-        if is_events or not piece or not any(start.startswith(first) for start in _STARTS):
+        is_events = first.startswith(starts)
+        if is_events or not piece or not any(start.startswith(first) for start in starts):
             break
     answer.reply = _Reread(reply, first)
     answer.is_events = is_events
     answer.is_json = answer.is_json and not is_events
+    answer.begins_as_text = may_be_text(answer) and begins_as_text(first)
 
 
 class _Reread:

@@ -1,4 +1,4 @@
-"""Whether an answer can be scanned at all: its media type is textual, and its encoding can be removed.
+"""Whether an answer can be scanned: it is text by its media type or its first bytes, and its encoding can be removed.
 
 Whether an unreadable answer passes is up to the policy (`unscannable`); it is recorded in any case.
 Source: RFC 9110 sections 8.3 and 8.4; RFC 6838 section 4.2.8 (structured syntax suffixes).
@@ -47,6 +47,11 @@ def scanner_of(answer: Answer) -> OutputScanner | None:
     return None
 
 
+def may_be_text(answer: Answer) -> bool:
+    """Tell whether the label of an answer says neither that it is text nor that it is media."""
+    return not _is_labelled_text(answer) and not _is_labelled_media(answer)
+
+
 def fits(answer: Answer, limit: int) -> bool:
     """Tell whether an answer announces a length that is small enough to be held whole."""
     return answer.length is not None and answer.length <= limit
@@ -55,7 +60,16 @@ def fits(answer: Answer, limit: int) -> bool:
 def _obstacle(answer: Answer) -> str | None:
     if answer.content_encoding and not supported(answer.content_encoding):
         return "compressed"
-    kind = answer.content_type
-    if answer.is_events or answer.is_json or kind.startswith(b"text/") or kind.endswith(b"+xml") or kind in _TEXT_TYPES:
+    if _is_labelled_text(answer) or answer.begins_as_text:
         return None
-    return "media" if kind.startswith((b"audio/", b"image/", b"video/")) else "binary"
+    return "media" if _is_labelled_media(answer) else "binary"
+
+
+def _is_labelled_text(answer: Answer) -> bool:
+    kind = answer.content_type
+    is_text = kind.startswith(b"text/") or kind.endswith(b"+xml") or kind in _TEXT_TYPES
+    return is_text or answer.is_events or answer.is_json
+
+
+def _is_labelled_media(answer: Answer) -> bool:
+    return answer.content_type.startswith((b"audio/", b"image/", b"video/"))

@@ -52,7 +52,7 @@ def _relay_as_labelled(answer: Answer, downstream: Downstream, config: Config) -
     if answer.is_events:
         return _relay_stream(answer, downstream, event_bytes=limits.event_bytes, after_end_s=timeouts.after_end_s)
     if (scanner := scanner_of(answer)) is not None:
-        if answer.is_json or fits(answer, limits.event_bytes):
+        if answer.is_json or (fits(answer, limits.event_bytes) and not answer.begins_as_text):
             return relay_scanned_body(answer, scanner, downstream, limits, hold_s=timeouts.answer_hold_s)
         return relay_scanned_text(answer, scanner, downstream)
     if answer.is_json:

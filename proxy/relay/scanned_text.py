@@ -4,7 +4,8 @@ A piece is sent when it arrives, except for the few characters that the scanner 
 in a thread. Forbidden text visibly truncates the answer before its first byte: such formats have no way to report an
 error.
 
-Failure mode: bytes that are not UTF-8 pass unchanged. Constant memory. Source: Python's `surrogateescape`, PEP 383.
+Failure mode: bytes that are not UTF-8 pass unchanged. What only begins as text and has a NUL is binary from there on.
+Constant memory. Source: Python's `surrogateescape`, PEP 383.
 """
 
 import codecs
@@ -12,10 +13,10 @@ from collections.abc import Iterable
 from functools import partial
 
 from proxy.apart import LARGE_BYTES, apart
+from proxy.errors import PolicyViolation
 from proxy.exchange import Downstream
-from proxy.findings import Finding
 from proxy.openai.decoding import Decoder
-from proxy.relay.answer import Answer, forbidden
+from proxy.relay.answer import Answer, forbidden, not_scannable
 from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete, without_encoding
 from proxy.scanners import OutputScanner
 
@@ -30,7 +31,7 @@ async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream:
         UpstreamFailed: the provider's body was cut; the head has been sent already.
         ClientDisconnected: the client disconnected.
     """
-    meter, text = answer.attempt.meter, _ScannedText(scanner)
+    meter, text = answer.attempt.meter, _ScannedText(scanner, may_be_binary=answer.begins_as_text)
     encoding = answer.content_encoding
     decoder = Decoder(encoding, DECODED_PIECE_BYTES) if encoding else None
     headers = without_encoding(answer.headers) if encoding else answer.headers
@@ -46,7 +47,7 @@ async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream:
     if decoder is not None:
         check_complete(decoder, answer)
     rest = text.feed(b"", final=True)
-    meter.terminated = text.blocked is None
+    meter.terminated = text.error is None
     answer.keep(rest)
     if meter.terminated:
         answer.seal()
@@ -57,29 +58,44 @@ async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream:
 async def _write(answer: Answer, downstream: Downstream, text: "_ScannedText", data: bytes) -> None:
     if data:
         await downstream.write(data)
-    if text.blocked is not None:
+    if text.error is not None:
         answer.reply.close()
         answer.attempt.meter.withheld = True
-        raise forbidden(_PLACE, text.blocked)
+        raise text.error
 
 
 class _ScannedText:
-    """One text, split anywhere, even inside a character."""
+    """One text, split anywhere, even inside a character. `may_be_binary`: only its beginning says that it is one."""
 
-    def __init__(self, scanner: OutputScanner) -> None:
+    def __init__(self, scanner: OutputScanner, *, may_be_binary: bool) -> None:
         self._scanner = scanner
+        self._may_be_binary = may_be_binary
+        self._is_binary = False
         self._channel = scanner.channel()
         self._edits = scanner.edits
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._held = ""
 
     @property
-    def blocked(self) -> Finding | None:
-        """The finding that ends the answer."""
-        return self._channel.blocked
+    def error(self) -> PolicyViolation | None:
+        """Why the answer ends here."""
+        if (found := self._channel.blocked) is not None:
+            return forbidden(_PLACE, found)
+        return not_scannable() if self._is_binary and self._scanner.unscannable == "deny" else None
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
         """Take bytes and return what may be sent now."""
+        if self._is_binary:
+            return data
+        text, nul, rest = data.partition(b"\0") if self._may_be_binary else (data, b"", b"")
+        passed = self._scanned(text, final=final or bool(nul))
+        if not nul or self.error is not None:
+            return passed
+        self._is_binary = True
+        self._scanner.missed(_PLACE, "binary")
+        return passed if self.error is not None else b"".join((passed, nul, rest))
+
+    def _scanned(self, data: bytes, *, final: bool) -> bytes:
         text = self._decoder.decode(data, final)
         self._scanner.saw(len(text))
         out = "".join(self._decided(text, final=False)) if text else ""

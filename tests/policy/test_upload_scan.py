@@ -67,6 +67,16 @@ def test_form_when_a_secret_is_blocked_then_no_byte_of_it_leaves_whatever_the_cu
     assert (caught.value.param, caught.value.rules) == ("file", ("github-token",))
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_form_when_a_nul_follows_a_secret_then_it_is_found_whatever_the_cuts(data):
+    body = form(("file", f"A=1\nKEY={MEDIUM}\0{MEDIUM}\0".encode()))
+    cuts = data.draw(st.lists(st.integers(0, len(body)), max_size=8))
+    out, verdict = sent(body, cuts)
+    assert out == body.replace(MEDIUM.encode(), b"ghp_".ljust(len(MEDIUM), b"*"), 1)
+    assert (len(verdict.sightings), dict(verdict.missed)) == (1, {("prompt", "binary"): 1})
+
+
 def test_raw_when_text_then_it_is_scanned_as_body():
     out, verdict = sent(f"v=0\r\nmail {EMAIL}".encode(), raw=True)
     assert EMAIL.encode() in out

@@ -101,10 +101,11 @@ UNREADABLE = {
 @pytest.mark.parametrize("reason", UNREADABLE)
 async def test_answer_when_it_cannot_be_scanned_then_the_policy_decides(reason):
     scanner, client = FakeScanner(), Client()
-    await relay(answer_to(client, Reply([BODY], UNREADABLE[reason]), scanner=scanner), client, CONFIG)
-    assert (client.body, scanner.unread) == (BODY, [("body", reason)])
+    body = b"\x89PNG" if reason == "binary" else BODY
+    await relay(answer_to(client, Reply([body], UNREADABLE[reason]), scanner=scanner), client, CONFIG)
+    assert (client.body, scanner.unread) == (body, [("body", reason)])
     scanner, client = FakeScanner(unscannable="deny"), Client()
-    answer = answer_to(client, Reply([BODY], UNREADABLE[reason]), scanner=scanner)
+    answer = answer_to(client, Reply([body], UNREADABLE[reason]), scanner=scanner)
     with pytest.raises(PolicyViolation) as caught:
         await relay(answer, client, CONFIG)
     assert (caught.value.code, caught.value.http_status, client.journal) == ("answer_not_scannable", 502, [])
@@ -112,8 +113,12 @@ async def test_answer_when_it_cannot_be_scanned_then_the_policy_decides(reason):
 
 
 @pytest.mark.parametrize(
-    "kind", [b"text/plain", b"application/x-subrip", b"application/jsonl", b"application/atom+xml", b"text/html", b""]
-)
+    "kind",
+    [
+        b"application/octet-stream", b"application/pdf", b"text/plain", b"application/x-subrip",
+        b"application/jsonl", b"application/atom+xml", b"text/html", b"",
+    ],
+)  # fmt: skip
 async def test_answer_when_it_is_some_kind_of_text_then_it_is_scanned(kind):
     scanner, client = FakeScanner(), Client()
     headers = ((b"Content-Type", kind),) if kind else ()

@@ -9,7 +9,7 @@ from proxy.errors import PolicyViolation, UpstreamFailed
 from proxy.exchange import Capture
 from proxy.relay.relay import relay
 from tests.fakes.scanner import MASK, SECRET, FakeScanner
-from tests.relay.peers import Client, Reply, answer_to, cuts
+from tests.relay.peers import Client, Reply, announced, answer_to, cuts
 
 TEXT = (b"Content-Type", b"text/vtt")
 BODY = b"WEBVTT\n\n" + f"hä \U0001f44b {SECRET} psst KEY-1".encode() + b"\xff\xc3"
@@ -57,3 +57,39 @@ async def test_text_when_its_encoding_is_cut_then_what_was_held_stays():
     with pytest.raises(UpstreamFailed):
         await relayed([gzip.compress(b"a KEY-1")[:-8]], headers=(TEXT, (b"Content-Encoding", b"gzip")), client=client)
     assert client.body == b"a "
+
+
+FILE = (b"Content-Type", b"application/octet-stream")
+
+
+@given(st.sets(st.integers(1, len(BODY) - 1)))
+async def test_file_when_it_begins_as_text_then_it_is_scanned_whatever_its_label(places):
+    client, meter = await relayed(cuts(BODY, places), headers=(FILE, announced(BODY)))
+    assert client.body == BODY.replace(SECRET.encode(), MASK.encode())
+    assert meter.terminated
+
+
+BINARY = f"text {SECRET} KEY-12\0more {SECRET}".encode()
+
+
+@given(st.sets(st.integers(1, len(BINARY) - 1)))
+async def test_file_when_it_only_begins_as_text_then_what_follows_a_nul_is_binary(places):
+    scanner, text = FakeScanner(), f"text {MASK} KEY-12"
+    client, meter = await relayed(cuts(BINARY, places), scanner, (FILE,))
+    assert client.body == f"{text}\0more {SECRET}".encode()
+    assert (scanner.unread, meter.terminated) == ([("body", "binary")], True)
+    client = Client()
+    with pytest.raises(PolicyViolation) as caught:
+        await relayed(cuts(BINARY, places), FakeScanner(unscannable="deny"), (FILE,), client)
+    assert (caught.value.code, client.body) == ("answer_not_scannable", text.encode())
+    client = Client()
+    with pytest.raises(PolicyViolation):
+        await relayed([b"so far a text BOOM\0"], headers=(FILE,), client=client)
+    assert client.body == b"so far a text "
+
+
+@pytest.mark.parametrize("begin", [b"\x89PNG text", b"%PDF-1.4 text", b"caf\xe9 text", b"\0"])
+async def test_file_when_it_does_not_begin_as_text_then_it_passes(begin):
+    scanner = FakeScanner()
+    client, _ = await relayed([begin, SECRET.encode()], scanner, (FILE,))
+    assert (client.body, scanner.unread, scanner.seen) == (begin + SECRET.encode(), [("body", "binary")], [])
