@@ -16,13 +16,16 @@ from bench.upstream import EVENTS
 Address = tuple[str, int]
 
 
-def chat_request(address: Address, stream: bool, ask_usage: bool = False) -> bytes:
-    """A usual chat request as an SDK sends it."""
+_PROSE = "Explain what a reverse proxy does, and why an application would want one."
+
+
+def chat_request(address: Address, stream: bool, ask_usage: bool = False, more: int = 0) -> bytes:
+    """A usual chat request as an SDK sends it. `more`: bytes of further prose."""
     document: dict[str, object] = {
         "model": "gpt-4o-mini",
         "messages": [
             {"role": "system", "content": "You are a helpful assistant that answers in one short paragraph."},
-            {"role": "user", "content": "Explain what a reverse proxy does, and why an application would want one."},
+            {"role": "user", "content": _PROSE + f" {_PROSE}" * (more // len(_PROSE))},
         ],
         "temperature": 0.2,
         "max_tokens": 256,

@@ -2,12 +2,14 @@
 
     python -m bench.stalls                          all kinds (bench/stall_kinds.py), some minutes
     python -m bench.stalls prose deep "answer, *"   some of them
+    python -m bench.stalls --at-once 12 prose       twelve at a time
     python -m bench.stalls --where 10 deep          with the stacks of all threads 10 ms into a stall
 
 A real `sidegate serve` with a heartbeat of one millisecond in its loop. Between two beats count what the process
 computed meanwhile, all its threads, and what passed on the clock while the loop did not wait for a core; the smaller
-of both is the stall: where other programs take the cores, the clock says too much. A second client sends small requests
-all the time.
+of both is the stall: where other programs take the cores, the clock says too much. A second client sends requests
+of 200 bytes all the time, and a third one requests of 80 KB, which need a thread as well; told is how long any of these
+took at most.
 
 The stacks are read by a thread of the proxy. It runs once a call that nothing can interrupt has ended, before the
 thread that made it has gone on; collections of garbage are told as well, as they run within any call.
@@ -27,7 +29,6 @@ import threading
 import time
 import traceback
 from collections.abc import Coroutine
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from io import FileIO
 from pathlib import Path
@@ -48,8 +49,9 @@ _BEAT_S = 0.001
 _TOLD_S = 0.004
 _STALL = re.compile(r"stall ([0-9.]+) ms")
 _LONGEST_S = 60.0
+_OTHERS_BYTES = (0, 80_000)
 _CALLS = 8
-_WAITING = ("work_queue.get(", "waiter.acquire(", "ready.wait(")
+_WAITING = ("work_queue.get(", "waiter.acquire(", "ready.wait(", "gate.acquire(", "time.sleep(")
 
 
 class _Watched(Sidegate):
@@ -208,11 +210,14 @@ async def _talk(address: load.Address, kind: Kind) -> str:
         return f"{message.type.name} {message.data}"
 
 
-async def _small(address: load.Address) -> None:
+async def _others(address: load.Address, size: int, waited: list[float]) -> None:
+    """Send requests with `size` bytes more than usual, one after the other; note how long each took, in seconds."""
     [connection] = await load.open_connections(address, 1)
-    data = load.chat_request(address, stream=False)
+    data = load.chat_request(address, stream=False, more=size)
     while True:
+        asked = time.perf_counter()
         await connection.ask(data)
+        waited.append(time.perf_counter() - asked)
         await asyncio.sleep(0.002)
 
 
@@ -225,17 +230,20 @@ async def measure(options: argparse.Namespace, directory: Path, database_url: st
     try:
         await asyncio.to_thread(proxy.start)
         await asyncio.to_thread(proxy.reach_database)
-        small = asyncio.create_task(_small(proxy.address))
+        waited: list[float] = []
+        others = [asyncio.create_task(_others(proxy.address, size, waited)) for size in _OTHERS_BYTES]
         await asyncio.sleep(2)
         seen = len(proxy.stalls())
         print(f"{'while it starts':36} largest stall {max(proxy.stalls(), default=0):5.1f} ms")
         for name, make in kinds().items():
             if options.kinds and not any(fnmatchcase(name, pattern) for pattern in options.kinds):
                 continue
+            waited.clear()
             seen = await _measure_one(options, proxy, provider, (name, make()), seen)
-        small.cancel()
-        with suppress(asyncio.CancelledError):
-            await small
+            print(f", others waited {max(waited, default=0) * 1000:.0f} ms", flush=True)
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
     finally:
         await asyncio.to_thread(proxy.stop)
         await runner.cleanup()
@@ -253,7 +261,7 @@ async def _measure_one(
     for _ in range(options.rounds):
         try:
             async with asyncio.timeout(_LONGEST_S):
-                answers.add(await _ask(proxy.address, kind))
+                answers.update(await asyncio.gather(*(_ask(proxy.address, kind) for _ in range(options.at_once))))
         except TimeoutError:
             answers.add("not at all")
             break
@@ -262,9 +270,9 @@ async def _measure_one(
     found = proxy.stalls()[seen:]
     size = max(len(kind.body), len(kind.answer or b""), *map(len, (*kind.up, *kind.down, "")))
     text = ", ".join(f"{stall:.0f}" for stall in sorted(found, reverse=True)[:3]) or f"< {_TOLD_S * 1000:.0f}"
-    print(f"{name:36} {size / 1e6:4.1f} MB answered {'/'.join(answers)} in {took:5.2f} s, stalls {text} ms", flush=True)
+    print(f"{name:36} {size / 1e6:4.1f} MB answered {'/'.join(answers)} in {took:5.2f} s, stalls {text} ms", end="")
     if options.where is not None:
-        print(proxy.log()[written:])
+        print("\n" + proxy.log()[written:], end="")
     return seen + len(found)
 
 
@@ -289,6 +297,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("kinds", nargs="*", help="names of kinds, or patterns such as 'answer, *'; default: all")
     parser.add_argument("--list", action="store_true", help="print the names of all kinds and end")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each kind is sent (default: %(default)s)")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help="how many send it at the same time (default: %(default)s)"
+    )
     parser.add_argument("--where", type=float, metavar="MS", help="print the stacks of all threads so far into a stall")
     return parser.parse_args()
 

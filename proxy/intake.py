@@ -10,6 +10,7 @@ that breaks these rules later ends its attempt.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Literal, Protocol
@@ -19,7 +20,7 @@ from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.exchange import BodyKind, Inbound, Operation, ParsedRequest
 from proxy.memory import allow_full_collections, put_off_full_collections
-from proxy.openai.json_steps import dissolve, is_slow
+from proxy.openai.json_steps import LARGE_BYTES, dissolve, is_slow
 from proxy.openai.multipart import NOTHING_SEEN, FormFacts, MultipartObserver
 from proxy.openai.request import parse_empty, parse_json, parse_multipart
 
@@ -87,6 +88,15 @@ class ByteBudget:
         """Return `size` bytes."""
         self.used_bytes -= size
 
+    @asynccontextmanager
+    async def decoding_of(self, body: bytes) -> AsyncIterator[None]:
+        """Hold `decoding` in the block if `body` has many elements. Another body need not wait for one that has."""
+        if await _has_many(body):
+            async with self.decoding:
+                yield
+        else:
+            yield
+
 
 class Intake:
     """The body of one request."""
@@ -130,7 +140,7 @@ class Intake:
 
     async def _parse_apart(self, raw: bytes, *, force_usage: bool) -> ParsedRequest:
         """Parse a large body on a thread, once it is its turn if it is slow to decode."""
-        if await apart(partial(is_slow, raw)):
+        if await _has_many(raw):
             await self._budget.decoding.acquire()
             self._is_decoding = True
         operation, limits = self._inbound.operation, self._limits
@@ -200,6 +210,11 @@ class Intake:
                 yield passed
         if screen is not None and (rest := await screen.finish()):
             yield rest
+
+
+async def _has_many(body: bytes) -> bool:
+    """Tell whether `body` has so many elements that decoding it takes long, and much memory."""
+    return len(body) > LARGE_BYTES and await apart(partial(is_slow, body))
 
 
 def too_large(limit_bytes: int) -> InvalidRequest:

@@ -109,17 +109,18 @@ class Outgoing:
             return self._with.provider.send(attempt, inbound, body)
         assert request is not None
         fitted = partial(capped, request, inbound.operation.dialect, limit, model=attempt.candidate.sent_as)
-        if len(request.body or b"") <= LARGE_BODY_BYTES:
+        body = request.body or b""
+        if len(body) <= LARGE_BODY_BYTES:
             return self._with.provider.send(attempt, inbound, fitted().body)
-        return self._send_large(attempt, inbound, fitted)
+        return self._send_large(attempt, inbound, body, fitted)
 
     async def _send_large(
-        self, attempt: Attempt, inbound: Inbound, fitted: Callable[[], ParsedRequest]
+        self, attempt: Attempt, inbound: Inbound, body: bytes, fitted: Callable[[], ParsedRequest]
     ) -> UpstreamReply:
         """Fit a large body in a thread, once it is its turn, and send it."""
-        async with self._with.budget.decoding:
-            body = (await apart(fitted)).body
-        return await self._with.provider.send(attempt, inbound, body)
+        async with self._with.budget.decoding_of(body):
+            request = await apart(fitted)
+        return await self._with.provider.send(attempt, inbound, request.body)
 
     def head(self, attempt: Attempt) -> Inbound:
         """Return the request head with the trace headers that the attempt's provider may see."""
@@ -164,7 +165,7 @@ class Outgoing:
             return self._bound_of(candidate, request)
         asked = (candidate.model, request.body)
         if self._large is None or self._large[0] != asked:
-            async with self._with.budget.decoding:
+            async with self._with.budget.decoding_of(request.body):
                 self._large = asked, await apart(partial(self._bound_of, candidate, request))
         return self._large[1]
 

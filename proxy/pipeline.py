@@ -313,7 +313,7 @@ class _Run:
         if request.document is not None or request.body is None:
             x.plan = plan = planner.plan(x.inbound, request, x.principal, self._project)
         else:
-            turn = self._with.budget.decoding
+            turn = self._with.budget.decoding_of(request.body)
             x.plan = plan = await planner.plan_apart(x.inbound, request, x.principal, self._project, turn)
         x.marks["plan"] = time.monotonic()
         return plan

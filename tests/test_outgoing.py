@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.config.schema import Config, Limits, Prices
+from proxy.errors import QuotaExceeded
 from proxy.exchange import Attempt, Candidate, Charge, Exchange, Inbound, RoutePlan, Usage
 from proxy.holds import Bound
 from proxy.intake import ByteBudget
@@ -242,21 +243,25 @@ async def test_record_when_it_cannot_be_made_then_a_plain_one_has_what_all_attem
     assert not enabled or sum(share for _, _, share in final["quota"]["leases"]) == nanos
 
 
-async def test_bound_of_a_large_body_when_another_is_decoded_then_it_waits_for_its_turn(replica):
-    scene = Scene(replica, CHEAP, DEAR)
+MANY = json.dumps({"model": "auto", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}] * 30_000})
+LONG = json.dumps({"model": "auto", "max_tokens": 100, "messages": [{"role": "user", "content": "hello " * 90_000}]})
+
+
+@pytest.mark.parametrize(("body", "waits"), [(MANY, True), (LONG, False)], ids=["many elements", "a long text"])
+async def test_bound_when_another_body_is_decoded_then_one_of_many_elements_waits_for_its_turn(replica, body, waits):
+    scene = Scene(replica, CHEAP, DEAR, body=body.encode())
     scene.x.request = replace(scene.x.request, document=None)
     async with scene.budget.decoding:
-        waiting = asyncio.ensure_future(scene.outgoing.reserve())
-        _, pending = await asyncio.wait({waiting}, timeout=0.2)
-        assert pending
-    await waiting
-    assert scene.settling.reservation is not None
+        reserving = asyncio.ensure_future(scene.outgoing.reserve())
+        _, pending = await asyncio.wait({reserving}, timeout=0.3 if waits else 10)
+        assert bool(pending) is waits
+    with pytest.raises(QuotaExceeded, match="more than the whole limit"):
+        await reserving
 
 
 async def test_maximum_when_the_body_is_large_then_it_is_written_in_a_thread_once_it_is_its_turn(replica):
     lowered = Bound(50, 0, 77, 1, 10, is_capped=True, can_be_capped=True)
-    messages = [{"role": "user", "content": "hello"}] * 3000
-    large = json.dumps({"model": "auto", "max_tokens": 100, "messages": messages}).encode()
+    large = MANY.encode()
     scene = Scene(replica, replace(CHEAP, bound=lowered, is_lowered=True), body=large)
     scene.x.request = replace(scene.x.request, document=None)
     await scene.outgoing.reserve()

@@ -16,6 +16,7 @@ import orjson
 from proxy.exchange import ParsedRequest
 from proxy.openai.documents import utf8_len
 from proxy.openai.estimate import BYTES_PER_TOKEN
+from proxy.way import give_way
 
 MEDIA_PART_BYTES = 765 * BYTES_PER_TOKEN
 """One image, audio or file: 765 tokens is what OpenAI bills for a 1024 x 1024 image in high detail."""
@@ -28,6 +29,7 @@ _MEDIA = frozenset(
     {"image_url", "input_image", "image", "input_audio", "audio", "file", "input_file", "computer_screenshot"}
 )
 _SMALL_BODY_BYTES = 8192
+_AT_ONCE = 1000
 
 
 def input_text_bytes(document: Mapping[str, Any]) -> int:
@@ -62,10 +64,13 @@ def _definition_bytes(value: Any) -> int:
 
 
 def _prose_bytes(value: Any) -> int:
-    total = 0
+    total = looked = 0
     stack = [value]
     while stack:
         item = stack.pop()
+        looked += 1
+        if looked % _AT_ONCE == 0:
+            give_way()
         kind = type(item)
         if kind is str:
             total += len(item) if item[:5] != "data:" and item.isascii() else _string_bytes(item)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from proxy.openai.binary import is_media
+from proxy.way import give_way
 
 
 class OfKey(NamedTuple):
@@ -39,6 +40,7 @@ PLAIN: Final = frozenset(
 _SHOWN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
+_AT_ONCE: Final = 1000
 _MARKS: Final = frozenset("d{[")
 """First characters of data URLs and JSON."""
 
@@ -56,9 +58,12 @@ class Gathered:
 def gather(document: Any) -> Gathered:
     """Return every string in `document`, including keys and the members' names as context."""
     gathered = Gathered()
-    texts, stack = gathered.texts, [document]
+    texts, stack, looked = gathered.texts, [document], 0
     while stack:
         item = stack.pop()
+        looked += 1
+        if looked % _AT_ONCE == 0:
+            give_way()
         kind = type(item)
         if kind is dict:
             _gather_members(item, gathered, stack)

@@ -21,6 +21,7 @@ CANDIDATES: Final = 32
 """After how many candidates the text is compared with what precedes; a longer period is not noticed."""
 _LEFT: Final = 2 * boundaries.REACH
 """How far before a candidate its boundary may read."""
+_AT_ONCE: Final = 256
 _BLOCK: Final = 4096
 """Bytes compared at once."""
 
@@ -61,7 +62,9 @@ class Repetition:
 def _again(findings: list[Finding], period: int, times: int) -> Iterator[Finding]:
     """Yield the findings of one period as many times, each time one period later."""
     if findings:
-        for shift in range(period, period * times + 1, period):
+        for number, shift in enumerate(range(period, period * times + 1, period)):
+            if number % _AT_ONCE == 0:
+                give_way()
             for finding in findings:
                 start, end = finding.start + shift, finding.end + shift
                 yield Finding(finding.rule_id, finding.category, finding.severity, start, end)
