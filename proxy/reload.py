@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 from proxy import generation
 from proxy.app import App
-from proxy.config.changes import as_far_as_possible, changed_keys, is_fixed
+from proxy.config.changes import as_far_as_possible, changed_keys, fallen_back, is_fixed
 from proxy.config.layers import LayersError
 from proxy.config.load import Loaded
 from proxy.config.named_files import named_files
@@ -50,6 +50,7 @@ class Reload:
         in_force: Callable[[Config], None],
     ) -> None:
         self._app = app
+        self._loaded = loaded
         self._load = load
         self._completed = completed
         self._in_force = in_force
@@ -78,7 +79,10 @@ class Reload:
         try:
             loaded = await asyncio.to_thread(self._load)
             files = (*loaded.files, *named_files(loaded.config).values())
+            if problems := list(fallen_back(self._loaded, loaded)):
+                raise ConfigError(problems)
             result = await self._take_over(loaded)
+            self._loaded = loaded
         except ConfigError as error:
             files = {*files, *error.files}
             _refuse([str(problem) for problem in error.problems])

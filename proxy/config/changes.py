@@ -5,14 +5,15 @@ as a short one could be found by trying.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any, Final
 
 import orjson
 
 from proxy.config.keys import KEYS
-from proxy.config.problems import KeyPath
+from proxy.config.load import Loaded
+from proxy.config.problems import KeyPath, Origin, Problem
 from proxy.config.schema import Config
 
 FIXED: Final[tuple[KeyPath, ...]] = (
@@ -34,6 +35,22 @@ _SECRETS: Final[dict[str, Any]] = {
     "upstreams": {"__all__": {"headers"}},
     "otel": {"headers"},
 }
+
+
+def fallen_back(running: Loaded, wanted: Loaded) -> Iterator[Problem]:
+    """Yield why `wanted` must not follow `running`, though it is valid: it is what a file leaves that was cut.
+
+    A file that is emptied before it is written, or lost, would take `auth.mode: keys` and the provider along.
+    """
+    origin = Origin("file", str(wanted.path)) if wanted.path else Origin("default")
+    if _sets_something(running) and wanted.path is not None and not _sets_something(wanted):
+        yield Problem(origin, "", "sets nothing any more, as a file that was cut; to run on the defaults, restart")
+    if wanted.demo and not running.demo:
+        yield Problem(origin, "", "names no provider any more; to get answers from the demo upstream, restart")
+
+
+def _sets_something(loaded: Loaded) -> bool:
+    return any(origin.kind == "file" for origin in loaded.origins.values())
 
 
 def changed_keys(old: Config, new: Config) -> tuple[str, ...]:

@@ -1,9 +1,11 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy.config.changes import FIXED, as_far_as_possible, changed_keys, is_fixed, version
+from proxy.config.changes import FIXED, as_far_as_possible, changed_keys, fallen_back, is_fixed, version
 from proxy.config.keys import KEYS, SECTIONS
+from proxy.config.load import Loaded, load
 from proxy.config.schema import Config
 
 
@@ -70,3 +72,28 @@ def test_version_when_a_setting_or_a_file_differs_then_it_is_another() -> None:
         version(config(upstreams=[{"name": "a"}]), {}),
     }
     assert len(names) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", ["sets nothing any more", "names no provider any more"]),
+        ("# nothing\nauth:\n", ["sets nothing any more", "names no provider any more"]),
+        ("auth: {mode: keys}\n", ["names no provider any more"]),
+        ("upstream: {base_url: 'http://h/v1'}\n", []),
+    ],
+)
+def test_fallen_back_when_a_file_was_cut_then_it_says_what_is_lost(text: str, told: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+
+    def read(text: str, **environ: str) -> Loaded:
+        file.write_text(text)
+        return load(file, environ, {})
+
+    running = read("auth: {mode: keys}\nupstream: {base_url: 'http://h/v1'}\n")
+    problems = list(fallen_back(running, read(text)))
+    assert [str(problem).partition(": ")[2].partition(",")[0].partition(";")[0] for problem in problems] == told
+    assert all(str(problem).startswith(f"{file}: ") for problem in problems)
+    assert list(fallen_back(read(""), read(text))) == [], "it was the demo's before"
+    assert not any("provider" in problem.text for problem in fallen_back(running, read(text, OPENAI_API_KEY="k")))
+    assert list(fallen_back(load(None, {}, {}), load(None, {}, {}))) == []

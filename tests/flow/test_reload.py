@@ -172,10 +172,12 @@ async def test_policy_when_its_file_changes_then_the_next_request_is_judged_by_i
     [
         ({"sidegate.yaml": f"server: {{watchs: {CANARY}}}"}, "did you mean watch_s"),
         ({"key": ""}, "which is empty"),
+        ({"sidegate.yaml": ""}, "sets nothing any more"),
+        ({"sidegate.yaml": f"identity: {{default_user: {CANARY}}}"}, "names no provider any more"),
         ({"sidegate.yaml": f"upstream: {{api_key: 'file:/nowhere/{CANARY[:3]}'}}"}, "cannot be read"),
         ({"rules.yaml": RULE.replace("swordfish", "'(swordfish'")}, "fish"),
     ],
-    ids=["unknown key", "empty secret", "secret away", "bad rule"],
+    ids=["unknown key", "empty secret", "empty file", "no provider", "secret away", "bad rule"],
 )
 async def test_configuration_when_it_is_wrong_then_the_old_one_serves_on_and_it_is_told(
     reloading: Reloading, case: str, files: dict[str, str], told: str
