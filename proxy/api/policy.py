@@ -71,9 +71,9 @@ class PolicyApi:
         security = self._projects.get(project_id or "").security
         policy = await self._policies.get(security)
         document = given["body"] if "body" in given else given["text"]
-        nested_bytes = self._policies.settings.nested_bytes
-        ran = await apart(partial(dry_run, policy, document, given.get("direction", "prompt"), nested_bytes))
-        return json_answer(_document(ran))
+        settings = self._policies.settings
+        ran = await apart(partial(dry_run, policy, document, given.get("direction", "prompt"), settings))
+        return json_answer(_document(ran, settings.max_findings))
 
 
 def _members(text: bytes) -> dict[str, Any]:
@@ -126,13 +126,14 @@ def unscanned_document(part: Unscanned) -> dict[str, str]:
     return {"place": part.place, "reason": part.reason}
 
 
-def _document(ran: DryRun) -> dict[str, Any]:
+def _document(ran: DryRun, most: int) -> dict[str, Any]:
     return {
         "action": ran.action,
         "policyVersion": ran.version,
         "findings": [
-            {**finding_document(each), "start": each.finding.start, "end": each.finding.end} for each in ran.sightings
+            {**finding_document(each), "start": each.finding.start, "end": each.finding.end}
+            for each in ran.sightings[:most]
         ],
-        "unscanned": [*map(unscanned_document, ran.unscanned)],
+        "unscanned": [*map(unscanned_document, ran.unscanned[:most])],
         "result": ran.result,
     }

@@ -142,12 +142,11 @@ class RoutingApi:
         policy, settings = await self._policies.get(project.security), self._config.policy
         if not policy.scan_prompts:
             return {"version": policy.version, "scanned": False, "action": "allow", "findings": [], "unscanned": []}
-        ran = await apart(partial(dry_run, policy, parsed.document, "prompt", settings.nested_bytes))
-        is_denied = bool(ran.unscanned) and settings.unscannable == "deny"
+        ran = await apart(partial(dry_run, policy, parsed.document, "prompt", settings))
         return {
             "version": ran.version,
             "scanned": True,
-            "action": "block" if is_denied else ran.action,
+            "action": ran.action,
             "findings": [*map(finding_document, ran.sightings[: settings.max_findings])],
             "unscanned": [*map(unscanned_document, ran.unscanned[: settings.max_findings])],
         }

@@ -46,6 +46,12 @@ async def test_policy_when_tried_on_an_answer_then_the_other_direction_decides(c
     assert (await ask(client, {"text": HIGH, "direction": "output"}))[1]["action"] == "redact"
 
 
+async def test_policy_when_much_is_found_then_as_many_are_listed_as_a_trace_would_hold(
+    client: TestClient[Any, Any],
+) -> None:
+    assert len((await ask(client, {"text": f"{HIGH} " * 200}))[1]["findings"]) == 100
+
+
 MISTAKES = {
     "nothing": ({}, "text"),
     "both": ({"text": "", "body": {}}, "text"),
