@@ -14,10 +14,16 @@ import binascii
 import re
 from typing import Final
 
-_MAGIC: Final = (
-    b"%PDF", b"PK\x03\x04", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd",
-    b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"OggS", b"ID3", b"fLaC", b"\xff\xfb", b"\xff\xf3", b"\x1aE\xdf\xa3",
+_SIGNATURES: Final = (
+    b"%PDF-", b"PK\x03\x04", b"\x1f\x8b", *(b"BZh%d1AY&SY" % level for level in range(1, 10)), b"\xfd7zXZ",
+    b"7z\xbc\xaf", b"Rar!\x1a", b"\x28\xb5\x2f\xfd", b"\x89PNG", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"OggS\0",
+    b"ID3\2", b"ID3\3", b"ID3\4", b"fLaC\0", b"\xff\xfb", b"\xff\xf3", b"\x1aE\xdf\xa3",
 )  # fmt: skip
+"""What known formats begin with, with as much of it as no text begins with."""
+_RIFF: Final = b"RIFF"
+_RIFF_KINDS: Final = frozenset({b"WAVE", b"WEBP", b"AVI "})
+_LONGEST: Final = 12
+_HEAD: Final = 512
 _CONTROL: Final = bytes(code for code in range(32) if code not in b"\t\n\r\f\x1b")
 _READABLE: Final = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 _LOOKED_AT: Final = 40
@@ -31,16 +37,27 @@ _PIECE: Final = 1 << 18
 
 
 def begins_as_binary(data: bytes) -> bool:
-    """Tell by its beginning whether a file is binary."""
-    head = data[:512]
-    if head.startswith(_MAGIC) or head[4:8] == b"ftyp":
+    """Tell by its beginning whether a file is binary; the beginning of one cut too early may pass for text."""
+    head = data[:_HEAD]
+    return _is_signed(head) or (len(head) == _HEAD and len(head.translate(None, _CONTROL)) < 0.9 * _HEAD)
+
+
+def is_undecided(data: bytes) -> bool:
+    """Tell whether the few bytes of a file that are there may be those of a known format, so that more are needed."""
+    if len(data) >= _LONGEST or _is_signed(data):
+        return False
+    return data.startswith(_RIFF) or any(begin.startswith(data) for begin in (*_SIGNATURES, _RIFF))
+
+
+def _is_signed(head: bytes) -> bool:
+    if head.startswith(_SIGNATURES) or head[4:8] == b"ftyp":
         return True
-    return len(head.translate(None, _CONTROL)) < 0.9 * len(head)
+    return head.startswith(_RIFF) and head[8:12] in _RIFF_KINDS
 
 
 def begins_as_text(data: bytes) -> bool:
     """Tell by its beginning whether a file of any type is text in UTF-8."""
-    return bool(data) and not begins_as_binary(data) and is_utf8(data[:512])
+    return bool(data) and not begins_as_binary(data) and b"\0" not in data[:_HEAD] and is_utf8(data[:_HEAD])
 
 
 def encodes_text(run: bytes) -> bool:
@@ -49,7 +66,7 @@ def encodes_text(run: bytes) -> bool:
     begin = binascii.a2b_base64(head[: len(head) // 4 * 4])
     if not any(begin[1::2]):  # ASCII in UTF-16
         begin = begin[::2]
-    if _READABLE.fullmatch(begin) is None or begin.startswith(_MAGIC):
+    if _READABLE.fullmatch(begin) is None or _is_signed(begin):
         return False
     return begin.isascii() or is_utf8(begin)
 

@@ -19,7 +19,7 @@ Source: RFC 7578.
 from typing import Final
 
 from proxy.findings import Sighting, Unscanned, Verdict
-from proxy.openai.binary import begins_as_binary
+from proxy.openai.binary import begins_as_binary, is_undecided
 from proxy.openai.multipart import MultipartObserver
 from proxy.policy import places
 from proxy.policy.policy import Policy
@@ -115,11 +115,27 @@ class _PartScan:
         self._policy = policy
         self._verdict = verdict
         self._scanner: StreamScanner | None = None
+        self._head = b""
+        """The first bytes, as long as they do not tell whether the part is text."""
 
     def feed(self, data: bytes) -> bytes:
-        if self.is_binary or (self._scanner is None and begins_as_binary(data)):
-            self.is_binary = True
-            return data
+        if not self.is_binary and self._scanner is None:
+            data, self._head = self._head + data, b""
+            if is_undecided(data):
+                self._head = data
+                return b""
+            self.is_binary = begins_as_binary(data)
+        return data if self.is_binary else self._scanned(data)
+
+    def finish(self) -> bytes:
+        """Return what was held back."""
+        head, self._head = self._head, b""
+        begun = self._scanned(head) if head else b""
+        left = b"" if self._scanner is None else self._pass("", final=True)
+        self._scanner = None
+        return begun + left
+
+    def _scanned(self, data: bytes) -> bytes:
         if self._scanner is None:
             self._scanner = self._policy.prompt_plan.scanner()
         text, nul, rest = data.partition(b"\0")
@@ -129,12 +145,6 @@ class _PartScan:
             return passed
         self.is_binary = True
         return b"".join((passed, self.finish(), nul, rest))
-
-    def finish(self) -> bytes:
-        """Return what was held back."""
-        left = b"" if self._scanner is None else self._pass("", final=True)
-        self._scanner = None
-        return left
 
     def _pass(self, text: str, *, final: bool) -> bytes:
         parts = [self._passed(text[at : at + _PART], final=final) for at in range(0, len(text) or 1, _PART)]

@@ -15,7 +15,7 @@ ruby-openai #474 (the type of results of batches).
 from typing import Final
 
 from proxy.exchange import Sink, UpstreamReply
-from proxy.openai.binary import begins_as_text
+from proxy.openai.binary import begins_as_text, is_undecided
 from proxy.relay.answer import EVENT_STREAM, Answer
 from proxy.relay.readable import may_be_text
 
@@ -40,16 +40,18 @@ async def look(answer: Answer) -> None:
     """Wait for the first bytes and correct what `answer` is. Raises UpstreamFailed if the body was cut before them."""
     reply, first = answer.reply, b""
     starts = _STARTS if _may_be_events(answer) else ()
+    is_open = may_be_text(answer)
     while True:
         piece = await reply.read()
         first += piece
         is_events = first.startswith(starts)
-        if is_events or not piece or not any(start.startswith(first) for start in starts):
+        may_go_on = any(start.startswith(first) for start in starts) or (is_open and is_undecided(first))
+        if is_events or not piece or not may_go_on:
             break
     answer.reply = _Reread(reply, first)
     answer.is_events = is_events
     answer.is_json = answer.is_json and not is_events
-    answer.begins_as_text = may_be_text(answer) and begins_as_text(first)
+    answer.begins_as_text = is_open and begins_as_text(first)
 
 
 class _Reread:

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from proxy.openai.binary import begins_as_binary, encodes_text, is_base64, is_media
+from proxy.openai.binary import begins_as_binary, begins_as_text, encodes_text, is_base64, is_media, is_undecided
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256))).decode()
 TEXT = base64.b64encode(b"STAGE=production\n" * 8).decode()
@@ -57,5 +57,25 @@ def test_base64_when_all_of_it_is_looked_at_then_the_last_character_counts() -> 
 def test_file_when_it_begins_like_one_of_known_formats_then_it_is_binary() -> None:
     assert begins_as_binary(b"\0\0\0\x18ftypmp42")
     assert begins_as_binary(b"%PDF-1.4 plain so far")
-    assert begins_as_binary(bytes(range(32)))
+    assert begins_as_binary(bytes(range(32)) * 16)
+    assert begins_as_binary(b"RIFF\x24\x08\x00\x00WAVEfmt ")
     assert not begins_as_binary(b"a,b\r\n1,2")
+    assert not begins_as_binary(b"RIFF is a format, as WAVE is")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", True), (b"%", True), (b"%PDF-", False), (b"RIFF1234", True), (b"RIFF1234WAVE", False), (b"BZh9", True),
+        (b"BZ2", False), (b"text", False),
+    ],
+)  # fmt: skip
+def test_file_when_few_of_its_bytes_are_there_then_more_are_needed_only_if_they_may_be_a_signature(
+    data: bytes, expected: bool
+) -> None:
+    assert is_undecided(data) is expected
+
+
+def test_file_when_it_is_text_in_utf_8_then_it_begins_as_text() -> None:
+    assert begins_as_text("Schl\u00fcssel".encode()[:6])
+    assert not any(map(begins_as_text, (b"", b"\0", b"caf\xe9 au lait", b"GIF89a", b"\1" * 512)))

@@ -69,12 +69,13 @@ async def test_file_when_it_begins_as_text_then_it_is_scanned_whatever_its_label
     assert meter.terminated
 
 
-BINARY = f"text {SECRET} KEY-12\0more {SECRET}".encode()
+TEXTUAL = "a text " * 80
+BINARY = f"{TEXTUAL}{SECRET} KEY-12\0more {SECRET}".encode()
 
 
 @given(st.sets(st.integers(1, len(BINARY) - 1)))
 async def test_file_when_it_only_begins_as_text_then_what_follows_a_nul_is_binary(places):
-    scanner, text = FakeScanner(), f"text {MASK} KEY-12"
+    scanner, text = FakeScanner(), f"{TEXTUAL}{MASK} KEY-12"
     client, meter = await relayed(cuts(BINARY, places), scanner, (FILE,))
     assert client.body == f"{text}\0more {SECRET}".encode()
     assert (scanner.unread, meter.terminated) == ([("body", "binary")], True)
@@ -84,8 +85,8 @@ async def test_file_when_it_only_begins_as_text_then_what_follows_a_nul_is_binar
     assert (caught.value.code, client.body) == ("answer_not_scannable", text.encode())
     client = Client()
     with pytest.raises(PolicyViolation):
-        await relayed([b"so far a text BOOM\0"], headers=(FILE,), client=client)
-    assert client.body == b"so far a text "
+        await relayed([TEXTUAL.encode() + b"BOOM\0"], headers=(FILE,), client=client)
+    assert client.body == TEXTUAL.encode()
 
 
 @pytest.mark.parametrize("begin", [b"\x89PNG text", b"%PDF-1.4 text", b"caf\xe9 text", b"\0"])
