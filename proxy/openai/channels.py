@@ -129,6 +129,7 @@ def read_event(dialect: Dialect, name: bytes | None, document: Any) -> Texts:
         _walk(document.get("delta"), ("delta",), block_of(document), texts, in_pieces=True)
     elif kind == "transcript.text.segment":
         _walk(document.get("text"), ("text",), ("transcript", "segment"), texts, in_pieces=True)
+        _read_others(document, "text", texts)
     else:
         texts.failed = kind == "error" or bool(document.get("error"))
         is_unknown = not kind or (dialect == "generic" and not kind.startswith("response."))

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from proxy.openai.binary import is_media
+from proxy.openai.binary import encodes_text, is_base64, is_media
 from proxy.way import give_way
 
 
@@ -31,16 +31,19 @@ class OfKey(NamedTuple):
 Place = tuple[str | int | OfKey, ...]
 
 PLAIN: Final = frozenset(
-    "arguments audio call_id content data description detail effort file_data filename finish_reason format id image "
+    "arguments audio call_id content data description detail effort filename finish_reason format id image "
     "image_url input input_audio input_image input_text instructions item_id messages mode model name object output "
     "output_text parameters prompt properties reasoning refusal required response_format role schema status stop "
     "stream strict summary text tool_call_id tool_calls tool_choice tools type url user voice".split()
 )
 """Member names that say nothing about their text."""
+_HEAD: Final = 64
 _SHOWN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 _AT_ONCE: Final = 1000
+_FILE: Final = "file_data"
+"""The member that holds a whole file."""
 _MARKS: Final = frozenset("d{[")
 """First characters of data URLs and JSON."""
 
@@ -53,6 +56,8 @@ class Gathered:
     nested: list[str] = field(default_factory=list)
     """Strings that may be JSON and contain escapes, which could hide something."""
     has_media: bool = False
+    has_files: bool = False
+    """Some member holds a file, which may be binary: see `is_binary_file`."""
 
 
 def gather(document: Any) -> Gathered:
@@ -80,7 +85,11 @@ def _gather_members(members: dict[str, Any], gathered: Gathered, stack: list[Any
     for key, value in members.items():
         kind = type(value)
         if kind is str and not (value[:1] in _MARKS and _is_left_out(value, gathered)):
-            texts.append(value if key in PLAIN else f"{lead(key)}{value}")
+            if key in PLAIN:
+                texts.append(value)
+            else:
+                texts.append(f"{lead(key)}{value}")
+                gathered.has_files |= key == _FILE
             continue
         if key not in PLAIN:
             texts.append(key)
@@ -118,6 +127,11 @@ def located(document: Any) -> Iterator[tuple[Place, str, str]]:
                     stack.append(((*place, OfKey(key)), "", key))
         elif kind is list:
             stack += [((*place, index), "", item[index]) for index in range(len(item) - 1, -1, -1)]
+
+
+def is_binary_file(called: str, text: str) -> bool:
+    """Tell whether a member called so holds a file of its own in base64, and no text; files in data URLs are media."""
+    return called == _FILE and len(text) >= _HEAD and is_base64(text) and not encodes_text(text[:_HEAD].encode())
 
 
 def media(document: Any) -> Iterator[Place]:

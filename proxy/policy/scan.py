@@ -85,7 +85,7 @@ def scan(
     inner, left_out = _decoded(gathered.nested, nested_bytes)
     text = _BETWEEN.join([*gathered.texts, *inner] if inner else gathered.texts)
     data, has_base64, is_cut = _without_binary(encode(text))
-    if is_cut:
+    if is_cut or gathered.has_files:
         scanned.unscanned += _binary(document)
     may_be_disguised = disguises.may_hold(text)
     plain = disguises.undone(text[:nested_bytes], patience) if may_be_disguised else None
@@ -141,9 +141,11 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
 
 
 def _binary(document: Any) -> Iterator[Unscanned]:
-    """Yield the texts that contain long base64 of binary data."""
-    for place, _, text in places.located(document):
-        if len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in base64_runs.runs(encode(text))):
+    """Yield the texts that contain long base64 of binary data, and files that are binary, however short."""
+    for place, called, text in places.located(document):
+        if places.is_binary_file(called, text) or (
+            len(text) > _LONG_RUN and any(end - start > _LONG_RUN for start, end in base64_runs.runs(encode(text)))
+        ):
             yield Unscanned("prompt", places.name(place), "binary")
 
 

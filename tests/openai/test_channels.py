@@ -202,6 +202,11 @@ def test_event_when_it_holds_pieces_then_each_names_its_channel_and_place(name):
         assert value == piece.text
 
 
+def test_event_when_a_segment_names_its_speaker_then_that_is_a_text_of_its_own():
+    texts = read_event("audio", None, {"type": "transcript.text.segment", "id": "s", "text": "a", "speaker": "b"})
+    assert [(whole.path, whole.text) for whole in texts.wholes] == [(("speaker",), "b")]
+
+
 CUSTOM_NAME = ("choices", 0, "tool_calls", 3, "custom", "name")
 ENDS = {
     "finish": ("chat", chunk({"index": 2, "delta": {}, "finish_reason": "stop"}), [("choices", 2)]),

@@ -287,3 +287,16 @@ def test_scan_when_time_is_limited_then_decoded_text_is_read_in_slices_too():
     text = "How do I change this? " * 300
     encoded = base64.b64encode(text.encode()).decode()
     assert looks(encoded) >= len(encoded) // 1024 + len(text) // 1024
+
+
+@pytest.mark.parametrize(
+    "content", ["PK\x03\x04" + "\0" * 60, f"\ufeff{HIGH} and more text".encode("utf-16-le").decode("latin-1")]
+)
+def test_scan_when_a_file_is_binary_then_that_is_told_however_short_it_is(content):
+    part = {"type": "file", "file": {"file_data": base64.b64encode(content.encode("latin-1")).decode()}}
+    scanned = scan(policy_of(), chat([part]), BOUND)
+    assert [(told.place, told.reason) for told in scanned.unscanned] == [
+        ("messages[1].content[0].file.file_data", "binary")
+    ]
+    for text in ("plain text", "", base64.b64encode(b"a text that is long enough to be one").decode()):
+        assert scan(policy_of(), chat([{"type": "file", "file": {"file_data": text}}]), BOUND).unscanned == []
