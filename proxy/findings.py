@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
+from proxy.way import give_way
+
 Category = Literal["secret", "pii", "keyword", "command"]
 Severity = Literal["high", "medium", "low"]
 Action = Literal["allow", "flag", "redact", "block"]
@@ -109,12 +111,15 @@ class Verdict:
 
 
 def in_steps(size: int) -> Iterator[slice]:
-    """Yield slices that together are all of a list of `size` findings."""
-    return (slice(at, at + STEP) for at in range(0, size, STEP))
+    """Yield slices that together are all of a list of `size` findings; other threads may work between them."""
+    for at in range(0, size, STEP):
+        give_way()
+        yield slice(at, at + STEP)
 
 
 def let_go(findings: Sequence[Any]) -> None:
     """Free findings or sightings in steps, if they are in a list."""
     if isinstance(findings, list):
         while findings:
+            give_way()
             del findings[-STEP:]

@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.openai import json_steps
+from proxy.findings import let_go
+from proxy.openai import json_steps, key_counts, long_strings
+from proxy.openai.input_text import input_text_bytes
+from proxy.policy import base64_runs, places
 from proxy.policy.detect import Detector
 from proxy.policy.rules import RuleSet, read_rules
 from proxy.way import Lane, give_way, in_turn
@@ -57,9 +60,26 @@ def test_give_way_when_the_event_loop_works_or_a_thread_was_elsewhere_then_nobod
         lambda: NUMBERS.find(" ".join(f"{number * 7919 % 9973:04} {number:04} w" for number in range(10_000))),
         lambda: [NUMBERS.suspects(b"no number") for _ in range(40_000)],
         lambda: json_steps.dissolve([[[number]] for number in range(100_000)]),
+        lambda: input_text_bytes({"messages": [{"role": "user", "content": "hello"}] * 200_000}),
+        lambda: places.gather([{"role": "user", "content": "hello"}] * 50_000),
+        lambda: long_strings.load_parted(b'["' + b"prose and " * 4_000_000 + b'"]'),
+        lambda: key_counts.are_equal(b"[" + b'{"a":1},' * 500_000 + b"1]", [{"a": 1}] * 500_000),
+        lambda: [*base64_runs.runs(b"prose and " * 8_000_000)],
+        lambda: let_go([object() for _ in range(2_000_000)]),
         lambda: json_steps.read(b"[" + b'{"a":[[1]]},' * 60_000 + b"1]", 10),
     ],
-    ids=["finding", "asking", "freeing", "reading"],
+    ids=[
+        "finding",
+        "asking",
+        "freeing",
+        "counting",
+        "gathering",
+        "decoding",
+        "comparing",
+        "skipping",
+        "forgetting",
+        "reading",
+    ],
 )
 def test_threads_when_they_work_for_long_then_they_give_way(work: Callable[[], object]) -> None:
     assert _sleeps(work) >= 3

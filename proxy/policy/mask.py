@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from proxy.findings import Finding
+from proxy.way import give_way
 
 KEPT: Final = 4
 STARS: Final = "*" * 8
@@ -39,6 +40,7 @@ def redact(text: str, findings: Iterable[Finding]) -> str:
         if len(pieces) > _MANY:  # a million are joined, and freed, for 50 ms
             joined.append("".join(pieces))
             pieces.clear()
+            give_way()
     return "".join([*joined, *pieces, text[at:]])
 
 
