@@ -67,11 +67,14 @@ def _text(name: str, size: int = SIZE) -> str:
         return "sk-proj-" * (size // 8)
     if name == "letters of two bytes":
         return ("жизнь прекрасна и удивительна, " * (size // 56 + 1))[: size * 31 // 56]
+    if name in _ESCAPED:
+        return (_ESCAPED[name] * (size // len(json.dumps(_ESCAPED[name])) + 1))[:size]
     assert name == "beginnings of keys", name
     begun = [example[:cut] for rule in rules.load().rules for example in rule.match for cut in range(3, 14)]
     return " ".join(chance.choices(begun, k=size // 9))
 
 
+_ESCAPED: Final = {"backslashes": "\\", "quotes": '"', "control characters": "\x01", "escapes and letters": 'ж"\\ n\n'}
 _TEXTS: Final = (
     "prose", "code", "base64", "lines of base64", "random words", "sk-proj- repeated", "groups of digits", "addresses",
     "letters of two bytes",
@@ -88,7 +91,15 @@ def _bodies() -> dict[str, Callable[[], Kind]]:
         return lambda: Kind(make())
 
     return {
-        **{name: chat(name) for name in _TEXTS},
+        **{name: chat(name) for name in (*_TEXTS, *_ESCAPED)},
+        "letters as escapes": built(
+            lambda: json.dumps(
+                {"messages": [{"role": "user", "content": _text("letters of two bytes", 2_600_000)}]}
+            ).encode()
+        ),
+        "40 messages of 200 KB": built(
+            lambda: _json({"messages": [{"role": "user", "content": _text("prose", 200_000)}] * 40})
+        ),
         "16 KB of beginnings of keys": chat("beginnings of keys", 16_000),
         "100,000 messages": built(lambda: _json({"model": "gpt-4o-mini", "messages": [_MESSAGE] * 100_000})),
         "empty objects": built(lambda: _HEAD + b"[" + b"{}," * 990_000 + b"{}]}"),

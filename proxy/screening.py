@@ -27,6 +27,7 @@ from proxy.openai import json_steps, lenient
 from proxy.openai.input_text import input_text_bytes
 from proxy.openai.json_body import edited, parse_body, unambiguous
 from proxy.openai.multipart import MultipartObserver
+from proxy.openai.pieces import encoded
 from proxy.openai.stream_end import realtime_error
 from proxy.policy import places
 from proxy.policy.guarded_output import GuardedOutput
@@ -217,12 +218,12 @@ class Screening:
         """Scan a message. Returns why it is refused, and the message as it may be sent."""
         document: Any = text
         with suppress(ValueError):
-            document = json_steps.read(text.encode(), json_steps.ANY_DEPTH)
+            document = json_steps.read(encoded(text), json_steps.ANY_DEPTH)
         scanned = scan(self.policy, document, self._settings.nested_bytes, patience, keeps=False)
         scanned.enter(verdict)
         sent = _message_sent(text, document, scanned.sent)
         if document is not text:
-            json_steps.let_go(document, text.encode())
+            json_steps.let_go(document, encoded(text))
         return self._refusal(scanned), sent
 
     def _refusal(self, scanned: Scanned) -> PolicyViolation | None:
@@ -335,10 +336,10 @@ def _message_sent(text: str, document: Any, changes: dict[places.Place, str]) ->
         return changes.get((), text)
     if not changes:
         # A duplicate key can be read in two ways: the provider gets the one that was scanned.
-        body = text.encode("utf-8", "surrogatepass")
+        body = encoded(text, "surrogatepass")
         sure = unambiguous(body, document)
         return text if sure is body else sure.decode()
-    return edited(text.encode(), lambda exact: places.changed(exact, changes)).decode()
+    return edited(encoded(text), lambda exact: places.changed(exact, changes)).decode()
 
 
 def _edited(body: bytes, document: Any, changes: dict[places.Place, str]) -> bytes:
@@ -348,7 +349,7 @@ def _edited(body: bytes, document: Any, changes: dict[places.Place, str]) -> byt
     if type(document) is not str:
         return edited(body, lambda exact: places.changed(exact, changes))
     text = changes.get((), document)
-    return text.encode() if _is_utf8(body) else text.encode("latin-1")
+    return encoded(text) if _is_utf8(body) else text.encode("latin-1")
 
 
 def _as_text(body: bytes) -> str:

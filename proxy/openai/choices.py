@@ -13,7 +13,8 @@ Source: OpenAI API reference: chat completion object and chunk, response output 
 from typing import Any
 
 from proxy.exchange import MAX_TOOL_CALLS, Meter, ToolCall
-from proxy.openai.documents import printable, utf8_len
+from proxy.openai.documents import printable
+from proxy.openai.pieces import utf8_len
 
 MAX_FINISH_REASONS = 256
 _MAX_PLACES = 4 * MAX_TOOL_CALLS

@@ -24,7 +24,7 @@ from typing import Any, Final
 from proxy.exchange import Dialect, Meter, Usage
 from proxy.openai import json_steps
 from proxy.openai.choices import ChoiceReader, note_finish, read_output_item, text_bytes
-from proxy.openai.documents import load_object, printable, utf8_len
+from proxy.openai.documents import load_object, printable
 from proxy.openai.facts import (
     add_to_usage,
     note_error,
@@ -33,6 +33,7 @@ from proxy.openai.facts import (
     read_identity,
     read_response,
 )
+from proxy.openai.pieces import encoded, utf8_len
 from proxy.openai.sse import Event
 from proxy.openai.stream_usage import strip_usage
 from proxy.openai.usage import add_usage
@@ -123,7 +124,7 @@ class StreamObserver:
 
     def observe_message(self, text: str) -> None:
         """Count one text message of a websocket."""
-        self.count(Event(None, text.encode("utf-8", "surrogatepass")))
+        self.count(Event(None, encoded(text, "surrogatepass")))
 
     def observe_and_strip(self, event: Event) -> bytes | None:
         """Count one event and return its data without usage that the client did not request; `None` drops it."""

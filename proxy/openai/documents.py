@@ -1,4 +1,4 @@
-"""Reads JSON from clients and providers, whatever it is, and measures its text.
+"""Reads JSON from clients and providers, whatever it is.
 
 orjson reads nearly everything: strict UTF-8, no NaN, no infinity, at most 1,024 levels. It rejects one thing that real
 clients and providers send, a lone surrogate (`"\\ud83d"`, JavaScript's way of cutting an emoji in two); only then the
@@ -103,11 +103,6 @@ def printable(value: Any) -> str:
     if type(value) is not str or not value.isprintable():
         return ""
     return value[:MAX_NAME]
-
-
-def utf8_len(text: str) -> int:
-    """Return the size of `text` in UTF-8; a lone surrogate counts three bytes."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _refuse_constant(name: str) -> Any:

@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 
 from proxy.exchange import ParsedRequest
-from proxy.openai.documents import utf8_len
 from proxy.openai.estimate import BYTES_PER_TOKEN
+from proxy.openai.pieces import utf8_len
 from proxy.way import give_way
 
 MEDIA_PART_BYTES = 765 * BYTES_PER_TOKEN

@@ -22,6 +22,7 @@ from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
 from proxy.openai import json_steps, key_counts, lenient
 from proxy.openai.documents import dump_exact, load_exact
+from proxy.openai.long_strings import load_parted
 
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 _BLANK_BEFORE_COLON = (b" :", b"\t:", b"\r:", b"\n:")
@@ -65,16 +66,18 @@ def edited(body: bytes, edit: Callable[[Any], Any]) -> bytes:
     """Return what `edit` makes of the value of `body`, which `parse_body` has read: numbers of any size stay."""
     if len(body) <= json_steps.LARGE_BYTES:
         return dump_exact(edit(load_exact(body)))
-    exact = (
-        json_steps.Steps(body, load_exact, json_steps.ANY_DEPTH).load()
-        if json_steps.is_slow(body)
-        else load_exact(body)
-    )
+    exact = _exact(body, load_exact)
     edited = edit(exact)
     written = json_steps.dump_in_steps(edited)
     json_steps.dissolve(exact)
     json_steps.dissolve(edited)
     return written
+
+
+def _exact(body: bytes, load: Callable[[bytes], Any]) -> Any:
+    """Decode a large body with `load_exact`, in parts."""
+    read = partial(load_parted, read=load)
+    return json_steps.Steps(body, read, json_steps.ANY_DEPTH).load() if json_steps.is_slow(body) else read(body)
 
 
 def with_option(body: bytes, name: str, option: str) -> bytes:
@@ -118,10 +121,11 @@ def _looked_at_one_by_one(body: bytes) -> bool:
         unique = unique and len(members) == len(pairs)
         return members
 
+    read = partial(load_parted, read=partial(load_exact, pairs_hook=note))
     if not json_steps.is_slow(body):
-        load_exact(body, note)
+        read(body)
         return unique
-    steps = json_steps.Steps(body, partial(load_exact, pairs_hook=note), json_steps.ANY_DEPTH)
+    steps = json_steps.Steps(body, read, json_steps.ANY_DEPTH)
     steps.load()
     return unique and not steps.repeats_key
 

@@ -22,7 +22,7 @@ from itertools import islice
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
 
-from proxy.openai.long_strings import behind_string, load_parted, quoted
+from proxy.openai.long_strings import behind_string, is_long_beside_strings, load_parted, quoted
 from proxy.way import give_way
 
 ANY_DEPTH: Final = 1024
@@ -56,10 +56,10 @@ class Unreadable(ValueError):
 
 
 def is_slow(body: bytes) -> bool:
-    """Tell whether reading `body` in one call may take more than a moment, by at most three looks at each byte."""
+    """Tell whether `load_parted` may take more than a moment in one call, by at most four looks at each byte."""
     if len(body) <= LARGE_BYTES:
         return False
-    return has_more(body, _MANY_STRUCTURALS)
+    return has_more(body, _MANY_STRUCTURALS) or is_long_beside_strings(body)
 
 
 def has_more(body: bytes, structurals: int) -> bool:

@@ -16,9 +16,11 @@ from typing import Any, Final
 from proxy.openai.documents import load
 from proxy.way import give_way
 
-LONG_BYTES: Final = 1 << 20
-"""A shorter string is decoded within 3 ms."""
-_PIECE: Final = 1 << 18
+LONG_BYTES: Final = 1 << 18
+"""A shorter string is decoded within a millisecond."""
+MOST_BYTES: Final = 1 << 20
+"""What has few elements and no long string is decoded within 3 ms."""
+_PIECE: Final = 1 << 17
 _WINDOW: Final = 1 << 16
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _KEY_END: Final = re.compile(rb"[ \t\r\n]*:")
@@ -27,14 +29,18 @@ _UNESCAPED: Final = 16
 _BACKSLASH: Final = ord("\\")
 _SECOND_HALF: Final = re.compile(rb"\\u[dD][c-fC-F]")
 """Of a pair of escapes that is one character."""
+_ESCAPE_BYTES: Final = 6
+_ESCAPED: Final = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
+_NEAR: Final = 64
+"""So many places are tried one by one."""
 _CONTINUES: Final = 0xC0, 0x80
 """Mask and value of the bytes inside a character."""
 
 
-def load_parted(body: bytes) -> Any:
-    """Decode one JSON document as `documents.load` does. Raises ValueError."""
+def load_parted(body: bytes, read: Callable[[bytes], Any] = load) -> Any:
+    """Decode one JSON document as `read` does. Raises ValueError."""
     if len(body) <= LONG_BYTES or not (spans := [*_long_strings(body)]):
-        return load(body)
+        return read(body)
     name, at = secrets.token_hex(8), 0
     kept: list[bytes] = []
     texts: dict[str, str] = {}
@@ -43,9 +49,14 @@ def load_parted(body: bytes) -> Any:
             mark = f"{name}-{number}"
             kept += (body[at:start], mark.encode())
             texts[mark], at = _decoded(body, start, end), end
-        return _put_in(load(b"".join([*kept, body[at:]])), texts)
+        return _put_in(read(b"".join([*kept, body[at:]])), texts)
     except ValueError:
-        return load(body)
+        return read(body)
+
+
+def is_long_beside_strings(body: bytes) -> bool:
+    """Tell whether `body` is long without the strings that `load_parted` takes out."""
+    return len(body) > MOST_BYTES and len(body) - sum(end - at for at, end in _long_strings(body)) > MOST_BYTES
 
 
 def quoted(text: str, quote: Callable[[str], str]) -> Iterator[str]:
@@ -102,13 +113,25 @@ def _cut(body: bytes, at: int, near: int, end: int) -> int:
     if near == end:
         return end
     mask, value = _CONTINUES
-    for stop in range(near, max(at, near - _WINDOW), -1):
+    for stop in range(near, max(at, near - _NEAR), -1):
         if body[stop] & mask != value and body.find(b"\\", max(stop - _UNESCAPED, 0), stop) < 0:
             return stop
         begins_escape = body[stop] == _BACKSLASH and body[stop - 1] != _BACKSLASH
         if begins_escape and not _SECOND_HALF.match(body, stop):
             return stop
-    return end
+    return _behind_escapes(body, at, near) or end
+
+
+def _behind_escapes(body: bytes, at: int, near: int) -> int:
+    """Return the last such place up to `near`, or a few bytes behind, in what is full of escapes; 0 without one."""
+    whole = _ESCAPED.match(body, at, near)
+    stop = whole.end() if whole else at
+    if _SECOND_HALF.match(body, stop):
+        stop += _ESCAPE_BYTES
+    mask, value = _CONTINUES
+    while stop > at and body[stop] & mask == value:
+        stop -= 1
+    return stop if stop > at else 0
 
 
 def _put_in(document: Any, texts: dict[str, str]) -> Any:

@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import re2
 
-from proxy.openai.documents import utf8_len
 from proxy.openai.model_names import base_name, of_family
+from proxy.openai.pieces import contains, utf8_len
 
 BYTES_PER_SECOND: Final = 2000
 """Of audio: 16 kbit/s."""
@@ -81,8 +81,7 @@ def is_text_alone(written: bytes) -> bool:
     One search instead of two for most requests, none for a chat of plain strings. `written`: the document's members
     as compact JSON.
     """
-    find = written.find  # `in` takes twice as long (callgrind): it tries the needle as a number first
-    if find(b'"type":"') < 0 and find(b'"file_') < 0 and find(b'"audio":{') < 0:
+    if not (contains(written, b'"type":"') or contains(written, b'"file_') or contains(written, b'"audio":{')):
         return True
     return _EITHER.search(written) is None
 

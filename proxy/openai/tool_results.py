@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.exchange import MAX_TOOL_CALLS, ToolCall
-from proxy.openai.documents import printable, utf8_len
+from proxy.openai.documents import printable
+from proxy.openai.pieces import utf8_len
 
 
 def tool_results(document: Mapping[str, Any]) -> tuple[ToolCall, ...]:

@@ -26,6 +26,7 @@ from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 from proxy.findings import Finding, Severity
+from proxy.openai.pieces import encoded
 from proxy.policy import base64_runs, boundaries, crowds, openings, patterns, placeholders, prefixes, validators
 from proxy.policy.automata import Automaton, Ending, Spans
 from proxy.policy.crowds import BLOCK, TOO_LONG_S, Crowds
@@ -366,7 +367,7 @@ class Detector:
 
 def encode(text: str) -> bytes:
     """Return UTF-8 with a `?` for every lone surrogate: always valid, and one character stays one."""
-    return text.encode("utf-8", "replace")
+    return encoded(text, "replace")
 
 
 def _unhurried(hits: list[int], patience: Patience | None) -> Iterator[int]:

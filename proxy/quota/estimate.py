@@ -14,7 +14,8 @@ above its setting, audio below 16 kbit/s, or a model in the answer that costs mo
 are charged what they used.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -39,6 +40,7 @@ from proxy.openai.media_bounds import (
 from proxy.openai.model_names import base_name
 from proxy.openai.output_maximum import choices, model_limit, requested
 from proxy.quota.charge import Prices
+from proxy.way import give_way
 
 _MILLION: Final = 1_000_000
 _BASE_TOKENS: Final = 32
@@ -54,6 +56,8 @@ _READABLE: Final = frozenset({str, list, dict})
 _WITH_MAXIMUM: Final = frozenset({"chat.completions.create", "completions.create", "responses.create"})
 _UPLOAD_BYTES: Final = 25 * 1024 * 1024
 """The largest recording that OpenAI accepts, for an upload that does not announce its size."""
+_MANY_STRUCTURALS: Final = 50_000
+_TOGETHER: Final = 1000
 _ANY_DEPTH: Final = 1024
 """Bodies were held to the limit when they came."""
 _PROMPT_TOKENS: Final = 256
@@ -296,7 +300,7 @@ def _read(
             members[name] = value
         else:
             tokens += ids
-    written = _written(members)
+    written = _written(members) if request.body is None else _written_of(members, request.body)
     signs = b"" if is_text_alone(written) else written
     unseen = is_unseen(document, signs)
     prediction = document.get("prediction")
@@ -338,6 +342,32 @@ def _token_ids(value: Any) -> int | None:
     if not all(type(ids) is list and set(map(type, ids)) <= {int} for ids in lists):
         return None
     return sum(map(len, lists))
+
+
+def _written_of(members: Mapping[str, Any], body: bytes) -> bytes:
+    """Return the `_written` members of `body`, without a call that takes long: 12 ms for 8 MB."""
+    if len(body) <= json_steps.LARGE_BYTES:
+        return _written(members)
+    if json_steps.has_more(body, _MANY_STRUCTURALS):
+        with suppress(TypeError):
+            return b"".join(_by_elements(members))
+    return json_steps.dump_in_steps(members)
+
+
+def _by_elements(members: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield the same for members of many elements, some at a time: one by one takes several times as long."""
+    before = b"{"
+    for name, value in members.items():
+        yield before + orjson.dumps(name) + b":"
+        if type(value) is list and value:
+            for at in range(0, len(value), _TOGETHER):
+                give_way()
+                yield (b"," if at else b"[") + orjson.dumps(value[at : at + _TOGETHER])[1:-1]
+            yield b"]"
+        else:
+            yield orjson.dumps(value)
+        before = b","
+    yield b"}" if members else b"{}"
 
 
 def _written(members: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,8 @@ from proxy.errors import ProxyError, UpstreamFailed
 from proxy.openai import json_steps, lenient
 from proxy.openai.decoding import Decoder
 from proxy.openai.deltas import StreamObserver
-from proxy.openai.documents import load_object, utf8_len
+from proxy.openai.documents import load_object
+from proxy.openai.pieces import utf8_len
 from proxy.openai.repeated import Frame, frame_of
 from proxy.openai.sse import CR, Event, EventReader, single_event
 from proxy.openai.sse_aside import may_have_asides, with_asides
@@ -30,6 +31,8 @@ from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete
 
 _MOST_USELESS: Final = 16
 """After so many events in succession that repeat none, no more frames are made: each costs as much as decoding."""
+_LINES_BYTES: Final = 32_768
+"""So much of a piece of many events is cut at once, in a millisecond; others get their turn before the next."""
 _MOST_OTHERS: Final = 3
 """How many frames are kept beside the latest: of other choices, texts and calls that take turns."""
 
@@ -128,6 +131,14 @@ class Reading:
         return None if event is None else self._metered(plain, event, is_part=False)
 
     def _cut(self, plain: bytes) -> Iterator[Read]:
+        at = 0
+        while at < len(plain):
+            stop = plain.find(b"\n", at + _LINES_BYTES) + 1 or len(plain)
+            yield from self._cut_lines(plain[at:stop])
+            at = stop
+        self.is_between = self._cutter.is_between
+
+    def _cut_lines(self, plain: bytes) -> Iterator[Read]:
         ends_part = self._cutter.mid_event
         cuts = self._cutter.feed(plain)
         begins_part = cuts[-1] if self._cutter.mid_event and cuts else None
@@ -140,7 +151,6 @@ class Reading:
                 continue
             unread = Read(cut, None, None, is_part, is_unread=True)
             yield unread if len(cut) > LARGE_BYTES and not is_part else self.read(unread)
-        self.is_between = self._cutter.is_between
 
     def read(self, unread: Read) -> Read:
         """Return an item metered."""

@@ -25,6 +25,7 @@ from proxy.apart import LARGE_BYTES, decoded_apart
 from proxy.errors import ClientDisconnected, ProxyError, UpstreamFailed
 from proxy.exchange import Allowance, Dialect, Message, Meter, WebsocketPeer
 from proxy.openai import json_steps, lenient
+from proxy.openai.pieces import encoded
 from proxy.openai.stream_end import realtime_error
 from proxy.relay.answer import reason_of
 from proxy.relay.scanned import ScannedStream
@@ -219,7 +220,7 @@ class _ScannedProvider:
     def _scanned(self, message: Message) -> list[Message]:
         if message.kind == "text" and isinstance(message.data, str):
             self._observe(message.data)
-            data = message.data.encode("utf-8", "surrogatepass")
+            data = encoded(message.data, "surrogatepass")
             document = lenient.read_container(data)
             try:
                 return self._stream.take(message, data, None, document)

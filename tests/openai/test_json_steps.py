@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.openai import json_steps
+from proxy.openai import json_steps, long_strings
 from proxy.openai.documents import dump_exact, load, load_exact
 from proxy.openai.json_steps import LARGE_BYTES, Steps, Unreadable, dissolve, dump_in_steps, has_more, is_slow, read
 
@@ -105,6 +105,16 @@ def test_text_when_it_is_one_long_string_then_it_is_passed_over(quote):
     body = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": f"a, {quote}" * 100_000}], "n": 1})
     assert is_slow(body)
     assert read(body, 128) == orjson.loads(body)
+
+
+@pytest.mark.parametrize("size", [200_000, 900_000])
+def test_texts_when_they_are_a_few_large_ones_then_no_piece_is_long(size, monkeypatch):
+    body = orjson.dumps({"messages": [{"role": "user", "content": "words " * (size // 6)} for _ in range(20)]})
+    sizes = []
+    monkeypatch.setattr(long_strings, "load", lambda piece: sizes.append(len(piece)) or load(piece))
+    monkeypatch.setattr(long_strings.load_parted, "__defaults__", (long_strings.load,))
+    assert read(body, 128) == orjson.loads(body)
+    assert max(sizes) < 600_000
 
 
 @pytest.mark.parametrize("end", [b"", b'"', b'"}', b'"}]}]', b'"}]},'], ids=str)

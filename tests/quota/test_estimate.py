@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -395,3 +396,32 @@ def test_bound_when_the_body_was_decoded_for_it_then_it_is_let_go_in_steps(monke
     assert seen == []
     assert bound(CHAT, replace(request, document=None), None, prices, SETTINGS) is not None
     assert seen == [request.document]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["words " * 100_000],
+        ["жизнь \U0001f600\n\x01" * 60_000],
+        ["\ud83d" + "a" * 400_000],
+        ["hello"] * 20_000,
+        ["hello", "\ud83d"] * 20_000,
+        ["a" * 400_000, *["hello"] * 20_000],
+    ],
+    ids=["text", "letters", "surrogate", "many", "many surrogates", "mixed"],
+)
+def test_bound_of_a_large_request_is_that_of_its_json(prices, content, monkeypatch):
+    document = {"model": "gpt-5", "messages": [messages(text)[0] for text in content], "tools": [], "n": 1}
+    large = bound_of(document, prices)
+    monkeypatch.setattr(json_steps, "LARGE_BYTES", 1 << 30)
+    assert large == bound_of(document, prices)
+
+
+def test_bound_of_a_large_request_is_found_without_a_call_for_all_of_it(prices, monkeypatch):
+    sizes, dumps = [], orjson.dumps
+    request = ask({"model": "gpt-5", "messages": messages("жизнь " * 200_000)})
+    many = ask({"model": "gpt-5", "messages": messages("hello") * 40_000})
+    monkeypatch.setattr(orjson, "dumps", lambda value: sizes.append(len(dumps(value))) or dumps(value))
+    for large in (request, many):
+        assert bound(CHAT, large, None, prices, SETTINGS)
+    assert max(sizes, default=0) < 100_000

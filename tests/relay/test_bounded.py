@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxy.config.schema import Config
 from proxy.errors import ClientDisconnected, UpstreamFailed, UpstreamTimeout
 from proxy.exchange import Capture, Exchange, Inbound, Operation, Usage
+from proxy.openai.sse_cut import EventCutter
 from proxy.openai.stream_end import MOST_CHOICES
 from proxy.outcome import outcome_of
 from proxy.relay.bounded import can_be_bounded, relay_bounded
@@ -729,13 +730,15 @@ async def test_secret_when_more_comments_than_an_event_may_hold_precede_it_then_
 
 
 @pytest.mark.parametrize("unit", [b"\n", b"\r\n", b":x\n"], ids=repr)
-async def test_blank_lines_and_comments_when_there_are_many_then_they_pass_as_one_piece(unit):
+async def test_blank_lines_and_comments_when_there_are_many_then_they_pass_in_large_pieces(unit):
     """Each used to be metered and scanned as an event is: ten megabytes of line feeds took two minutes."""
     flood = unit * 20_000
     answer = answer_to(Client(), Reply([]), scanner=FakeScanner())
     reading = Reading(answer, 1 << 20)
     found = list(reading.events(chunk("a") + flood + chunk("b")))
-    assert [len(read.cut) for read in found] == [len(chunk("a")), len(flood), len(chunk("b"))]
+    first, *between, last = [len(read.cut) for read in found]
+    assert (first, sum(between), last) == (len(chunk("a")), len(flood), len(chunk("b")))
+    assert len(between) <= 1 + len(flood) // 32_000
     assert b"".join(map(reading.admit, found)) == chunk("a") + flood + chunk("b")
 
 
@@ -747,3 +750,14 @@ async def test_forbidden_text_when_it_is_no_value_then_the_stream_ends_before_it
     assert b"BOOM" not in client.body and b"first" in client.body
     assert answer.attempt.meter.withheld
     assert b"policy_violation" in client.body
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"], ids=["lines", "carriage returns"])
+async def test_stream_when_a_piece_has_many_events_then_they_are_cut_some_at_a_time(end, monkeypatch):
+    sizes, feed = [], EventCutter.feed
+    monkeypatch.setattr(EventCutter, "feed", lambda self, data: sizes.append(len(data)) or feed(self, data))
+    data = b"".join(usual(f"word {number}") for number in range(3000)).replace(b"\n\n", end)
+    client, answer = await relayed([data + DONE], None)
+    assert client.body == data + DONE
+    assert max(sizes) < 34_000 < len(data) / 5
+    assert answer.attempt.meter.output_text_bytes == sum(len(f"word {number}") for number in range(3000))

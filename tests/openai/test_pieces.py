@@ -1,0 +1,46 @@
+"""What is done in pieces has the result of one call."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from proxy.openai import pieces
+from proxy.openai.pieces import contains, encoded, utf8_len
+
+SAME = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pieces, "PIECE", 7)
+
+
+@SAME
+@given(st.text(alphabet=st.characters(codec=None), max_size=60))
+def test_text_is_encoded_and_measured_as_in_one_call(small: None, text: str) -> None:
+    assert utf8_len(text) == len(text.encode("utf-8", "surrogatepass"))
+    assert encoded(text, "surrogatepass") == text.encode("utf-8", "surrogatepass")
+    assert encoded(text, "replace") == text.encode("utf-8", "replace")
+
+
+def test_text_when_it_cannot_be_encoded_then_it_is_refused(small: None) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        encoded("long enough for pieces \ud83d")
+
+
+@SAME
+@given(st.binary(max_size=40), st.integers(0, 40), st.integers(1, 9))
+def test_contains_finds_what_is_there_wherever_pieces_end(small: None, data: bytes, at: int, size: int) -> None:
+    sign = data[at : at + size] or b"sign"
+    assert contains(data, sign) == (sign in data)
+    assert contains(data, sign + b"!") == (sign + b"!" in data)
+
+
+def test_text_when_it_is_large_then_no_call_is_for_more_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []
+    monkeypatch.setattr(pieces, "give_way", lambda: turns.append(1))
+    text = "ж" * 10 * pieces.PIECE
+    assert encoded(text) == text.encode()
+    assert len(turns) == 10
+    assert not contains(encoded(text), b"{")
+    assert len(turns) == 40
