@@ -94,7 +94,7 @@ class App:
         self.ledger = Ledger(self.database, config.quota, _holder())
         self.writer = Writer(
             self.journal,
-            transaction=self.database.transaction,
+            transaction=partial(self.database.transaction, patient=True),
             appliers=(self.store, self.ledger),
             dead_letter=self.store.dead_letter,
             settings=config.journal,
@@ -329,7 +329,7 @@ class App:
         journal = self.journal.stats()
         return {
             "status": "draining" if self.draining else "ready",
-            "database": "up" if self.database.is_up else "down",
+            "database": self.database.state,
             "journal": {"records": journal.records, "bytes": journal.bytes, "healthy": journal.healthy},
             "inFlight": self.ingress.running,
         }

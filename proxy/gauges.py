@@ -46,7 +46,9 @@ class Gauges:
         journal, writer = self.journal.stats(), self.writer.stats()
         yield from self.tally.samples()
         yield from self._quota_samples()
-        yield _gauge("sidegate_database_up", "1 if the latest use of PostgreSQL worked.", self.database.is_up)
+        yield _gauge(
+            "sidegate_database_up", "1 if the latest use of PostgreSQL worked, and at once.", self.database.is_up
+        )
         yield _gauge("sidegate_journal_records", "Records not yet in PostgreSQL.", journal.records)
         yield _gauge("sidegate_journal_bytes", "Size of all journal segments.", journal.bytes)
         yield _gauge("sidegate_journal_oldest_seconds", "Age of the oldest record not in PostgreSQL.", journal.oldest_s)

@@ -18,7 +18,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from proxy.db.pool import Connection, Connections
+from proxy.db.bounded import Connection
+from proxy.db.pool import Connections
 
 # The rows of sums of sums that differ from the totals of the finer ones, or exist on one side only. Blocks are compared
 # with their halves, down to two days.
@@ -202,7 +203,7 @@ class Rollup:
         """
         made = 0
         while True:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(patient=True) as connection:
                 if not await connection.fetchval(_MAKE_BLOCK, timeout=_TIMEOUT_S):
                     return made
             made += 1

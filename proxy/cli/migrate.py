@@ -16,9 +16,10 @@ from proxy.cli.failure import CommandFailed, Exit
 from proxy.cli.options import add_config, add_data_dir, settings, whole_number
 from proxy.config.load import Loaded
 from proxy.db import migrate
+from proxy.db.bounded import Connection
 from proxy.db.embedded import EmbeddedPostgres
 from proxy.db.install import EmbeddedPostgresError
-from proxy.db.pool import Connection, Database
+from proxy.db.pool import Database
 from proxy.errors import DatabaseUnavailable
 
 _ENDING: Final = """\
@@ -73,7 +74,7 @@ async def _with_connection(loaded: Loaded, arguments: argparse.Namespace) -> Non
         except ValueError as error:
             raise CommandFailed(f"database.url cannot be used: {error}") from None
         try:
-            async with database.acquire() as connection:
+            async with database.acquire(patient=True) as connection:
                 await action(connection, arguments)
         finally:
             await database.close()

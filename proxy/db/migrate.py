@@ -21,7 +21,7 @@ from typing import Literal
 
 import asyncpg
 
-from proxy.db.pool import Connection, bounded_transaction
+from proxy.db.bounded import Connection, bounded_transaction
 from proxy.resources import ROOT
 
 MIGRATIONS = ROOT / "migrations"

@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from proxy.db.pool import Connection, Database, bounded_transaction
+from proxy.db.bounded import Connection, bounded_transaction
+from proxy.db.pool import Database
 from proxy.errors import DatabaseUnavailable
 
 
@@ -24,7 +25,7 @@ class Portion:
         self._wait_s = wait_s
 
     @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Connection]:
+    async def acquire(self, *, patient: bool = False) -> AsyncIterator[Connection]:
         """Lend a connection as `Database.acquire` does, once one of the part is free."""
         try:
             async with asyncio.timeout(self._wait_s):
@@ -32,13 +33,13 @@ class Portion:
         except TimeoutError:
             raise DatabaseUnavailable("Too many requests are waiting for the database.") from None
         try:
-            async with self._database.acquire() as connection:
+            async with self._database.acquire(patient=patient) as connection:
                 yield connection
         finally:
             self._free.release()
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self, *, patient: bool = False) -> AsyncIterator[Connection]:
         """Lend a connection inside a transaction, as `Database.transaction` does."""
-        async with self.acquire() as connection, bounded_transaction(connection):
+        async with self.acquire(patient=patient) as connection, bounded_transaction(connection):
             yield connection

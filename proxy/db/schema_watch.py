@@ -42,7 +42,7 @@ class SchemaWatch:
         """Apply what is outstanding, if that is ours to do; return once the schema is this one or a newer one."""
         while self._migrates:
             try:
-                async with self._database.acquire() as connection:
+                async with self._database.acquire(patient=True) as connection:
                     applied = await migrate.up(connection, directory=self._directory)
                 if applied:
                     _log.info("migrated", extra={"versions": [row.version for row in applied]})
@@ -59,7 +59,7 @@ class SchemaWatch:
     async def look(self) -> bool:
         """Return whether the schema was an older one; then it is brought up, or the log says so once."""
         try:
-            async with self._database.acquire() as connection:
+            async with self._database.acquire(patient=True) as connection:
                 found = await migrate.version(connection)
         except DatabaseUnavailable:
             return False

@@ -20,7 +20,8 @@ from typing import Any
 from uuid import UUID
 
 from proxy.config.quota import Quota
-from proxy.db.pool import Connection, Database
+from proxy.db.bounded import Connection
+from proxy.db.pool import Database
 from proxy.errors import DatabaseContended
 from proxy.journal.frames import FINAL, LEASES, Record
 
@@ -228,7 +229,7 @@ class Ledger:
 
     async def maintain(self) -> None:
         """Delete closed leases that no journal can refer to any more."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(patient=True) as connection:
             await connection.execute(_FORGET, _KEPT_DAYS)
 
     async def _change(self, statement: str, *arguments: object) -> Sequence[Any]:

@@ -197,13 +197,13 @@ class TraceStore:
 
         Cheap and idempotent; rows of a missing day go to the default partition, so nothing is lost if this runs late.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(patient=True) as connection:
             await connection.execute(_ENSURE_PARTITIONS, self._days_ahead)
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(patient=True) as connection:
             dropped = int(await connection.fetchval(_DROP_PARTITIONS, self._retention_days))
         forgotten = 1
         while forgotten:
-            async with self._database.transaction() as connection:
+            async with self._database.transaction(patient=True) as connection:
                 forgotten = await connection.fetchval(_DROP_CHAINS, self._retention_days)
         return dropped
 

@@ -1,4 +1,4 @@
-"""A TCP port in front of PostgreSQL's unix socket that can be cut, or go silent without a word."""
+"""A TCP port in front of PostgreSQL's unix socket that can be cut, be late, or go silent without a word."""
 
 import asyncio
 import socket
@@ -21,6 +21,8 @@ class FaultyLink:
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = {}
         self.opened = self.open = 0
+        self.delay_s = 0.0
+        """How late everything is that PostgreSQL says."""
         self.most: int | None = None
         """More connections at once are refused, as by a role's CONNECTION LIMIT."""
         with socket.socket() as probe:
@@ -69,7 +71,7 @@ class FaultyLink:
         try:
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(self._pump(reader, back))
-                pumps.create_task(self._pump(there, writer))
+                pumps.create_task(self._pump(there, writer, is_late=True))
         except* (ConnectionError, EOFError):
             pass
         finally:
@@ -77,8 +79,10 @@ class FaultyLink:
             for side in (writer, back):
                 side.transport.abort()
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_late: bool = False) -> None:
         while data := await source.read(65536):
+            if is_late and self.delay_s:
+                await asyncio.sleep(self.delay_s)
             await self._healthy.wait()
             sink.write(data)
             await sink.drain()

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import schema
-from proxy.db import pool
+from proxy.db import bounded, health, pool
 from proxy.db.pool import Database, _decode_jsonb, _encode_jsonb
 from proxy.errors import DatabaseUnavailable, RecordRejected
 from tests.db.faulty_link import FaultyLink, faulty_link
@@ -146,6 +146,89 @@ async def test_postgres_when_it_goes_silent_then_noticed_in_seconds(link: Faulty
     assert await answers(far)
 
 
+@pytest.fixture
+async def slow(link: FaultyLink, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    """A database whose every answer comes half as late again as a request waits, also that to a new connection."""
+    monkeypatch.setattr(pool, "_PING_S", 0.1)
+    database = Database(SETTINGS.model_copy(update={"connect_timeout_s": 0.1}))
+    await database.connect(link.url)
+    link.delay_s = 0.15
+    yield database
+    link.delay_s = 0.0
+    await database.close()
+
+
+async def test_postgres_when_slow_then_who_is_patient_works_and_nobody_else_waits(
+    slow: Database, link: FaultyLink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    for _ in range(2):
+        assert not await slow.probe()
+        async with slow.transaction(patient=True) as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+        assert (slow.state, slow.is_up) == ("slow", False)
+    opened = link.opened
+    for _ in range(3):
+        assert not await slow.probe()
+        assert slow.state == "slow"
+        async with slow.transaction(patient=True) as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+    assert link.opened <= opened + 1, "who gave up left the connection open"
+    link.delay_s = 0.0
+    monkeypatch.setattr(pool, "_PING_S", 1.0)
+    assert await slow.probe()
+    assert slow.is_up
+    told = [record.getMessage() for record in caplog.records]
+    assert [text.partition(":")[0] for text in told] == [
+        "the database is unavailable", "the database is slow", "the database is available"
+    ]  # fmt: skip
+
+
+async def test_postgres_when_slow_then_its_callers_may_be_cancelled_and_no_connection_leaks(slow: Database) -> None:
+    async with slow.acquire(patient=True):
+        pass
+    for _ in range(5):
+        asking = asyncio.create_task(slow.probe())
+        await asyncio.sleep(0.05)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    async with asyncio.timeout(10):
+        for _ in range(SETTINGS.pool_size + 1):
+            async with slow.acquire(patient=True) as connection:
+                assert await connection.fetchval("SELECT 1") == 1
+    assert not slow._late
+
+
+async def test_postgres_when_slow_and_then_silent_then_down(
+    slow: Database, link: FaultyLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with slow.acquire(patient=True):
+        pass
+    link.silent()
+    assert not await slow.probe()
+    assert slow.state == "slow"
+    monkeypatch.setattr(health, "_SLOW_S", 0.0)
+    assert not await slow.probe()
+    assert slow.state == "down"
+    link._healthy.set()
+
+
+async def test_postgres_when_slow_and_then_gone_then_who_waited_does_not_keep_it_up(
+    slow: Database, link: FaultyLink
+) -> None:
+    async with slow.acquire(patient=True):
+        pass
+    assert not await slow.probe()
+    await link.down()
+    async with asyncio.timeout(2):
+        await asyncio.gather(*slow._late)
+    assert slow.state == "down"
+    await link.up()
+    async with slow.acquire(patient=True):
+        assert slow.state == "down", "until it has been used"
+    assert slow.state == "slow"
+
+
 async def test_postgres_when_silent_in_a_statement_then_the_statement_timeout_ends_it(link: FaultyLink) -> None:
     database = Database(SETTINGS.model_copy(update={"statement_timeout_s": 0.5}))
     await database.connect(link.url)
@@ -199,7 +282,7 @@ async def test_backend_when_terminated_then_unavailable_and_next_works(database:
 async def test_server_when_it_became_read_only_then_another_connection_is_made(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_HELD_DOWN_S", 0.0)
+    monkeypatch.setattr(health, "HELD_DOWN_S", 0.0)
     async with database.acquire() as connection:
         await connection.execute("CREATE TABLE written(n int)")
         # As on a primary that became a standby without losing its connections: it answers, and takes nothing.
@@ -265,12 +348,12 @@ async def test_server_when_full_or_read_only_then_probes_between_two_writes_do_n
         assert await database.probe()
         assert not database.is_up
     assert [record.message for record in caplog.records] == [f"the database is unavailable: SQLSTATE {state}"]
-    monkeypatch.setattr(database, "_held_down_until", 0.0)
+    monkeypatch.setattr(database._health, "_held_down_until", 0.0)
     assert await database.probe()
     assert database.is_up
 
 
-@pytest.mark.parametrize("state", ["40001", "40P01", "55P03", "57014"])
+@pytest.mark.parametrize("state", ["40001", "40P01", "55P03", "57014", "25P04"])
 async def test_error_when_in_the_way_of_others_then_unavailable_but_up(database: Database, state: str) -> None:
     await answers(database)
     with pytest.raises(DatabaseUnavailable):
@@ -298,7 +381,7 @@ async def test_error_when_the_schema_is_another_then_unavailable_and_told_once_i
 
     await ask()
     assert "schema" not in caplog.text  # a first start, whose migrations run now
-    monkeypatch.setattr(pool, "_MIGRATION_S", 0.0)
+    monkeypatch.setattr(health, "_MIGRATION_S", 0.0)
     await ask()
     await ask()
     assert caplog.text.count("the schema does not belong to this version") == 1
@@ -353,7 +436,7 @@ async def test_transaction_when_block_raises_then_rolled_back(database: Database
 async def test_transaction_when_its_process_vanishes_then_its_locks_are_free_in_seconds(
     link: FaultyLink, far: Database, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_ABANDONED_MS", 300)
+    monkeypatch.setattr(bounded, "_ABANDONED_MS", 300)
     async with database.acquire() as connection:
         await connection.execute("CREATE TABLE shared AS SELECT 1 AS value")
     with pytest.raises(DatabaseUnavailable):
@@ -367,28 +450,6 @@ async def test_transaction_when_its_process_vanishes_then_its_locks_are_free_in_
     async with database.acquire() as connection:
         assert await connection.fetchval("SELECT value FROM shared") == 11
     assert await answers(far)
-
-
-async def test_transaction_when_the_server_is_set_otherwise_then_what_statements_need_counts_in_it_alone(
-    database: Database,
-) -> None:
-    names = ("transaction_isolation", "statement_timeout", "jit")
-    async with database.acquire() as connection:  # as a DBA sets it for a role or a database
-        for setting in ("default_transaction_isolation = serializable", "statement_timeout = '9s'", "jit = on"):
-            await connection.execute(f"SET {setting}")
-    async with database.transaction() as connection:
-        assert [await connection.fetchval(f"SHOW {name}") for name in names] == ["read committed", "0", "off"]
-    async with database.acquire() as connection:
-        assert [await connection.fetchval(f"SHOW {name}") for name in names] == ["serializable", "9s", "on"]
-
-
-async def test_transaction_when_over_then_the_session_is_as_before(database: Database) -> None:
-    async with database.acquire() as connection:
-        before = await connection.fetchval("SHOW idle_in_transaction_session_timeout")
-    async with database.transaction() as connection:
-        assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == "5s"
-    async with database.acquire() as connection:
-        assert await connection.fetchval("SHOW idle_in_transaction_session_timeout") == before
 
 
 async def test_transaction_when_left_open_by_acquire_then_next_user_starts_clean(database: Database) -> None:
@@ -470,7 +531,8 @@ async def busily_answers(database: Database) -> bool:
 async def test_connections_when_the_role_may_have_fewer_than_the_pool_then_they_are_shared(
     link: FaultyLink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_HELD_DOWN_S", 0.05)
+    monkeypatch.setattr(pool, "HELD_DOWN_S", 0.05)
+    monkeypatch.setattr(health, "HELD_DOWN_S", 0.05)
     caplog.set_level(logging.WARNING)
     link.most = 2
     database = Database(SETTINGS.model_copy(update={"pool_size": 8, "acquire_timeout_s": 5.0}))

@@ -42,6 +42,7 @@ SETTINGS = {
     "quotes": "quote_all_identifiers = on",
     "tablespace": "default_tablespace = 'pg_default'",
     "arrays": "array_nulls = off",
+    "locks": "lock_timeout = '1ms'",
 }
 
 
@@ -121,15 +122,20 @@ async def test_server_when_set_otherwise_then_everything_works(
     await everything_works(empty_database_url, tmp_path)
 
 
+@pytest.mark.parametrize("limit", ["statement_timeout", "transaction_timeout", "lock_timeout"])
 async def test_statements_when_a_dba_limits_them_to_less_than_they_take_then_records_are_stored(
-    database_url: str, tmp_path: Path
+    database_url: str, tmp_path: Path, limit: str
 ) -> None:
     await told(
         database_url,
         """CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN PERFORM pg_sleep(1); RETURN NULL; END $$""",
         "CREATE TRIGGER slow AFTER INSERT ON request_traces FOR EACH STATEMENT EXECUTE FUNCTION take_long()",
-        f'ALTER DATABASE "{name(database_url)}" SET statement_timeout = 500',
+        f"""DO $$ BEGIN
+            IF EXISTS (SELECT FROM pg_settings WHERE name = '{limit}') THEN -- else an older PostgreSQL
+                ALTER DATABASE "{name(database_url)}" SET {limit} = 500;
+            END IF;
+        END $$""",
     )
     await everything_works(database_url, tmp_path)
 

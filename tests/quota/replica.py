@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from proxy.config import schema
@@ -58,7 +59,7 @@ class Replica:
         self.ledger = Ledger(self.database, self.settings, name)
         self.writer = Writer(
             self.journal,
-            transaction=self.database.transaction,
+            transaction=partial(self.database.transaction, patient=True),
             appliers=(self.store, self.ledger),
             dead_letter=self.store.dead_letter,
             settings=schema.Journal(batch_delay_ms=10),
