@@ -21,6 +21,7 @@ from proxy.candidates import RoutePlan as RoutePlan
 from proxy.errors import ProxyError
 from proxy.findings import Verdict
 from proxy.holds import Bound, Hold
+from proxy.peers import Capture as Capture
 from proxy.peers import Downstream as Downstream
 from proxy.peers import Header as Header
 from proxy.peers import Headers as Headers
@@ -218,6 +219,8 @@ class Meter:
     """The part of `output_text_bytes + sound_tokens` whose usage is known; in sessions and chats."""
     latest_input_tokens: int = 0
     """In sessions: input of the latest answer; the next one reads at least about as much."""
+    largest_input_tokens: int = 0
+    """In sessions: the largest input of an answer, on which prices may depend."""
     output_text_bytes: int = 0
     """UTF-8 bytes of generated text seen so far (content, reasoning, refusals, tool arguments, all choices)."""
     text_deltas: int = 0
@@ -315,24 +318,6 @@ class Delivery:
     committed_at: float | None = None
     """Monotonic time of the first byte sent downstream: the commit point."""
     bytes: int = 0
-
-
-@dataclass(slots=True)
-class Capture:
-    """Bounded copies of request and answer; used only if content capture is on."""
-
-    limit_bytes: int
-    request: bytes | None = None
-    response: bytearray = field(default_factory=bytearray)
-    truncated: bool = False
-
-    def add(self, chunk: bytes) -> None:
-        """Keep as much of `chunk` as still fits."""
-        room = self.limit_bytes - len(self.response)
-        if len(chunk) > room:
-            self.truncated = True
-            chunk = chunk[: max(room, 0)]
-        self.response += chunk
 
 
 @dataclass(slots=True)

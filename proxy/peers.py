@@ -5,7 +5,7 @@ others do not depend on a library. `proxy.exchange` re-exports the same names.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from proxy.errors import ProxyError
@@ -123,3 +123,21 @@ class WebsocketPeer(Protocol):
         Raises:
             ClientDisconnected, UpstreamFailed: this side has disconnected.
         """
+
+
+@dataclass(slots=True)
+class Capture:
+    """Bounded copies of request and answer; used only if content capture is on."""
+
+    limit_bytes: int
+    request: bytes | None = None
+    response: bytearray = field(default_factory=bytearray)
+    truncated: bool = False
+
+    def add(self, chunk: bytes) -> None:
+        """Keep as much of `chunk` as still fits."""
+        room = self.limit_bytes - len(self.response)
+        if len(chunk) > room:
+            self.truncated = True
+            chunk = chunk[: max(room, 0)]
+        self.response += chunk

@@ -62,6 +62,7 @@ def add_to_usage(document: Mapping[str, Any], model: str | None, meter: Meter) -
     if usage is None or not is_believable(usage, None):
         return False
     meter.usage = add_usage(meter.usage, usage)
+    meter.largest_input_tokens = max(meter.largest_input_tokens, usage.input_tokens)
     meter.usage_by_model[model] = add_usage(meter.usage_by_model.get(model), usage)
     return True
 

@@ -39,10 +39,13 @@ class Prices(Protocol):
     def knows(self, model: str | None) -> bool:
         """Tell whether the model has a price of its own."""
 
-    def price(self, model: str | None, usage: Usage) -> tuple[int, bool]:
-        """Return integer nano-dollars and whether the model has a price."""
+    def is_own(self, model: str) -> bool:
+        """Tell whether the settings have a price of exactly this name."""
 
-    def highest_prices(self, model: str | None, *, media: bool) -> tuple[int, int]:
+    def price(self, model: str | None, usage: Usage, largest_input: int | None = None) -> tuple[int, bool]:
+        """Return integer nano-dollars and whether the model has a price. `largest_input`: of the calls of a sum."""
+
+    def highest_prices(self, model: str | None, *, media: bool, input_tokens: int | None = None) -> tuple[int, int]:
         """Return the highest nano-dollars per million input and output tokens; `media`: of audio and images too."""
 
 
@@ -103,7 +106,10 @@ def _greater(told: Charge, estimated: Charge, model: str | None, prices: Prices)
 
 
 def billed_model(attempt: Attempt, prices: Prices) -> str | None:
-    """Return the model name in the answer, usually a dated one, unless only the requested name has a price."""
+    """Return the model name in the answer, usually a dated one, unless the requested name has a price instead.
+
+    A price that the settings give to the requested name counts whatever the answer calls the model.
+    """
     return _billed(attempt.used.response_model, attempt.candidate.model, prices)
 
 
@@ -112,7 +118,8 @@ def _price_of(meter: Meter, model: str | None, asked: str | None, prices: Prices
     if not meter.usage_by_model:
         assert meter.usage is not None
         return prices.price(model, meter.usage)
-    parts = [prices.price(_billed(name, asked, prices), usage) for name, usage in meter.usage_by_model.items()]
+    largest = meter.largest_input_tokens
+    parts = [prices.price(_billed(name, asked, prices), usage, largest) for name, usage in meter.usage_by_model.items()]
     return sum(cost_nanos for cost_nanos, _ in parts), all(priced for _, priced in parts)
 
 
@@ -123,9 +130,11 @@ def _most(usage: Usage, models: Sequence[str | None], prices: Prices) -> int:
 
 
 def _billed(answered: str | None, asked: str | None, prices: Prices) -> str | None:
-    if answered is None or (asked is not None and not prices.knows(answered) and prices.knows(asked)):
+    if answered is None or asked is None:
+        return asked if answered is None else answered
+    if prices.is_own(asked) and not prices.is_own(answered):
         return asked
-    return answered
+    return asked if prices.knows(asked) and not prices.knows(answered) else answered
 
 
 def _is_idle(operation: Operation, meter: Meter) -> bool:

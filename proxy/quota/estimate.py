@@ -205,7 +205,7 @@ def _kind(operation: Operation, size: int) -> "Callable[[_Asked, str | None], Bo
 def _text(asked: _Asked, model: str | None) -> Bound:
     """Bound a text answer, or embeddings, which have no output. Routing calls this for every candidate."""
     tokens, has_media = _input(asked, model)
-    sent_price, price = asked.prices.highest_prices(model, media=has_media)
+    sent_price, price = asked.prices.highest_prices(model, media=has_media, input_tokens=tokens)
     if asked.operation.dialect == "embeddings":
         return _made(tokens, sent_price, 0, 0)
     count, beside, maximum = asked.choices, asked.predicted, asked.maximum
@@ -239,7 +239,7 @@ def _maximum(asked: _Asked, model: str | None) -> tuple[int, bool]:
 def _session(asked: _Asked, model: str | None) -> Bound:
     """Bound the first answer of a websocket; the session grows."""
     settings = asked.settings
-    sent_price, price = asked.prices.highest_prices(model, media=True)
+    sent_price, price = asked.prices.highest_prices(model, media=True, input_tokens=settings.unseen_input_tokens)
     made = _made(settings.unseen_input_tokens, sent_price, settings.default_output_tokens, price)
     made.is_capped, made.can_grow = False, True
     return made

@@ -1,10 +1,6 @@
 """What a call costs: a flat table of list prices, exact integer arithmetic.
 
-Rules of the file: money is integer nano-dollars; there are no floats and only one rounding, half up, at the end of a
-call. The detail counts of `Usage` are parts of its totals: each part is subtracted from the total before the rest is
-priced, so nothing is charged twice, and parts that exceed their total are reduced to it. A class without its own price
-costs as much as its total. Parts may overlap (cached audio): what a provider tells of that is priced as cached alone,
-and otherwise cached tokens are subtracted first.
+Rules of the file: money is integer nano-dollars; there are no floats (`price_row` says how a row prices usage).
 
 Names are resolved by rules, never by similarity; the first name in the table wins:
 
@@ -15,7 +11,10 @@ Names are resolved by rules, never by similarity; the first name in the table wi
 
 A row `model@tier` has the prices that a service tier has instead; what it leaves out costs as the model. It is found
 under the same names as long as their rows are equal. A tier without a row costs as the model or, if it is a dearer one,
-`_DEARER` times that, and counts as not priced.
+two and a half times that, and counts as not priced.
+
+A row `model>272000` has the prices of a call, all of it, whose input has more tokens. They follow the price of a tier
+and of the settings in proportion; releases that cost the same share them.
 
 Failure mode: a model without a row, or usage in a unit that its row does not price, is not `priced`; the settings
 decide its cost. An invalid table is rejected as a whole, with every mistake.
@@ -23,14 +22,13 @@ decide its cost. An invalid table is rejected as a whole, with every mistake.
 Source: OpenAI API reference, "Usage"; docs/prices.md for the table's origin.
 """
 
-import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
@@ -38,10 +36,10 @@ from proxy import resources
 from proxy.config import schema
 from proxy.config.files import read_regular
 from proxy.exchange import Usage
+from proxy.upstream.price_row import PER_TOKENS as PER_TOKENS
+from proxy.upstream.price_row import Row as Row
 
 NANOS = 1_000_000_000
-PER_TOKENS = 1_000_000
-"""Token prices are per this many tokens."""
 HIGHEST_PRICE = Decimal(1_000_000)
 """Dollars; a higher price is most likely a misplaced decimal point."""
 
@@ -52,112 +50,31 @@ MAX_REMEMBERED = 4096
 TIERS = {"flex": "flex", "batch": "batch", "priority": "priority", "fast": "priority"}
 """Tiers with prices of their own -> the name in the table. Others are the standard tier, or a contract's."""
 _DEARER_TIERS = frozenset({"priority"})
-_DEARER = (5, 2)
-"""The highest ratio of a priority price to the standard price in the default table."""
 _MOST_BYTES = 4_194_304
 """A larger file is no price table; the shipped one is 60 KB."""
 
 
-_NO_TIERS: Mapping[str, Mapping[str, "Row"]] = MappingProxyType({})
+_NO_TIERS: Mapping[str, Mapping[str, Row]] = MappingProxyType({})
+_Long = tuple[int, Mapping[str, tuple[int, int]]]
+"""Above how many tokens of input a model costs more, and by class the price then and the one below."""
 
 
 class PriceTableError(ValueError):
     """An unusable price table; the text lists every mistake, one per line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Prices of one model in nano-dollars: per million tokens, per hour of audio, per image."""
-
-    input: int
-    cached_input: int
-    cache_write: int
-    audio_input: int
-    image_input: int
-    output: int
-    audio_output: int
-    image_output: int
-    per_hour: int | None
-    per_image: int | None
-    _highest_prices: tuple[tuple[int, int], tuple[int, int]] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        sent = max(self.input, self.cached_input, self.cache_write)
-        sent_at_all = max(sent, self.audio_input, self.image_input)
-        made_at_all = max(self.output, self.audio_output, self.image_output)
-        object.__setattr__(self, "_highest_prices", ((sent, self.output), (sent_at_all, made_at_all)))
-
-    @classmethod
-    def from_nanos(cls, prices: Mapping[str, int]) -> Self:
-        """Build a row; classes without their own price inherit that of their total."""
-        total_in, total_out = prices.get("input", 0), prices.get("output", 0)
-        return cls(
-            input=total_in,
-            cached_input=prices.get("cached_input", total_in),
-            cache_write=prices.get("cache_write", total_in),
-            audio_input=prices.get("audio_input", total_in),
-            image_input=prices.get("image_input", total_in),
-            output=total_out,
-            audio_output=prices.get("audio_output", total_out),
-            image_output=prices.get("image_output", total_out),
-            per_hour=prices.get("per_hour"),
-            per_image=prices.get("per_image"),
-        )
-
-    def dearer(self) -> Self:
-        """Return the row with all prices raised by `_DEARER`."""
-        raised = {name: getattr(self, name) for name in schema.PRICE_CLASSES}
-        up, down = _DEARER
-        return self.from_nanos({name: -(-nanos * up // down) for name, nanos in raised.items() if nanos is not None})
-
-    def highest_prices(self, media: bool) -> tuple[int, int]:
-        """Return the highest prices of input and output tokens; `media`: of tokens other than text as well."""
-        return self._highest_prices[media]
-
-    def covers(self, usage: Usage) -> bool:
-        """Tell whether the row prices this usage: duration and images may accompany tokens, or come alone."""
-        if usage.input_tokens or usage.output_tokens:
-            return True
-        return not (usage.audio_seconds and self.per_hour is None) and not (usage.images and self.per_image is None)
-
-    def cost(self, usage: Usage) -> int:
-        """Return the nano-dollars of `usage`, rounded half up."""
-        if not (usage.cached_input_tokens or usage.cache_write_tokens or usage.has_media):
-            # Most calls: takes a third of the time of subtracting absent parts (timeit).
-            sent = usage.input_tokens if usage.input_tokens > 0 else 0
-            made = usage.output_tokens if usage.output_tokens > 0 else 0
-            return _half_up(sent * self.input + made * self.output, PER_TOKENS)
-        micros = _share(
-            usage.input_tokens,
-            self.input,
-            (usage.cached_input_tokens, self.cached_input),
-            (usage.cache_write_tokens, self.cache_write),
-            (usage.audio_input_tokens - usage.cached_audio_tokens, self.audio_input),
-            (usage.image_input_tokens - usage.cached_image_tokens, self.image_input),
-        ) + _share(
-            usage.output_tokens,
-            self.output,
-            (usage.audio_output_tokens, self.audio_output),
-            (usage.image_output_tokens, self.image_output),
-        )
-        if usage.images > 0 and self.per_image is not None:
-            micros += usage.images * self.per_image * PER_TOKENS
-        if usage.audio_seconds > 0 and self.per_hour is not None and math.isfinite(usage.audio_seconds):
-            numerator, denominator = usage.audio_seconds.as_integer_ratio()
-            seconds_per_hour = 3600 * denominator
-            return _half_up(
-                micros * seconds_per_hour + numerator * self.per_hour * PER_TOKENS, PER_TOKENS * seconds_per_hour
-            )
-        return _half_up(micros, PER_TOKENS)
-
-
 class PriceTable:
     """The price table in force. Immutable except for a bounded cache of resolved names; shared by all requests."""
 
     def __init__(
-        self, rows: Mapping[str, Row], settings: schema.Prices, tiers: Mapping[str, Mapping[str, Row]] = _NO_TIERS
+        self,
+        rows: Mapping[str, Row],
+        settings: schema.Prices,
+        tiers: Mapping[str, Mapping[str, Row]] = _NO_TIERS,
+        own: Container[str] = (),
     ) -> None:
         self._rows = rows
+        self._own = own
         self._tiers = {tier: TierPrices(self, tier, tiers.get(name, {})) for tier, name in TIERS.items()}
         self._unknown = None
         if settings.unknown_model != "free":
@@ -177,24 +94,30 @@ class PriceTable:
         """Tell whether `model` has a price; the caller decides what to do if it has none."""
         return self.find(model) is not None
 
-    def price(self, model: str | None, usage: Usage) -> tuple[int, bool]:
+    def is_own(self, model: str) -> bool:
+        """Tell whether exactly this name has a price in the settings."""
+        return model.lower() in self._own
+
+    def price(self, model: str | None, usage: Usage, largest_input: int | None = None) -> tuple[int, bool]:
         """Return the cost in nano-dollars, and whether the table priced it.
 
+        `largest_input`: tokens of the largest call, if `usage` is the sum of several: then all of it costs as that.
         False: there is no price for this model or this kind of usage, and `prices.unknown_model` decided the cost.
         About 0.8 microseconds (bench/wire_format.py).
         """
         row = self.find(model)
         if row is not None and row.covers(usage):
-            return row.cost(usage), True
+            return row.cost(usage, largest_input), True
         return (self._unknown.cost(usage) if self._unknown is not None else 0), False
 
-    def highest_prices(self, model: str | None, *, media: bool) -> tuple[int, int]:
+    def highest_prices(self, model: str | None, *, media: bool, input_tokens: int | None = None) -> tuple[int, int]:
         """Return nano-dollars per million input and output tokens, each of the most expensive class a call may use.
 
-        `media`: it may use audio and images. Upper bounds of what `price` charges per token.
+        `media`: it may use audio and images. `input_tokens`: at most; `None`: not known. Upper bounds of what `price`
+        charges per token.
         """
         row = self.find(model) or self._unknown
-        return row.highest_prices(media) if row is not None else (0, 0)
+        return row.highest_prices(media, input_tokens) if row is not None else (0, 0)
 
     def row(self, name: str) -> Row | None:
         """Return the row of exactly this name."""
@@ -233,25 +156,29 @@ class TierPrices:
         """Tell whether the model has a price, in whichever tier."""
         return self._table.knows(model)
 
-    def price(self, model: str | None, usage: Usage) -> tuple[int, bool]:
+    def is_own(self, model: str) -> bool:
+        """Tell what `PriceTable.is_own` does."""
+        return self._table.is_own(model)
+
+    def price(self, model: str | None, usage: Usage, largest_input: int | None = None) -> tuple[int, bool]:
         """Return what `PriceTable.price` does; False also for a dearer tier whose price is not known."""
         row = self._find(model)
         if row is not None and row.covers(usage):
-            return row.cost(usage), True
+            return row.cost(usage, largest_input), True
         standard = self._table.find(model)
         if not self._is_dearer or standard is None or not standard.covers(usage):
-            return self._table.price(model, usage)
-        return standard.dearer().cost(usage), False
+            return self._table.price(model, usage, largest_input)
+        return standard.dearer().cost(usage, largest_input), False
 
-    def highest_prices(self, model: str | None, *, media: bool) -> tuple[int, int]:
+    def highest_prices(self, model: str | None, *, media: bool, input_tokens: int | None = None) -> tuple[int, int]:
         """Return upper bounds as `PriceTable` does: the provider may process the request in the standard tier."""
-        sent, made = self._table.highest_prices(model, media=media)
+        sent, made = self._table.highest_prices(model, media=media, input_tokens=input_tokens)
         row = self._find(model)
         if row is None and self._is_dearer and (standard := self._table.find(model)) is not None:
             row = standard.dearer()
         if row is None:
             return sent, made
-        tier_sent, tier_made = row.highest_prices(media)
+        tier_sent, tier_made = row.highest_prices(media, input_tokens)
         return max(sent, tier_sent), max(made, tier_made)
 
     def _find(self, model: str | None) -> Row | None:
@@ -271,7 +198,8 @@ class TierPrices:
 def load(path: Path | None, settings: schema.Prices) -> PriceTable:
     """Read the table at `path`, or the default one, and apply `settings.overrides` to it.
 
-    An override replaces single prices of a row and keeps the others. Takes some 25 ms for the default table.
+    An override replaces single prices of a row and of releases of the model that cost the same, and keeps the others.
+    Takes some 25 ms for the default table.
 
     Raises:
         PriceTableError: the file cannot be read, is not a price table, or has a negative or inexact price.
@@ -279,9 +207,17 @@ def load(path: Path | None, settings: schema.Prices) -> PriceTable:
     source = path or resources.ROOT / "config" / "prices.yaml"
     mistakes: list[str] = []
     table: dict[str, dict[str, int]] = {}
-    for name, prices in [*_read_file(source).items(), *settings.overrides.items()]:
-        where = f"prices of {name!r}"
-        table.setdefault(str(name).lower(), {}).update(_read_prices(where, prices, mistakes))
+    for name, prices in _read_file(source).items():
+        table.setdefault(str(name).lower(), {}).update(_read_prices(f"prices of {name!r}", prices, mistakes))
+    longs = _take_longs(table, mistakes)
+    own: dict[str, dict[str, int]] = {}
+    for name, prices in settings.overrides.items():
+        own[name.lower()] = _read_prices(f"prices of {name!r}", prices, mistakes)
+        if ">" in name:
+            mistakes.append(f"prices of {name!r}: these follow from those of the model")
+    for name, prices in own.items():
+        for same in [name, *_dated(name, table, own)]:
+            table.setdefault(same, {}).update(prices)
     tiers: dict[str, dict[str, Row]] = {}
     for name in [name for name in table if name.rpartition("@")[2] in TIERS.values()]:
         model, _, tier = name.rpartition("@")
@@ -289,9 +225,42 @@ def load(path: Path | None, settings: schema.Prices) -> PriceTable:
         if model not in table:
             mistakes.append(f"prices of {name!r}: {model!r} has no prices of its own")
         else:
-            tiers.setdefault(tier, {})[model] = Row.from_nanos({**table[model], **prices})
+            tiers.setdefault(tier, {})[model] = _row({**table[model], **prices}, longs.get(model))
     _refuse(mistakes)
-    return PriceTable({name: Row.from_nanos(prices) for name, prices in table.items()}, settings, tiers)
+    rows = {name: _row(prices, longs.get(name)) for name, prices in table.items()}
+    return PriceTable(rows, settings, tiers, frozenset(own))
+
+
+def _take_longs(table: dict[str, dict[str, int]], mistakes: list[str]) -> dict[str, _Long]:
+    """Remove the rows `model>tokens`; return them for each model and its releases that the table lists at its price."""
+    longs: dict[str, _Long] = {}
+    for name in [name for name in table if ">" in name]:
+        model, _, above = name.partition(">")
+        prices, listed = table.pop(name), table.get(model)
+        if listed is None or not above.isdecimal():
+            mistakes.append(f"prices of {name!r}: must be of a model with prices of its own, above a number of tokens")
+            continue
+        ratios = {unit: (nanos, listed[unit]) for unit, nanos in prices.items() if listed.get(unit)}
+        longs.update(dict.fromkeys([model, *_dated(model, table, ())], (int(above), ratios)))
+    return longs
+
+
+def _row(prices: Mapping[str, int], long: _Long | None) -> Row:
+    """Return the row of a model or a tier; what it costs above some length of input is raised as listed, rounded up."""
+    if long is None:
+        return Row.from_nanos(prices)
+    above, ratios = long
+    raised = dict(prices)
+    for unit, (then, below) in ratios.items():
+        if unit in prices:
+            raised[unit] = -(-prices[unit] * then // below)
+    return replace(Row.from_nanos(prices), long_above=above, long=Row.from_nanos(raised))
+
+
+def _dated(name: str, table: Mapping[str, dict[str, int]], own: Container[str]) -> list[str]:
+    """Return the releases of a model that the table lists at its price: providers answer under those names."""
+    listed = dict(table.get(name, {}))
+    return [dated for dated, row in table.items() if dated not in own and row == listed and DATE.sub("", dated) == name]
 
 
 def candidate_names(model: str) -> Iterator[str]:
@@ -309,22 +278,6 @@ def candidate_names(model: str) -> Iterator[str]:
 
 def _dated_and_bare(name: str) -> tuple[str, str]:
     return name, DATE.sub("", name)
-
-
-def _share(total: int, price: int, *parts: tuple[int, int]) -> int:
-    """Return the sum of tokens times price; every part is limited to what the previous ones left of `total`."""
-    rest = total if total > 0 else 0
-    amount = 0
-    for tokens, part_price in parts:
-        if tokens > 0:
-            taken = tokens if tokens < rest else rest
-            rest -= taken
-            amount += taken * part_price
-    return amount + rest * price
-
-
-def _half_up(numerator: int, denominator: int) -> int:
-    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:

@@ -342,6 +342,12 @@ def test_observe_message_when_responses_of_a_session_use_several_models_then_eac
     assert meter.usage_by_model == {"small": Usage(4, 6), "large": Usage(2, 3)}
 
 
+def test_observe_message_when_answers_differ_in_size_then_the_largest_input_is_known() -> None:
+    figures = ({"input_tokens": 5, "output_tokens": 1}, {"input_tokens": 9, "output_tokens": 1}, {"input_tokens": 7})
+    meter = observe("realtime", *(event({"type": "response.done", "response": {"usage": each}}) for each in figures))
+    assert (meter.largest_input_tokens, meter.usage) == (9, Usage(21, 2))
+
+
 def test_observe_when_the_dialect_is_unknown_then_any_usage_counts() -> None:
     run = {
         "id": "run_1",

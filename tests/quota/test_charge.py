@@ -21,17 +21,20 @@ class Prices:
         return PriorityPrices() if tier == "priority" else self
 
     def knows(self, model):
-        return model in ("m", "m-2024-08-06")
+        return model in ("m", "m-2024-08-06", "contract")
 
-    def price(self, model, usage):
+    def is_own(self, model):
+        return model == "contract"
+
+    def price(self, model, usage, largest_input=None):
         return (usage.input_tokens + usage.output_tokens, True) if self.knows(model) else (0, False)
 
-    def highest_prices(self, model, *, media):
+    def highest_prices(self, model, *, media, input_tokens=None):
         return (1_000_000, 1_000_000) if self.knows(model) else (0, 0)
 
 
 class PriorityPrices(Prices):
-    def price(self, model, usage):
+    def price(self, model, usage, largest_input=None):
         nanos, priced = super().price(model, usage)
         return 2 * nanos, priced
 
@@ -91,7 +94,8 @@ def test_charge_when_a_session_used_several_models_then_each_part_has_its_own_pr
         def knows(self, model):
             return model == "dear" or super().knows(model)
 
-        def price(self, model, usage):
+        def price(self, model, usage, largest_input=None):
+            assert largest_input == 7
             return (
                 (10 * (usage.input_tokens + usage.output_tokens), True)
                 if model == "dear"
@@ -99,7 +103,7 @@ def test_charge_when_a_session_used_several_models_then_each_part_has_its_own_pr
             )
 
     one = attempt(usage=sum_of(parts.values()), answered="m")
-    one.meter.usage_by_model = parts
+    one.meter.usage_by_model, one.meter.largest_input_tokens = parts, 7
     result = charge(one, REALTIME, None, DearToo())
     assert (result.usage, result.usage_source) == (sum_of(parts.values()), "provider")
     assert (result.cost_nanos, result.priced) == cost
@@ -283,6 +287,8 @@ def test_charge_when_a_session_is_lost_then_its_reservation_is_kept():
         ("unknown", "also-unknown", "unknown"),
         (None, "m", "m"),
         ("unknown", None, "unknown"),
+        ("m-2024-08-06", "contract", "contract"),
+        ("contract", "m", "contract"),
     ],
 )
 def test_billed_model_when_names_differ_then_the_priced_one_counts(answered, asked, billed):
