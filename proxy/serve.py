@@ -49,7 +49,15 @@ _log = logging.getLogger("sidegate")
 _BACKLOG = 1024
 _OWN_API = "proxy.api.assembly:assemble"
 _BAD_CONFIGURATION = 78
+_UNUSABLE: dict[type[Exception], str] = {
+    LayersError: "the layers",
+    PriceTableError: "the price table",
+    RuleError: "the rules of the policy",
+}
 _CUT_GRACE_S = 2.0
+"""For the last words to clients whose requests are ended. One that does not read would otherwise be waited for."""
+_LEAST_GRACE_S = 0.1
+"""The same in a hurry: requests that are ended need some turns of the event loop to settle."""
 _HUGE_PAGES_PERIOD_S = 60.0
 _MAINTENANCE_PERIOD_S = 3600.0
 _RESTART_PAUSE_S = 5.0
@@ -75,14 +83,8 @@ def run(loaded: Loaded, load: Callable[[], Loaded], welcome: bool = False) -> in
     runner = run_loop if loaded.config.server.uvloop else asyncio.run
     try:
         return runner(_Process(loaded, load, welcome).main())
-    except LayersError as error:
-        _log.error("the layers cannot be used", extra={"reason": str(error)})
-        return _BAD_CONFIGURATION
-    except PriceTableError as error:
-        _log.error("the price table cannot be used", extra={"reason": str(error)})
-        return _BAD_CONFIGURATION
-    except RuleError as error:
-        _log.error("the rules of the policy cannot be used", extra={"reason": str(error)})
+    except (LayersError, PriceTableError, RuleError) as error:
+        _log.error(f"{_UNUSABLE[type(error)]} cannot be used", extra={"reason": str(error)})
         return _BAD_CONFIGURATION
     except (JournalUnavailable, OSError) as error:
         _log.error("cannot start", extra={"reason": str(error)})
@@ -99,8 +101,9 @@ class _Process:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._background = Background()
-        self._servers: list[asyncio.Server] = []
+        self._data_port: asyncio.Server | None = None
         self._managers: list[Any] = []
+        """The servers of connections, of both ports."""
         self._embedded: EmbeddedPostgres | None = None
         self._demo: Any = None
         self._demo_url = ""
@@ -166,31 +169,32 @@ class _Process:
         limits, keepalive_s = config.limits, config.server.keepalive_s
         if config.server.kind == "aiohttp":
             make = function("proxy.ingress.listener:SafeServer")
-            managers = [make(handle, limits, keepalive_s, errors) for handle in (app.ingress.handle, app.ops.handle)]
+            for_data, for_ops = (
+                make(handle, limits, keepalive_s, errors) for handle in (app.ingress.handle, app.ops.handle)
+            )
         else:
-            managers = [
-                LeanServer(
-                    app.ingress.handle,
-                    limits,
-                    keepalive_s,
-                    errors,
-                    is_elsewhere=may_be_ours,
-                    loads=_OWN_API,
-                    turn=app.turn,
-                ),
-                LeanServer(app.ops.handle, limits, keepalive_s, errors),
-            ]
-        address = config.server.listen
-        data = await self._open(
-            "server.listen (SIDEGATE_LISTEN)", address, managers[0], shared=config.server.reuse_port
+            for_data = LeanServer(
+                app.ingress.handle,
+                limits,
+                keepalive_s,
+                errors,
+                is_elsewhere=may_be_ours,
+                loads=_OWN_API,
+                turn=app.turn,
+            )
+            for_ops = LeanServer(app.ops.handle, limits, keepalive_s, errors)
+        self._data_port, data = await self._open(
+            "server.listen (SIDEGATE_LISTEN)", config.server.listen, for_data, shared=config.server.reuse_port
         )
-        ops = await self._open("server.ops_listen (SIDEGATE_OPS_LISTEN)", config.server.ops_listen, managers[1])
+        _, ops = await self._open("server.ops_listen (SIDEGATE_OPS_LISTEN)", config.server.ops_listen, for_ops)
         _log.info("listening", extra={"data": data.address, "ops": ops.address})
         if self._welcome:
             _print_welcome(data.local_address, ops.local_address, app, demo=self._demo is not None)
 
-    async def _open(self, setting: str, listen: Listen, manager: Any, *, shared: bool = False) -> Listen:
-        """Listen; return the address with the port that the system chose, if it was to."""
+    async def _open(
+        self, setting: str, listen: Listen, manager: Any, *, shared: bool = False
+    ) -> tuple[asyncio.Server, Listen]:
+        """Listen; return also the address, with the port that the system chose if it was to."""
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
@@ -198,10 +202,9 @@ class _Process:
             )
         except OSError as error:
             raise OSError(f"{setting}: {error.strerror or error}") from error
-        self._servers.append(server)
         self._managers.append(manager)
         host, port = server.sockets[0].getsockname()[:2]
-        return Listen(host=host, port=port)
+        return server, Listen(host=host, port=port)
 
     async def _keep_database(self, app: App, data_dir: Path) -> None:
         """Start the private PostgreSQL if none is configured, migrate, then maintain tables until cancelled."""
@@ -234,19 +237,20 @@ class _Process:
 
     async def _drain(self, app: App) -> None:
         app.draining = True
-        for server in self._servers[:1]:
-            server.close()
+        if self._data_port is not None:
+            self._data_port.close()  # the ops port stays open: probes and scrapes go on until the end
         app.ingress.begin_drain()
         _log.info("draining", extra={"inFlight": app.ingress.running})
         await self._or_hurry(app.ingress.until_idle(app.config.server.drain_s))
         app.ingress.end_drain()
-        await app.ingress.until_idle(_CUT_GRACE_S)
+        await self._or_hurry(app.ingress.until_idle(_CUT_GRACE_S))
+        await app.ingress.until_idle(_LEAST_GRACE_S)
         app.keeper.give_all_back()
         await self._or_hurry(app.writer.flush(app.config.server.flush_s))
         await self._or_hurry(app.outbox.flush())
         for manager in self._managers:
             manager.pre_shutdown()  # closes idle connections, which shutdown would wait for
-            await manager.shutdown(_CUT_GRACE_S)
+            await manager.shutdown(_LEAST_GRACE_S if self._hurry.is_set() else _CUT_GRACE_S)
         await self._background.stop()
         app.journal.close()
         await app.close_lines()

@@ -13,7 +13,7 @@ from tests.fakes import warm
 from tests.fakes.fixtures import Launch
 from tests.fakes.judge import error_events, eventually
 from tests.fakes.kernel import can_collapse
-from tests.fakes.provider import Provider
+from tests.fakes.provider import Call, Provider
 from tests.fakes.sidegate import Sidegate
 from tests.fakes.steps import LAST_CHUNK, SILENCE, chunk, script, sse_head, whole
 from tests.fakes.wire import Cut, Reply, Wire, exchange, post
@@ -148,6 +148,36 @@ async def test_sigterm_when_sent_twice_then_it_ends_at_once(provider: Provider, 
         proxy.ask_to_end()
         await asyncio.to_thread(proxy.process.wait, 5)
         assert time.monotonic() - started < 2
+
+
+async def test_sigterm_when_sent_twice_then_a_client_that_does_not_read_is_not_waited_for(
+    provider: Provider, launch: Launch, case: str
+) -> None:
+    sent = 0
+
+    async def talk_on(call: Call) -> None:
+        nonlocal sent
+        await call.body()
+        await call.send(sse_head())
+        while True:
+            await call.send(chunk(EVENT * 500))
+            sent += 1
+
+    proxy = launch()
+    provider.on(case, talk_on)
+    async with await Wire.open(proxy.address) as wire:
+        wire.writer.transport.pause_reading()
+        wire.writer.write(post("/v1/chat/completions", STREAM, case=case))
+        before = -1
+        while before != sent or not sent:
+            before = sent
+            await asyncio.sleep(0.5)
+        proxy.ask_to_end()
+        await asyncio.to_thread(eventually, lambda: not proxy.is_ready())
+        started = time.monotonic()
+        proxy.ask_to_end()
+        await asyncio.to_thread(proxy.process.wait, 9)
+        assert time.monotonic() - started < 3
 
 
 async def test_start_when_the_database_is_away_then_it_serves_and_traces_wait(
