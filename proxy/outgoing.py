@@ -77,7 +77,9 @@ class Outgoing:
         self._settling = settling
         self.body: Body = None
         self._lowered_to: int | None = None
+        """The maximum of output tokens that the quota left to the first attempt; no later one gets more."""
         self._large: tuple[tuple[str | None, bytes], Bound | None] | None = None
+        """Model and body that were read last in a thread, and their bound: attempts often ask for the same."""
 
     async def reserve(self) -> None:
         """Phase 5: reserve the most that the first attempt may cost, or what is left if that allows a useful answer."""

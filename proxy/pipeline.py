@@ -55,7 +55,7 @@ from proxy.recall import Recall
 from proxy.relay.answer import Answer
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
-from proxy.routing.dispatch import Dispatcher, dispatch
+from proxy.routing.dispatch import Dispatcher, ask_once
 from proxy.routing.needs import read_hints
 from proxy.routing.response_headers import check_headers, route_headers
 from proxy.screening import ScreenedClient, Screening
@@ -134,11 +134,13 @@ class _Run:
         self._further: Further | None = None
         self._project = project.DEFAULT
         self._shares_with: str | None = None
+        """The project whose share of the concurrent requests this one uses, until it ends."""
         self._screening: Screening | None = None
         self._recall: Recall | None = None
         self._settling = Settling(x, pipeline, intake)
         self._outgoing = Outgoing(x, pipeline, self._settling)
         trace_id = x.trace_id.encode()
+        # Of our own, in every answer; the second only where the provider's is missing.
         self._own: Headers = ((b"x-sidegate-trace-id", trace_id),)
         self._request_id = (b"x-request-id", trace_id)
 
@@ -183,7 +185,7 @@ class _Run:
         x.request = await self._screen(x.request, None)
         plan = await self._plan(x.request)
         await self._reserve()
-        reply = await dispatch(
+        reply = await ask_once(
             plan, x.attempts, lambda attempt: provider.connect(attempt, self._outgoing.head(attempt))
         )
         x.marks["dispatch"] = time.monotonic()

@@ -13,10 +13,10 @@ _READ_AHEAD: Final = 65_536
 class Line(Protocol):
     """The part of its connection that a body needs."""
 
-    def hold(self) -> None:
+    def pause_reading(self) -> None:
         """Pause reading from the client."""
 
-    def go_on(self) -> None:
+    def resume_reading(self) -> None:
         """Resume reading from the client."""
 
 
@@ -42,7 +42,7 @@ class LeanBody:
         self._unread += len(data)
         self.total_bytes += len(data)
         if self._unread > _READ_AHEAD and self._missing:
-            self._line.hold()
+            self._line.pause_reading()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         return surplus
@@ -63,7 +63,7 @@ class LeanBody:
         """Return what has arrived and is unread."""
         pieces, self._pieces = self._pieces, []
         self._unread = 0
-        self._line.go_on()
+        self._line.resume_reading()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def readany(self) -> bytes:

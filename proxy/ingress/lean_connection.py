@@ -126,15 +126,19 @@ class LeanConnection(asyncio.Protocol):
         self.peer: str | None = None
         self.task: asyncio.Task[None] | None = None
         self._known: Head | None = None
+        """The latest head that was parsed: the next one is probably the same."""
         self._request: LeanRequest | None = None
         self._news: asyncio.Future[None] | None = None
+        """The idle task waits for it: a request has begun, or the connection was handed over."""
         self._waiting = b""
         """Data after the current request, or an incomplete head."""
-        self._closing = False
-        self._left = False
+        self._is_closing = False
+        """No further request is served; what arrives is ignored."""
+        self._is_handed_over = False
         """Transferred: transport and client belong to aiohttp."""
-        self._is_held = False
+        self._is_reading_paused = False
         self._idle_since = loop.time()
+        """When the latest answer ended; a head that arrives slowly does not change it."""
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -161,7 +165,7 @@ class LeanConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Pass bytes to the current body; keep or start what follows it."""
         request = self._request
-        if self._closing:
+        if self._is_closing:
             return
         if request is not None:
             if not request.body.is_eof():
@@ -174,7 +178,7 @@ class LeanConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel whatever runs for this client."""
         self._transport = None
-        self._closing = True
+        self._is_closing = True
         self._stop_timer()
         self._server.forget(self)
         self.outlet.lost()
@@ -191,21 +195,21 @@ class LeanConnection(asyncio.Protocol):
 
     # Called by others.
 
-    def hold(self) -> None:
-        """Pause reading."""
-        if not self._is_held and self._transport is not None:
-            self._is_held = True
+    def pause_reading(self) -> None:
+        """Let the kernel hold what the client sends. Idempotent."""
+        if not self._is_reading_paused and self._transport is not None:
+            self._is_reading_paused = True
             self._transport.pause_reading()
 
-    def go_on(self) -> None:
-        """Resume reading."""
-        if self._is_held and self._transport is not None and not self._transport.is_closing():
-            self._is_held = False
+    def resume_reading(self) -> None:
+        """Read again. Idempotent."""
+        if self._is_reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._is_reading_paused = False
             self._transport.resume_reading()
 
     def close(self) -> None:
         """Close after flushing what was written. Idempotent."""
-        self._closing = True
+        self._is_closing = True
         self._stop_timer()
         self.outlet.close()
 
@@ -214,7 +218,7 @@ class LeanConnection(asyncio.Protocol):
     def _keep(self, data: bytes) -> None:
         self._waiting += data
         if len(self._waiting) > self._server.line_bytes:
-            self.hold()
+            self.pause_reading()
 
     def _begin(self, data: bytes) -> None:
         """Start the request whose head is at the beginning of `data`, wait for the rest of it, or transfer it."""
@@ -227,7 +231,7 @@ class LeanConnection(asyncio.Protocol):
             read = read_head(data, line_bytes=self._server.line_bytes, lines=self._server.lines)
             is_elsewhere = read is not None and self._server.is_elsewhere(read[0].target)
             if read is None or is_elsewhere:
-                self._leave(data, is_elsewhere)
+                self._hand_over(data, is_elsewhere)
                 return
             known, found = read[0], read[1:]
             self._known = known
@@ -241,10 +245,10 @@ class LeanConnection(asyncio.Protocol):
         elif self._news is not None and not self._news.done():
             self._news.set_result(None)
 
-    def _leave(self, data: bytes, is_elsewhere: bool) -> None:
+    def _hand_over(self, data: bytes, is_elsewhere: bool) -> None:
         self.outlet.flush()
         self.outlet.lost()
-        self._left = self._closing = True
+        self._is_handed_over = self._is_closing = True
         self._stop_timer()
         self._waiting = b""
         self._server.forget(self)
@@ -260,7 +264,7 @@ class LeanConnection(asyncio.Protocol):
                 answer = await self._server.handler(request)
                 if not request.body.is_eof():
                     await self._linger(request.body)
-                if not answer.keep_alive or self._closing:
+                if not answer.keep_alive or self._is_closing:
                     return
                 self._end()
         except (ConnectionError, asyncio.CancelledError):
@@ -271,12 +275,12 @@ class LeanConnection(asyncio.Protocol):
             _log.error("connection failed", exc_info=error)
         finally:
             self._request = None  # it knows this connection
-            if not self._left:
+            if not self._is_handed_over:
                 self.close()
 
     async def _next(self) -> LeanRequest | None:
         """Wait for a request; `None`: the connection was handed over."""
-        while self._request is None and not self._left:
+        while self._request is None and not self._is_handed_over:
             self._news = self._loop.create_future()
             try:
                 await self._news
@@ -288,7 +292,7 @@ class LeanConnection(asyncio.Protocol):
         """Become idle, or start what is waiting already."""
         self._request = None
         self._idle_since = self._loop.time()
-        self.go_on()
+        self.resume_reading()
         if self._waiting:
             self._begin(self._waiting)
 

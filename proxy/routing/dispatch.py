@@ -44,7 +44,7 @@ _HEAR_S: Final = 0.2
 """How long an error that may be replaced is read: nearly always it comes with its head."""
 
 
-async def dispatch(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[Reply]) -> Reply:
+async def ask_once(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[Reply]) -> Reply:
     """Return the head of the provider's answer; its attempt is the last of `attempts`. Makes one attempt.
 
     Raises:
@@ -80,16 +80,11 @@ class Dispatcher:
     ) -> Awaitable[UpstreamReply]:
         """Return an awaitable for the head of an answer; its attempt is the last of `attempts`.
 
-        `started`: monotonic seconds, from which the deadline counts. Raises as `dispatch`.
+        `started`: monotonic seconds, from which the deadline counts. Raises as `ask_once`.
         """
         if not plan.is_managed:
-            return dispatch(plan, attempts, send)
-        settings = self._settings
-        late_at = started + settings.deadline_s
-        search = _Search(
-            plan, attempts, send, settings=settings, health=self._health, budget=self.budget, late_at=late_at
-        )
-        return search.run(prepare)
+            return ask_once(plan, attempts, send)
+        return self._search(plan, attempts, send, started + self._settings.deadline_s).run(prepare)
 
     async def ask(
         self,
@@ -108,12 +103,16 @@ class Dispatcher:
 
         Raises:
             QuotaExceeded: nothing is left for it.
-            UpstreamFailed, NoUpstreamAvailable: as `dispatch`.
+            UpstreamFailed, NoUpstreamAvailable: as `ask_once`.
         """
-        search = _Search(
+        return await self._search(plan, attempts, send, late_at).run(prepare, why, is_single=is_single)
+
+    def _search(
+        self, plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[UpstreamReply], late_at: float
+    ) -> "_Search":
+        return _Search(
             plan, attempts, send, settings=self._settings, health=self._health, budget=self.budget, late_at=late_at
         )
-        return await search.run(prepare, why, is_single=is_single)
 
 
 @dataclass(slots=True)
@@ -133,7 +132,7 @@ class _Result:
 
 
 class _Search:
-    """One request's search through its candidates."""
+    """One request's search through its candidates. `late_at`: monotonic seconds; no attempt follows after it."""
 
     def __init__(
         self,
@@ -171,20 +170,20 @@ class _Search:
                 if begun is None:
                     if before is None:
                         raise QuotaExceeded("Your quota is used up: no further answer was requested.")
-                    return self._give_up(before)
+                    return self._last_word(before)
                 if before is not None:
                     before.discard()
                 before = result = await self._try(*begun)
                 if result.failure is None:
                     self._budget.earn()
-                    return self._give_up(result) if result.reply is None else HeldReply(result.reply, result.permit)
+                    return self._last_word(result) if result.reply is None else HeldReply(result.reply, result.permit)
                 following = None if is_single else await self._following(begun[0].candidate, result)
             except BaseException:
                 if before is not None:
                     before.discard()
                 raise
         assert before is not None
-        return self._give_up(before)
+        return self._last_word(before)
 
     def _first(self) -> tuple[Candidate, Permit]:
         now = time.monotonic()
@@ -306,11 +305,11 @@ class _Search:
         same = self._health.retake(permit.place, time.monotonic(), candidate.model)
         return None if same is None else (candidate, same, "retry")
 
-    def _give_up(self, result: _Result) -> UpstreamReply:
-        """Return the error response as the provider sent it, or raise the error if there was no response."""
+    def _last_word(self, result: _Result) -> UpstreamReply:
+        """Return the answer of the last attempt, whatever it says, or raise its error if there was none."""
         if result.reply is not None:
             attempt = self._attempts[-1]
-            attempt.failure, attempt.ended = None, None
+            attempt.failure, attempt.ended = None, None  # it is the answer now, and ends with it
             return HeldReply(result.reply, result.permit, is_judged=True)
         result.permit.release()
         assert result.error is not None
@@ -323,7 +322,7 @@ class HeldReply:
     def __init__(self, reply: UpstreamReply, permit: Permit, *, is_judged: bool = False) -> None:
         self._reply = reply
         self._permit = permit
-        self._is_judged = is_judged or permit.is_probe
+        self._is_judged = is_judged or permit.is_probe  # a probe is judged by its head
         self.status: int = reply.status
         self.reason: str = reply.reason
         self.headers: Headers = reply.headers

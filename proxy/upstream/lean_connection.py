@@ -103,11 +103,11 @@ class Connection(asyncio.Protocol):
 
     def await_answer(self) -> None:
         """Start the first-byte timeout."""
-        self._limit(self._bounds.first_byte_s, failures.FIRST_BYTE_TIMEOUT)
+        self._allow_until(self._loop.time() + self._bounds.first_byte_s, failures.FIRST_BYTE_TIMEOUT)
 
     def await_more(self) -> None:
         """Start the gap timeout: a reader waits for the next piece of the body."""
-        self._wait_until(self._loop.time() + self._bounds.gap_s)
+        self._allow_until(self._loop.time() + self._bounds.gap_s, failures.GAP_TIMEOUT)
 
     def resume(self) -> None:
         """Resume reading from the socket if it was paused."""
@@ -189,14 +189,8 @@ class Connection(asyncio.Protocol):
         except ssl.SSLError:
             return False
 
-    def _wait_until(self, at: float) -> None:
-        if at < self._total_at:
-            self._deadline.set(at, failures.GAP_TIMEOUT)
-        else:
-            self._allow_all()
-
-    def _limit(self, seconds: float, code: str) -> None:
-        at = self._loop.time() + seconds
+    def _allow_until(self, at: float, code: str) -> None:
+        """Let the provider be silent until `at`, but not beyond the end of the exchange."""
         if at < self._total_at:
             self._deadline.set(at, code)
         else:
@@ -230,7 +224,7 @@ class Connection(asyncio.Protocol):
         if reply is None:
             return
         if code == failures.GAP_TIMEOUT and self.heard_at + self._bounds.gap_s > self._loop.time():
-            self._wait_until(self.heard_at + self._bounds.gap_s)
+            self._allow_until(self.heard_at + self._bounds.gap_s, failures.GAP_TIMEOUT)
         elif code == failures.TOTAL_TIMEOUT or reply.is_awaited:
             self._fail(reply, failures.timed_out(code))
         else:  # data has arrived and its reader is busy; stopping the timer for every piece would cost more

@@ -135,7 +135,7 @@ class Pool:
         if self._closed:
             connection.abort()  # releases the slot
             raise failures.shutting_down()
-        if not connection.is_open:
+        if not connection.is_open:  # closed while `dial` returned
             self.lost(connection)
             raise failures.failed(failures.CLOSED, sent=False)
         return connection

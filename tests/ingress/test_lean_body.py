@@ -16,10 +16,10 @@ class Line:
     def __init__(self):
         self.held = False
 
-    def hold(self):
+    def pause_reading(self):
         self.held = True
 
-    def go_on(self):
+    def resume_reading(self):
         self.held = False
 
 

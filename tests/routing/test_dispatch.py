@@ -9,7 +9,7 @@ from proxy.config.routing import Breaker, Routing
 from proxy.config.schema import UpstreamEntry
 from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
 from proxy.exchange import Candidate, RoutePlan, Usage
-from proxy.routing.dispatch import Dispatcher, dispatch
+from proxy.routing.dispatch import Dispatcher, ask_once
 from proxy.routing.health import Health
 from tests.relay.peers import JSON, STREAM
 from tests.relay.peers import Reply as Scripted
@@ -31,7 +31,7 @@ async def test_dispatch_when_the_provider_answers_then_the_attempt_knows_the_hea
         assert attempts == [attempt], "the attempt is on record before anything is sent"
         return Reply()
 
-    reply = await dispatch(PLAN, attempts, send)
+    reply = await ask_once(PLAN, attempts, send)
     assert reply.status == attempts[0].status == 200
     assert attempts[0].request_id == "req_1"
     assert attempts[0].headers_at >= attempts[0].started
@@ -44,7 +44,7 @@ async def test_dispatch_when_the_provider_names_no_request_then_there_is_none():
     async def send(_attempt):
         return Reply(headers=())
 
-    await dispatch(PLAN, attempts, send)
+    await ask_once(PLAN, attempts, send)
     assert attempts[0].request_id is None
 
 
@@ -54,7 +54,7 @@ async def test_dispatch_when_the_provider_names_it_at_length_then_the_name_is_cu
     async def send(_attempt):
         return Reply(headers=((b"x-request-id", b"r" * 5000),))
 
-    await dispatch(PLAN, attempts, send)
+    await ask_once(PLAN, attempts, send)
     assert attempts[0].request_id == "r" * 256
 
 
@@ -65,7 +65,7 @@ async def test_dispatch_when_the_provider_fails_then_the_attempt_ends_with_the_e
         raise UpstreamFailed("gone", sent=True)
 
     with pytest.raises(UpstreamFailed):
-        await dispatch(PLAN, attempts, send)
+        await ask_once(PLAN, attempts, send)
     assert len(attempts) == 1
     assert attempts[0].error.message == "gone"
     assert attempts[0].ended is not None
@@ -73,7 +73,7 @@ async def test_dispatch_when_the_provider_fails_then_the_attempt_ends_with_the_e
 
 async def test_dispatch_when_cancelled_then_the_attempt_stays_on_record():
     attempts = []
-    task = asyncio.create_task(dispatch(PLAN, attempts, lambda _attempt: asyncio.Event().wait()))
+    task = asyncio.create_task(ask_once(PLAN, attempts, lambda _attempt: asyncio.Event().wait()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
