@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, Protocol
 
-from proxy.apart import apart, begin_apart
+from proxy.apart import LARGE_BODY_BYTES, apart, begin_apart
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.exchange import BodyKind, Inbound, Operation, ParsedRequest
@@ -74,9 +74,14 @@ class ByteBudget:
         """Held while a body of many elements is decoded: it takes up to 27 times its bytes then. Others wait for their
         turn; decoding them at the same time would be no faster, and `limit_bytes` bounds how many can wait."""
 
-    def take(self, size: int) -> None:
-        """Reserve `size` bytes. Raises Overloaded if they do not fit."""
-        if self.used_bytes + size > self.limit_bytes:
+    def take(self, size: int, held: int = 0) -> None:
+        """Reserve `size` bytes for a body that has `held` already. Raises Overloaded if they do not fit.
+
+        Small bodies may take an eighth more than all others together: large ones, which may wait for minutes for their
+        providers, do not keep them out.
+        """
+        most = self.limit_bytes if held + size > LARGE_BODY_BYTES else self.limit_bytes + self.limit_bytes // 8
+        if self.used_bytes + size > most:
             raise Overloaded(
                 f"Request bodies in memory are limited to {self.limit_bytes} bytes together.",
                 code="too_many_buffered_bytes",
@@ -192,7 +197,7 @@ class Intake:
     def _hold(self, size: int) -> None:
         if self._held + size > self._budget.limit_bytes:  # too large even alone, so a retry would not help
             raise too_large(self._budget.limit_bytes)
-        self._budget.take(size)
+        self._budget.take(size, self._held)
         self._held += size
 
     async def _pass(self) -> AsyncIterator[bytes]:

@@ -171,7 +171,7 @@ async def test_budget_when_the_length_is_announced_then_it_is_reserved_before_a_
 
 
 async def test_budget_when_the_length_is_unknown_then_every_piece_counts_as_it_comes():
-    budget = ByteBudget(100)
+    budget = ByteBudget(88)  # 99 for small ones
     budget.take(75)
     body = Body(CHAT[:10], CHAT[10:20], CHAT[20:30], CHAT[30:])
     taken = intake(body, JSON, budget=budget)
@@ -180,6 +180,20 @@ async def test_budget_when_the_length_is_unknown_then_every_piece_counts_as_it_c
     assert body.held_at == [75, 85, 95]
     taken.close()
     assert budget.used_bytes == 75
+
+
+async def test_budget_when_large_bodies_use_it_up_then_small_ones_have_an_eighth_more():
+    budget = ByteBudget(800_000)
+    budget.take(800_000)
+    budget.take(65_536)
+    with pytest.raises(Overloaded):
+        budget.take(1, held=65_536)
+    budget.take(34_464)
+    with pytest.raises(Overloaded):
+        budget.take(1)
+    budget.give(100_000)
+    with pytest.raises(Overloaded):
+        budget.take(70_000)
 
 
 @pytest.mark.parametrize("announced", [None, len(CHAT)])

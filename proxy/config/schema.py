@@ -131,6 +131,7 @@ class Limits(Section):
     buffered_bytes: Bytes = Field(
         268_435_456,
         description="JSON request bodies held at the same time, all requests together; above it 503. "
+        "Bodies up to 64 KiB may take an eighth more. "
         "Where memory is bounded, at most shedding.bodies_memory of that.",
     )
     body_idle_s: Seconds = Field(30.0, description="Longest silence inside a request body; above it 408.")
