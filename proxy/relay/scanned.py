@@ -116,9 +116,9 @@ class ScannedStream(Generic[Raw]):
             self._feed(text, item)
         for whole in texts.wholes:
             characters += len(whole.text)
-            self._look_at(whole, item)
+            self._take_whole(whole, item)
         if texts.names:
-            self._look_at_names(texts.names, item)
+            self._take_names(texts.names, item)
         if characters:
             self._saw(characters)
         for path in texts.missed:
@@ -174,7 +174,8 @@ class ScannedStream(Generic[Raw]):
     def aside(self, text: str) -> str:
         """Scan a text beside the data of an event; return what may be sent of it, or set `error`."""
         self._saw(len(text))
-        return self._aside(text, _COMMENT, Item(b"", b"", None, 0))
+        passed = self._looked_at(Whole(_COMMENT, text, "text"))
+        return text if passed is None else passed
 
     def pass_by(self, raw: Raw, size: int) -> list[Raw]:
         """Take something without text to scan, in order with the rest. `size`: in bytes."""
@@ -201,7 +202,7 @@ class ScannedStream(Generic[Raw]):
         """Scan a piece in its channel; `item` waits unless the piece is decided at once, as it nearly always is."""
         channel = self._channels.get(text.key) or self._opened(text)
         if channel is None:
-            self._look_at(Whole(text.path, text.text, text.kind), item)
+            self._take_whole(Whole(text.path, text.text, text.kind), item)
             return
         if len(text.text) > _PART:
             self._feed_in_parts(channel, text, item)
@@ -262,39 +263,43 @@ class ScannedStream(Generic[Raw]):
         if (blocked := channel.scanner.blocked) is not None and self.error is None:
             self.error = forbidden(channel.name, blocked)
 
-    def _look_at_names(self, names: list[str], item: Item[Raw]) -> None:
+    def _take_names(self, names: list[str], item: Item[Raw]) -> None:
         """Scan names of members."""
         self._saw(sum(map(len, names)))
-        masked = {name: self._aside(name, _NAME, item) for name in names}
-        item.names = {name: other for name, other in masked.items() if other != name} or None
+        passed = {name: self._looked_at(Whole(_NAME, name, "text")) for name in names}
+        item.is_withheld = item.is_withheld or None in passed.values()
+        item.names = {name: other for name, other in passed.items() if other is not None and other != name} or None
 
-    def _aside(self, text: str, place: Path, around: Item[Any]) -> str:
-        """Scan a complete text that is no value, and return what may be sent of it."""
-        item: Item[Any] = Item(b"", b"", None, 0)
-        self._look_at(Whole(place, text, "text"), item)
-        around.is_withheld = around.is_withheld or item.is_withheld
-        return (item.edits or {}).get(place, text)
+    def _take_whole(self, whole: Whole, item: Item[Raw]) -> None:
+        """Scan a complete text of an event."""
+        passed = self._looked_at(whole)
+        if passed is None:
+            item.is_withheld = True
+        elif passed is not whole.text:
+            item.edits = {**(item.edits or {}), whole.path: passed}
 
-    def _look_at(self, whole: Whole, item: Item[Raw]) -> None:
-        """Scan a complete text. A copy of a channel's text is scanned again, but its findings are recorded once."""
+    def _looked_at(self, whole: Whole) -> str | None:
+        """Return what may be sent of a complete text; `None` if it is blocked: neither it nor what follows may leave.
+
+        A copy of a channel's text is scanned again, but its findings are recorded once.
+        """
         text = whole.text
         if text in self._clean:
-            return
+            return text
         result = self._scanner.whole(text, whole.kind)
         if not result.findings and result.blocked is None:
             if len(text) <= _CLEAN_CHARACTERS and len(self._clean) < _MOST_CLEAN:
                 self._clean.add(text)
-            return
+            return text
         new = [found for found in result.findings if (found.rule_id, found.start, found.end) not in self._noted]
         if new:
             self._scanner.found(place_of(whole.path), new)
         let_go(result.findings)
         let_go(new)
-        if result.blocked is not None and self.error is None:
-            self.error = forbidden(place_of(whole.path), result.blocked)
-            item.is_withheld = True
-        if result.text is not text and self._edits:
-            item.edits = {**(item.edits or {}), whole.path: result.text}
+        if result.blocked is None:
+            return result.text if self._edits else text
+        self.error = self.error or forbidden(place_of(whole.path), result.blocked)
+        return None
 
     def _end(self, prefix: Key) -> None:
         """Decide what is open in all channels whose key starts with `prefix`."""

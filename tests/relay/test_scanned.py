@@ -212,6 +212,24 @@ async def test_secret_when_events_hold_numbers_that_clients_read_though_they_are
     assert client.body.count(b"NaN") == 3
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"citations": ["see BOOM"]},
+        {"citations": ["one", "BOOM", "BOOM"]},
+        {"x" * 20 + "-BOOM": 1},
+        {"error": {"message": "BOOM"}},
+    ],
+    ids=["text", "texts", "name", "failure"],
+)
+def test_event_when_a_text_of_it_is_blocked_then_no_other_blocked_text_of_it_leaves(more):
+    scan = ScannedStream("chat", FakeScanner(), reframed)
+    assert taken(scan, said("before")) == [said("before")]
+    out = b"".join(taken(scan, event(chunk({"content": "a BOOM"}, **more))))
+    assert scan.error is not None
+    assert b"BOOM" not in out
+
+
 ITEM = {"output_index": 0, "content_index": 0}
 
 
