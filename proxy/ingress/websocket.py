@@ -12,11 +12,12 @@ Source: RFC 6455 sections 4.2.2, 5.5.1 and 7.4.
 import asyncio
 from contextlib import suppress
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from proxy.errors import ClientDisconnected, InvalidRequest
 from proxy.exchange import Headers, Message
 from proxy.ingress.listener import RawRequest
+from proxy.openai.websocket_texts import in_bytes, text_of
 from proxy.websocket_frames import frame_of, message_of
 
 _CLOSE_WAIT_S = 5.0
@@ -50,6 +51,7 @@ class ClientWebsocket:
             autoping=False,
             compress=False,
             max_msg_size=self._max_message_bytes,
+            decode_text=False,
         )
         for name, value in headers:
             response.headers.add(name.decode("latin-1"), value.decode("latin-1"))
@@ -70,6 +72,12 @@ class ClientWebsocket:
         if frame.type is WSMsgType.ERROR:
             raise InvalidRequest("The websocket message is malformed or too large.", code="invalid_websocket_message")
         self._has_closed = self._has_closed or frame.type is WSMsgType.CLOSE
+        if frame.type is WSMsgType.TEXT:
+            try:
+                return Message("text", await text_of(frame.data))
+            except UnicodeDecodeError:
+                await self.response.close(code=WSCloseCode.INVALID_TEXT)
+                raise InvalidRequest("The websocket message is not UTF-8.", code="invalid_websocket_message") from None
         return message_of(frame.type, frame.data, frame.extra)
 
     async def send(self, message: Message) -> None:
@@ -90,7 +98,7 @@ class ClientWebsocket:
         elif message.kind != "close" or self._closed_at is None:  # a close frame is sent once
             if message.kind == "close":
                 self._closed_at = asyncio.get_running_loop().time()
-            payload, opcode = frame_of(message)
+            payload, opcode = frame_of(await in_bytes(message))
             await response.send_frame(payload, WSMsgType(opcode))
 
     async def finish(self) -> None:

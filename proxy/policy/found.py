@@ -1,8 +1,14 @@
 """The findings of many rules in one text: their order, and where they are in characters."""
 
 import heapq
+from typing import Final
 
-from proxy.findings import Finding
+from proxy.findings import Finding, in_steps
+from proxy.openai.pieces import PIECE
+from proxy.way import give_way
+
+_CONTINUATIONS: Final = bytes(range(0x80, 0xC0))
+"""The bytes with which no character begins."""
 
 
 def place(finding: Finding) -> tuple[int, int, str]:
@@ -20,12 +26,31 @@ def merged(of_rules: list[list[Finding]]) -> list[Finding]:
 
 
 def in_characters(data: bytes, findings: list[Finding]) -> None:
-    """Convert offsets in bytes to offsets in characters, in one pass."""
-    places = sorted(offset for finding in findings for offset in (finding.start, finding.end))
-    characters: dict[int, int] = {}
+    """Convert offsets in bytes to offsets in characters. `data`: UTF-8; `findings`: nearly in order.
+
+    Some at a time: to sort the offsets of half a million findings in one call takes 20 ms, and so does a long text.
+    """
     at = count = 0
-    for offset in places:
-        count += len(data[at:offset].decode("utf-8", "replace"))
-        characters[offset], at = count, offset
-    for index, found in enumerate(findings):  # one by one, as all at once they would be freed at once
-        findings[index] = found._replace(start=characters[found.start], end=characters[found.end])
+    for part in in_steps(len(findings)):
+        some = findings[part]
+        first = min([finding.start for finding in some])
+        count, at = (count, at) if first >= at else (0, 0)
+        count, at = count + _characters(data, at, first), first
+        characters = {}
+        seen, before = count, at
+        for offset in sorted({offset for finding in some for offset in (finding.start, finding.end)}):
+            seen, before = seen + _characters(data, before, offset), offset
+            characters[offset] = seen
+        for index, found in enumerate(some, part.start):  # one by one, as all at once they would be freed at once
+            findings[index] = found._replace(start=characters[found.start], end=characters[found.end])
+
+
+def _characters(data: bytes, at: int, stop: int) -> int:
+    """Return how many characters begin between two places."""
+    if stop - at <= PIECE:
+        return len(data[at:stop].decode("utf-8", "replace"))
+    count = 0
+    for each in range(at, stop, PIECE):
+        give_way()
+        count += len(data[each : min(each + PIECE, stop)].translate(None, _CONTINUATIONS))
+    return count

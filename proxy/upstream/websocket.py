@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import Final
 
 import aiohttp
-from aiohttp import WSMsgType
+from aiohttp import WSCloseCode, WSMsgType
 from aiohttp._websocket.reader import WebSocketDataQueue
 from aiohttp.client_ws import DEFAULT_WS_CLIENT_TIMEOUT
 from aiohttp.http import WS_KEY, WebSocketReader, WebSocketWriter
@@ -33,6 +33,7 @@ from yarl import URL
 
 from proxy.config import schema
 from proxy.exchange import Headers, Message, Sink, UpstreamRequest
+from proxy.openai.websocket_texts import in_bytes, text_of
 from proxy.upstream import failures
 from proxy.upstream.headers import names_credential
 from proxy.upstream.origin import Origin
@@ -176,7 +177,7 @@ def _open(
         reader, writer, subprotocol, response, DEFAULT_WS_CLIENT_TIMEOUT, False, False, loop  # autoclose, autoping
     )  # fmt: skip
     # The queue refers to the parser weakly; the socket keeps it alive.
-    socket._parser = WebSocketReader(reader, max_message_bytes, compress=False, decode_text=True)
+    socket._parser = WebSocketReader(reader, max_message_bytes, compress=False, decode_text=False)
     protocol.set_parser(MaskGuard(socket._parser, masked=False), reader)
     return socket
 
@@ -239,6 +240,12 @@ class UpstreamWebsocket:
         frame = await self._socket.receive()
         if frame.type is WSMsgType.ERROR:
             raise failures.malformed("websocket frame refused")
+        if frame.type is WSMsgType.TEXT:
+            try:
+                return Message("text", await text_of(frame.data))
+            except UnicodeDecodeError:
+                await self._socket.close(code=WSCloseCode.INVALID_TEXT)
+                raise failures.malformed("websocket frame refused") from None
         return message_of(frame.type, frame.data, frame.extra)
 
     async def send(self, message: Message) -> None:
@@ -252,7 +259,7 @@ class UpstreamWebsocket:
                 self._response.close()
             elif message.kind != "close" or not self._closing:  # a close frame is sent once
                 self._closing = self._closing or message.kind == "close"
-                payload, opcode = frame_of(message)
+                payload, opcode = frame_of(await in_bytes(message))
                 await self._socket.send_frame(payload, WSMsgType(opcode))
         except (ConnectionError, aiohttp.ClientError) as error:
             raise failures.failed(failures.CLOSED) from error

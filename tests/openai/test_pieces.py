@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.openai import pieces
-from proxy.openai.pieces import contains, encoded, utf8_len
+from proxy.openai.pieces import contains, decoded, encoded, utf8_len
 
 SAME = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -21,6 +21,19 @@ def test_text_is_encoded_and_measured_as_in_one_call(small: None, text: str) -> 
     assert utf8_len(text) == len(text.encode("utf-8", "surrogatepass"))
     assert encoded(text, "surrogatepass") == text.encode("utf-8", "surrogatepass")
     assert encoded(text, "replace") == text.encode("utf-8", "replace")
+
+
+@SAME
+@given(st.text(max_size=60))
+def test_text_is_decoded_as_in_one_call(small: None, text: str) -> None:
+    assert decoded(text.encode()) == decoded(bytearray(text.encode())) == text
+
+
+@pytest.mark.parametrize("wrong", [b"\xff", b"\xc3", b"\xed\xa0\xbd"])
+def test_text_when_it_is_not_utf8_then_it_is_refused(small: None, wrong: bytes) -> None:
+    for data in (wrong, b"in the first" + wrong + b"piece of them", b"at the end of some" + wrong):
+        with pytest.raises(UnicodeDecodeError):
+            decoded(data)
 
 
 def test_text_when_it_cannot_be_encoded_then_it_is_refused(small: None) -> None:
