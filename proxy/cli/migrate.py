@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Connect, run the action, and report what it did."""
     loaded = settings(arguments)
-    logging.getLogger("proxy.db.pool").addHandler(logging.NullHandler())  # the exception reports an outage, once
+    logging.getLogger("proxy.db.health").addHandler(logging.NullHandler())  # the exception reports an outage, once
     try:
         asyncio.run(_with_connection(loaded, arguments))
     except (migrate.MigrationError, EmbeddedPostgresError) as error:
