@@ -11,7 +11,9 @@ Source: Kubernetes, "Pod termination"; asyncio, `loop.add_signal_handler`.
 """
 
 import asyncio
+import errno
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -113,8 +115,9 @@ class _Process:
     async def main(self) -> int:
         """Start, wait for a signal, stop."""
         self._catch_signals()
+        data_dir = Path(self._loaded.config.data_dir)
+        _make_writable(data_dir)
         config, key = await self._completed(self._loaded)
-        data_dir = Path(config.data_dir)
         app = App(config, key)
         app.recover()
         reload = Reload(app, self._loaded, load=self._load, completed=self._completed, in_force=self._in_force)
@@ -309,6 +312,16 @@ async def _maintain(app: App) -> None:
             return
         except DatabaseUnavailable:
             await asyncio.sleep(_RETRY_S)
+
+
+def _make_writable(data_dir: Path) -> None:
+    """Create the data directory, or raise OSError that names the setting: what it holds would fail one by one."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if not os.access(data_dir, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OSError(f"data_dir (SIDEGATE_DATA_DIR): {data_dir} cannot be used: {error.strerror}") from error
 
 
 def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:

@@ -58,6 +58,13 @@ _REFUSALS = {
     _TOO_MANY: "too many connections",
 }
 
+_FAILURES = (
+    (ConnectionRefusedError, "nobody listens at its address"),
+    (FileNotFoundError, "its socket is not there"),
+    (socket.gaierror, "the name of its host is not known"),
+    (asyncpg.exceptions.ClientConfigurationError, "a parameter of the database URL cannot be used"),
+)
+"""What an operator can mend; anything else is told by the name of its class, as messages may quote the URL."""
 _LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """What a lost connection raises; the last, if it is lost between two steps of one call (`not connected`)."""
 _PING_S = 1.0
@@ -224,9 +231,8 @@ class Database:
             meaning = _REFUSALS.get(error.sqlstate or "", type(error).__name__)
             raise self._health.note_down(f"connection refused: {meaning}, SQLSTATE {error.sqlstate}") from error
         except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-            is_misconfigured = isinstance(error, asyncpg.exceptions.ClientConfigurationError)
-            reason = "a parameter of the database URL cannot be used" if is_misconfigured else type(error).__name__
-            raise self._health.note_down(f"no connection: {reason}") from error
+            meaning = next((text for kind, text in _FAILURES if isinstance(error, kind)), type(error).__name__)
+            raise self._health.note_down(f"no connection: {meaning}") from error
         began = clock()
         if not patient and self._health.is_slow():
             await self._ping_slow(pool, cast(Connection, lent))

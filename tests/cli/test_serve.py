@@ -96,3 +96,14 @@ sys.exit(main(["serve", "--data-dir", sys.argv[1]]))
 """
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert (done.stdout.splitlines(), done.returncode) == (["compiled True", "listening"], 1), done.stderr
+
+
+@pytest.mark.parametrize(("directory", "reason"), [("file", "File exists"), ("file/below", "Not a directory")])
+def test_serve_with_a_data_directory_that_cannot_be_used_names_the_setting(sidegate, tmp_path, directory, reason):
+    (tmp_path / "file").touch()
+    data_dir = tmp_path / directory
+    done = sidegate("serve", "--listen", "127.0.0.1:0", "--data-dir", str(data_dir), SIDEGATE_ADMIN_KEY="k" * 32)
+    assert done.returncode == 1
+    line = json.loads(done.stderr)
+    assert line["event"] == "cannot start"
+    assert line["reason"] == f"data_dir (SIDEGATE_DATA_DIR): {data_dir} cannot be used: {reason}"

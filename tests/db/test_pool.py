@@ -83,6 +83,22 @@ async def test_acquire_when_a_parameter_of_the_url_is_wrong_then_that_is_said() 
     await database.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("127.0.0.1:1", "nobody listens at its address"),
+        ("nowhere.invalid", "the name of its host is not known"),
+        ("/x?host=/nowhere", "its socket is not there"),
+    ],
+)
+async def test_acquire_when_nothing_is_there_then_it_says_what_to_mend(host: str, told: str) -> None:
+    database = Database(SETTINGS)
+    await database.connect(f"postgresql://u:password@{host}{'' if '?' in host else '/x'}")
+    with pytest.raises(DatabaseUnavailable, match=f"no connection: {told}"):
+        await answers(database)
+    await database.close()
+
+
 async def test_acquire_when_never_connected_or_closed_then_unavailable(empty_database_url: str) -> None:
     database = Database(SETTINGS)
     assert not await database.probe()
