@@ -81,7 +81,7 @@ class Ingress:
             route = serving.api.match(request.method, path)
             _check_surface(serving.config, "data" if route is None else "api")
             if route is None:
-                _check_prefix(request, path)
+                _check_prefix(path)
                 self._shedding.check()
         except Exception as error:
             return await self._refuse(request, error)
@@ -218,10 +218,10 @@ def _check_surface(config: Config, asked: Literal["data", "api"]) -> None:
         )
 
 
-def _check_prefix(request: Asked, path: str) -> None:
+def _check_prefix(path: str) -> None:
     if not path.startswith("/v1/"):
         raise InvalidRequest(
-            f"Unknown path. The API is served under /v1/, for example {request.method} /v1/chat/completions.",
+            "Unknown path. The API is served under /v1/, for example POST /v1/chat/completions.",
             status=404,
             code="unknown_path",
         )

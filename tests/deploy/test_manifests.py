@@ -234,3 +234,24 @@ def test_network_policies_when_pgbouncer_is_put_between_then_sidecars_and_hub_re
     for policy in policies:
         ports = {p["port"] for rule in policy["spec"]["egress"] for p in rule["ports"]}
         assert {53, 5432, 6432} <= ports
+
+
+@pytest.mark.parametrize("place", ["examples/deployment", "hub"])
+def test_pod_monitors_when_observability_is_added_then_they_find_the_pods_and_their_port(place):
+    monitors = list(yaml.safe_load_all((OBSERVABILITY / "podmonitor.yaml").read_text()))
+    [deployment] = [d for d in overlay(K8S / place) if d["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]
+    ports = {p["name"] for c in _containers(pod["spec"]) for p in c.get("ports", [])}
+    found = [m for m in monitors if _selects(m["spec"]["selector"], pod["metadata"]["labels"])]
+    assert len(found) == 1
+    assert {endpoint["port"] for endpoint in found[0]["spec"]["podMetricsEndpoints"]} <= ports
+
+
+def _containers(spec):
+    return [*spec["containers"], *spec.get("initContainers", [])]
+
+
+def _selects(selector, labels):
+    wanted = [(e["key"], e["values"]) for e in selector.get("matchExpressions", [])]
+    wanted += [(key, [value]) for key, value in selector.get("matchLabels", {}).items()]
+    return all(labels.get(key) in values for key, values in wanted)
