@@ -16,11 +16,10 @@ from proxy.ingress.own import STALL_S
 class AiohttpOutlet:
     """Holds nothing but the protocol: a new one is made for each use."""
 
-    __slots__ = ("_protocol", "write_in_turn")
+    __slots__ = ("_protocol",)
 
     def __init__(self, protocol: BaseProtocol) -> None:
         self._protocol = protocol
-        self.write_in_turn = self.write
 
     @property
     def is_paused(self) -> bool:
@@ -40,6 +39,10 @@ class AiohttpOutlet:
             return False
         transport.write(data)
         return True
+
+    def write_in_turn(self, data: bytes) -> bool:
+        """Do the same."""
+        return self.write(data)
 
     def close(self) -> None:
         """Close once everything written was sent. Idempotent."""

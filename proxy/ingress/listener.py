@@ -24,7 +24,7 @@ from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.web_protocol import ERROR, RequestHandler, _ErrInfo
 
 from proxy.config.schema import Limits
-from proxy.errors import InvalidRequest, Overloaded, ProxyError
+from proxy.errors import InvalidRequest, Overloaded, ProxyError, forget_origins
 from proxy.exchange import Inbound
 from proxy.ingress.aiohttp_streams import AiohttpOutlet, Body, BoundedWriter
 from proxy.ingress.lean_head import is_host
@@ -102,7 +102,7 @@ class RawRequest(web.BaseRequest):
 class SafeHandler(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_chunked", "_new_parser", "_tail")
+    __slots__ = ("_chunked", "_settings", "_tail")
 
     def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **settings: Any) -> None:
         super().__init__(manager, loop=loop, **settings)
@@ -110,9 +110,13 @@ class SafeHandler(RequestHandler):
         """The chunked body that is being received."""
         self._tail = b""
         """The last bytes that arrived."""
-        self._new_parser: Callable[[], Any] = lambda: HttpRequestParser(
+        self._settings = settings
+
+    def _new_parser(self) -> Any:
+        settings = self._settings
+        return HttpRequestParser(
             self,
-            loop,
+            self._loop,
             settings["read_bufsize"],
             max_line_size=settings["max_line_size"],
             max_field_size=settings["max_field_size"],
@@ -139,6 +143,11 @@ class SafeHandler(RequestHandler):
             manager.on_error(error)
             cast(asyncio.Transport, transport).write(raw_answer(error))
             self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Release the body that was being received: it knows this connection."""
+        super().connection_lost(exc)
+        self._chunked = None
 
     @property
     def task(self) -> "asyncio.Task[None] | None":
@@ -231,7 +240,8 @@ class SafeHandler(RequestHandler):
         """Parse a piece; an error in the middle of a body ends that body."""
         known = len(self._messages)
         super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+        if self._messages and isinstance(wrong := self._messages[-1][0], _ErrInfo):
+            forget_origins(wrong.exc)  # its frames know the list that holds it, this connection, and what has arrived
             self._break_bodies()
         self._tail = (self._tail + data[-len(_END) :])[-len(_END) :]
         self._forget_trailers(known)

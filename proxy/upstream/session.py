@@ -27,7 +27,6 @@ from proxy.exchange import Headers, Sink, UpstreamReply, UpstreamRequest
 from proxy.upstream import failures
 from proxy.upstream.origin import Origin
 from proxy.upstream.session_setup import (
-    UNDER_WAY,
     Progress,
     Slots,
     drop,
@@ -69,9 +68,8 @@ class SessionClient:
         if request.content_length is not None and not isinstance(request.body, bytes):
             fields["Content-Length"] = str(request.content_length)
         progress = Progress(request, self._timeouts, total_at)
-        UNDER_WAY.set(progress)
         try:
-            async with progress.timeout:
+            async with progress:
                 response = await self._session.request(
                     request.method,
                     URL(request.url, encoded=True),

@@ -75,13 +75,23 @@ class Progress:
         self._total_at = total_at
         self._loop = asyncio.get_running_loop()
         self.code = failures.CONNECT_TIMEOUT
-        self.timeout = asyncio.timeout_at(min(self._loop.time() + timeouts.connect_s, total_at))
+        self._timeout = asyncio.timeout_at(min(self._loop.time() + timeouts.connect_s, total_at))
         self.sent = False
         self.uploading = False
         self.answered = False
         """The head has arrived, and the timeout has ended."""
         self.error: Exception | None = None
         """Raised by the iterator of the request's body."""
+
+    async def __aenter__(self) -> None:
+        """Begin: hooks of the session find this object, and the timeout runs."""
+        self._token = UNDER_WAY.set(self)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *raised: Any) -> None:
+        """End, with TimeoutError if the time was up. The task's context forgets this object, which knows the task."""
+        UNDER_WAY.reset(self._token)
+        await self._timeout.__aexit__(*raised)
 
     def connected(self) -> None:
         """Record that the first byte of the request is being sent."""
@@ -122,7 +132,7 @@ class Progress:
         at = self._loop.time() + seconds
         self.code, at = (code, at) if at < self._total_at else (failures.TOTAL_TIMEOUT, self._total_at)
         if not self.answered:
-            self.timeout.reschedule(at)
+            self._timeout.reschedule(at)
 
 
 UNDER_WAY: Final[ContextVar[Progress]] = ContextVar("request under way")

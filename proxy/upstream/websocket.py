@@ -38,7 +38,6 @@ from proxy.upstream import failures
 from proxy.upstream.headers import names_credential
 from proxy.upstream.origin import Origin
 from proxy.upstream.session_setup import (
-    UNDER_WAY,
     Progress,
     Slots,
     drop,
@@ -118,9 +117,8 @@ class WebsocketClient:
         fields["Sec-WebSocket-Key"] = key.decode()
         if offered:
             fields["Sec-WebSocket-Protocol"] = ", ".join(offered)
-        UNDER_WAY.set(progress)
         try:
-            async with progress.timeout:
+            async with progress:
                 response = await self._session.request(
                     "GET", URL(request.url, encoded=True), headers=fields, allow_redirects=False
                 )

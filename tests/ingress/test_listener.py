@@ -11,7 +11,11 @@ from aiohttp import web
 from proxy import logs
 from proxy.config.schema import Limits
 from proxy.errors import InternalError, Overloaded
+from proxy.exchange import Delivery
+from proxy.ingress.client_body import ClientBody
+from proxy.ingress.downstream import HttpDownstream
 from proxy.ingress.listener import RawRequest, cut_between_requests, error_response
+from tests.fakes.garbage import garbage
 from tests.ingress.wire import Client, request, serving, until
 
 CANARY = b"sk-canary-0123456789"
@@ -268,6 +272,31 @@ async def test_client_when_it_leaves_then_nothing_of_its_request_waits_for_the_g
             await until(lambda: not held)
         finally:
             gc.enable()
+
+
+CHUNKED = request("/", "Transfer-Encoding: chunked", method="POST")
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [CHUNKED + b"2\r\nok\r\n0\r\n\r\n", CHUNKED + b"2\r\nok\r\n", CHUNKED + b"2\r\nok\r\nzz\r\n", b"no HTTP\r\n\r\n"],
+    ids=["whole", "the client leaves", "malformed chunk", "malformed head"],
+)
+async def test_connection_when_it_is_over_then_nothing_of_it_waits_for_the_garbage_collector(wire):
+    async def reading(asked):
+        await ClientBody(asked, Limits()).read(1000)
+        downstream = HttpDownstream(asked, Delivery(), 5.0)
+        await downstream.send(200, "OK", (), b"ok")
+        return downstream
+
+    async with serving(reading) as server:
+        with garbage() as left:
+            async with server.client() as client:
+                await client.say(wire)
+                await asyncio.sleep(0.05)
+            await until(lambda: not server.manager.connections)
+            await asyncio.sleep(0.01)
+    assert not {"SafeHandler", "AiohttpOutlet", "RawRequest", "_ErrInfo", "ClientBody"} & left
 
 
 async def test_body_when_nobody_reads_it_then_the_client_still_gets_its_answer():

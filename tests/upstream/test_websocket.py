@@ -11,6 +11,7 @@ import pytest
 from proxy.config import schema
 from proxy.errors import UpstreamFailed, UpstreamTimeout
 from proxy.exchange import Message, UpstreamRequest
+from proxy.upstream.session_setup import UNDER_WAY
 from proxy.upstream.websocket import WebsocketClient, subprotocols
 from tests.upstream.peer import Talk, peer, until
 
@@ -75,6 +76,12 @@ async def _opened(after, extra=b"", headers=(), **options):
         finally:
             reply.close()
             reply.close()
+
+
+async def test_handshake_when_over_then_the_task_that_made_it_does_not_keep_its_progress():
+    """Progress, its timeout, the task and its context would else be a cycle, for the garbage collector."""
+    async with _opened(lambda talk: talk.gone()):
+        assert UNDER_WAY.get(None) is None
 
 
 async def test_handshake_when_accepted_passes_fields_and_offers_without_credentials():
