@@ -40,7 +40,8 @@ from proxy.errors import DatabaseContended, DatabaseUnavailable, RecordRejected
 
 _READ_ONLY = "25006"
 _FULL_CLASS = "53"
-_OUTAGE_CLASSES = ("08", _FULL_CLASS)
+_OUTAGE_CLASSES = ("08", _FULL_CLASS, "58")
+"""No connection, no room, and errors of its disk: a file of its own that it cannot read is no bug of ours."""
 _ABANDONED = "25P03"
 _OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", _ABANDONED, _READ_ONLY})
 _NOT_MIGRATED_STATES = frozenset({"42P01", "42883", "42703"})

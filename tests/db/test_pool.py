@@ -343,7 +343,7 @@ async def test_cancelled_users_when_many_then_no_connection_leaks(database: Data
     await asyncio.gather(*tasks)
 
 
-@pytest.mark.parametrize("state", ["08006", "57P01", "57P03", "53300", "53100", "25006", "25P03"])
+@pytest.mark.parametrize("state", ["08006", "57P01", "57P03", "53300", "53100", "58030", "58P01", "25006", "25P03"])
 async def test_error_when_an_outage_then_unavailable_and_down(database: Database, state: str) -> None:
     await answers(database)
     with pytest.raises(DatabaseUnavailable):
