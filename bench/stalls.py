@@ -22,6 +22,7 @@ import asyncio
 import gc
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,11 @@ _BEAT_S = 0.001
 _TOLD_S = 0.004
 _STALL = re.compile(r"stall ([0-9.]+) ms")
 _LONGEST_S = 60.0
+_RELOAD = "reload of a changed rule"
+_RULES = """
+rules:
+  - {{id: own-key, category: secret, severity: high, pattern: "{word}-[a-z0-9]{{20}}", match: ["{word}-{{a20}}"]}}
+"""
 _OTHERS_BYTES = (0, 80_000)
 _CALLS = 8
 _WAITING = ("work_queue.get(", "waiter.acquire(", "ready.wait(", "gate.acquire(", "time.sleep(")
@@ -225,7 +231,10 @@ async def measure(options: argparse.Namespace, directory: Path, database_url: st
     """Print the largest stalls of each kind."""
     provider = _Provider()
     runner, port = await provider.start()
-    proxy = _Watched(directory, f"http://127.0.0.1:{port}/v1", database_url)
+    rules = directory / "rules.yaml"
+    rules.write_text(_RULES.format(word="first"))
+    settings = {"SIDEGATE__POLICY__RULES_FILE": str(rules)}
+    proxy = _Watched(directory, f"http://127.0.0.1:{port}/v1", database_url, settings)
     proxy.where_s = None if options.where is None else options.where / 1000
     try:
         await asyncio.to_thread(proxy.start)
@@ -235,8 +244,10 @@ async def measure(options: argparse.Namespace, directory: Path, database_url: st
         await asyncio.sleep(2)
         seen = len(proxy.stalls())
         print(f"{'while it starts':36} largest stall {max(proxy.stalls(), default=0):5.1f} ms")
+        if _is_chosen(options, _RELOAD):
+            seen = await _measure_reload(proxy, rules, seen)
         for name, make in kinds().items():
-            if options.kinds and not any(fnmatchcase(name, pattern) for pattern in options.kinds):
+            if not _is_chosen(options, name):
                 continue
             waited.clear()
             seen = await _measure_one(options, proxy, provider, (name, make()), seen)
@@ -247,6 +258,23 @@ async def measure(options: argparse.Namespace, directory: Path, database_url: st
     finally:
         await asyncio.to_thread(proxy.stop)
         await runner.cleanup()
+
+
+def _is_chosen(options: argparse.Namespace, name: str) -> bool:
+    return not options.kinds or any(fnmatchcase(name, pattern) for pattern in options.kinds)
+
+
+async def _measure_reload(proxy: _Watched, rules: Path, seen: int) -> int:
+    """Change a rule, and print the stalls until the changed policy is in force; return how many were told so far."""
+    rules.write_text(_RULES.format(word="second"))
+    os.kill(proxy.process.pid, signal.SIGHUP)
+    async with asyncio.timeout(_LONGEST_S):
+        while "the configuration was reloaded" not in proxy.log():
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    found = proxy.stalls()[seen:]
+    print(f"{_RELOAD:36} largest stall {max(found, default=0):5.1f} ms", flush=True)
+    return seen + len(found)
 
 
 async def _measure_one(
@@ -312,6 +340,6 @@ if __name__ == "__main__":
         sys.exit(cli(["serve"]))
     chosen = _options()
     if chosen.list:
-        print("\n".join(kinds()))
+        print("\n".join([_RELOAD, *kinds()]))
     else:
         asyncio.run(main(chosen))

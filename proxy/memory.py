@@ -31,6 +31,15 @@ def tidy() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def settle() -> None:
+    """Collect what the start has left, before requests are served, and look at what is alive never again.
+
+    A later collection of all of it, some 300,000 objects, stops every thread for 25 ms.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def collect_rarely() -> None:
     """Let the garbage collector run rarely from now on; until now it was off."""
     gc.freeze()

@@ -123,6 +123,7 @@ class _Process:
         reload = Reload(app, self._loaded, load=self._load, completed=self._completed, in_force=self._in_force)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
         app.begin_policy()
+        memory.settle()
         await self._listen(app)
         self._background.start("policy", lambda: _complete(app))
         self._background.start("load", lambda: app.shedding.watch(app.ingress.end_largest))

@@ -3,7 +3,7 @@ import weakref
 
 import pytest
 
-from proxy.memory import allow_full_collections, limit_bytes, put_off_full_collections, resident_bytes, tidy
+from proxy.memory import allow_full_collections, limit_bytes, put_off_full_collections, resident_bytes, settle, tidy
 
 
 class Knot:
@@ -21,6 +21,19 @@ def test_tidy_when_something_holds_itself_then_it_goes() -> None:
         tidy()
         assert left() is None
     finally:
+        gc.enable()
+
+
+def test_settle_when_something_is_alive_then_no_later_collection_looks_at_it() -> None:
+    gc.disable()
+    try:
+        gone, alive = weakref.ref(Knot()), Knot()
+        settle()
+        assert gone() is None
+        assert gc.get_freeze_count() > 1000
+        assert not any(each is alive for each in gc.get_objects())
+    finally:
+        gc.unfreeze()
         gc.enable()
 
 

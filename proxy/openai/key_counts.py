@@ -21,8 +21,9 @@ _BLANK_IN_TEXT: Final = re.compile('" +:')
 """A text has no other blanks that are not escaped in a body."""
 _HOLD_TEXT: Final = frozenset((str, dict, list))
 _BEGIN: Final = frozenset(" :")
-_APART: Final = re.compile(rb'[^" \t\r\n:]')
-_APART_IN_TEXT: Final = re.compile('[^" :]')
+_APART: Final = re.compile(rb"[^ \t\r\n:]|(?<=:)")
+"""Before what is neither blank nor colon, and behind a colon, no pair goes on."""
+_APART_IN_TEXT: Final = re.compile("[^ :]|(?<=:)")
 
 
 def are_equal(body: bytes, document: Any) -> bool:

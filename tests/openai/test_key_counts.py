@@ -48,3 +48,11 @@ def test_keys_when_an_escape_hides_a_pair_then_nothing_is_sure(piece, escape):
     assert not are_equal(twice, orjson.loads(twice))
     once = f'{{"a":"{escape}"}}'.encode()
     assert not are_equal(once, orjson.loads(once))
+
+
+@pytest.mark.parametrize("text", ['"' * 900_000, ":" * 900_000, '": ' * 300_000, '":"' * 300_000, "a" * 900_000])
+def test_text_when_it_is_long_then_no_piece_of_it_is(text):
+    for data, apart in ((text.encode(), key_counts._APART), (text, key_counts._APART_IN_TEXT)):
+        pieces = list(key_counts._pieces(data, apart))
+        assert data[:0].join(pieces) == data
+        assert max(map(len, pieces)) < key_counts._PIECE + 8
