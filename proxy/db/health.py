@@ -80,8 +80,9 @@ class Health:
             self._told.add(_OTHER_SCHEMA)
             _log.warning(_OTHER_SCHEMA, extra={"sqlstate": sqlstate})
 
-    def note_denied(self, reason: str) -> None:
-        """Warn once of each missing right; PostgreSQL names it and the object, never data."""
+    def note_obstacle(self, message: str, error: Exception) -> None:
+        """Warn once of what an operator has to change; PostgreSQL names the object, in these errors never data."""
+        reason = str(error)
         if reason not in self._told:
             self._told.add(reason)
-            _log.warning("the database role lacks a right: grant it", extra={"reason": reason})
+            _log.warning(message, extra={"reason": reason})

@@ -11,7 +11,7 @@ What callers of `acquire` and `transaction` have to handle:
 
     DatabaseUnavailable   unreachable, restarting, full, busy (deadlock, lock, timeout), or without a right that an
                           operator has to grant: try again later
-    RecordRejected        the data do not fit (SQLSTATE class 22 or 23): trying again cannot help
+    RecordRejected        the data do not fit (SQLSTATE class 22, 23 or 54): trying again cannot help
     anything else         a bug of ours; it propagates unchanged
 
 Rule of the file: nothing may depend on a session, so that PgBouncer in transaction mode can sit in between. No prepared
@@ -50,7 +50,8 @@ _DENIED = "42501"
 _CONTENDED_STATES = frozenset({"40001", "40P01", "55P03"})
 _BUSY_STATES = frozenset({*_CONTENDED_STATES, "57014", "25P04"})
 """The database is fine: another transaction, a lock or a time limit was in the way."""
-_REJECTED_CLASSES = ("22", "23")
+_REJECTED_CLASSES = ("22", "23", "54")
+_CHECK_VIOLATION = "23514"
 _TOO_MANY = "53300"
 _REFUSALS = {
     "28000": "this role may not log in",
@@ -315,13 +316,16 @@ class Database:
 
     def _of_sqlstate(self, error: asyncpg.PostgresError) -> Exception:
         state = error.sqlstate or ""
+        if state == _CHECK_VIOLATION and not error.constraint_name:
+            self._health.note_obstacle("a table has no partition for a row: attach one, or a default partition", error)
+            return DatabaseUnavailable(f"A partition is missing (SQLSTATE {state}).")
         if state[:2] in _REJECTED_CLASSES:
             return RecordRejected(_describe(error))
         if state in _NOT_MIGRATED_STATES:
             self._health.note_schema(state)
             return DatabaseUnavailable(f"The schema is not migrated to this version (SQLSTATE {state}).")
         if state == _DENIED:
-            self._health.note_denied(str(error))
+            self._health.note_obstacle("the database role lacks a right: grant it", error)
             return DatabaseUnavailable(f"The database role lacks a right (SQLSTATE {state}).")
         if state in _BUSY_STATES:
             kind = DatabaseContended if state in _CONTENDED_STATES else DatabaseUnavailable

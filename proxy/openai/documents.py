@@ -17,6 +17,8 @@ from typing import Any
 import orjson
 
 MAX_NAME = 256
+MAX_NAME_BYTES = 512
+"""In UTF-8. PostgreSQL refuses entries of an index above 2,700 bytes, and some hold three names."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 PairsHook = Callable[[list[tuple[str, Any]]], Any]
@@ -96,13 +98,13 @@ def dump_exact(document: Any) -> bytes:
 
 
 def printable(value: Any) -> str:
-    """Return a name or id if it is fit for logs, labels and databases, cut to a bounded length; otherwise empty.
+    """Return a name or id if it is fit for logs, labels and databases, cut to bounded lengths; otherwise empty.
 
     Control characters and lone surrogates make it unfit: no real name has them.
     """
     if type(value) is not str or not value.isprintable():
         return ""
-    return value[:MAX_NAME]
+    return value[:MAX_NAME] if value.isascii() else value[:MAX_NAME].encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -35,7 +35,9 @@ def test_identify_when_headers_name_a_caller_then_ours_come_first(headers, user,
     assert (principal.user_id, principal.project_id, principal.source) == (user, project, source)
 
 
-@pytest.mark.parametrize("value", [b"", b"   ", b"a" * 257, b"a\x00b", b"\xff\xfe", "a\u2028b".encode()])
+@pytest.mark.parametrize(
+    "value", [b"", b"   ", b"a" * 257, b"a\x00b", b"\xff\xfe", "a\u2028b".encode(), "語".encode() * 171]
+)
 @pytest.mark.parametrize("header", [b"X-Sidegate-User", b"X-Sidegate-Project"])
 def test_identify_when_our_header_is_unusable_then_it_is_refused_by_name_without_its_value(header, value):
     with pytest.raises(InvalidRequest) as caught:
@@ -50,7 +52,7 @@ def test_body_hint_when_no_header_named_a_user_then_it_does():
     assert (principal.user_id, principal.source) == ("user-7", "body")
 
 
-@pytest.mark.parametrize("hint", [None, "", "x" * 257, "a\nb"])
+@pytest.mark.parametrize("hint", [None, "", "x" * 257, "a\nb", "語" * 171])
 def test_body_hint_when_unusable_then_the_default_stays(hint):
     assert with_body_hint(identify({}, DEFAULTS), hint).user_id == "anonymous"
 

@@ -45,7 +45,7 @@ def test_log_when_states_alternate_then_each_is_told_once_until_all_is_well(capl
     for _ in range(3):
         one.note_down("gone")
         one.note_answer(is_prompt=False)
-        one.note_denied("permission denied for table t")
+        one.note_obstacle("the database role lacks a right: grant it", Exception("permission denied for table t"))
     one.note_answer(is_prompt=True)
     one.note_down("gone")
     told = [record.getMessage().partition(":")[0] for record in caplog.records]

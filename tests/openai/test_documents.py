@@ -62,3 +62,7 @@ def test_dump_exact_when_text_is_anything_then_ascii_if_it_has_to_be(text: str) 
 )
 def test_printable_when_a_name_is_given_then_only_what_is_fit_to_show(value: object, name: str) -> None:
     assert printable(value) == name
+
+
+def test_printable_when_characters_take_many_bytes_then_cut_between_two() -> None:
+    assert printable("語" * 200) == "語" * 170

@@ -3,6 +3,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -14,11 +15,12 @@ import pytest
 from proxy.config import schema
 from proxy.db import migrate
 from proxy.db.pool import Database
-from proxy.errors import RecordRejected
+from proxy.errors import DatabaseUnavailable, RecordRejected
 from proxy.exchange import Capture, Charge, Exchange, ToolCall, Usage
 from proxy.journal.frames import Kind, Record
 from proxy.journal.segments import Journal
 from proxy.journal.writer import Writer
+from proxy.openai.documents import printable
 from proxy.trace import record
 from proxy.trace import store as store_module
 from proxy.trace.store import TraceStore
@@ -395,3 +397,41 @@ async def test_two_writers_with_the_same_records_store_each_once(database: Datab
 async def test_unknown_id_finds_nothing(store: TraceStore) -> None:
     assert await store.get(UUID(begun(NOW_MS).trace_id)) is None
     assert await store.get(UUID(int=uuid4().int & ~(0xFFFF << 112))) is None
+
+
+def _long(seed: int, size: int) -> str:
+    """Return a name whose characters take four bytes each and cannot be compressed."""
+    dice = random.Random(seed)
+    return "".join(chr(0x20000 + dice.randrange(0xA000)) for _ in range(size))
+
+
+async def test_names_of_the_greatest_length_fit_into_every_index(database: Database, store: TraceStore) -> None:
+    user, project, model, conversation = (printable(_long(seed, 256)) for seed in range(4))
+    x = finished(NOW_MS, user=user, project=project, model=model, conversation=conversation)
+    x.attempts[0].candidate = replace(x.attempts[0].candidate, model=model, layer="L0")
+    x.attempts[0].meter.response_model = model
+    assert await _apply(database, store, _final(x))
+    assert (await store.search(Filters(user_id=user, conversation=conversation), 2)).traces
+
+
+async def test_names_that_fit_into_no_index_are_refused_and_not_tried_for_ever(
+    database: Database, store: TraceStore
+) -> None:
+    x = finished(NOW_MS, user=_long(1, 256), project=_long(2, 256), model=_long(3, 256))
+    with pytest.raises(RecordRejected, match="54000"):
+        await _apply(database, store, _final(x))
+
+
+async def test_trace_without_a_partition_waits_for_one(
+    database: Database, store: TraceStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with database.acquire() as connection:
+        await connection.execute("ALTER TABLE request_traces DETACH PARTITION request_traces_default")
+    x = finished(NOW_MS + 30 * 86_400_000)
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match="partition"):
+            await _apply(database, store, _final(x))
+    assert database.is_up and caplog.text.count("has no partition for a row") == 1
+    async with database.acquire() as connection:
+        await connection.execute("ALTER TABLE request_traces ATTACH PARTITION request_traces_default DEFAULT")
+    assert await _apply(database, store, _final(x))
