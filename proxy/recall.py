@@ -37,7 +37,8 @@ class Recall:
 
     def __init__(self, cache: AnswerCache, x: Exchange, features: FeatureSettings, room: Room) -> None:
         assert x.plan is not None and x.request is not None and x.principal is not None and x.verdict is not None
-        reads, self._keeps = directives(x.inbound.headers)
+        self._reads, self._keeps = directives(x.inbound.headers)
+        """Whether a cached answer will do, and whether a new one may be stored."""
         self._cache = cache
         self._room = room
         self._x = x
@@ -47,9 +48,9 @@ class Recall:
         terms = (x.verdict.version, features.enable_auto_escalate, features.enable_cross_check)
         self._make_key = partial(key_of, x.inbound, x.request, x.plan.candidates[0], x.principal.project_id, terms)
         self._is_large = x.request.document is None and x.request.body is not None
+        """Its decoded form was dropped."""
         self.use: CacheUse = "bypass"
         """The result, as it is reported to the client."""
-        self._reads = reads
 
     async def find(self) -> KeptReply | None:
         """Return a cached answer in place of a provider's. Call once. A large request is read again, in a thread."""

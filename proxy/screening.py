@@ -12,22 +12,18 @@ The log has the kind of failure and its place in the code, but no message: that 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from proxy.apart import apart, decoded_apart
 from proxy.config.policy import Policy as Settings
 from proxy.config.schema import Limits
-from proxy.errors import InvalidRequest, PolicyUnavailable, PolicyViolation, ProxyError
+from proxy.errors import PolicyUnavailable, PolicyViolation, ProxyError
 from proxy.exchange import Capture, Header, Inbound, Message, ParsedRequest, WebsocketPeer
 from proxy.findings import Action, Unscanned, Verdict
-from proxy.openai import json_steps, lenient
 from proxy.openai.input_text import input_text_bytes
-from proxy.openai.json_body import edited, parse_body, unambiguous
 from proxy.openai.multipart import MultipartObserver
-from proxy.openai.pieces import encoded
 from proxy.openai.stream_end import realtime_error
 from proxy.policy import places
 from proxy.policy.guarded_output import GuardedOutput
@@ -35,6 +31,7 @@ from proxy.policy.output_scan import OutputScan
 from proxy.policy.patience import USUAL_S, Patience, TooSlow
 from proxy.policy.policy import Policy
 from proxy.policy.refusal import denied, violation
+from proxy.policy.request_body import read_body, read_message
 from proxy.policy.scan import Scanned, scan
 from proxy.policy.upload_scan import UploadScan
 from proxy.scanners import OutputScanner
@@ -46,19 +43,6 @@ _log = logging.getLogger("sidegate.policy")
 _FAULT: Final = "Sidegate failed to scan the request, and what is not scanned does not pass."
 _STRONGEST: Final[tuple[Action, ...]] = ("block", "redact", "flag")
 _MAX_NAMED: Final = 8
-
-
-class _Read(NamedTuple):
-    """A body as it is scanned."""
-
-    document: Any
-    """The value of JSON, the text of anything else."""
-    body: bytes
-    """The same in UTF-8, where it is JSON."""
-    encoding: str = "utf-8"
-    """Of the JSON that the client sent."""
-    is_malformed: bool = False
-    """It is called JSON and is none."""
 
 
 class Screening:
@@ -179,15 +163,12 @@ class Screening:
         self, request: ParsedRequest, inbound: Inbound, wants_kept: bool, patience: Patience | None
     ) -> tuple[Scanned, bytes | None, ParsedRequest]:
         """Scan a body. Returns the result, the body as it may be stored, and the request as it may be sent."""
-        document, body, encoding, is_malformed = self._document(request, inbound)
-        scanned = scan(self.policy, document, self._settings.nested_bytes, patience, keeps=wants_kept)
-        if is_malformed:
+        read = read_body(request, inbound.fields.get(b"content-type", b""), self._limits)
+        scanned = scan(self.policy, read.document, self._settings.nested_bytes, patience, keeps=wants_kept)
+        if read.is_malformed:
             scanned.unscanned.insert(0, Unscanned("prompt", "", "malformed"))
-        kept = _edited(body, document, scanned.kept) if wants_kept else None
-        if scanned.sent:
-            body = _edited(body, document, scanned.sent)
-        if encoding != "utf-8":
-            body = body.decode().encode(encoding)
+        kept = read.written(scanned.kept) if wants_kept else None
+        body = read.sent(scanned.sent)
         if body is request.body:
             return scanned, kept, request
         request = replace(request, body=body)
@@ -197,33 +178,13 @@ class Screening:
             request = replace(request, document=changed, input_text_bytes=lambda: text_bytes)
         return scanned, kept, request
 
-    def _document(self, request: ParsedRequest, inbound: Inbound) -> "_Read":
-        """Read what no operation asks for: lists, JSON of unknown endpoints that is not in UTF-8, and other text."""
-        body = request.body or b""
-        if request.document is not None:
-            return _Read(request.document, body)
-        is_malformed = False
-        if inbound.fields.get(b"content-type", b"").partition(b";")[0].strip().lower().endswith(b"json"):
-            in_utf8, encoding = lenient.in_utf8(body)
-            try:
-                document = parse_body(in_utf8, self._limits)
-            except InvalidRequest:
-                is_malformed = True
-            else:
-                if type(document) in (dict, list):
-                    return _Read(document, unambiguous(in_utf8, document), encoding)
-        return _Read(_as_text(body), body, is_malformed=is_malformed)
-
     def _message(self, text: str, verdict: Verdict, patience: Patience | None) -> tuple[PolicyViolation | None, str]:
         """Scan a message. Returns why it is refused, and the message as it may be sent."""
-        document: Any = text
-        with suppress(ValueError):
-            document = json_steps.read(encoded(text), json_steps.ANY_DEPTH)
-        scanned = scan(self.policy, document, self._settings.nested_bytes, patience, keeps=False)
+        read = read_message(text)
+        scanned = scan(self.policy, read.document, self._settings.nested_bytes, patience, keeps=False)
         scanned.enter(verdict)
-        sent = _message_sent(text, document, scanned.sent)
-        if document is not text:
-            json_steps.let_go(document, encoded(text))
+        sent = read.sent(scanned.sent)
+        read.let_go()
         return self._refusal(scanned), sent
 
     def _refusal(self, scanned: Scanned) -> PolicyViolation | None:
@@ -328,37 +289,3 @@ class ScreenedClient:
         if not text or (sent := await self._screening.message(text)) is text:
             return message
         return Message("text", sent) if message.kind == "text" else with_control_text(message, sent)
-
-
-def _message_sent(text: str, document: Any, changes: dict[places.Place, str]) -> str:
-    """Return a message with `changes` applied to `document`, its value; a text that is not JSON is its own."""
-    if type(document) is str and document == text:
-        return changes.get((), text)
-    if not changes:
-        # A duplicate key can be read in two ways: the provider gets the one that was scanned.
-        body = encoded(text, "surrogatepass")
-        sure = unambiguous(body, document)
-        return text if sure is body else sure.decode()
-    return edited(encoded(text), lambda exact: places.changed(exact, changes)).decode()
-
-
-def _edited(body: bytes, document: Any, changes: dict[places.Place, str]) -> bytes:
-    """Return `body` with `changes` applied; numbers of any size and members that were added keep their exact form."""
-    if not changes:
-        return body
-    if type(document) is not str:
-        return edited(body, lambda exact: places.changed(exact, changes))
-    text = changes.get((), document)
-    return encoded(text) if _is_utf8(body) else text.encode("latin-1")
-
-
-def _as_text(body: bytes) -> str:
-    return body.decode() if _is_utf8(body) else body.decode("latin-1")
-
-
-def _is_utf8(body: bytes) -> bool:
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

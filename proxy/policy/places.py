@@ -113,20 +113,16 @@ def located(document: Any) -> Iterator[tuple[Place, str, str]]:
 
     Keys are texts of their own and precede their values.
     """
-    stack: list[tuple[Place, str, Any]] = [((), "", document)]
-    while stack:
-        place, called, item = stack.pop()
-        kind = type(item)
-        if kind is str:
-            if (place and type(place[-1]) is OfKey) or not is_media(item):
-                yield place, called, item
-        elif kind is dict:
-            for key, value in reversed(item.items()):
-                stack.append(((*place, key), "" if key in PLAIN else key, value))
-                if key not in PLAIN:
-                    stack.append(((*place, OfKey(key)), "", key))
-        elif kind is list:
-            stack += [((*place, index), "", item[index]) for index in range(len(item) - 1, -1, -1)]
+    for place, called, text in _strings(document):
+        if (place and type(place[-1]) is OfKey) or not is_media(text):
+            yield place, called, text
+
+
+def media(document: Any) -> Iterator[Place]:
+    """Yield the places of the media that `located` skips."""
+    for place, _, text in _strings(document):
+        if is_media(text) and not (place and type(place[-1]) is OfKey):
+            yield place
 
 
 def is_binary_file(called: str, text: str) -> bool:
@@ -134,19 +130,21 @@ def is_binary_file(called: str, text: str) -> bool:
     return called == _FILE and len(text) >= _HEAD and is_base64(text) and not encodes_text(text[:_HEAD].encode())
 
 
-def media(document: Any) -> Iterator[Place]:
-    """Yield the places of the media that `located` skips."""
-    stack: list[tuple[Place, Any]] = [((), document)]
+def _strings(document: Any) -> Iterator[tuple[Place, str, str]]:
+    """Yield every string, keys as well, with its place and its member's name if that is context, in order."""
+    stack: list[tuple[Place, str, Any]] = [((), "", document)]
     while stack:
-        place, item = stack.pop()
+        place, called, item = stack.pop()
         kind = type(item)
         if kind is str:
-            if is_media(item):
-                yield place
+            yield place, called, item
         elif kind is dict:
-            stack += [((*place, key), value) for key, value in reversed(item.items())]
+            for key, value in reversed(item.items()):
+                stack.append(((*place, key), "" if key in PLAIN else key, value))
+                if key not in PLAIN:
+                    stack.append(((*place, OfKey(key)), "", key))
         elif kind is list:
-            stack += [((*place, index), item[index]) for index in range(len(item) - 1, -1, -1)]
+            stack += [((*place, index), "", item[index]) for index in range(len(item) - 1, -1, -1)]
 
 
 def changed(document: Any, changes: Mapping[Place, str]) -> Any:

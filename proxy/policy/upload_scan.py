@@ -57,7 +57,8 @@ class UploadScan:
         out: list[bytes] = []
         for span in spans:
             place = _FORM if span.part is None else places.name((span.part,))
-            out += (self._framing(span.start), self._content(place, self._take(span.stop)))
+            between = self._take(span.start)  # framing, which holds no text
+            out += (between, self._content(place, self._take(span.stop)))
             if span.is_last:
                 out.append(self._end_part())
         if self._observer.is_broken:
@@ -66,7 +67,7 @@ class UploadScan:
                 self._observer = None
                 out.append(self._content("body", self._take(self._at + len(self._held))))
         else:
-            out.append(self._framing(known))
+            out.append(self._take(known))
         return b"".join(out)
 
     def finish(self) -> bytes:
@@ -75,14 +76,11 @@ class UploadScan:
         return rest + self._end_part()
 
     def _take(self, stop: int) -> bytes:
+        """Return the held bytes up to offset `stop` of the form."""
         size = max(stop - self._at, 0)
         taken, self._held = self._held[:size], self._held[size:]
         self._at += len(taken)
         return taken
-
-    def _framing(self, stop: int) -> bytes:
-        """Return the bytes between two texts; there are none inside one that continues."""
-        return self._take(stop)
 
     def _content(self, place: str, data: bytes) -> bytes:
         if not data:

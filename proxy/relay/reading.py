@@ -73,9 +73,9 @@ class Reading:
         self._meter = answer.attempt.meter
         self._observer = StreamObserver(answer.dialect, self._meter)
         self._frame: Frame | None = None
+        """The one that was repeated or made last."""
         self._others: list[Frame] = []
         """Earlier ones, as those of other choices."""
-        """The one that was repeated or made last."""
         self.text = ""
         """Of the latest event that repeated a frame."""
         self._useless = 0
