@@ -65,6 +65,21 @@ REFUSAL = {**MESSAGE, "content": [{"type": "refusal", "refusal": TEXT}]}
 REASONING = {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": TEXT}]}
 FUNCTION = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "run", "arguments": ARGUMENTS}
 CUSTOM = {"type": "custom_tool_call", "id": "c_1", "call_id": "c", "name": "run", "input": TEXT}
+OPEN_REASONING = {
+    "type": "reasoning",
+    "id": "rs_1",
+    "summary": [],
+    "content": [{"type": "reasoning_text", "text": TEXT}],
+}
+SERVED = {"type": "mcp_call", "id": "mcp_1", "server_label": "s", "name": "run", "arguments": ARGUMENTS, "output": TEXT}
+CODE = {"type": "code_interpreter_call", "id": "ci_1", "code": TEXT, "outputs": [{"type": "logs", "logs": TEXT}]}
+
+
+def assistant(text: str) -> bytes:
+    content = [{"index": 0, "type": "text", "text": {"value": text}}]
+    return event({"object": "thread.message.delta", "delta": {"content": content}}, "thread.message.delta")
+
+
 STREAMS = {
     "chat content": ("chat/completions", lambda n: chat(lambda t: {"content": t}, TEXT, n)),
     "chat refusal": ("chat/completions", lambda n: chat(lambda t: {"refusal": t}, TEXT, n)),
@@ -95,6 +110,15 @@ STREAMS = {
     "responses custom tool": (
         "responses", lambda n: responses("response.custom_tool_call_input", "input", TEXT, n, CUSTOM),
     ),
+    "responses open reasoning": (
+        "responses",
+        lambda n: responses("response.reasoning_text", "text", TEXT, n, OPEN_REASONING, content_index=0),
+    ),
+    "responses call of a server": (
+        "responses", lambda n: responses("response.mcp_call_arguments", "arguments", ARGUMENTS, n, SERVED),
+    ),
+    "responses code": ("responses", lambda n: responses("response.code_interpreter_call_code", "code", TEXT, n, CODE)),
+    "assistants": ("threads/t/runs", lambda n: b"".join(assistant(t) for t in cut(TEXT, n)) + b"event: done\n" + DONE),
     "transcription": (
         "audio/transcriptions",
         lambda n: b"".join(event({"type": "transcript.text.delta", "delta": t}) for t in cut(TEXT, n))
