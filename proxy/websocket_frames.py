@@ -10,7 +10,9 @@ from proxy.peers import Message, MessageKind
 
 _OPCODES: Final[dict[MessageKind, int]] = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
 _KINDS: Final = {opcode: kind for kind, opcode in _OPCODES.items()}
-_UNSENT_CODES: Final = frozenset({None, 1005, 1006})
+_LOST: Final = 1006
+"""A peer that sends this code all the same says that its own connection broke; aiohttp accepts it."""
+_UNSENT_CODES: Final = frozenset({None, 1005, _LOST})
 """They describe a close without a code and must not appear in a frame."""
 _CONTROL_BYTES: Final = 125
 """The most that a control frame carries; the code of a close frame is a part of it."""
@@ -25,7 +27,7 @@ def message_of(opcode: int, data: Any, reason: str | None) -> Message:
     `data`: text as `str`, else bytes; of a close frame its code, 0 without one. `reason`: of a close frame.
     """
     kind = _KINDS.get(opcode)
-    if kind is None:
+    if kind is None or (kind == "close" and data == _LOST):
         return Message("close", abrupt=True)
     if kind == "close":
         return Message("close", reason or "", data or None)

@@ -19,8 +19,9 @@ from tests.fakes.websocket import BINARY, TEXT, Frame, encode
         (WSMsgType.CLOSE, 1001, "bye", Message("close", "bye", 1001)),
         (WSMsgType.CLOSE, 0, None, Message("close", "")),
         (WSMsgType.CLOSED, None, None, Message("close", abrupt=True)),
+        (WSMsgType.CLOSE, 1006, "broken", Message("close", abrupt=True)),
     ],
-    ids=["text", "binary", "ping", "pong", "close", "close without a code", "lost"],
+    ids=["text", "binary", "ping", "pong", "close", "close without a code", "lost", "told to be lost"],
 )
 def test_message_when_a_frame_is_received_then_it_says_the_same(
     opcode: WSMsgType, data: Any, reason: str | None, message: Message

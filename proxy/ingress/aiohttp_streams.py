@@ -74,6 +74,11 @@ class Body:
         """Bytes that have arrived."""
         return self._reader.total_bytes
 
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether somebody waits in `readany`."""
+        return self._reader._waiter is not None
+
     async def readany(self) -> bytes:
         """Return what has arrived; wait only if nothing has. Raises BrokenBody."""
         try:

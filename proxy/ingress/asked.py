@@ -9,7 +9,13 @@ from proxy.exchange import Headers, Inbound
 class Content(Protocol):
     """The request's body."""
 
-    total_bytes: int
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that have arrived."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether somebody waits in `readany`; nobody else may call it then."""
 
     def is_eof(self) -> bool:
         """Tell whether all of it has arrived."""

@@ -47,6 +47,11 @@ class LeanBody:
             self._waiter.set_result(None)
         return surplus
 
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether somebody waits in `readany`."""
+        return self._waiter is not None
+
     def is_eof(self) -> bool:
         """Tell whether all of it has arrived."""
         return not self._missing

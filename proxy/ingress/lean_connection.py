@@ -18,16 +18,15 @@ Source: RFC 9112 section 9 (connection management).
 import asyncio
 import logging
 import socket
-from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 from proxy.exchange import Headers, Inbound
 from proxy.ingress.lean_body import LeanBody
 from proxy.ingress.lean_head import Head, is_begun, read_head
+from proxy.ingress.lingering import linger
 from proxy.turn import LoopTurn, Outlet
 
 _log = logging.getLogger("sidegate.ingress")
-_LINGER_S: Final = 2.0
 _VERSION: Final = (1, 1)
 
 
@@ -263,7 +262,7 @@ class LeanConnection(asyncio.Protocol):
             while (request := self._request or await self._next()) is not None:
                 answer = await self._server.handler(request)
                 if not request.body.is_eof():
-                    await self._linger(request.body)
+                    await linger(request.body)
                 if not answer.keep_alive or self._is_closing:
                     return
                 self._end()
@@ -295,13 +294,6 @@ class LeanConnection(asyncio.Protocol):
         self.resume_reading()
         if self._waiting:
             self._begin(self._waiting)
-
-    async def _linger(self, content: LeanBody) -> None:
-        """Keep reading for a moment, so that a client that is still sending can read its answer; then close."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER_S):
-                while not content.at_eof():
-                    await content.readany()
 
     def _check_idle(self) -> None:
         due = self._idle_since + self._server.keepalive_s

@@ -15,7 +15,6 @@ Source: aiohttp.web_server.Server, aiohttp.web_protocol.RequestHandler (3.14).
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, cast
 
 from aiohttp import StreamReader, http_exceptions, web
@@ -28,6 +27,7 @@ from proxy.errors import InvalidRequest, Overloaded, ProxyError, forget_origins
 from proxy.exchange import Inbound
 from proxy.ingress.aiohttp_streams import AiohttpOutlet, Body, BoundedWriter
 from proxy.ingress.lean_head import is_host
+from proxy.ingress.lingering import linger
 from proxy.ingress.own import add_reference, raw_answer
 from proxy.openai.error_body import render
 from proxy.websocket_frames import MaskGuard
@@ -187,7 +187,9 @@ class SafeHandler(RequestHandler):
                 return False
             self._keepalive = bool(response.keep_alive)
             if not payload.is_eof():
-                await self._linger(payload)
+                await linger(Body(payload))
+                if not payload.is_eof():
+                    self.close()
         except ConnectionError:
             return False
         except Exception as error:
@@ -213,15 +215,6 @@ class SafeHandler(RequestHandler):
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
         return found
-
-    async def _linger(self, payload: Any) -> None:
-        """Keep reading for a moment, so that a client that is still sending can read its answer; then close."""
-        with suppress(TimeoutError, web.RequestPayloadError):
-            async with asyncio.timeout(self._lingering_time):
-                while not payload.is_eof():
-                    await payload.readany()
-        if not payload.is_eof():
-            self.close()
 
     def _watch_idle_time(self) -> None:
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
@@ -320,7 +313,6 @@ class SafeServer(web.Server):
             "max_headers": limits.headers,
             "read_bufsize": _READ_BUFFER_BYTES,
             "auto_decompress": False,
-            "lingering_time": 2.0,
         }
 
     def make_request(self, message: Any, payload: Any, protocol: SafeHandler) -> RawRequest:

@@ -11,7 +11,7 @@ from tests.fakes.judge import assert_error, error_events, eventually
 from tests.fakes.provider import Provider
 from tests.fakes.sidegate import Sidegate
 from tests.fakes.steps import CLOSE, LAST_CHUNK, RESET, SILENCE, chunk, head, script, sse_head, whole
-from tests.fakes.wire import Address, exchange, post
+from tests.fakes.wire import Address, Wire, exchange, post, request
 
 CHAT = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi there"}]}'
 STREAM = CHAT[:-1] + b',"stream":true}'
@@ -213,3 +213,26 @@ async def test_upload_when_refused_early_then_the_providers_answer_arrives(
         data = post("/v1/files", body, case=case).replace(b"application/json", b"application/octet-stream")
         reply = await exchange(sidegate.address, data)
     assert (reply.status, reply.body) == (413, b'{"error":{"message":"too large"}}')
+
+
+@pytest.mark.parametrize("kind", ["announced", "chunked"])
+@pytest.mark.parametrize("status", ["401 Unauthorized", "200 OK"])
+async def test_upload_when_answered_early_then_a_client_that_reads_last_gets_the_answer_too(
+    provider: Provider, sidegate: Sidegate, case: str, kind: str, status: str
+) -> None:
+    """The task that passes the body on is waiting for more of it when the answer comes, and has to let go of it."""
+    provider.on(case, script(0.1, whole(b'{"id":"early"}', status=status), 5.0, CLOSE, read_first=False))
+    piece, times = b"x" * 65_536, 200
+    framing = f"Content-Length: {len(piece) * times}" if kind == "announced" else "Transfer-Encoding: chunked"
+    framed = piece if kind == "announced" else chunk(piece)
+    async with asyncio.timeout(20), await Wire.open(sidegate.address) as wire:
+        await wire.send(request("POST", "/v1/files", "Content-Type: application/octet-stream", framing, case=case))
+        await wire.send(framed)
+        await asyncio.sleep(0.3)
+        for _ in range(times - 1):
+            await wire.send(framed)
+        if kind == "chunked":
+            await wire.send(LAST_CHUNK)
+        reply = await wire.reply()
+    assert (reply.status, reply.body) == (int(status[:3]), b'{"id":"early"}')
+    assert "connection failed" not in sidegate.log()

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.fixtures import Launch
-from tests.fakes.judge import assert_error
+from tests.fakes.judge import assert_error, eventually
 from tests.fakes.provider import Provider
 from tests.fakes.sidegate import Sidegate
 from tests.fakes.steps import SILENCE, chunk, script, sse_head, whole
-from tests.fakes.wire import Wire, exchange, post, request
+from tests.fakes.wire import Cut, Wire, exchange, post, request
 
 CHAT = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"hi"}]}'
 
@@ -102,14 +102,19 @@ async def test_client_when_its_bytes_trickle_then_the_request_is_understood(side
         assert (await wire.reply()).status == 200
 
 
-async def test_client_when_it_stops_sending_after_its_request_then_it_is_still_answered(
+async def test_client_when_it_ends_its_sending_side_then_it_counts_as_gone(
     provider: Provider, sidegate: Sidegate, case: str
 ) -> None:
-    provider.on(case, script(whole(b"{}")))
+    """Nothing tells it from a client that has closed, and whose answer nobody wants to pay for."""
+    provider.on(case, script(SILENCE))
     async with asyncio.timeout(5), await Wire.open(sidegate.address) as wire:
-        await wire.send(post("/v1/chat/completions", CHAT, "Connection: close", case=case))
-        reply = await wire.reply()
-    assert (reply.status, reply.body) == (200, b"{}")
+        await wire.send(post("/v1/chat/completions", CHAT, case=case))
+        await asyncio.to_thread(eventually, lambda: provider.seen(case))
+        wire.writer.write_eof()
+        with pytest.raises(Cut):
+            await wire.reply()
+    (seen,) = provider.seen(case)
+    await asyncio.to_thread(eventually, lambda: seen.closed_at, 2)
 
 
 async def test_client_when_silent_or_dripping_a_head_then_it_is_cut(strict: Sidegate) -> None:

@@ -220,11 +220,14 @@ async def test_socket_when_the_client_resets_then_the_provider_is_told(
     assert sidegate.trace(reply.trace_id)["outcome"] == "client_abort"
 
 
+@pytest.mark.parametrize("last", [None, close_frame(1006)], ids=["without a frame", "with the code of a lost one"])
 async def test_socket_when_the_provider_vanishes_then_the_client_sees_no_clean_close(
-    provider: Provider, sidegate: Sidegate, case: str
+    provider: Provider, sidegate: Sidegate, case: str, last: Frame | None
 ) -> None:
     async def vanish(socket: Socket) -> None:
         await socket.send(Frame(TEXT, b"hello"))
+        if last is not None:
+            await socket.send(last)
 
     provider.on(case, socket_script(vanish))
     async with asyncio.timeout(10):

@@ -1,0 +1,61 @@
+import asyncio
+
+import pytest
+
+from proxy.ingress import lingering
+from proxy.ingress.asked import BrokenBody
+from proxy.ingress.lean_body import LeanBody
+
+
+@pytest.fixture(autouse=True)
+def _kind_of_server():
+    """One server is enough here."""
+
+
+class Line:
+    """Never makes the client wait."""
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+
+async def test_rest_of_a_body_when_it_comes_then_it_is_dropped_until_its_end():
+    body = LeanBody(Line(), 9, b"abc")
+    lingering_task = asyncio.create_task(lingering.linger(body))
+    for piece in (b"def", b"ghi"):
+        await asyncio.sleep(0.01)
+        assert not lingering_task.done()
+        body.feed(piece)
+    await asyncio.wait_for(lingering_task, 1)
+    assert body.at_eof()
+
+
+async def test_rest_of_a_body_when_a_cancelled_reader_still_waits_then_it_lets_go_first():
+    body = LeanBody(Line(), 6, b"")
+    reader = asyncio.create_task(body.readany())
+    await asyncio.sleep(0.01)
+    reader.cancel()  # noticed in the next turn of the loop
+    lingering_task = asyncio.create_task(lingering.linger(body))
+    await asyncio.sleep(0.01)
+    body.feed(b"abcdef")
+    await asyncio.wait_for(lingering_task, 1)
+    assert body.is_eof()
+
+
+@pytest.mark.parametrize("limit", ["_PAUSE_S", "_MOST_S"])
+async def test_rest_of_a_body_when_it_takes_too_long_then_nobody_waits_for_it(monkeypatch, limit):
+    monkeypatch.setattr(lingering, limit, 0.02)
+    body = LeanBody(Line(), 6, b"abc")
+    await asyncio.wait_for(lingering.linger(body), 1)
+    assert not body.is_eof()
+
+
+async def test_rest_of_a_body_when_it_is_malformed_then_that_is_its_end():
+    class Broken(LeanBody):
+        async def readany(self):
+            raise BrokenBody
+
+    await lingering.linger(Broken(Line(), 6, b""))
