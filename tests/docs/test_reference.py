@@ -29,6 +29,15 @@ def test_metrics_when_exposed_then_a_page_names_each() -> None:
     assert sorted(name for name in metrics if not re.search(rf"\b{name}(?:_total)?\b", TEXT)) == []
 
 
+def test_alerts_when_they_fire_then_a_page_says_what_to_do_first() -> None:
+    rules = (ROOT / "deploy/k8s/components/observability/prometheusrule.yaml").read_text(encoding="utf-8")
+    rows = [line for line in TEXT.splitlines() if line.startswith("| `Sidegate")]
+
+    assert (
+        sorted(name for name in re.findall(r"alert: (\w+)", rules) if not any(f"`{name}`" in row for row in rows)) == []
+    )
+
+
 def tables() -> Iterator[tuple[str, str]]:
     """Yield key and default as the tables with these two columns have them; keys without their section as well."""
     for rows in HEADING.findall(TEXT):
