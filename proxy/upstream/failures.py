@@ -9,7 +9,7 @@ Source: `proxy.config.schema.Timeouts` for the codes of timeouts.
 
 from typing import Final
 
-from proxy.errors import InvalidRequest, NoUpstreamAvailable, ShuttingDown, UpstreamFailed, UpstreamTimeout
+from proxy.errors import InvalidRequest, NoUpstreamAvailable, Overloaded, ShuttingDown, UpstreamFailed, UpstreamTimeout
 
 POOL_TIMEOUT: Final = "upstream_pool_timeout"
 CONNECT_TIMEOUT: Final = "upstream_connect_timeout"
@@ -49,6 +49,15 @@ def timed_out(code: str, *, sent: bool = True) -> UpstreamTimeout:
 def pool_timed_out() -> NoUpstreamAvailable:
     """Return the error for a request that found no free connection in time."""
     return NoUpstreamAvailable("All connections to the provider are busy.", code=POOL_TIMEOUT)
+
+
+def out_of_descriptors() -> Overloaded:
+    """Return the error for a request that needs a socket when this process has no descriptor or memory left for one."""
+    return Overloaded(
+        "Sidegate has no file descriptor left for a connection to the provider.",
+        code="out_of_descriptors",
+        retry_after_s=1.0,
+    )
 
 
 def shutting_down() -> ShuttingDown:

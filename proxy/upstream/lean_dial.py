@@ -7,6 +7,7 @@ Source: RFC 8305 (Happy Eyeballs: 250 ms between attempts, families interleaved)
 """
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from proxy.upstream.lean_connection import Connection
 from proxy.upstream.origin import Origin
 
 _NEXT_ADDRESS_AFTER_S = 0.25
+_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _LATE_S = 0.05
 """A timer that comes so late tells that this process had no CPU."""
 
@@ -27,6 +29,7 @@ async def dial(origin: Origin, tls: ssl.SSLContext | None, connection: Connectio
     """Connect `connection` to the origin.
 
     Raises:
+        Overloaded: this process can open no socket.
         UpstreamFailed: name, address or TLS failed. UpstreamTimeout: the whole took longer than `timeout_s`, not
             counting once the time that this process stood still at the end of it.
     """
@@ -38,6 +41,8 @@ async def dial(origin: Origin, tls: ssl.SSLContext | None, connection: Connectio
     except ssl.SSLError as error:
         raise failures.failed(failures.TLS_FAILED, sent=False) from error
     except OSError as error:
+        if error.errno in _OUR_OWN:  # no failure of the provider: its breaker must not open
+            raise failures.out_of_descriptors() from error
         raise failures.failed(failures.CONNECT_FAILED, sent=False) from error
 
 

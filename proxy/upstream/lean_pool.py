@@ -64,7 +64,8 @@ class Pool:
         """Return a connection that is ready for a request. `total_at`: deadline of the whole exchange.
 
         Raises:
-            NoUpstreamAvailable: none became free in time. UpstreamFailed, UpstreamTimeout: none could be opened.
+            NoUpstreamAvailable: none became free in time.
+            UpstreamFailed, UpstreamTimeout, Overloaded: none could be opened.
         """
         while True:
             if (idle := self._pick_idle()) is not None:

@@ -1,12 +1,13 @@
 """What both kinds of client promise, tested on both against raw sockets."""
 
 import asyncio
+import errno
 import time
 import tracemalloc
 
 import pytest
 
-from proxy.errors import InvalidRequest, NoUpstreamAvailable, UpstreamFailed, UpstreamTimeout
+from proxy.errors import InvalidRequest, NoUpstreamAvailable, Overloaded, UpstreamFailed, UpstreamTimeout
 from tests.upstream.peer import OK, Talk, answering, answering_once, body_of, client_for, get, peer, post, until
 
 
@@ -554,6 +555,20 @@ async def test_connect_when_tls_never_answers_times_out_unsent(kind):
                 await client.send(get(url + "/"))
             assert (caught.value.code, caught.value.sent) == ("upstream_connect_timeout", False)
             await until(lambda: client.stats().open == 0)
+
+
+async def test_connecting_when_this_process_has_no_descriptor_left_then_the_provider_is_not_blamed(monkeypatch):
+    async def refused(*_arguments, **_options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with peer(answering(OK)) as provider, client_for(provider.url, "lean") as client:
+        monkeypatch.setattr("aiohappyeyeballs.start_connection", refused)
+        with pytest.raises(Overloaded) as caught:
+            await client.send(get(provider.url + "/"))
+        assert caught.value.code == "out_of_descriptors"
+        assert client.stats().open == 0
+        monkeypatch.undo()
+        assert await body_of(await client.send(get(provider.url + "/"))) == b"ok"
 
 
 async def test_connecting_when_this_process_stood_still_then_the_provider_is_not_blamed():
