@@ -27,6 +27,7 @@ from proxy.exchange import Allowance, Downstream
 from proxy.openai import json_steps
 from proxy.openai.decoding import supported
 from proxy.openai.deltas import has_terminator, has_text
+from proxy.openai.repeated import Frame
 from proxy.openai.stream_end import end_of
 from proxy.relay.answer import Answer, reason_of
 from proxy.relay.reading import Read, Reading
@@ -104,8 +105,10 @@ class _Gate:
         """`Meter.text_deltas` when the allowance covered them."""
         self._begun: Read | None = None
         """Metered by `push`, which could not go on with it."""
+        self._done = 0
+        """How much of the piece `push` has sent before that."""
         self.before = b""
-        """What may be sent of the event in which `push` found the end of the answer."""
+        """What may still be sent where `push` found the end of the answer."""
         self._is_full = False
         """The client has not read enough, as of the latest `push`."""
         self._holds_large = False
@@ -114,38 +117,75 @@ class _Gate:
     def push(self, piece: bytes) -> bool:
         """Send a piece where it arrives (`UpstreamReply.read`); False: the reader goes on with it where this ended.
 
-        Only a single event that repeats a frame is taken: what is larger could keep the event loop for too long.
+        Only events that repeat frames are taken, and not much text: what is larger could keep the event loop for long.
         """
         reading = self._reading
-        if self._is_full or self._holds_large or not reading.is_between or (frame := reading.repeated(piece)) is None:
+        if self._is_full or self._holds_large or not reading.is_between:
             return False
-        text, meter, allowance = reading.text, self._meter, self._allowance
+        if (frame := reading.repeated(piece)) is None:
+            return self._push_several(piece)
+        if (data := self._taken(frame, piece)) is None:
+            return False
+        self._meter.response_bytes += len(piece)
+        if data:
+            self._put(data)
+        return True
+
+    def _push_several(self, piece: bytes) -> bool:
+        """Do the same for a piece of more than one event."""
+        reading = self._reading
+        at, size, characters = 0, len(piece), 0
+        ready: list[bytes] = []
+        while (stop := piece.find(b"\n\n", at) + 2) > 1 and characters < LARGE_BYTES:
+            cut = piece[at:stop]
+            if (frame := reading.repeated(cut)) is None or (data := self._taken(frame, cut)) is None:
+                break
+            ready.append(data)
+            characters += len(reading.text)
+            at = stop
+        if reading.error is not None:
+            self.before = b"".join(ready) + self.before
+        elif data := b"".join(ready):
+            self._put(data)
+        if at < size:
+            self._done = at
+            return False
+        self._meter.response_bytes += size
+        return True
+
+    def _taken(self, frame: Frame, cut: bytes) -> bytes | None:
+        """Return what is sent of an event that was metered; `None`: the reader goes on with it."""
+        reading, allowance = self._reading, self._allowance
+        text = reading.text
         if allowance is not None:
-            if not allowance.covers(meter):
-                self._begun = Read(piece, None, None, False, frame, text)
-                return False
-            self._asked_at = meter.text_deltas
-        if not (data := reading.passed(frame, piece, text)):
-            data = reading.admit_repeated(frame, piece, text)
+            if not allowance.covers(self._meter):
+                self._begun = Read(cut, None, None, False, frame, text)
+                return None
+            self._asked_at = self._meter.text_deltas
+        if not (data := reading.passed(frame, cut, text)):
+            data = reading.admit_repeated(frame, cut, text)
             if reading.error is not None:
                 self.before = data
-                return False
+                return None
         if frame.number:
             self._follow_number(frame.number)
-        meter.response_bytes += len(piece)
-        if data:
-            if (capture := self._answer.capture) is not None:
-                capture.add(data)
-            self._is_full = not self._downstream.put(data)
-        return True
+        return data
+
+    def _put(self, data: bytes) -> None:
+        if (capture := self._answer.capture) is not None:
+            capture.add(data)
+        self._is_full = not self._downstream.put(data)
 
     def _follow_number(self, number: bytes) -> None:
         """Note the number of an event that was not decoded: that of an event of ours comes after it."""
         self._end.follow(b"", {"sequence_number": int(number)})
 
     def events(self, plain: bytes) -> Iterable[Read]:
-        """Return the items of what arrived, beginning with the one that `push` has metered, if there is one."""
-        return self._reading.events(plain) if self._begun is None else self._rest(self._begun, plain)
+        """Return the items of what arrived that `push` has not sent; it may have metered the first one."""
+        done, self._done = self._done, 0
+        if self._begun is not None:
+            return self._rest(self._begun, plain[done:])
+        return self._reading.events(plain[done:] if done else plain)
 
     def _rest(self, begun: Read, plain: bytes) -> Iterator[Read]:
         self._begun = None

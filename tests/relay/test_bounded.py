@@ -2,6 +2,7 @@ import asyncio
 import gzip
 import json
 import zlib
+from itertools import chain, islice, repeat
 
 import httpx
 import openai
@@ -600,12 +601,19 @@ def test_stream_when_the_end_of_a_large_event_looks_like_a_repetition_then_it_is
     st.booleans(),
     st.booleans(),
     st.integers(0, 2),
+    st.lists(st.integers(1, 4), max_size=40),
 )
 async def test_stream_when_events_are_sent_where_they_arrive_then_the_same_as_when_each_is_read(
-    events, text_bytes, strip, is_scanned, is_slow, joins
+    events, text_bytes, strip, is_scanned, is_slow, joins, together
 ):
-    """Joined: what arrives behind an event that is not sent at once comes to the reader together with it."""
+    """Joined: what arrives behind an event that is not sent at once comes to the reader together with it.
+
+    `together`: how many events a piece has.
+    """
     results = []
+    counts = chain(together, repeat(1))
+    events = iter(events)
+    events = [*iter(lambda: b"".join(islice(events, next(counts))), b"")]
     for offers in (True, False):
         reply = Reply([*events, DONE, usual("late")], (STREAM,), offers=offers, joins=joins)
         allowance = None if text_bytes is None else Allowed(text_bytes, 7)
@@ -627,6 +635,33 @@ async def test_stream_when_chunks_repeat_then_their_events_leave_without_waking_
     assert client.put_count == len(words) - 1
     assert client.pieces == [*map(usual, words), DONE]
     assert answer.attempt.meter.response_bytes == len(client.body)
+
+
+async def test_stream_when_several_chunks_come_together_then_they_leave_without_waking_the_reader():
+    pieces = [usual("a"), usual("b") + usual("c"), usual("d") + usual("e") + usual("f")]
+    client, answer = await relayed([*pieces, DONE], None)
+    assert client.put_count == 2
+    assert client.pieces == [*pieces, DONE]
+    assert answer.attempt.meter.response_bytes == len(client.body)
+    assert answer.attempt.meter.output_text_bytes == len("abcdef")
+
+
+async def test_stream_when_chunks_come_together_with_another_then_the_reader_goes_on_behind_them():
+    half = b"data: {\n"
+    pieces = [usual("a"), usual("b") + usual("c") + DONE[:9], DONE[9:] + half]
+    client, answer = await relayed(pieces, None)
+    assert (client.put_count, client.body) == (1, b"".join(pieces))
+    assert answer.attempt.meter.output_text_bytes == len("abc")
+
+
+async def test_stream_when_many_chunks_come_together_then_others_get_their_turn_between_them():
+    """What is sent where it arrives keeps the event loop: no more than a single chunk may."""
+    words = ["x" * 300] * 12
+    pieces = [usual("a"), b"".join(map(usual, words)), DONE]
+    client, answer = await relayed(pieces, None)
+    assert client.pieces[1] == b"".join(map(usual, words[:4]))
+    assert client.body == b"".join(pieces)
+    assert answer.attempt.meter.output_text_bytes == len("a") + 12 * 300
 
 
 async def test_stream_when_the_client_reads_slowly_then_every_other_event_waits_for_it():
@@ -651,6 +686,24 @@ async def test_stream_when_a_repeated_event_is_blocked_then_nothing_behind_its_f
     assert client.body.startswith(usual("oh") + usual("so") + usual(" be it "))
     meter = answer.attempt.meter
     assert (meter.withheld, meter.events, len(scanner.seen), reply.closed) == (True, 3, 1, True)
+
+
+async def test_stream_when_one_of_several_chunks_is_blocked_then_nothing_behind_its_finding_leaves():
+    together = usual("so") + usual(" be it BOOM") + usual("late")
+    reply = Reply([usual("oh"), together], (STREAM,))
+    client, answer = await relayed((), None, reply=reply, scanner=FakeScanner())
+    assert b"BOOM" not in client.body
+    assert b"late" not in client.body
+    assert client.body.startswith(usual("oh") + usual("so") + usual(" be it "))
+    assert (answer.attempt.meter.withheld, answer.attempt.meter.events) == (True, 3)
+
+
+async def test_stream_when_one_of_several_chunks_is_not_covered_then_it_is_metered_once():
+    reply = Reply([usual("a"), usual("b") + usual("c") + usual("d"), DONE], (STREAM,))
+    client, answer = await relayed((), allowance := Allowed(2, 9), reply=reply)
+    assert (client.body, allowance.asked) == (b"".join(map(usual, "abcd")) + DONE, [3])
+    assert (answer.attempt.meter.output_text_bytes, answer.attempt.meter.events) == (4, 5)
+    assert answer.attempt.meter.response_bytes == len(client.body)
 
 
 async def test_stream_when_a_repeated_event_is_not_covered_then_what_came_with_it_follows_it():
