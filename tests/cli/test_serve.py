@@ -74,7 +74,7 @@ def test_serve_on_a_port_that_is_taken_names_the_setting(sidegate):
 
 
 def test_serve_compiles_the_large_gates_before_it_listens(tmp_path):
-    """Compiling one keeps the event loop, and with it every request, for 15 to 40 ms; a collection of all, for 25."""
+    """Compiling one keeps the event loop, and with it every request, for 15 to 40 ms; a collection of all for 25."""
     script = """
 import gc
 import sys

@@ -7,7 +7,7 @@ import pytest
 
 from proxy.policy import gates as gates_module
 from proxy.policy import openings as openings_module
-from proxy.policy import rules
+from proxy.policy import patterns, prefixes, rules
 from proxy.policy.automata import Gate
 from proxy.policy.openings import Openings, has_lead, least_secret
 from proxy.policy.rules import Rule, read_rules
@@ -149,3 +149,9 @@ def test_begun_tells_of_each_part_whether_something_is_open_there() -> None:
         data = f"it says {example[: chance.randrange(len(example))]}".encode()
         is_open = [index for index, ending in enumerate(openings.endings) if ending.start(data, 0) < len(data)]
         assert set(is_open) <= set(begun.hits(data))
+
+
+def test_gate_begins_at_a_word_exactly_if_its_own_text_does() -> None:
+    for each in rules.load().rules:
+        tree = prefixes.parse(patterns.opened(each.pattern))
+        assert prefixes.begins_with_word(tree) == prefixes.begins_with_word(prefixes.parse(each.pattern))
