@@ -2,10 +2,12 @@
 
 Exit codes: 0 nothing found, 1 something found, 2 wrong usage or an unreadable file. So it can run as a pre-commit hook.
 
-Rule of the file: findings are shown masked only. Bytes that are not UTF-8 are written unchanged.
+Rule of the file: findings are shown masked only. Files in UTF-16 with its mark, as PowerShell writes them, are read and
+written as such; bytes that are not UTF-8 are written unchanged.
 """
 
 import argparse
+import codecs
 import json
 import os
 import sys
@@ -30,6 +32,7 @@ exit codes: 0 nothing found, 1 something found, 2 wrong usage or a file that can
 _STDIN: Final = "-"
 _SNIFFED_BYTES: Final = 8192
 """A file with a NUL among this many first bytes is binary, as for git."""
+_MARKS: Final = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _SEVERITIES: Final = ("low", "medium", "high")
 
 
@@ -77,11 +80,12 @@ def _scan(arguments: argparse.Namespace) -> int:
             failed = True
             _tell(f"{name}: {error.strerror}")
             continue
-        if b"\0" in content[:_SNIFFED_BYTES]:
+        encoding, errors = _encoding(content)
+        if encoding is None:
             skipped.append(name)
             _tell(f"{name}: binary, skipped")
             continue
-        text = content.decode("utf-8", "surrogateescape")
+        text = content.decode(encoding, errors)
         found = [
             finding
             for finding in detector.find(text)
@@ -89,13 +93,21 @@ def _scan(arguments: argparse.Namespace) -> int:
         ]
         rows += _rows(Text(_shown_name(name), text), found)
         if arguments.redact:
-            sys.stdout.buffer.write(redact(text, found).encode("utf-8", "surrogateescape"))
+            sys.stdout.buffer.write(redact(text, found).encode(encoding, errors))
     _report(arguments, rows, skipped)
     return Exit.USAGE if failed else Exit.FAILED if rows else Exit.OK
 
 
 def _read(name: str) -> bytes:
     return sys.stdin.buffer.read() if name == _STDIN else Path(name).read_bytes()
+
+
+def _encoding(content: bytes) -> tuple[str | None, str]:
+    """Return how a file is encoded, `None` for a binary one, and what to do with bytes that are not."""
+    for mark, encoding in _MARKS:
+        if content.startswith(mark) and len(content) % 2 == 0:
+            return encoding, "surrogatepass"
+    return None if b"\0" in content[:_SNIFFED_BYTES] else "utf-8", "surrogateescape"
 
 
 def _shown_name(name: str) -> str:

@@ -88,3 +88,16 @@ def test_scan_of_standard_input_leaves_every_other_byte(sidegate, monkeypatch, c
     captured = capsysbinary.readouterr()
     assert captured.out == b"\xffx=AKIA********;"
     assert captured.err == b"<stdin>:1:4 aws-access-key-id high AKIA********\n"
+
+
+def test_scan_of_files_in_utf_16_finds_and_keeps_their_encoding(sidegate, tmp_path, monkeypatch, capsysbinary):
+    for number, encoding in enumerate(("utf-16-le", "utf-16-be")):
+        path = tmp_path / f"{number}.env"
+        path.write_bytes(f"\ufeffA=1\r\nK={KEY} \u00e4\r\n".encode(encoding))
+        done = sidegate("scan", path.name)
+        assert (done.returncode, done.stdout) == (1, f"{number}.env:2:3 aws-access-key-id high AKIA********\n")
+        monkeypatch.chdir(tmp_path)
+        assert main(["scan", "--redact", path.name]) == 1
+        assert capsysbinary.readouterr().out == "\ufeffA=1\r\nK=AKIA******** \u00e4\r\n".encode(encoding)
+    (tmp_path / "odd.bin").write_bytes(b"\xff\xfeA\0B")
+    assert sidegate("scan", "odd.bin").stderr == "sidegate: odd.bin: binary, skipped\n"
