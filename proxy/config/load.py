@@ -24,7 +24,7 @@ from proxy.config.environment import CONFIG_VARIABLE, read_environment, read_fla
 from proxy.config.keys import KEYS, Key
 from proxy.config.names import MOST_GUESSED, did_you_mean, nearest
 from proxy.config.problems import ConfigError, KeyPath, Layer, Origin, Problem, Setting
-from proxy.config.references import BadReference, is_reference, named_file, resolve
+from proxy.config.references import BadReference, is_meant_as_reference, is_reference, named_file, resolve
 from proxy.config.schema import Config, UpstreamEntry
 from proxy.config.source import read_file, scalar
 
@@ -124,10 +124,14 @@ def _settle(
             values[path] = None
         elif not key.fits(setting.value):
             problems.append(Problem(setting.origin, key.name, _misfit(key, setting.value)))
-        elif not key.hidden:
-            values[path] = setting.value
-        else:
+        elif key.hidden:
             values[path] = _dereference(key, setting, lines, environ, problems)
+        elif isinstance(setting.value, str) and is_meant_as_reference(setting.value):
+            problems.append(
+                Problem(setting.origin, key.name, "takes no reference, as only secrets do; write the value")
+            )
+        else:
+            values[path] = setting.value
     return values, problems
 
 

@@ -27,6 +27,11 @@ def is_reference(value: str) -> bool:
     return value.startswith(_FILE) or _NAME.fullmatch(value) is not None
 
 
+def is_meant_as_reference(value: str) -> bool:
+    """Tell whether a value is a reference, or is so like one that it cannot be meant as it stands."""
+    return is_reference(value) or _LOOKALIKE.search(value) is not None
+
+
 def named_file(value: str) -> Path | None:
     """Return the file that a value refers to, `None` if it is not such a reference."""
     value = value.strip()

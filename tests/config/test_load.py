@@ -1,3 +1,4 @@
+import json
 from functools import reduce
 from pathlib import Path
 
@@ -132,6 +133,18 @@ def test_load_of_every_key_with_values_of_the_wrong_type_is_refused_with_the_lin
         assert ".yaml:" in line, text
         assert f"{len(key.path) + 1}: {key.name}" in line, text
         assert not more, text
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS.values() if key.kind == "text" and not key.hidden], ids=lambda key: key.name
+)
+@pytest.mark.parametrize("value", ["${HOME}", "${HOME}/below", "$HOME", "file:/etc/hostname"])
+def test_load_of_a_reference_where_none_is_resolved_is_refused(key, value, write):
+    told = "takes no reference, as only secrets do; write the value"
+    file = write(yaml_of(key.path, json.dumps(value)))
+    assert refused(file) == [f"{file}:{len(key.path) + 1}: {key.name}: {told}"]
+    name = "SIDEGATE__" + "__".join(key.path).upper()
+    assert refused(None, {name: value, "HOME": "/h"}) == [f"environment: {name}: {told}"]
 
 
 @pytest.mark.parametrize(
