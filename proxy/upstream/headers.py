@@ -13,6 +13,7 @@ Source: RFC 9110 section 7.6.1 (hop-by-hop), section 12.5.3 (Accept-Encoding).
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final
 
 from proxy.exchange import Header, Headers
@@ -77,7 +78,7 @@ def request_headers(inbound: Headers, *, authorization: bytes | None, extra: Hea
 def response_headers(upstream: Headers, *, secrets: Sequence[bytes] = ()) -> Headers:
     """Return the fields for the client, without framing.
 
-    `secrets`: credentials that must not be returned; a field whose value contains one is dropped.
+    `secrets`: credentials that must not be returned; a field that contains one, in its name or value, is dropped.
     """
     kept: list[Header] = []
     unwanted = _NONE
@@ -90,11 +91,11 @@ def response_headers(upstream: Headers, *, secrets: Sequence[bytes] = ()) -> Hea
     if unwanted:
         kept = [field for field in kept if field[0].lower() not in unwanted]
     if secrets:
-        # One search for the usual case that no value contains a secret; a value cannot contain a line end.
-        values = b"\n".join([field[1] for field in kept])
+        # One search for the usual case that no field contains a secret; neither part can contain a line end.
+        parts = b"\n".join(chain.from_iterable(kept))
         for secret in secrets:
-            if secret and values.find(secret) >= 0:
-                kept = [field for field in kept if secret not in field[1]]
+            if secret and parts.find(secret) >= 0:
+                kept = [field for field in kept if secret not in field[1] and secret not in field[0]]
     return kept
 
 

@@ -106,8 +106,11 @@ def test_response_when_filtered_keeps_everything_of_the_providers():
     assert list(response_headers(mixed)) == kept
 
 
-def test_response_when_a_value_holds_the_credential_drops_the_field():
-    fields = [(b"X-Echo", b"got Bearer sk-secret here"), (b"X-Fine", b"sk-other"), (b"long" * 30, b"1")]
+@pytest.mark.parametrize(
+    "told", [(b"X-Echo", b"got Bearer sk-secret here"), (b"x-sk-secret", b"1")], ids=["value", "name"]
+)
+def test_response_when_a_field_holds_the_credential_drops_the_field(told):
+    fields = [told, (b"X-Fine", b"sk-other"), (b"long" * 30, b"1")]
     assert list(response_headers(fields, secrets=[b"", b"sk-secret"])) == fields[1:]
 
 
@@ -135,7 +138,7 @@ def test_response_filter_when_given_anything_is_a_subsequence_without_the_secret
     got = response_headers(fields, secrets=[secret])
     rest = iter(fields)
     for field in got:
-        assert secret not in field[1]
+        assert secret not in field[0] and secret not in field[1]
         assert any(field == original for original in rest)
 
 
