@@ -104,7 +104,10 @@ class Chain:
         Raises:
             OSError: the disk does not accept it.
         """
-        there = set(os.listdir(self._directory))
+        try:
+            there = set(os.listdir(self._directory))
+        except OSError:  # without a free descriptor, say: nothing is known to be missing
+            return False
         for segment in self._segments.values():
             if segment.path.name not in there and segment.kept != CLOSED:
                 self._restore(segment)

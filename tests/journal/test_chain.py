@@ -1,5 +1,6 @@
 """What happens when somebody removes the journal's files while it runs."""
 
+import errno
 import logging
 import os
 import shutil
@@ -150,6 +151,20 @@ def test_journal_when_it_cannot_be_restored_then_no_request_is_admitted_until_it
         journal.append_intent(trace_id(1), b"x")
         assert journal.stats().healthy
         assert [record.trace_id for record in drain(journal)] == [trace_id(0)]
+
+
+def test_journal_when_its_directory_cannot_be_listed_then_no_file_is_called_removed(tmp_path, caplog, monkeypatch):
+    def listed(_path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with opened(tmp_path) as journal:
+        journal.append_final(trace_id(0), b"x")
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "listdir", listed)
+            journal.tend()
+        assert not caplog.records
+        assert journal.stats().healthy
+        assert len(drain(journal)) == 1
 
 
 def test_journal_when_the_file_was_emptied_before_it_was_removed_then_the_rest_counts_as_damage(tmp_path):
