@@ -84,13 +84,14 @@ class Keeper:
 
     async def renew(self) -> None:
         """Renew all leases at once; then return what is not needed."""
+        begun = self._clock()
         ids = [UUID(lease.id) for caller in self._callers for lease in caller.account.leases]
         try:
             async with asyncio.timeout(self._settings.database_timeout_ms / 1000):
                 balances = await self._ledger.renew(ids)
                 missing = await self._ledger.missing(ids) if ids and self._is_time_to_look() else ()
         except (DatabaseUnavailable, TimeoutError):
-            self._outage.note_silence()
+            self._outage.note_silence(begun)
         else:
             self._outage.note_answer()
             self._stop_using(missing)

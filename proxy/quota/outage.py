@@ -11,6 +11,7 @@ says how much can be overspent.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -36,6 +37,7 @@ class Outage:
         self._clock = clock
         self._started = clock()
         self._contact = asyncio.Event()
+        self._answered_at = -math.inf
         self.is_away = True
 
     def follow(self, settings: Quota) -> None:
@@ -50,11 +52,15 @@ class Outage:
     def note_answer(self) -> None:
         """PostgreSQL has answered."""
         self.is_away = False
+        self._answered_at = self._clock()
         self._contact.set()
 
-    def note_silence(self) -> None:
-        """PostgreSQL did not answer in the time that a request may wait."""
-        self.is_away = True
+    def note_silence(self, asked_at: float) -> None:
+        """PostgreSQL did not answer in the time that a request may wait.
+
+        If it has answered anything else since then, one statement is slow, or waits for a lock: no outage for others.
+        """
+        self.is_away = self._answered_at < asked_at
 
     async def first_contact(self) -> None:
         """Wait until PostgreSQL has answered for the first time.

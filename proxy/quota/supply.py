@@ -196,6 +196,7 @@ class Supply:
         self, caller: Caller, lease_id: UUID, need: tuple[int, int], want: tuple[int, int]
     ) -> tuple[Grant, float]:
         """Retry with the same id after a failure, for as long as a request may wait for PostgreSQL."""
+        begun = self._clock()
         try:
             async with asyncio.timeout(self._settings.database_timeout_ms / 1000):
                 while True:
@@ -211,7 +212,7 @@ class Supply:
                         self._tally.acquired(is_granted=grant.tokens > 0 or grant.nanos > 0)
                         return grant, asked_at
         except TimeoutError:
-            self._outage.note_silence()
+            self._outage.note_silence(begun)
             raise DatabaseUnavailable("PostgreSQL did not answer in time.") from None
 
     def _want(self, caller: Caller, now: float) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from proxy.errors import ProxyError, QuotaUnavailable
 from proxy.quota.caller import Caller
 from tests.quota.replica import ALICE, Replica, bound, charge, replicas
 
+BOB, CAROL = replace(ALICE, user_id="bob"), replace(ALICE, user_id="carol")
 AWAY = "postgresql://nobody@127.0.0.1:1/nowhere"
 
 
@@ -41,7 +43,7 @@ async def test_request_when_postgresql_was_never_reached_then_the_rule_decides(
     settings = {"on_database_outage": policy, "cold_start_share": share, "cold_start_wait_s": 0.0}
     one = Replica(AWAY, tmp_path, "a", **settings)
     await one.start(keep=False)
-    one.outage.note_silence()
+    one.outage.note_silence(math.inf)
     assert await served(one, nanos=1_000_000_000_000) == expected if policy.startswith("capped") else True
     if not policy.startswith("capped"):
         assert await served(one) == expected
@@ -56,9 +58,27 @@ async def test_request_when_postgresql_goes_away_then_what_is_held_is_served_and
         (await one.reserve(bound(100))).cancel()
         tokens, _ = caller(one).account.spare(0.0)
         await one.database.close()
-        one.outage.note_silence()
+        one.outage.note_silence(math.inf)
         assert await served(one) == tokens // 100
         await one.database.connect(database_url)
+
+
+async def test_request_when_one_lease_waits_for_a_lock_then_others_are_served(
+    database_url: str, tmp_path: Path
+) -> None:
+    """It was an outage for all callers until the next renewal."""
+    async with replicas(database_url, tmp_path, 1, database_timeout_ms=400) as (one,):
+        await one.ledger.update(ALICE.user_id, ALICE.project_id, 2000, None)
+        async with one.database.transaction() as connection:
+            await connection.execute("SELECT * FROM user_quotas WHERE user_id = $1 FOR UPDATE", ALICE.user_id)
+            waiting = asyncio.ensure_future(one.reserve(bound(100)))
+            await asyncio.sleep(0.2)
+            (await one.reserve(bound(100), BOB)).cancel()
+            with pytest.raises(QuotaUnavailable):
+                await waiting
+            assert not one.outage.is_away
+            (await one.reserve(bound(100), CAROL)).cancel()
+        (await one.reserve(bound(100))).cancel()
 
 
 async def test_request_when_the_rule_is_closed_then_even_what_is_held_is_not_served(
@@ -66,7 +86,7 @@ async def test_request_when_the_rule_is_closed_then_even_what_is_held_is_not_ser
 ) -> None:
     async with replicas(database_url, tmp_path, 1, on_database_outage="closed") as (one,):
         (await one.reserve(bound(100))).cancel()
-        one.outage.note_silence()
+        one.outage.note_silence(math.inf)
         with pytest.raises(ProxyError) as caught:
             one.quotas.reserve_now(ALICE, bound(100))
         assert (caught.value.http_status, caught.value.code) == (503, "quota_unavailable")
@@ -91,7 +111,7 @@ async def test_cap_when_its_caller_pauses_during_the_outage_then_it_stays_used(t
 
 async def test_charge_when_it_has_no_lease_then_it_is_booked_all_the_same(database_url: str, tmp_path: Path) -> None:
     async with replicas(database_url, tmp_path, 1, on_database_outage="open", cold_start_wait_s=0.0) as (one,):
-        one.outage.note_silence()
+        one.outage.note_silence(math.inf)
         one.outage.is_away = True
         held = await one.reserve(bound(100))
         hold = held.settle(70, 0)
@@ -103,7 +123,7 @@ async def test_charge_when_it_has_no_lease_then_it_is_booked_all_the_same(databa
 async def test_request_without_a_maximum_when_the_cap_is_small_then_it_gets_a_part_of_it(tmp_path: Path) -> None:
     one = Replica(AWAY, tmp_path, "a", on_database_outage="capped:0.001", cold_start_wait_s=0.0)
     await one.start(keep=False)
-    one.outage.note_silence()
+    one.outage.note_silence(math.inf)
     wide = replace(bound(100_000, 600_000_000), can_grow=True)
     admitted = [await one.reserve(wide) for _ in range(4)]
     assert all(held.is_lowered and held.bound.is_capped for held in admitted)
@@ -124,7 +144,7 @@ async def test_caller_when_it_is_new_while_postgresql_is_away_then_its_projects_
 
     one = Replica(AWAY, tmp_path, "a", rules=rules, on_database_outage="lease", cold_start_wait_s=0.0)
     await one.start(keep=False)
-    one.outage.note_silence()
+    one.outage.note_silence(math.inf)
     assert await served(one) == expected
     await one.stop_without_database()
 
