@@ -71,8 +71,8 @@ class _Watched(Sidegate):
         return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
 
     def stalls(self) -> list[float]:
-        """Return all stalls since the process listens, in milliseconds."""
-        return [float(found) for found in _STALL.findall(self.log().partition("listening")[2])]
+        """Return all stalls so far, in milliseconds."""
+        return [float(found) for found in _STALL.findall(self.log())]
 
 
 async def _beating(main: Coroutine[Any, Any, int], where_s: float | None) -> int:
@@ -90,6 +90,9 @@ async def _beating(main: Coroutine[Any, Any, int], where_s: float | None) -> int
 class _Beat:
     """The heartbeat of the event loop."""
 
+    counts = False
+    """Whether the process listens: nobody waits before."""
+
     def __init__(self) -> None:
         self._beaten = time.perf_counter()
         self._computed = time.process_time()
@@ -98,11 +101,11 @@ class _Beat:
         """Beat, and tell where a beat was late."""
         with open(f"/proc/self/task/{threading.get_native_id()}/schedstat", "rb", buffering=0) as schedstat:
             while True:
-                ready = _ready_s(schedstat)
+                ready, counts = _ready_s(schedstat), self.counts
                 self._beaten, self._computed = time.perf_counter(), time.process_time()
                 await asyncio.sleep(_BEAT_S)
                 stall = min(_ready_s(schedstat) - ready, time.process_time() - self._computed)
-                if stall >= _TOLD_S:
+                if counts and stall >= _TOLD_S:
                     sys.stderr.write(f"stall {stall * 1000:.1f} ms\n")
 
     def watch(self, where_s: float) -> None:
@@ -336,6 +339,13 @@ if __name__ == "__main__":
     if "--serve" in sys.argv:
         after_s = float(sys.argv[-1]) if sys.argv[-1] != "--serve" else None
         runner = serve.run_loop
+        listen = serve._Process._listen
+
+        async def listened(process: serve._Process, app: Any) -> None:
+            await listen(process, app)
+            _Beat.counts = True
+
+        serve._Process._listen = listened  # type: ignore[method-assign]
         serve.run_loop = lambda running: runner(_beating(running, after_s))
         sys.exit(cli(["serve"]))
     chosen = _options()

@@ -16,12 +16,15 @@ Source: madvise(2), MADV_COLLAPSE; proc_pid_maps(5), proc_pid_pagemap(5); Linux,
 
 import ctypes
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 _COLLAPSE: Final = 25
+_PAUSE_S: Final = 0.001
+"""After each block: whoever needs a new page meanwhile waits for the kernel's lock, for all blocks that follow."""
 _ENTRY_BYTES: Final = 8
 _PRESENT: Final = (0x80, 0x81)
 """Highest byte of the entry of a page that is in memory: mapped elsewhere too, or only here."""
@@ -44,9 +47,11 @@ def use_huge_pages() -> int:
         advise = ctypes.CDLL(None).madvise
         advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
         for start, size in list(_used_blocks(block_bytes)):
-            # What was unmapped since is refused, and moving what was mapped in its place does no harm.
-            if advise(start, size, _COLLAPSE) == 0:
-                moved += size
+            for block in range(start, start + size, block_bytes):
+                # What was unmapped since is refused, and moving what was mapped in its place does no harm.
+                if advise(block, block_bytes, _COLLAPSE) == 0:
+                    moved += block_bytes
+                time.sleep(_PAUSE_S)
     return moved
 
 

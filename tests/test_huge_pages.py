@@ -70,3 +70,11 @@ def test_use_when_the_system_forbids_it_then_nothing_is_moved(memory, tmp_path, 
 def test_use_when_the_kernel_has_no_huge_pages_then_nothing_is_moved(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(huge_pages, "_SETTINGS", tmp_path)
     assert use_huge_pages() == 0
+
+
+def test_use_when_many_blocks_are_used_then_others_get_new_pages_between_them(memory, monkeypatch) -> None:
+    at, pauses = first_block(memory), []
+    monkeypatch.setattr(huge_pages.time, "sleep", pauses.append)
+    memory[at : at + 3 * BLOCK] = bytes(3 * BLOCK)[:-1] + b"1"
+    moved = use_huge_pages()
+    assert len(pauses) >= moved // BLOCK >= 3
