@@ -335,7 +335,7 @@ class App:
         }
 
     def begin_policy(self) -> None:
-        """Compile what would keep requests waiting for long. Takes a tenth of a second."""
+        """Compile what would keep requests waiting for long. Takes two tenths of a second."""
         self.current.compiled.policies.begin()
 
     def prepare_policy(self) -> None:
