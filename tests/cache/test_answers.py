@@ -1,13 +1,16 @@
 """What a replica keeps, asked by request keys."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from dataclasses import replace
 
+from proxy.cache import answers
 from proxy.cache.answers import AnswerCache
+from proxy.cache.replay import made_ready
 from proxy.cache.request_key import RequestKey
 from proxy.cache.store import Row
 from proxy.config.cache import Cache
+from proxy.way import MAIN
 
 KEY = RequestKey(b"k" * 32, "shop", stream=False, wants_usage=False, has_bare=True, dialect="chat")
 STREAM = replace(KEY, stream=True)
@@ -58,19 +61,14 @@ def test_samples_when_asked_for_then_what_happened():
     assert (shown["sidegate_cache_entries",], shown["sidegate_cache_bytes",]) == (1, 592)
 
 
-class Threads(ThreadPoolExecutor):
-    """Counts what it is given to do."""
+async def test_find_when_the_answer_is_large_then_it_is_read_in_a_thread_once(monkeypatch):
+    apart: list[bool] = []
 
-    count = 0
+    def noted(*given):
+        apart.append(threading.get_ident() != MAIN)
+        return made_ready(*given)
 
-    def submit(self, *work, **more):
-        self.count += 1
-        return super().submit(*work, **more)
-
-
-async def test_find_when_the_answer_is_large_then_it_is_read_in_a_thread_once():
-    threads = Threads()
-    asyncio.get_running_loop().set_default_executor(threads)
+    monkeypatch.setattr(answers, "made_ready", noted)
     cache = AnswerCache(Cache())
     body = b'{"object":"chat.completion","choices":[],"usage":null,"x":"%b"}' % (b"x" * 100_000)
     cache.keep(KEY, b"application/json", body, has_usage=False, at_rest=True)
@@ -78,9 +76,9 @@ async def test_find_when_the_answer_is_large_then_it_is_read_in_a_thread_once():
     again = await cache.find(KEY)
     for found in (first, second, again):
         assert found is not None and await found.reply.read() == body
-    assert threads.count == 2
+    assert apart == [True, True]
     cache.keep(KEY, b"application/json", CHAT, has_usage=False, at_rest=True)
-    assert await cache.find(KEY) is not None and threads.count == 2
+    assert await cache.find(KEY) is not None and apart == [True, True, False]
 
 
 async def test_find_when_asked_again_then_nothing_is_read_anew_and_all_of_it_is_counted():
