@@ -63,7 +63,7 @@ class UpstreamRequest:
     content_length: int | None = None
     """Known length of a streamed body; `None` sends it chunked."""
     on_sent: Callable[[], None] | None = None
-    """Called once, just before the first byte of the request is handed to the network."""
+    """Called just before the first byte of the request is handed to the network; again if it is sent once more."""
 
 
 class Downstream(Protocol):

@@ -21,7 +21,7 @@ class Client(Protocol):
     """Sends requests to one upstream and keeps the connections to it."""
 
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
-        """Send a request and return the reply once its head has arrived. Never sends anything twice.
+        """Send a request and return the reply once its head has arrived. Sends nothing twice (but `may_repeat`).
 
         The caller must `close()` the reply. Cancelling drops the connection.
 

@@ -2,14 +2,15 @@
 
 Rule of the file: every failure of this package is created here, so that the texts are safe to show: no URL, no header
 value, no byte from the provider. `sent` says whether the request may have reached the provider; only an unsent one is
-safe to retry.
+safe to retry, or one that asks for nothing to be done (`may_repeat`).
 
-Source: `proxy.config.schema.Timeouts` for the codes of timeouts.
+Source: `proxy.config.schema.Timeouts` for the codes of timeouts; RFC 9110 sections 9.2.1 and 9.2.2 for safe methods.
 """
 
 from typing import Final
 
 from proxy.errors import InvalidRequest, NoUpstreamAvailable, Overloaded, ShuttingDown, UpstreamFailed, UpstreamTimeout
+from proxy.exchange import UpstreamRequest
 
 POOL_TIMEOUT: Final = "upstream_pool_timeout"
 CONNECT_TIMEOUT: Final = "upstream_connect_timeout"
@@ -23,6 +24,7 @@ PROTOCOL_ERROR: Final = "upstream_protocol_error"
 CLOSED: Final = "upstream_closed"
 BODY_CUT: Final = "upstream_body_cut"
 
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _TEXTS: Final = {
     CONNECT_TIMEOUT: "Connecting to the provider took too long.",
     FIRST_BYTE_TIMEOUT: "The provider did not begin to answer in time.",
@@ -73,3 +75,12 @@ def malformed(rule: str) -> UpstreamFailed:
 def body_mismatch() -> InvalidRequest:
     """Return the error for a streamed request body whose length differs from its Content-Length."""
     return InvalidRequest("The request body is not as long as its Content-Length.", code="request_body_mismatch")
+
+
+def may_repeat(request: UpstreamRequest, error: Exception) -> bool:
+    """Tell whether a request that failed on a connection used before may be sent once more, on another one.
+
+    Providers close such connections at any time. Nothing is done twice, as it asks for nothing to be done.
+    """
+    is_closed = isinstance(error, UpstreamFailed) and error.code == CLOSED
+    return is_closed and request.method in _SAFE and not request.body

@@ -1,14 +1,13 @@
 """Our own HTTP/1.1 client: a pool of asyncio protocols around `httptools`.
 
-It does what a relay needs and nothing else: one request, one reply, unchanged bytes. It never retries, follows no
-redirects, stores no cookies, ignores proxy variables of the environment, decodes nothing and adds only Host and
-framing.
+It does what a relay needs and nothing else: one request, one reply, unchanged bytes. It follows no redirects,
+stores no cookies, ignores proxy variables of the environment, decodes nothing and adds only Host and framing.
 
     send -> pool.acquire -> connection.begin -> transmit -> reply.head          lean_pool, lean_dial
                                  '- lean_request (head)      '- lean_answer (parser), lean_reply (body), lean_deadline
 
 Failure mode: if the provider closes a pooled connection while our request is in transit, that is an
-`UpstreamFailed(sent=True)`; retries are decided elsewhere.
+`UpstreamFailed(sent=True)`, unless it only reads: then it is sent once more. Other retries are decided elsewhere.
 
 Source: RFC 9112.
 """
@@ -19,8 +18,10 @@ from functools import lru_cache
 from typing import Final
 
 from proxy.config import schema
+from proxy.errors import UpstreamFailed
 from proxy.exchange import UpstreamReply, UpstreamRequest
 from proxy.turn import LoopTurn
+from proxy.upstream import failures
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_dial import dial
 from proxy.upstream.lean_pool import Pool
@@ -70,22 +71,30 @@ class LeanClient:
         """Count connections and waiting requests."""
         return self._pool.stats()
 
-    async def send(self, request: UpstreamRequest) -> UpstreamReply:
-        """Send a request and return the reply once its head has arrived."""
+    async def send(self, request: UpstreamRequest, *, again_until: float | None = None) -> UpstreamReply:
+        """Send a request and return the reply once its head has arrived.
+
+        `again_until`: it is sent for the second time; the deadline of the whole exchange.
+        """
         head = request_head(request, self._target(request.url), self._authority)
         head, pieces, length = _body(request, head)
-        total_at = self._pool.now() + self._total_s
-        connection = await self._pool.acquire(total_at)
+        total_at = self._pool.now() + self._total_s if again_until is None else again_until
+        connection = await self._pool.acquire(total_at, is_fresh=again_until is not None)
         reply = connection.begin(bodiless=request.method == "HEAD", total_at=total_at)
         try:
             if request.on_sent is not None:
                 request.on_sent()
             connection.transmit(head, pieces, length)
             await reply.head()
+            return reply
+        except UpstreamFailed as error:
+            reply.close()
+            if again_until is not None or not connection.has_served or not failures.may_repeat(request, error):
+                raise
         except BaseException:
             reply.close()
             raise
-        return reply
+        return await self.send(request, again_until=total_at)
 
     async def close(self) -> None:
         """Drop all connections, including those in use."""

@@ -68,6 +68,8 @@ class Connection(asyncio.Protocol):
         """Nothing is read from the socket, because too much is unread."""
         self.heard_at = 0.0
         """`loop.time()` of the latest piece that was taken where it arrived."""
+        self.has_served = False
+        """An exchange has ended on it: the provider may close it at any time."""
         self.idle_since = 0.0
         """`loop.time()` of the last return to the pool; maintained by the pool."""
 
@@ -217,6 +219,7 @@ class Connection(asyncio.Protocol):
             return
         if self.is_paused:
             self.resume()
+        self.has_served = True
         self._on_free(self)
 
     def _expire(self, code: str) -> None:

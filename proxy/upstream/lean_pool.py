@@ -60,19 +60,23 @@ class Pool:
             loop = self._loop = asyncio.get_running_loop()
         return loop.time()
 
-    async def acquire(self, total_at: float) -> Connection:
+    async def acquire(self, total_at: float, *, is_fresh: bool = False) -> Connection:
         """Return a connection that is ready for a request. `total_at`: deadline of the whole exchange.
+
+        `is_fresh`: a new one, or one that has just answered, but none that was idle.
 
         Raises:
             NoUpstreamAvailable: none became free in time.
             UpstreamFailed, UpstreamTimeout, Overloaded: none could be opened.
         """
         while True:
-            if (idle := self._pick_idle()) is not None:
+            if not is_fresh and (idle := self._pick_idle()) is not None:
                 return idle
             if self._open < self._max and not self._closed:
                 self._open += 1
                 return await self._connect(total_at)
+            if is_fresh and self._idle:
+                self._idle.popleft().abort()  # its slot is the first that is free
             connection = await self._queue_up(total_at)
             if connection is None:
                 return await self._connect(total_at)

@@ -58,13 +58,15 @@ class SessionClient:
             raise failures.shutting_down()
         fields = text_fields(request.headers)
         total_at = asyncio.get_running_loop().time() + self._timeouts.total_s
-        return await self._slots.start(total_at, lambda: self._exchange(request, fields, total_at))
+        return await self._slots.start(total_at, lambda: self._exchange(request, fields, total_at, is_last=False))
 
     async def close(self) -> None:
         """Drop all connections, including those in use."""
         await self._session.close()
 
-    async def _exchange(self, request: UpstreamRequest, fields: CIMultiDict[str], total_at: float) -> UpstreamReply:
+    async def _exchange(
+        self, request: UpstreamRequest, fields: CIMultiDict[str], total_at: float, *, is_last: bool
+    ) -> UpstreamReply:
         if request.content_length is not None and not isinstance(request.body, bytes):
             fields["Content-Length"] = str(request.content_length)
         progress = Progress(request, self._timeouts, total_at)
@@ -81,7 +83,12 @@ class SessionClient:
         except TimeoutError as error:
             raise failures.timed_out(progress.code, sent=progress.sent) from error
         except aiohttp.ClientError as error:
-            raise progress.error or head_failure(error, sent=progress.sent) from error
+            failure = progress.error or head_failure(error, sent=progress.sent)
+            if is_last or not progress.is_reused or not failures.may_repeat(request, failure):
+                raise failure from error
+            response = None
+        if response is None:
+            return await self._exchange(request, fields, total_at, is_last=True)
         if response.status < 200:
             drop(response)
             raise failures.malformed("not a final answer")

@@ -77,6 +77,8 @@ class Progress:
         self.code = failures.CONNECT_TIMEOUT
         self._timeout = asyncio.timeout_at(min(self._loop.time() + timeouts.connect_s, total_at))
         self.sent = False
+        self.is_reused = False
+        """On a connection that had been used before."""
         self.uploading = False
         self.answered = False
         """The head has arrived, and the timeout has ended."""
@@ -199,12 +201,18 @@ def drop(response: aiohttp.ClientResponse) -> None:
 def _trace_config() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
     config.on_connection_create_end.append(_on_connected)
-    config.on_connection_reuseconn.append(_on_connected)
+    config.on_connection_reuseconn.append(_on_reused)
     return config
 
 
 async def _on_connected(_session: aiohttp.ClientSession, _context: SimpleNamespace, _parameters: Any) -> None:
     UNDER_WAY.get().connected()
+
+
+async def _on_reused(_session: aiohttp.ClientSession, _context: SimpleNamespace, _parameters: Any) -> None:
+    progress = UNDER_WAY.get()
+    progress.is_reused = True
+    progress.connected()
 
 
 def text_fields(headers: Headers) -> CIMultiDict[str]:

@@ -374,7 +374,17 @@ async def test_connection_when_it_ends_or_talks_while_idle_is_never_picked(kind,
         assert provider.connections == 3
 
 
-async def test_connection_when_closed_under_a_request_fails_as_sent_and_is_not_retried(kind):
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda url: post(url, b"{}"),
+        lambda url: post(url, None),
+        lambda url: get(url, method="DELETE"),
+        lambda url: get(url, body=b"{}"),
+    ],
+    ids=["POST", "empty POST", "DELETE", "GET with a body"],
+)
+async def test_connection_when_closed_under_a_request_fails_as_sent_and_is_not_retried(kind, asked):
     async def script(talk: Talk) -> None:
         await talk.request()
         await talk.say(OK)
@@ -383,9 +393,41 @@ async def test_connection_when_closed_under_a_request_fails_as_sent_and_is_not_r
     async with peer(script) as provider, client_for(provider.url, kind) as client:
         assert await body_of(await client.send(get(provider.url + "/"))) == b"ok"
         with pytest.raises(UpstreamFailed) as caught:
-            await client.send(get(provider.url + "/"))
+            await client.send(asked(provider.url + "/"))
         assert (caught.value.code, caught.value.sent) == ("upstream_closed", True)
         assert provider.connections == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+async def test_request_that_only_reads_when_its_pooled_connection_is_closed_is_sent_once_more(kind, method):
+    async def script(talk: Talk) -> None:
+        await talk.request()
+        await talk.say(OK if talk.number == 1 or method != "HEAD" else OK.removesuffix(b"ok"))
+        await talk.head()
+
+    sent = []
+    async with peer(script) as provider, client_for(provider.url, kind) as client:
+        assert await body_of(await client.send(get(provider.url + "/"))) == b"ok"
+        reply = await client.send(get(provider.url + "/", method=method, on_sent=lambda: sent.append(1)))
+        assert (reply.status, await body_of(reply)) == (200, b"" if method == "HEAD" else b"ok")
+        assert (provider.connections, len(sent)) == (2, 2)
+
+
+async def test_request_that_only_reads_when_closed_again_is_not_sent_a_third_time(kind):
+    async def script(talk: Talk) -> None:
+        if talk.number == 1:
+            await talk.request()
+            await talk.say(OK)
+        await talk.head()
+
+    async with peer(script) as provider, client_for(provider.url, kind) as client:
+        assert await body_of(await client.send(get(provider.url + "/"))) == b"ok"
+        with pytest.raises(UpstreamFailed):
+            await client.send(get(provider.url + "/"))
+        assert provider.connections == 2
+        with pytest.raises(UpstreamFailed):
+            await client.send(get(provider.url + "/"))
+        assert provider.connections == 3, "a new connection that is closed says nothing about pooled ones"
 
 
 async def test_reply_when_closed_early_drops_the_connection_at_once(kind):

@@ -187,3 +187,24 @@ async def test_close_when_a_connection_is_being_made_waits_for_its_end_and_refus
             with pytest.raises(UpstreamFailed) as caught:
                 await dialling
             assert not caught.value.sent
+
+
+async def test_request_that_only_reads_when_closed_and_all_are_idle_then_takes_none_of_those():
+    heard, gate = [], asyncio.Event()
+
+    async def script(talk: Talk) -> None:
+        while talk.number > 2 or talk.number not in heard:
+            await talk.request()
+            heard.append(talk.number)
+            await gate.wait()
+            await talk.say(OK)
+        await talk.head()
+
+    async with peer(script) as provider, client_for(provider.url, "lean", max_connections=2) as client:
+        both = [asyncio.create_task(_one(client, provider)) for _ in range(2)]
+        await until(lambda: len(heard) == 2)
+        gate.set()
+        await asyncio.gather(*both)
+        assert client.stats().idle == 2
+        assert await _one(client, provider) == b"ok"
+        assert provider.connections == 3
