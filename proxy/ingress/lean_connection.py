@@ -263,6 +263,8 @@ class LeanConnection(asyncio.Protocol):
                 answer = await self._server.handler(request)
                 if not request.body.is_eof():
                     await linger(request.body)
+                    if not request.body.is_eof():
+                        return  # the rest of it would be read as the next request
                 if not answer.keep_alive or self._is_closing:
                     return
                 self._end()

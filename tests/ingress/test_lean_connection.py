@@ -1,11 +1,13 @@
 """What only the lean server can get wrong: heads in pieces, what follows at once, and leaving for aiohttp."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
 from proxy.config.schema import Limits
 from proxy.exchange import Delivery, Headers
+from proxy.ingress import lingering
 from proxy.ingress.client_body import ClientBody
 from proxy.ingress.downstream import HttpDownstream
 from proxy.ingress.lean_connection import LeanRequest
@@ -125,3 +127,25 @@ async def test_answer_when_it_waits_while_the_next_request_is_for_aiohttp_then_b
         await server.ask(chunked("/v1/loaded", b"x"))
         await client.say(request("/v1/1") + request("/v1/2") + chunked("/v1/3", b"three"))
         assert [(await client.answer()).body for _ in range(3)] == [b"/v1/1 ", b"/v1/2 ", b"/v1/3 three"]
+
+
+async def test_rest_of_a_body_when_it_comes_long_after_a_streamed_answer_then_it_is_no_request(monkeypatch):
+    monkeypatch.setattr(lingering, "_PAUSE_S", 0.02)
+    asked_for = []
+
+    async def early(asked):
+        asked_for.append(asked.target)
+        downstream = HttpDownstream(asked, Delivery(), 5.0)
+        await downstream.start(200, "OK", (), None)
+        await downstream.finish()
+        return downstream
+
+    hidden = request("/v1/hidden")
+    whole = request("/v1/x", method="POST", body=hidden)
+    async with serving(early) as server, server.client() as client:
+        await client.say(whole.removesuffix(hidden))
+        assert (await client.answer()).status == 200
+        await until(lambda: not server.manager.connections)
+        with suppress(ConnectionError):
+            await client.say(hidden)
+    assert asked_for == ["/v1/x"]
