@@ -81,8 +81,11 @@ class Health:
             _log.warning(_OTHER_SCHEMA, extra={"sqlstate": sqlstate})
 
     def note_obstacle(self, message: str, error: Exception) -> None:
-        """Warn once of what an operator has to change; PostgreSQL names the object, in these errors never data."""
-        reason = str(error)
+        """Warn once of what an operator has to change; PostgreSQL names the object.
+
+        Only its message is told: the detail quotes data of the row, so that each row would be another reason.
+        """
+        reason = str(error.args[0]) if error.args else type(error).__name__
         if reason not in self._told:
             self._told.add(reason)
             _log.warning(message, extra={"reason": reason})

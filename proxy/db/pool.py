@@ -257,17 +257,16 @@ class Database:
         """Wait no longer than for any other, but leave the connection open: to open another takes PostgreSQL longer."""
         ping = asyncio.create_task(self._ping(pool, connection, self._settings.statement_timeout_s))
         try:
-            async with asyncio.timeout(_PING_S):
-                await asyncio.shield(ping)
-        except BaseException as error:
-            if ping.done():
-                raise
+            await asyncio.wait((ping,), timeout=_PING_S)
+            if not ping.done():
+                raise DatabaseUnavailable("The database is slow (no answer in time).")
+        except BaseException:
+            # Also if it has answered just now: nobody else would return the connection of a caller that is cancelled.
             late = asyncio.create_task(self._when_late(pool, connection, ping))
             self._late.add(late)
             late.add_done_callback(self._late.discard)
-            if isinstance(error, TimeoutError):
-                raise DatabaseUnavailable("The database is slow (no answer in time).") from None
             raise
+        ping.result()
 
     async def _when_late(
         self, pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection, ping: asyncio.Task[None]

@@ -1,3 +1,4 @@
+import asyncpg
 import pytest
 
 from proxy.db import health
@@ -53,3 +54,15 @@ def test_log_when_states_alternate_then_each_is_told_once_until_all_is_well(capl
         "the database is unavailable", "the database is slow", "the database role lacks a right",
         "the database is available", "the database is unavailable",
     ]  # fmt: skip
+
+
+def test_obstacle_when_its_detail_quotes_a_row_then_it_is_told_once_and_without_that(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = Health()
+    for second in range(3):
+        error = asyncpg.CheckViolationError('no partition of relation "request_traces" found for row')
+        error.detail = f"Partition key of the failing row contains (created_at) = (2026-11-27 04:00:0{second}+00)."
+        one.note_obstacle("a table has no partition for a row", error)
+    (record,) = caplog.records
+    assert record.__dict__["reason"] == 'no partition of relation "request_traces" found for row'

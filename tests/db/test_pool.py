@@ -215,6 +215,26 @@ async def test_postgres_when_slow_then_its_callers_may_be_cancelled_and_no_conne
     assert not slow._late
 
 
+async def test_caller_when_cancelled_in_the_moment_in_which_a_slow_postgres_answers_then_no_connection_leaks(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ping(*_: object) -> None:
+        asking.cancel()
+
+    database._health.note_answer(is_prompt=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_ping", ping)
+        for _ in range(SETTINGS.pool_size):
+            asking = asyncio.create_task(answers(database))
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+    await asyncio.gather(*database._late)
+    release = asyncio.Event()
+    tasks = await hold_all(database, release)
+    release.set()
+    await asyncio.gather(*tasks)
+
+
 async def test_postgres_when_slow_and_then_silent_then_down(
     slow: Database, link: FaultyLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
