@@ -62,7 +62,8 @@ class Policy(Section):
     )
     nested_bytes: Bytes = Field(
         1_048_576,
-        description="Nested text (JSON in strings, base64) decoded per request; the rest is not.",
+        description="Nested text decoded per request, each of JSON in strings, base64 and escapes of letters; the "
+        "rest is not.",
     )
     hold_s: Seconds = Field(
         1.0,

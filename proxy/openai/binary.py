@@ -50,7 +50,7 @@ def is_undecided(data: bytes) -> bool:
 
 
 def _is_signed(head: bytes) -> bool:
-    if head.startswith(_SIGNATURES) or head[4:8] == b"ftyp":
+    if head.startswith(_SIGNATURES) or (head[4:8] == b"ftyp" and head.startswith(b"\0\0")):
         return True
     return head.startswith(_RIFF) and head[8:12] in _RIFF_KINDS
 

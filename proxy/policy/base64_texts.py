@@ -16,13 +16,18 @@ from typing import Final, NamedTuple
 
 from proxy.openai.binary import encodes_text
 from proxy.policy import base64_runs
+from proxy.way import give_way
 
 _CHARACTER: Final = "[A-Za-z0-9+/_-]"
-_BREAK: Final = re.compile(r"(?:\\r)?\\n[ \t]*|\r?\n[ \t]*")
+_BEGIN: Final = re.compile(rf"(?<!{_CHARACTER}){_CHARACTER}{{{base64_runs.SHORTEST}}}")
+"""Where a run begins; without the look behind, every word is read once for each of its letters."""
+_BREAK: Final = re.compile(r"\\r\\n[ \t]*|\\n[ \t]*|\r\n[ \t]*|\n[ \t]*")
+"""Each alternative begins with a character of its own, so that the engine skips all others."""
 _RUNS: Final = re.compile(
-    rf"{_CHARACTER}{{{base64_runs.SHORTEST},}}(?:(?:{_BREAK.pattern}){_CHARACTER}{{{base64_runs.SHORTEST},}})*"
-    rf"(?:(?:{_BREAK.pattern}){_CHARACTER}+)?"
+    rf"{_CHARACTER}{{{base64_runs.SHORTEST},}}+(?:(?:{_BREAK.pattern}){_CHARACTER}{{{base64_runs.SHORTEST},}}+)*+"
+    rf"(?:(?:{_BREAK.pattern}){_CHARACTER}++)?"
 )
+_PIECE: Final = 1 << 18
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 
 
@@ -40,16 +45,38 @@ class _Line(NamedTuple):
     run: str
 
 
-def encoded(text: str) -> Iterator[Encoded]:
-    """Yield what is encoded in a text, in order."""
-    for runs in _RUNS.finditer(text):
-        lines: list[_Line] = []
-        for line in _lines(runs):
-            if lines and not _continues(lines, line):
-                yield from _decoded(lines)
-                lines = []
-            lines.append(line)
-        yield from _decoded(lines)
+def encoded(text: str, most: int) -> Iterator[Encoded]:
+    """Yield what is encoded in a text, in order. `most`: characters of it that are decoded, of all together."""
+    for runs in _runs(text):
+        for lines in _together(runs):
+            if (found := _decoded(lines, most)) is not None:
+                most -= found.end - found.start
+                yield found
+
+
+def _runs(text: str) -> Iterator[re.Match[str]]:
+    """Yield the runs of a text, with the lines that follow; piece by piece, as each search keeps the interpreter."""
+    at = 0
+    while at < len(text):
+        give_way()
+        begin = _BEGIN.search(text, at, at + _PIECE)
+        found = None if begin is None else _RUNS.match(text, begin.start())
+        if found is None:
+            at += _PIECE - base64_runs.SHORTEST + 1  # where one may begin that the piece has cut
+        else:
+            yield found
+            at = found.end()
+
+
+def _together(runs: re.Match[str]) -> Iterator[list[_Line]]:
+    """Yield lines that encode one text each."""
+    lines: list[_Line] = []
+    for line in _lines(runs):
+        if lines and not _continues(lines, line):
+            yield lines
+            lines = []
+        lines.append(line)
+    yield lines
 
 
 def _lines(runs: re.Match[str]) -> Iterator[_Line]:
@@ -66,11 +93,14 @@ def _continues(lines: list[_Line], line: _Line) -> bool:
     return size % 4 == 0 and len(lines[-1].run) == size and len(line.run) <= size
 
 
-def _decoded(lines: list[_Line]) -> Iterator[Encoded]:
+def _decoded(lines: list[_Line], most: int) -> Encoded | None:
+    """Return what lines encode, up to `most` characters of them; `None` if that is no text."""
     run = "".join([line.run for line in lines]).encode()
     if len(run) < base64_runs.SHORTEST or not encodes_text(run):
-        return
+        return None
+    run = run[: max(most, 0)]
     whole = run[: len(run) - (len(run) % 4 == 1)]
     data = binascii.a2b_base64(whole.translate(_URL_SAFE) + b"=" * (-len(whole) % 4))
     is_utf16 = not any(data[1:30:2])
-    yield Encoded(lines[0].start, lines[-1].end, data.decode("utf-16-le" if is_utf16 else "utf-8", "replace"))
+    text = data.decode("utf-16-le" if is_utf16 else "utf-8", "replace")
+    return Encoded(lines[0].start, lines[-1].end, text)

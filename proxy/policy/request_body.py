@@ -37,9 +37,13 @@ class ReadBody(NamedTuple):
     """How the client encoded its JSON."""
     is_malformed: bool = False
     """It is called JSON and is none."""
+    received: bytes | None = None
+    """The client's own bytes, if they are not `data` and say the same: encoders choose an order of bytes."""
 
     def sent(self, changes: Mapping[Place, str]) -> bytes:
         """Return the body for the provider with other texts at some places: in UTF-8, the same object without any."""
+        if self.received is not None and not changes:
+            return self.received
         data = self.written(changes)
         return data if self.encoding == _UTF_8 else data.decode().encode(self.encoding)
 
@@ -90,7 +94,8 @@ def read_body(request: ParsedRequest, content_type: bytes, limits: Limits) -> Re
             is_malformed = True
         else:
             if type(document) in (dict, list):
-                return ReadBody(document, unambiguous(in_utf8, document), encoding)
+                sure = unambiguous(in_utf8, document)
+                return ReadBody(document, sure, encoding, received=body if sure is in_utf8 else None)
     text = body.decode() if _is_utf8(body) else body.decode("latin-1")
     return ReadBody(text, body, is_malformed=is_malformed)
 

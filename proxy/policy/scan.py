@@ -93,6 +93,7 @@ def scan(
     if has_base64 or has_disguises or policy.detector.suspects(data, patience):
         search = _Search(policy, scanned, nested_bytes, patience, keeps=keeps)
         search.look_at(document, has_base64=has_base64, has_disguises=has_disguises)
+        left_out = left_out or search.left_out
     if left_out or (may_be_disguised and len(text) > nested_bytes):
         scanned.unscanned.append(Unscanned("prompt", "", "nested"))
     return scanned
@@ -110,10 +111,13 @@ def _decoded(nested: Iterable[str], limit: int) -> tuple[list[str], bool]:
     return texts, False
 
 
+def _may_be_nested(text: str) -> bool:
+    """Tell whether a text may be JSON with escapes, as `places.gather` does: it finds all else in JSON as it stands."""
+    return text[:1] in ("{", "[") and "\\" in text
+
+
 def _inner(text: str) -> Any:
     """Return the object or list that `text` encodes, `None` if it is neither."""
-    if text[:1] not in ("{", "[") or "\\" not in text:
-        return None
     try:
         document = orjson.loads(text)
     except (orjson.JSONDecodeError, UnicodeEncodeError):
@@ -157,12 +161,14 @@ class _Search:
     ) -> None:
         self._policy = policy
         self._scanned = scanned
-        self._budget = nested_bytes
-        """Characters of nested text that may still be decoded."""
+        self._nested_left = self._base64_left = self._disguised_left = nested_bytes
+        """Characters that may still be decoded, of each kind by itself: what is long and plain uses up nothing."""
         self._patience = patience
         self._keeps = keeps
         self._has_base64 = False
         self._has_disguises = False
+        self.left_out = False
+        """There was more in base64 than may be decoded."""
 
     def look_at(self, document: Any, *, has_base64: bool, has_disguises: bool) -> None:
         """Record all findings, and the replacements to send and to store.
@@ -232,8 +238,10 @@ class _Search:
 
     def _nested(self, place: Place, text: str) -> tuple[str, str]:
         """Return the same for the JSON inside `text`, which is re-encoded only if something in it changes."""
-        self._budget -= len(text)
-        document = _inner(text) if self._budget >= 0 else None
+        if not _may_be_nested(text):
+            return text, text
+        self._nested_left -= len(text)
+        document = _inner(text) if self._nested_left >= 0 else None
         if document is None:
             return text, text
         sent: dict[Place, str] = {}
@@ -249,10 +257,9 @@ class _Search:
 
     def _in_base64(self, text: str) -> Iterator[Finding]:
         """Yield the findings in what is encoded in base64; each spans all of that, as no part of it can be masked."""
-        for start, end, decoded in base64_texts.encoded(text):
-            self._budget -= end - start
-            if self._budget < 0:
-                return
+        for start, end, decoded in base64_texts.encoded(text, self._base64_left):
+            self._base64_left -= end - start
+            self.left_out = self.left_out or self._base64_left < 0
             for found in self._policy.detector.find(decoded, self._patience):
                 yield found._replace(start=start, end=end)
 
@@ -260,8 +267,9 @@ class _Search:
         """Yield the findings in `text` as it is read."""
         if not disguises.may_hold(text):
             return
-        self._budget -= len(text)
-        plain = disguises.undone(text, self._patience) if self._budget >= 0 else None
+        looked_at = text[: max(self._disguised_left, 0)]
+        self._disguised_left -= len(text)
+        plain = disguises.undone(looked_at, self._patience)
         if plain is not None:
             for found in self._alone(called, plain.text):
                 yield found._replace(start=plain.origin(found.start), end=plain.origin(found.end))

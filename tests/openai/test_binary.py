@@ -56,6 +56,7 @@ def test_base64_when_all_of_it_is_looked_at_then_the_last_character_counts() -> 
 
 def test_file_when_it_begins_like_one_of_known_formats_then_it_is_binary() -> None:
     assert begins_as_binary(b"\0\0\0\x18ftypmp42")
+    assert not begins_as_binary(b"key:ftypmp42")
     assert begins_as_binary(b"%PDF-1.4 plain so far")
     assert begins_as_binary(bytes(range(32)) * 16)
     assert begins_as_binary(b"RIFF\x24\x08\x00\x00WAVEfmt ")

@@ -19,13 +19,15 @@ def read(body: bytes, content_type: bytes = JSON, path: str = "/v1/new") -> Read
 
 
 def test_body_when_nothing_changes_then_it_is_the_same_object() -> None:
-    for body in (b'{"a": 1}', b'["a"]', b"text", b"\xff"):
+    utf16_be = b"\xfe\xff" + '{"a": 1}'.encode("utf-16-be")
+    for body in (b'{"a": 1}', b'["a"]', b"text", b"\xff", utf16_be, utf16_be[2:], b'\xef\xbb\xbf{"a": 1}'):
         assert read(body).sent({}) is body
 
 
 def test_body_when_a_key_stands_twice_then_what_was_read_is_sent() -> None:
     assert read(b'{"a": "x", "a": "y"}').sent({}) == b'{"a":"y"}'
     assert read(b'[{"a": "x", "a": "y"}]').sent({}) == b'[{"a":"y"}]'
+    assert read('{"a": "x", "a": "y"}'.encode("utf-16")).sent({}) == '{"a":"y"}'.encode("utf-16")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"])

@@ -166,6 +166,26 @@ def test_scan_when_disguises_are_beyond_the_bound_then_that_is_named():
     assert ([part.reason for part in scanned.unscanned], scanned.sightings) == (["nested"], [])
 
 
+@pytest.mark.parametrize("hidden", ["base64", "JSON"])
+def test_scan_when_a_hidden_secret_follows_much_plain_text_then_it_is_found(hidden):
+    text = ENCODED if hidden == "base64" else f'{{"k": "{escaped(HIGH)}"}}'
+    scanned = scan(policy_of(), chat(["plain text, " * 80, text]), 1000)
+    assert "github-token" in {each.finding.rule_id for each in scanned.sightings}
+
+
+def test_scan_when_a_disguised_secret_ends_a_text_that_takes_most_of_the_bound_then_it_is_found():
+    text = "plain text, " * 60 + escaped(HIGH)
+    assert scan(policy_of(), chat(text), len(text) + 10).sightings
+    scanned = scan(policy_of(), chat(escaped(HIGH) + " plain text" * 60), 500)
+    assert (bool(scanned.sightings), [part.reason for part in scanned.unscanned]) == (True, ["nested"])
+
+
+def test_scan_when_base64_is_beyond_the_bound_then_that_is_named():
+    text = base64.b64encode(b"plain text, " * 100).decode()
+    assert [part.reason for part in scan(policy_of(), chat(text), 1000).unscanned] == ["nested"]
+    assert scan(policy_of(), chat(text), 2000).unscanned == []
+
+
 def test_scan_when_half_of_many_findings_are_disguised_then_it_takes_no_square_of_their_number():
     text = f"{EMAIL} ada%2E{EMAIL}\n" * 3000
     began = time.process_time()
