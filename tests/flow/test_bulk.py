@@ -22,8 +22,8 @@ async def test_upload_when_200_mb_then_memory_is_flat(
     provider: Provider, sidegate: Sidegate, case: str, framing: str
 ) -> None:
     chunked = framing == "chunked"
-    # The first one compiles the rules of uploads and loads the server that reads chunks: 25 MB, once.
-    await upload(sidegate, 1, chunked=chunked, case=f"{case}-small")
+    # The first one compiles the rules of uploads, loads the server that reads chunks, and fills the buffers: once.
+    await upload(sidegate, 40, chunked=chunked, case=f"{case}-small")
     before = settled(sidegate)
     size, digest = await upload(sidegate, SIZE // len(BLOCK), chunked=chunked, case=case)
     (seen,) = provider.seen(case)

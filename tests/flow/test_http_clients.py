@@ -137,7 +137,8 @@ async def test_client_when_silent_or_dripping_a_head_then_it_is_cut(strict: Side
 
 async def test_client_when_its_body_stalls_then_408(strict: Sidegate, case: str) -> None:
     data = post("/v1/chat/completions", CHAT, case=case)
-    async with asyncio.timeout(6), await Wire.open(strict.address) as wire:
+    # Behind an early answer, the server reads on until nothing comes for 5 s (`ingress.lingering`).
+    async with asyncio.timeout(15), await Wire.open(strict.address) as wire:
         await wire.send(data[:-10])
         assert_error(await wire.reply(), 408)
         assert await wire.ended() in ("cut", "reset")
