@@ -209,14 +209,15 @@ def load(path: Path | None, settings: schema.Prices) -> PriceTable:
     table: dict[str, dict[str, int]] = {}
     for name, prices in _read_file(source).items():
         table.setdefault(str(name).lower(), {}).update(_read_prices(f"prices of {name!r}", prices, mistakes))
-    longs = _take_longs(table, mistakes)
+    releases = _releases(table)
+    longs = _take_longs(table, releases, mistakes)
     own: dict[str, dict[str, int]] = {}
     for name, prices in settings.overrides.items():
         own[name.lower()] = _read_prices(f"prices of {name!r}", prices, mistakes)
         if ">" in name:
             mistakes.append(f"prices of {name!r}: these follow from those of the model")
     for name, prices in own.items():
-        for same in [name, *_dated(name, table, own)]:
+        for same in [name, *(one for one in _alike(name, table, releases) if one not in own)]:
             table.setdefault(same, {}).update(prices)
     tiers: dict[str, dict[str, Row]] = {}
     for name in [name for name in table if name.rpartition("@")[2] in TIERS.values()]:
@@ -231,7 +232,9 @@ def load(path: Path | None, settings: schema.Prices) -> PriceTable:
     return PriceTable(rows, settings, tiers, frozenset(own))
 
 
-def _take_longs(table: dict[str, dict[str, int]], mistakes: list[str]) -> dict[str, _Long]:
+def _take_longs(
+    table: dict[str, dict[str, int]], releases: Mapping[str, list[str]], mistakes: list[str]
+) -> dict[str, _Long]:
     """Remove the rows `model>tokens`; return them for each model and its releases that the table lists at its price."""
     longs: dict[str, _Long] = {}
     for name in [name for name in table if ">" in name]:
@@ -241,7 +244,7 @@ def _take_longs(table: dict[str, dict[str, int]], mistakes: list[str]) -> dict[s
             mistakes.append(f"prices of {name!r}: must be of a model with prices of its own, above a number of tokens")
             continue
         ratios = {unit: (nanos, listed[unit]) for unit, nanos in prices.items() if listed.get(unit)}
-        longs.update(dict.fromkeys([model, *_dated(model, table, ())], (int(above), ratios)))
+        longs.update(dict.fromkeys([model, *_alike(model, table, releases)], (int(above), ratios)))
     return longs
 
 
@@ -257,10 +260,18 @@ def _row(prices: Mapping[str, int], long: _Long | None) -> Row:
     return replace(Row.from_nanos(prices), long_above=above, long=Row.from_nanos(raised))
 
 
-def _dated(name: str, table: Mapping[str, dict[str, int]], own: Container[str]) -> list[str]:
+def _alike(name: str, table: Mapping[str, Mapping[str, int]], releases: Mapping[str, list[str]]) -> list[str]:
     """Return the releases of a model that the table lists at its price: providers answer under those names."""
-    listed = dict(table.get(name, {}))
-    return [dated for dated, row in table.items() if dated not in own and row == listed and DATE.sub("", dated) == name]
+    return [dated for dated in releases.get(name, ()) if table[dated] == table.get(name)]
+
+
+def _releases(table: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the dated names of each model. Once for all of them: to look at every row for each takes 7 ms."""
+    releases: dict[str, list[str]] = {}
+    for name in table:
+        if (model := DATE.sub("", name)) != name:
+            releases.setdefault(model, []).append(name)
+    return releases
 
 
 def candidate_names(model: str) -> Iterator[str]:
