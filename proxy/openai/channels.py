@@ -150,9 +150,7 @@ def read_usual(document: Any) -> tuple[Key, str] | None:
     if type(choices) is not list or len(choices) != 1:
         return None
     choice = choices[0]
-    if type(choice) is not dict or not _CHOICE.issuperset(choice):
-        return None
-    if choice.get("finish_reason") or choice.get(LOGPROBS):
+    if type(choice) is not dict or not _CHOICE.issuperset(choice) or choice.get("finish_reason"):
         return None
     index, delta = choice.get("index"), choice.get("delta")
     if type(index) is not int or type(delta) is not dict:
@@ -166,7 +164,9 @@ def read_usual(document: Any) -> tuple[Key, str] | None:
         if found is not None or type(value) is not str or name in _ATOMS or name in MAYBE_MEDIA:
             return None
         found = name
-    return None if found is None else (("choices", index, found), delta[found])
+    if found is None or ((logprobs := choice.get(LOGPROBS)) and spelled(logprobs) not in delta[found]):
+        return None
+    return ("choices", index, found), delta[found]
 
 
 def usual_path(key: Key) -> Path:
@@ -337,7 +337,7 @@ def _walk(value: Any, path: Path, key: Key, texts: Texts, *, in_pieces: bool = F
 def _read_beside(value: dict[str, Any], path: Steps, key: Steps, texts: Texts, *, in_pieces: bool) -> None:
     """Read what an object says in other ways than by its members' texts."""
     texts.names += telling(value)
-    if value.get(LOGPROBS):
+    if LOGPROBS in value:
         _read_tokens(value, path, key, texts, in_pieces=in_pieces)
 
 
@@ -360,7 +360,7 @@ def _members(value: Any) -> Iterator[tuple[str | int, str | int, Any]]:
         for name, member in value.items():
             if member and name not in _LABELS and name not in unread:
                 yield name, name, member
-    elif type(value) is list and not _are_numbers(value):
+    elif type(value) is list and (type(value[0] if value else None) not in _NUMBERS or not _are_numbers(value)):
         for place, member in enumerate(value):
             if member:
                 yield place, _index(member, place), member
@@ -368,8 +368,6 @@ def _members(value: Any) -> Iterator[tuple[str | int, str | int, Any]]:
 
 def _are_numbers(values: list[Any]) -> bool:
     """Tell, a piece at a time, whether a list has nothing but numbers, as an embedding or token ids."""
-    if not values or type(values[0]) not in _NUMBERS:
-        return False
     return all(_NUMBERS.issuperset(map(type, values[at : at + _PIECE])) for at in range(0, len(values), _PIECE))
 
 

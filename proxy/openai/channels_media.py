@@ -37,7 +37,7 @@ def is_media(path: Sequence[str | int], name: str, text: str) -> bool:
         return binary.is_base64(text)
     if name in MAYBE_MEDIA and len(text) >= _LEAST_MEDIA and binary.is_base64(text):
         return True
-    return binary.is_media(text)
+    return text.startswith("data:") and binary.is_media(text)
 
 
 def hands_out_credentials(name: Any) -> bool:

@@ -13,7 +13,6 @@ Rule of the file: anything may be missing or of the wrong type; nothing raises.
 Source: OpenAI API reference: log probabilities of chat, completions, responses.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 LOGPROBS: Final = "logprobs"
@@ -25,18 +24,12 @@ _LISTS: Final = ("content", "refusal", "tokens")
 
 def spelled(logprobs: Any) -> str:
     """Return the text that log probabilities spell, empty if they spell none."""
-    if type(logprobs) is dict:
-        return "".join(["".join(_tokens(logprobs.get(name))) for name in _LISTS])
-    return "".join(_tokens(logprobs))
+    lists = map(logprobs.get, _LISTS) if type(logprobs) is dict else (logprobs,)
+    entries = [entry for entries in lists if type(entries) is list for entry in entries]
+    tokens = [entry.get("token") if type(entry) is dict else entry for entry in entries]
+    return "".join([token for token in tokens if type(token) is str])
 
 
 def emptied(name: str | int, value: Any) -> bytes:
     """Return the JSON that stands for member `name`, one of `REPEATS`, once the text has changed that it repeats."""
     return b"[]" if type(value) is list and name == LOGPROBS else b"null"
-
-
-def _tokens(entries: Any) -> Iterator[str]:
-    for entry in entries if type(entries) is list else ():
-        token = entry.get("token") if type(entry) is dict else entry
-        if type(token) is str:
-            yield token

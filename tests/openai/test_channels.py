@@ -441,6 +441,8 @@ def test_anything_when_read_then_nothing_raises_and_paths_lead_to_the_texts(docu
 USUAL = (
     chunk(delta(content=" hi")),
     chunk(delta(2, role="assistant", content="", reasoning_content="so"), usage=None, obfuscation="xyz"),
+    chunk(delta(content="a key") | {"logprobs": {"content": [{"token": "a"}, {"token": " key"}], "refusal": None}}),
+    chunk(delta(content="a") | {"logprobs": {"content": [{"token": "a"}, {"token": " key"}], "refusal": None}}),
     chunk(delta(content="a", reasoning="b")),
     chunk(delta(content="a") | {"finish_reason": "stop"}),
     chunk(delta(content="a") | {"index": None}),
@@ -458,7 +460,7 @@ USUAL = (
 
 @pytest.mark.parametrize("document", USUAL)
 def test_usual_chunk_when_it_is_one_piece_of_text_then_nothing_else_is_in_it(document):
-    assert (read_usual(document) is not None) == (document in USUAL[:2])
+    assert (read_usual(document) is not None) == (document in USUAL[:3])
     assert_same(document)
 
 
