@@ -46,21 +46,27 @@ class _Line(NamedTuple):
 
 
 def encoded(text: str, most: int) -> Iterator[Encoded]:
-    """Yield what is encoded in a text, in order. `most`: characters of it that are decoded, of all together."""
-    for runs in _runs(text):
+    """Yield what is encoded in a text, in order. `most`: characters of it that are decoded, of all together; what goes
+    beyond them is the last, and mostly ends early."""
+    for runs in _runs(text, most):
         for lines in _together(runs):
             if (found := _decoded(lines, most)) is not None:
                 most -= found.end - found.start
                 yield found
+            if most < 0:
+                return
 
 
-def _runs(text: str) -> Iterator[re.Match[str]]:
-    """Yield the runs of a text, with the lines that follow; piece by piece, as each search keeps the interpreter."""
+def _runs(text: str, most: int) -> Iterator[re.Match[str]]:
+    """Yield the runs of a text, with the lines that follow; piece by piece, as each search keeps the interpreter.
+
+    `most`: so many characters of each, and some more.
+    """
     at = 0
     while at < len(text):
         give_way()
         begin = _BEGIN.search(text, at, at + _PIECE)
-        found = None if begin is None else _RUNS.match(text, begin.start())
+        found = None if begin is None else _RUNS.match(text, begin.start(), begin.end() + most)
         if found is None:
             at += _PIECE - base64_runs.SHORTEST + 1  # where one may begin that the piece has cut
         else:

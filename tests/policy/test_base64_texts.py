@@ -58,7 +58,10 @@ def test_text_when_it_is_utf_16_or_url_safe_or_not_whole_then_it_is_read() -> No
 def test_text_when_there_is_more_than_may_be_decoded_then_its_beginning_is() -> None:
     first, second = lines(1000, "", b"a" * 60), lines(1000, "", b"b" * 60)
     assert [found.text for found in encoded(f"{first} {second}", 100)] == ["a" * 60, "b" * 15]
-    assert [found.text for found in encoded(f"{first} {second} {first}", 80)] == ["a" * 60, "", ""]
+    assert [found.text for found in encoded(f"{first} {second} {first}", 80)] == ["a" * 60, ""]
+    assert encoded(first, -1) == []
+    (found,) = encoded(f"{first}{second}", 60)
+    assert (found.text, 60 < found.end < 160) == ("a" * 45, True)
 
 
 @pytest.mark.parametrize("around", range(-50, 50))

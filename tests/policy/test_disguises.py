@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.policy import disguises
 from proxy.policy.disguises import may_hold, undone
 from proxy.policy.patience import Patience, TooSlow
 
@@ -72,6 +73,25 @@ def test_place_when_it_is_in_any_text_then_it_leads_to_what_was_written_there(pa
 def test_disguise_when_it_stands_anywhere_in_a_large_text_then_it_is_noticed(before: int) -> None:
     assert may_hold(" " * before + "\\u0067" + " " * 10)
     assert not may_hold(" " * before + "\\n \u2019 100%")
+
+
+@pytest.mark.parametrize("disguise", ["\\u0041", "\\\\u0041", "&#65;", "%41"])
+@pytest.mark.parametrize("around", range(-10, 3))
+def test_disguise_when_it_stands_where_the_text_is_searched_in_pieces_then_it_is_undone(
+    disguise: str, around: int
+) -> None:
+    before = "x" * (disguises._SEARCHED + around)
+    plain = undone(f"{before}{disguise}{disguise} end")
+    assert plain is not None
+    assert plain.text == f"{before}AA end"
+    assert plain.origin(len(before) + 1) == len(before) + len(disguise)
+
+
+def test_text_when_it_is_searched_in_vain_then_others_get_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[None] = []
+    monkeypatch.setattr(disguises, "give_way", lambda: turns.append(None))
+    assert undone("\\" * 1_000_000) is None
+    assert len(turns) > 10
 
 
 def test_text_when_it_is_hostile_then_the_time_is_linear() -> None:
