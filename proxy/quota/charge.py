@@ -132,9 +132,11 @@ def _most(usage: Usage, models: Sequence[str | None], prices: Prices) -> int:
 def _billed(answered: str | None, asked: str | None, prices: Prices) -> str | None:
     if answered is None or asked is None:
         return asked if answered is None else answered
+    if answered == asked:
+        return answered
     if prices.is_own(asked) and not prices.is_own(answered):
         return asked
-    return asked if prices.knows(asked) and not prices.knows(answered) else answered
+    return asked if not prices.knows(answered) and prices.knows(asked) else answered
 
 
 def _is_idle(operation: Operation, meter: Meter) -> bool:

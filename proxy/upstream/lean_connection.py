@@ -76,7 +76,8 @@ class Connection(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         """True while another request may be written."""
-        return self._outlet.is_open
+        transport = self._transport
+        return transport is not None and not transport.is_closing()
 
     @property
     def is_silent(self) -> bool:
