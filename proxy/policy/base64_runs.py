@@ -53,6 +53,11 @@ def is_mostly_runs(data: bytes) -> bool:
     return others * 8 < len(sample) and (len(sample.translate(None, _IN_NUMBERS)) - others) * 3 > len(sample)
 
 
+def behind_escape(data: bytes, start: int) -> int:
+    """Return where a run begins that seems to begin at `start`: the letter of an escape (`\\n`) belongs to none."""
+    return start + (data[start : start + 1] in (b"n", b"r", b"t") and data[start - 1 : start] == b"\\")
+
+
 def ends_in_run(data: bytes) -> bool:
     """Tell whether `data` ends in a run. Nearly every text has a space in its last 40 characters."""
     tail = data[-SHORTEST:]

@@ -19,8 +19,9 @@ from proxy.policy import base64_runs
 from proxy.way import give_way
 
 _CHARACTER: Final = "[A-Za-z0-9+/_-]"
-_BEGIN: Final = re.compile(rf"(?<!{_CHARACTER}){_CHARACTER}{{{base64_runs.SHORTEST}}}")
-"""Where a run begins; without the look behind, every word is read once for each of its letters."""
+_BEGIN: Final = re.compile(rf"(?<!{_CHARACTER})(?:(?<=\\)[nrt])?({_CHARACTER}{{{base64_runs.SHORTEST}}})")
+"""Where a run begins, behind an escape if there is one; without the look behind, every word is read once for each of
+its letters."""
 _BREAK: Final = re.compile(r"\\r\\n[ \t]*|\\n[ \t]*|\r\n[ \t]*|\n[ \t]*")
 """Each alternative begins with a character of its own, so that the engine skips all others."""
 _RUNS: Final = re.compile(
@@ -66,7 +67,7 @@ def _runs(text: str, most: int) -> Iterator[re.Match[str]]:
     while at < len(text):
         give_way()
         begin = _BEGIN.search(text, at, at + _PIECE)
-        found = None if begin is None else _RUNS.match(text, begin.start(), begin.end() + most)
+        found = None if begin is None else _RUNS.match(text, begin.start(1), begin.end() + most)
         if found is None:
             at += _PIECE - base64_runs.SHORTEST + 1  # where one may begin that the piece has cut
         else:

@@ -134,7 +134,8 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
     kept: list[bytes] = []
     at, hides = 0, False
     for start, end in base64_runs.runs(data):
-        if encodes_text(data[start : start + base64_runs.SHORTEST]):
+        begin = base64_runs.behind_escape(data, start)
+        if encodes_text(data[begin : begin + base64_runs.SHORTEST]):
             hides = True
         elif end - start > _LONG_RUN:
             kept.append(data[at : start + _KEPT_OF_RUN])

@@ -24,8 +24,9 @@ def lines(size: int, between: str, text: bytes = TEXT.encode()) -> str:
 @pytest.mark.parametrize("size", [40, 64, 76, 1000])
 def test_text_when_it_is_in_lines_then_it_is_one(size: int, between: str) -> None:
     run = lines(size, between)
-    (found,) = encoded(f"see {run}")
-    assert found == Encoded(4, 4 + len(run.rstrip("=")), TEXT)
+    for before in ("see ", "see\\n", "\\t", "\\", ""):
+        (found,) = encoded(before + run)
+        assert found == Encoded(len(before), len(before) + len(run.rstrip("=")), TEXT)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,10 @@ PLACES = {
         {"input": json.dumps({"a": base64.encodebytes(LINES.encode()).decode()})},
         "input",
     ),
+    "lines of base64 in JSON in prose": (
+        chat("see " + json.dumps({"env": "env\n" + base64.encodebytes(LINES.encode()).decode()})),
+        "messages[1].content",
+    ),
     "UTF-16 in base64": (chat(base64.b64encode(LINES.encode("utf-16-le")).decode()), "messages[1].content"),
     "every letter escaped": (chat(f"it is {escaped(HIGH)}, yes"), "messages[1].content"),
     "escapes in a document in a document": (
