@@ -27,6 +27,7 @@ from proxy.openai.binary import encodes_text
 from proxy.openai.json_body import edited
 from proxy.policy import base64_runs, base64_texts, disguises, mask, places
 from proxy.policy.detect import encode
+from proxy.policy.found import merged
 from proxy.policy.patience import Patience
 from proxy.policy.places import Place
 from proxy.policy.policy import Policy
@@ -221,9 +222,9 @@ class _Search:
         """
         found = self._alone(called, text)
         if decode and self._has_base64:
-            found = [*found, *_others(self._in_base64(text), found)]
+            found = _with_others(found, self._in_base64(text))
         if decode and self._has_disguises:
-            found = [*found, *_others(self._disguised(called, text), found)]
+            found = _with_others(found, self._disguised(called, text))
         return [each for each in found if each.rule_id not in seen] if seen else found
 
     def _alone(self, called: str, text: str) -> list[Finding]:
@@ -288,8 +289,12 @@ def _written(changes: dict[Place, str], text: str) -> str:
     return edited(text.encode(), lambda exact: places.changed(exact, changes)).decode()
 
 
-def _others(hidden: Iterable[Finding], found: Iterable[Finding]) -> Iterator[Finding]:
-    """Yield those of `hidden` that overlap no finding of the same rule in `found`, which are in order of position."""
+def _with_others(found: list[Finding], hidden: Iterable[Finding]) -> list[Finding]:
+    """Return `found` and those of `hidden` that overlap no finding of the same rule in it; all in order of position."""
+    return merged([found, [*_others(hidden, found)]])
+
+
+def _others(hidden: Iterable[Finding], found: list[Finding]) -> Iterator[Finding]:
     known: dict[str, tuple[list[int], list[int]]] = {}
     for each in found:
         starts, ends = known.setdefault(each.rule_id, ([], []))

@@ -3,7 +3,9 @@
 import base64
 import json
 import random
+import re
 import time
+from itertools import permutations
 
 import pytest
 from hypothesis import given, settings
@@ -162,6 +164,15 @@ def test_scan_when_a_disguised_secret_is_masked_then_all_of_it_is_hidden_and_not
     scanned = scan(policy_of(), chat(text), BOUND)
     assert [*scanned.sent.values()] == ["it is ******** \\u0041 ghp_********."]
     assert {s.finding.end - s.finding.start for s in scanned.sightings} == {len(MEDIUM), len(escaped(MEDIUM))}
+
+
+@pytest.mark.parametrize("written", [*permutations([HIGH, ENCODED, escaped(HIGH)])], ids=range(6))
+def test_scan_when_a_secret_stands_in_several_forms_then_each_is_masked(written):
+    scanned = scan(policy_of(**REDACT), chat("it is {}, {} and {}.".format(*written)), BOUND)
+    (sent,) = scanned.sent.values()
+    assert re.sub(r"\w*\*{8}", "?", sent) == "it is ?, ? and ?."
+    places = [sighting.finding.start for sighting in scanned.sightings]
+    assert places == sorted(places)
 
 
 def test_scan_when_disguises_are_beyond_the_bound_then_that_is_named():
