@@ -29,6 +29,7 @@ class Client(Protocol):
             UpstreamFailed: no connection, a broken one, or a malformed answer; `sent` and `code` say which.
             UpstreamTimeout: connecting, the first byte or the whole exchange took too long.
             NoUpstreamAvailable: no connection became free in time.
+            Overloaded: this process has no descriptor left for a connection.
             ShuttingDown: the client is closed.
             InvalidRequest: a streamed body was not as long as announced.
             ValueError: the URL is not one of this upstream, or a header field cannot be written.

@@ -7,6 +7,7 @@ safe to retry, or one that asks for nothing to be done (`may_repeat`).
 Source: `proxy.config.schema.Timeouts` for the codes of timeouts; RFC 9110 sections 9.2.1 and 9.2.2 for safe methods.
 """
 
+import errno
 from typing import Final
 
 from proxy.errors import InvalidRequest, NoUpstreamAvailable, Overloaded, ShuttingDown, UpstreamFailed, UpstreamTimeout
@@ -24,6 +25,8 @@ PROTOCOL_ERROR: Final = "upstream_protocol_error"
 CLOSED: Final = "upstream_closed"
 BODY_CUT: Final = "upstream_body_cut"
 
+OUR_OWN: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors of a new socket that are no failures of the provider: its breaker must not open."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _TEXTS: Final = {
     CONNECT_TIMEOUT: "Connecting to the provider took too long.",

@@ -7,7 +7,6 @@ Source: RFC 8305 (Happy Eyeballs: 250 ms between attempts, families interleaved)
 """
 
 import asyncio
-import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -20,7 +19,6 @@ from proxy.upstream.lean_connection import Connection
 from proxy.upstream.origin import Origin
 
 _NEXT_ADDRESS_AFTER_S = 0.25
-_OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _LATE_S = 0.05
 """A timer that comes so late tells that this process had no CPU."""
 
@@ -41,7 +39,7 @@ async def dial(origin: Origin, tls: ssl.SSLContext | None, connection: Connectio
     except ssl.SSLError as error:
         raise failures.failed(failures.TLS_FAILED, sent=False) from error
     except OSError as error:
-        if error.errno in _OUR_OWN:  # no failure of the provider: its breaker must not open
+        if error.errno in failures.OUR_OWN:
             raise failures.out_of_descriptors() from error
         raise failures.failed(failures.CONNECT_FAILED, sent=False) from error
 

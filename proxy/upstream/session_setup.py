@@ -18,7 +18,7 @@ from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 
 from proxy.config import schema
-from proxy.errors import InvalidRequest, UpstreamFailed
+from proxy.errors import InvalidRequest, Overloaded, UpstreamFailed
 from proxy.exchange import Headers, UpstreamRequest
 from proxy.upstream import failures
 
@@ -234,8 +234,10 @@ def reason_text(response: aiohttp.ClientResponse) -> str:
     return (response.reason or "").encode("utf-8", "surrogateescape").decode("latin-1")
 
 
-def head_failure(error: aiohttp.ClientError, *, sent: bool) -> UpstreamFailed:
+def head_failure(error: aiohttp.ClientError, *, sent: bool) -> UpstreamFailed | Overloaded:
     """Return the failure for an error that occurred before the head of an answer arrived."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno in failures.OUR_OWN:
+        return failures.out_of_descriptors()
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return failures.failed(failures.DNS_FAILED, sent=False)
     if isinstance(error, aiohttp.ClientSSLError):

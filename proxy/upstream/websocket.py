@@ -94,7 +94,7 @@ class WebsocketClient:
         The caller must `close()` the reply.
 
         Raises:
-            UpstreamFailed, UpstreamTimeout, NoUpstreamAvailable, ShuttingDown: as `client.Client.send`.
+            UpstreamFailed, UpstreamTimeout, NoUpstreamAvailable, Overloaded, ShuttingDown: as `client.Client.send`.
         """
         self._origin.target(request.url)
         if self._session.closed:

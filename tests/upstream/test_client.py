@@ -599,11 +599,11 @@ async def test_connect_when_tls_never_answers_times_out_unsent(kind):
             await until(lambda: client.stats().open == 0)
 
 
-async def test_connecting_when_this_process_has_no_descriptor_left_then_the_provider_is_not_blamed(monkeypatch):
+async def test_connecting_when_this_process_has_no_descriptor_left_then_the_provider_is_not_blamed(monkeypatch, kind):
     async def refused(*_arguments, **_options):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    async with peer(answering(OK)) as provider, client_for(provider.url, "lean") as client:
+    async with peer(answering(OK)) as provider, client_for(provider.url, kind) as client:
         monkeypatch.setattr("aiohappyeyeballs.start_connection", refused)
         with pytest.raises(Overloaded) as caught:
             await client.send(get(provider.url + "/"))

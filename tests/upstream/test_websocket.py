@@ -3,13 +3,14 @@
 import asyncio
 import base64
 import contextlib
+import errno
 import hashlib
 import struct
 
 import pytest
 
 from proxy.config import schema
-from proxy.errors import UpstreamFailed, UpstreamTimeout
+from proxy.errors import Overloaded, UpstreamFailed, UpstreamTimeout
 from proxy.exchange import Message, UpstreamRequest
 from proxy.upstream.session_setup import UNDER_WAY
 from proxy.upstream.websocket import WebsocketClient, subprotocols
@@ -345,3 +346,14 @@ def test_subprotocols_when_offered_lose_credentials_and_identities():
         (b"Other", b"y"),
     ]
     assert subprotocols(headers) == ["realtime", "openai-beta.realtime-v1", "x"]
+
+
+async def test_handshake_when_this_process_has_no_descriptor_left_then_the_provider_is_not_blamed(monkeypatch):
+    async def refused(*_arguments, **_options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with peer(lambda talk: talk.gone()) as provider, _client(provider.url) as client:
+        monkeypatch.setattr("aiohappyeyeballs.start_connection", refused)
+        with pytest.raises(Overloaded) as caught:
+            await client.connect(_request(provider.url))
+        assert caught.value.code == "out_of_descriptors"
