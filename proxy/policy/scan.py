@@ -192,7 +192,8 @@ class _Search:
         if decode:
             before = len(self._scanned.sightings)
             sent, kept = self._nested(place, text)
-            seen = {sighting.finding.rule_id for sighting in self._scanned.sightings[before:]}
+            nested = self._scanned.sightings[before:]
+            seen = {sighting.finding.rule_id for sighting in nested if sighting.action != "redact"}  # still in `sent`
         if found := self._find(called, sent, seen, decode=decode):
             actions = self._policy.prompt.of_all(found)
             where = self._place(place)
@@ -216,7 +217,7 @@ class _Search:
                 yield each
 
     def _find(self, called: str, text: str, seen: set[str], *, decode: bool) -> list[Finding]:
-        """Return the findings in `text`; rules in `seen` have already reported the decoded text.
+        """Return the findings in `text`; rules in `seen` have already reported the JSON in it.
 
         `decode`: look behind its base64 and its disguises, too.
         """

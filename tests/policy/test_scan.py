@@ -175,6 +175,16 @@ def test_scan_when_a_secret_stands_in_several_forms_then_each_is_masked(written)
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize("hidden", [ENCODED, escaped(HIGH)], ids=["base64", "disguised"])
+def test_scan_when_json_in_a_string_has_a_secret_in_two_forms_then_both_are_masked(hidden):
+    arguments = json.dumps({"a": f"{HIGH}\n", "b": f"code: {hidden}"})
+    scanned = scan(policy_of(**REDACT), {"messages": [{"arguments": arguments}]}, BOUND)
+    (sent,) = scanned.sent.values()
+    assert re.sub(r"\w*\*{8}", "?", sent) == '{"a":"?\\n","b":"code: ?"}'
+    flagged = scan(policy_of(prompt_actions={"secret": "flag"}), {"messages": [{"arguments": arguments}]}, BOUND)
+    assert (len(flagged.sightings), flagged.sent) == (1, {})
+
+
 def test_scan_when_disguises_are_beyond_the_bound_then_that_is_named():
     text = f"{escaped('a')} {'x ' * 100}{escaped(HIGH)}"
     scanned = scan(policy_of(), chat(text), 100)
