@@ -23,6 +23,10 @@ MUCH: Final = 20_000
 """Characters of patterns that are compiled in one call: 5 ms, for closures. See also `in_parts`."""
 _MUCH_OF_GATE: Final = 15_000
 """The same for a gate, whose patterns have counted repeats. The shipped rules are 34,000."""
+_SMALL: Final = _MUCH_OF_GATE // 2
+_MOST_SMALL: Final = 4
+"""Gates of fewer than `_SMALL` characters that a policy takes over; what the others know is compiled anew, together.
+Otherwise, every changed rule of every reload would add a pass to each text."""
 
 
 class Search:
@@ -80,11 +84,14 @@ class Gates:
         if not self.is_serving:
             return [gate for gate in known if left == set(gate.patterns)][:1]
         chosen: list[Gate] = []
+        small = 0
         for gate in known:
             shared = left.intersection(gate.patterns)
-            if shared and 2 * len(shared) > len(gate.patterns):
+            is_small = sum(map(len, gate.patterns)) < _SMALL
+            if 2 * len(shared) > len(gate.patterns) and not (is_small and small == _MOST_SMALL):
                 chosen.append(gate)
                 left -= shared
+                small += is_small
         return chosen
 
 

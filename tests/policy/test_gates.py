@@ -60,6 +60,17 @@ def test_search_for_less_than_is_known_does_not_tell_the_rest() -> None:
     assert hits(less, WORDS[3], WORDS[11]) == [1]
 
 
+def test_search_when_rules_have_changed_again_and_again_then_it_takes_few_passes() -> None:
+    gates, wanted = Gates(), [*WORDS]
+    search = gates.search("loop", wanted)
+    gates.begin_serving()
+    for number in range(40):
+        wanted[number] = f"other{number:02}"
+        search = gates.search("loop", wanted)
+        assert hits(search, f"other{number:02}", WORDS[50]) == [number, 50]
+    assert len(search.gates) <= 6
+
+
 @pytest.mark.parametrize("known", [[], ["a", "b", "c", "d", "e"]])
 def test_search_when_little_of_it_is_known_then_it_is_not_used(known: list[str]) -> None:
     gates = Gates()
