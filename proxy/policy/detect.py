@@ -47,6 +47,7 @@ LARGE: Final = 16_384
 """Smaller texts are scanned on the event loop, which must not wait until what only large ones need is compiled."""
 _SLICE: Final = 1024
 """What a scan of limited time reads between two looks at the clock: 10 ms at worst."""
+_SHORT: Final = 1 << 17
 PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
 _PART_MEMORY: Final = 8 << 20
@@ -298,6 +299,7 @@ class Detector:
         """Compile what the first texts would wait for."""
         self._gate.hits(b"")
         self._gate_apart.hits(b"")
+        self._gate_of_short.hits(b"")
 
     def suspects(self, data: bytes, patience: Patience | None = None) -> list[int]:
         """Return the indexes of the rules that may match in UTF-8 text or in one of its lines; none if that is certain.
@@ -341,7 +343,7 @@ class Detector:
             return [part + PARTS * index for part, group in enumerate(self._parts) for index in group.hits(data)]
         if threading.get_ident() != MAIN:
             give_way()
-            return self._gate_apart.hits(data)
+            return (self._gate_apart if len(data) > _SHORT else self._gate_of_short).hits(data)
         if patience is not None and len(data) > _SLICE:
             # The states that take the time are built piece by piece, and then the whole text takes the usual time.
             for at in range(0, len(data), _SLICE):
@@ -356,8 +358,13 @@ class Detector:
 
     @cached_property
     def _gate_apart(self) -> Search:
-        """The gate for threads."""
+        """The gate for long texts, in threads."""
         return self.gates.search("thread", self.patterns)
+
+    @cached_property
+    def _gate_of_short(self) -> Search:
+        """The same for others, which would wait for as long as a long text of the worst kind locks that one."""
+        return self.gates.search("short", self.patterns)
 
     @cached_property
     def _parts(self) -> list[Search]:

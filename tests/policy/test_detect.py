@@ -93,7 +93,7 @@ def test_find_when_a_text_is_mostly_base64_then_every_rule_is_asked() -> None:
 async def test_find_in_a_thread_never_uses_the_automaton_of_the_event_loop() -> None:
     """RE2 locks one that ran out of memory to the end of a pass; the loop would wait for all of a large text."""
     apart, on_loop = detector(KEY), detector(KEY)
-    apart._gate = on_loop._gate_apart = SimpleNamespace(hits=_locked)
+    apart._gate = on_loop._gate_apart = on_loop._gate_of_short = SimpleNamespace(hits=_locked)
     for text in ("see key-abcd.", "see key-abcd. " * 2000):
         assert await asyncio.to_thread(apart.find, text)
         assert await asyncio.to_thread(apart.suspects, text.encode())
@@ -101,6 +101,13 @@ async def test_find_in_a_thread_never_uses_the_automaton_of_the_event_loop() -> 
         assert on_loop.hits_of_stream(text.encode())
         assert on_loop.find(text)
         assert on_loop.suspects(text.encode())
+
+
+async def test_find_in_a_short_text_never_uses_the_automaton_of_long_ones() -> None:
+    short, long = detector(KEY), detector(KEY)
+    short._gate_apart = long._gate_of_short = SimpleNamespace(hits=_locked)
+    assert await asyncio.to_thread(short.find, "see key-abcd. " * 9_000)
+    assert await asyncio.to_thread(long.find, "see key-abcd. " * 10_000)
 
 
 def _locked(_data: bytes) -> list[int]:

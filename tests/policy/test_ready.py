@@ -39,7 +39,8 @@ async def test_policy_when_a_project_decides_nothing_then_it_is_that_of_the_proc
 def test_policy_when_it_is_prepared_then_what_only_base64_needs_is_not_compiled():
     with ThreadPoolExecutor(1) as threads:
         policy = threads.submit(Policies(Settings()).prepare).result()
-    assert {"_gate", "_gate_apart", "_parts"} & vars(policy.detector).keys() == {"_gate", "_gate_apart"}
+    gates = {"_gate", "_gate_apart", "_gate_of_short"}
+    assert {*gates, "_parts"} & vars(policy.detector).keys() == gates
 
 
 @pytest.fixture
