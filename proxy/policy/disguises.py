@@ -67,6 +67,8 @@ class Plain:
 def may_hold(text: str) -> bool:
     """Tell whether a text may have disguises, at the cost of some looks for single characters; piece by piece, as each
     look keeps the interpreter."""
+    if len(text) <= _PIECE:
+        return _may_hold(text)
     return any(_may_hold(text[at : at + _PIECE + _LONGEST]) for at in range(0, len(text), _PIECE))
 
 
