@@ -66,9 +66,10 @@ def _obstacle(answer: Answer) -> str | None:
 
 
 def _is_labelled_text(answer: Answer) -> bool:
+    if answer.is_json or answer.is_events:
+        return True
     kind = answer.content_type
-    is_text = kind.startswith(b"text/") or kind.endswith(b"+xml") or kind in _TEXT_TYPES
-    return is_text or answer.is_events or answer.is_json
+    return kind.startswith(b"text/") or kind.endswith(b"+xml") or kind in _TEXT_TYPES
 
 
 def _is_labelled_media(answer: Answer) -> bool:
