@@ -334,12 +334,8 @@ class App:
             "inFlight": self.ingress.running,
         }
 
-    def begin_policy(self) -> None:
-        """Compile what would keep requests waiting for long. Takes two tenths of a second."""
-        self.current.compiled.policies.begin()
-
     def prepare_policy(self) -> None:
-        """Compile the rest of the policy of the process, which the first requests wait for: some tenths of a second."""
+        """Compile the policy of the process, which the first requests wait for: half a second."""
         self.current.compiled.policies.prepare()
 
     async def tend_journal(self) -> None:

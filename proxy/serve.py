@@ -1,8 +1,8 @@
 """The life of the process: listen, start the database, follow the configuration, drain, stop.
 
-Start order: journal (its lock, and recovery of what an earlier process left), what RE2 compiles in long calls,
-listeners, then everything that may take long or fail: the private PostgreSQL, migrations, the writer. Requests are
-served from the start; their traces wait in the journal.
+Start order: journal (its lock, and recovery of what an earlier process left), listeners, then everything that may take
+long or fail: the policy, the private PostgreSQL, migrations, the writer. Requests are served from the start; they wait
+for the policy, and their traces in the journal.
 
 Stop order: stop accepting -> finish streams up to `drain_s` -> end the rest with an error event -> flush the
 journal up to `flush_s` -> close pools. A second signal skips every wait; the journal keeps what was not flushed.
@@ -122,7 +122,6 @@ class _Process:
         app.recover()
         reload = Reload(app, self._loaded, load=self._load, completed=self._completed, in_force=self._in_force)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.ask)
-        app.begin_policy()
         memory.settle()
         await self._listen(app)
         self._background.start("policy", lambda: _complete(app))

@@ -52,7 +52,7 @@ class Policies:
         """Number of requests that got their project's previous policy."""
 
     def begin(self) -> None:
-        """Compile the gates of the policy of the process, before it serves: they keep the interpreter for long."""
+        """Compile the gates of the policy of the process, whole, before any request is served with it."""
         self._begun = self._made(NO_SECURITY)
         self._begun.compile_gates()
         self.gates.begin_serving()
@@ -61,6 +61,8 @@ class Policies:
         """Return the policy of the process, built if needed in some tenths of a second. Thread-safe."""
         with self._preparing:
             if self._default is None:
+                if not self.gates.is_serving:
+                    self.begin()
                 policy, self._begun = self._begun or self._made(NO_SECURITY), None
                 policy.prepare()
                 self._default = policy
