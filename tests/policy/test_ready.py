@@ -82,12 +82,17 @@ def exercise(policy):
                 threads.submit(lambda plan=plan, text=text: [scanner := plan.scanner(), *scanner.pieces(text)]).result()
 
 
-def test_policy_when_the_process_serves_then_nothing_large_is_compiled(compiled):
+@pytest.mark.parametrize("begins", [True, False])
+def test_policy_when_it_is_used_then_nothing_large_is_compiled(compiled, begins):
     policies = Policies(Settings())
-    policies.begin()
-    assert max(compiled) > 50_000
+    if begins:
+        policies.begin()
+        assert max(compiled) > 50_000
+        compiled.clear()
+    policy = policies.prepare()
+    assert begins or max(compiled) > 50_000
     compiled.clear()
-    exercise(policies.prepare())
+    exercise(policy)
     assert compiled and max(compiled) < LARGEST
 
 
