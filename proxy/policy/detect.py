@@ -48,6 +48,7 @@ LARGE: Final = 16_384
 _SLICE: Final = 1024
 """What a scan of limited time reads between two looks at the clock: 10 ms at worst."""
 _SHORT: Final = 1 << 17
+"""What is longer is scanned by an automaton of its own, in threads."""
 PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
 _PART_MEMORY: Final = 8 << 20

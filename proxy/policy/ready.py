@@ -38,8 +38,6 @@ class Policies:
         self.settings = settings
         self._base = load_rules(settings.rules_file)
         self._default: Policy | None = None
-        self._begun: Policy | None = None
-        """The same while only its gates are compiled."""
         self._preparing = threading.Lock()
         self._ready: OrderedDict[int, tuple[SecuritySettings, Policy]] = OrderedDict()
         self._by_content: WeakValueDictionary[str, Policy] = WeakValueDictionary()
@@ -51,19 +49,14 @@ class Policies:
         self.served_former = 0
         """Number of requests that got their project's previous policy."""
 
-    def begin(self) -> None:
-        """Compile the gates of the policy of the process, whole, before any request is served with it."""
-        self._begun = self._made(NO_SECURITY)
-        self._begun.compile_gates()
-        self.gates.begin_serving()
-
     def prepare(self) -> Policy:
         """Return the policy of the process, built if needed in some tenths of a second. Thread-safe."""
         with self._preparing:
             if self._default is None:
+                policy = self._made(NO_SECURITY)
                 if not self.gates.is_serving:
-                    self.begin()
-                policy, self._begun = self._begun or self._made(NO_SECURITY), None
+                    policy.compile_gates()  # whole, as no request is served with them yet
+                    self.gates.begin_serving()
                 policy.prepare()
                 self._default = policy
                 # Most processes build no other policy. One that does so for projects keeps the 2 MB for the next one.

@@ -82,15 +82,9 @@ def exercise(policy):
                 threads.submit(lambda plan=plan, text=text: [scanner := plan.scanner(), *scanner.pieces(text)]).result()
 
 
-@pytest.mark.parametrize("begins", [True, False])
-def test_policy_when_it_is_used_then_nothing_large_is_compiled(compiled, begins):
-    policies = Policies(Settings())
-    if begins:
-        policies.begin()
-        assert max(compiled) > 50_000
-        compiled.clear()
-    policy = policies.prepare()
-    assert begins or max(compiled) > 50_000
+def test_policy_when_it_is_used_then_nothing_large_is_compiled(compiled):
+    policy = Policies(Settings()).prepare()
+    assert max(compiled) > 50_000
     compiled.clear()
     exercise(policy)
     assert compiled and max(compiled) < LARGEST
@@ -103,7 +97,6 @@ def test_policy_when_the_configuration_is_reloaded_then_what_is_known_is_not_com
     compiled, settings, tmp_path
 ):
     policies = Policies(Settings())
-    policies.begin()
     former = policies.prepare()
     compiled.clear()
     if settings == Settings():

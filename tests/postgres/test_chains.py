@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from itertools import permutations
 from uuid import UUID, uuid4
 
@@ -23,19 +23,6 @@ from tests.trace.exchanges import finished
 
 RESPONSES = match("POST", "/v1/responses", False)
 SETTINGS = schema.Database()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(SETTINGS)
-    await database.connect(database_url)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def store(database: Database) -> TraceStore:
-    return TraceStore(database, SETTINGS)
 
 
 def turn(

@@ -2,7 +2,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -30,19 +30,6 @@ from tests.trace.exchanges import MODELS, begun, finished, planned
 NOW_MS = time.time_ns() // 1_000_000
 JSON_COLUMNS = {"routing_decisions", "llm_calls", "tool_calls", "phases", "client", "quota", "policy"}
 SETTINGS = schema.Database()
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(SETTINGS)
-    await database.connect(database_url)
-    yield database
-    await database.close()
-
-
-@pytest.fixture
-def store(database: Database) -> TraceStore:
-    return TraceStore(database, SETTINGS)
 
 
 def _final(x: Exchange) -> Record:
