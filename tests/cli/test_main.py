@@ -120,8 +120,7 @@ def test_output_to_a_reader_that_left_ends_quietly(words):
     assert process.stdout is not None
     process.stdout.close()
     _, stderr = process.communicate(timeout=60)
-    assert (process.returncode in (0, 1, 120), b"Traceback" in stderr) == (True, False)
-    assert words[0] == "--help" or (process.returncode, stderr) == (1, b"")
+    assert (process.returncode, stderr) == (1, b"")
 
 
 def test_ctrl_c_ends_with_130_and_without_traceback():

@@ -39,14 +39,16 @@ def test_command_when_nobody_reads_its_output_then_the_exit_code_is_its_own(word
     assert done.returncode == code
 
 
-def test_command_when_the_disk_of_its_output_is_full_then_it_fails_and_says_so(tmp_path):
+@pytest.mark.parametrize("environment", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("words", [["config", "show"], ["--help"], ["serve", "--help"], ["--version"]], ids=" ".join)
+def test_command_when_the_disk_of_its_output_is_full_then_it_fails_and_says_so(words, environment, tmp_path):
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [SCRIPT, "config", "show"],
+            [SCRIPT, *words],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            env=bare_environment(),
+            env=bare_environment() | environment,
             cwd=tmp_path,
             check=False,
         )
