@@ -328,10 +328,13 @@ def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:
     """Say how to make a first call. `data`, `ops`: where this machine reaches the two ports."""
     config = app.config
     answers = "the demo upstream (set OPENAI_API_KEY or UPSTREAM_BASE_URL for a real one)" if demo else "the provider"
-    shown = "the one you configured" if config.admin_key is not None else f"{config.data_dir}/admin.key"
+    key_file = f"{config.data_dir}/admin.key"
+    shown, admin = (
+        (key_file, f"$(cat {key_file})") if config.admin_key is None else ("the one you configured", "ADMIN_KEY")
+    )
     intro, key_header = ["Try it:"], []
     if config.auth.mode == "keys":
-        intro = ["Requests need a key here. Try it:", "  KEY=$(sidegate keys create --user me --name first)"]
+        intro = ["Requests need a key here. Try it:", f"  KEY=$({sys.argv[0]} keys create --user me --name first)"]
         key_header = ['    -H "Authorization: Bearer $KEY" \\']
     lines = [
         "",
@@ -346,7 +349,7 @@ def _print_welcome(data: str, ops: str, app: App, *, demo: bool) -> None:
         *key_header,
         """    -d '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}'""",
         "and read its trace by the x-sidegate-trace-id of the answer:",
-        f"  curl http://{data}/v1/traces/TRACE_ID -H 'Authorization: Bearer ADMIN_KEY'",
+        f'  curl http://{data}/v1/traces/TRACE_ID -H "Authorization: Bearer {admin}"',
         "",
     ]
     sys.stdout.write("\n".join(lines) + "\n")

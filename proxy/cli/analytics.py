@@ -14,7 +14,7 @@ from typing import Any, Final
 from proxy.cli.api_client import ApiClient, connect, exact_document, printable_json
 from proxy.cli.export import add_export, export
 from proxy.cli.failure import CommandFailed, Exit
-from proxy.cli.options import add_address, add_api, settings
+from proxy.cli.options import add_address, add_api, moment, settings
 from proxy.config.names import shown
 
 _ENDING: Final = """\
@@ -48,8 +48,18 @@ _OPTIONS: Final = {
     "--model": ("model", "NAME", "calls of this model", frozenset({"usage", "errors", "expensive"})),
     "--layer": ("layer", "NAME", "calls of this layer", frozenset({"usage", "errors"})),
     "--type": ("requestType", "TYPE", "of this kind: chat, responses, embeddings ...", frozenset(_QUESTIONS)),
-    "--since": ("startDate", "TIME", "from this day, or this moment in ISO 8601", frozenset(_QUESTIONS)),
-    "--until": ("endDate", "TIME", "up to and including this day, or before this moment", frozenset(_QUESTIONS)),
+    "--since": (
+        "startDate",
+        "TIME",
+        "from this day, this moment in ISO 8601, or an age like 2h, 7d",
+        frozenset(_QUESTIONS),
+    ),
+    "--until": (
+        "endDate",
+        "TIME",
+        "up to and including this day, or before this moment; same forms",
+        frozenset(_QUESTIONS),
+    ),
     "--group-by": ("groupBy", "PERIOD", "day, week or month", frozenset({"usage", "errors"})),
     "--limit": ("limit", "N", "how many", frozenset({"expensive", "users", "projects"})),
 }
@@ -63,9 +73,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="|".join((*_QUESTIONS, "export", "rebuild")), required=True)
     for name, (path, text) in _QUESTIONS.items():
         action = actions.add_parser(name, help=text, description=f"Show {text}.", allow_abbrev=False)
-        for flag, (member, metavar, meaning, where) in _OPTIONS.items():
-            if name in where:
-                action.add_argument(flag, dest=member, metavar=metavar, help=meaning)
+        _add_options(action, name)
         action.set_defaults(run=_ask, question=name, path=path)
         add_api(action)
     written = actions.add_parser(
@@ -75,8 +83,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     written.add_argument("question", metavar="QUESTION", choices=_EXPORTED, help="which of them")
-    for flag, (member, metavar, text, _) in _OPTIONS.items():
-        written.add_argument(flag, dest=member, metavar=metavar, help=text)
+    _add_options(written, None)
     written.add_argument("--by", metavar="PART", help="series: by model or layer")
     add_export(written)
     written.set_defaults(run=_export)
@@ -95,6 +102,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rebuild.add_argument("--check", action="store_true", help="compare only, change nothing")
     rebuild.set_defaults(run=_rebuild)
     add_api(rebuild)
+
+
+def _add_options(action: argparse.ArgumentParser, question: str | None) -> None:
+    """Add the options that a question has, or all of them."""
+    for flag, (member, metavar, meaning, where) in _OPTIONS.items():
+        if question is None or question in where:
+            kind = _time if metavar == "TIME" else str
+            choices = ("day", "week", "month") if metavar == "PERIOD" else None
+            action.add_argument(flag, dest=member, metavar=metavar, type=kind, choices=choices, help=meaning)
 
 
 def _ask(arguments: argparse.Namespace) -> int:
@@ -275,6 +291,14 @@ def _percent(rate: Decimal | float) -> str:
 
 def _ms(value: Decimal | float | None) -> str:
     return "-" if value is None else f"{value:.0f}"
+
+
+def _time(text: str) -> str:
+    """Return a day as it is, which the API reads in the project's time zone, and a moment or an age in UTC."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return moment(text)
 
 
 def _day(text: str) -> date:

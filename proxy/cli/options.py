@@ -5,8 +5,10 @@ Rule of the file: an option that sets a key is passed to the loader as typed; on
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +22,9 @@ _OVERRIDES: Final = {
     "--data-dir": "data_dir",
     "--reuse-port": "reuse_port",
 }
+
+_AGE: Final = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -74,6 +79,16 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def moment(text: str) -> str:
+    """Return a point in time as the API expects it; an age counts back from now. The type of an argument."""
+    age = _AGE.fullmatch(text)
+    try:
+        at = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else datetime.fromisoformat(text)
+        return at.astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError("must be ISO 8601 or an age like 15m") from None
 
 
 def read_json(file: str) -> Any:

@@ -5,7 +5,6 @@ which may be long after requests that started later.
 """
 
 import argparse
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from typing import Any, Final, NoReturn
 from proxy.cli.api_client import ApiClient, connect, document_of, exact_document, json_text, printable_json, segment
 from proxy.cli.export import add_export, export
 from proxy.cli.failure import Exit
-from proxy.cli.options import add_address, settings, whole_number
+from proxy.cli.options import add_address, moment, settings, whole_number
 from proxy.cli.trace_text import WIDTH, heading, outline, row
 
 _ENDING: Final = """\
@@ -44,8 +43,6 @@ _FILTERS: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     }
 )
 _PAGE: Final = 500
-_AGE: Final = re.compile(r"([0-9]{1,6})([smhd])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _FOLLOW_PERIOD_S: Final = 1.0
 _FOLLOW_WINDOW: Final = timedelta(minutes=5)
 _FOLLOW_PAGES: Final = 4
@@ -65,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--limit", "-n", metavar="N", type=whole_number(1, 100_000), default=20, help="how many (default: 20)"
     )
     for flag, (name, metavar, text) in _FILTERS.items():
-        tail.add_argument(flag, dest=name, metavar=metavar, type=_time if metavar == "TIME" else str, help=text)
+        tail.add_argument(flag, dest=name, metavar=metavar, type=moment if metavar == "TIME" else str, help=text)
     tail.set_defaults(run=_tail)
     whole = actions.add_parser(
         "export",
@@ -74,7 +71,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         allow_abbrev=False,
     )
     for flag, (name, metavar, text) in _FILTERS.items():
-        whole.add_argument(flag, dest=name, metavar=metavar, type=_time if metavar == "TIME" else str, help=text)
+        whole.add_argument(flag, dest=name, metavar=metavar, type=moment if metavar == "TIME" else str, help=text)
     add_export(whole)
     whole.set_defaults(run=_export)
     add_address(whole)
@@ -147,13 +144,3 @@ def _show(traces: Iterator[Trace], as_json: bool) -> None:
     for trace in traces:
         print(json_text(trace) if as_json else row(trace, width))
     sys.stdout.flush()
-
-
-def _time(text: str) -> str:
-    """Return a point in time as the API expects it; an age counts back from now."""
-    age = _AGE.fullmatch(text)
-    try:
-        moment = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else datetime.fromisoformat(text)
-        return moment.astimezone(UTC).isoformat()
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError("must be ISO 8601 or an age like 15m") from None

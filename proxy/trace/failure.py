@@ -49,7 +49,8 @@ def call_error(attempt: Attempt) -> dict[str, Any] | None:
     if attempt.error is not None:
         return _error(attempt.error)
     if code := attempt.used.stream_error:
-        message = "The provider put an error into its stream."
+        is_stream = attempt.used.events > 0
+        message = "The provider put an error into its stream." if is_stream else _UNEXPLAINED["upstream_error"][1]
         return {"code": code[:NAME], "type": "server_error", "message": message}
     return None
 

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -119,6 +120,22 @@ def test_each_question_has_a_table_and_json(question: str, analytics_api: Analyt
     assert analytics_api.asked == [(path, {"projectId": "shop", "startDate": "2026-11-01"}, "Bearer k")]
     assert main(["analytics", question, "--json", "--url", analytics_api.url]) == 0
     assert json.loads(capsys.readouterr().out) == answer
+
+
+def test_a_day_goes_as_it_is_and_an_age_as_a_moment(analytics_api: AnalyticsApi) -> None:
+    words = ["analytics", "usage", "--since", "7d", "--until", "2026-11-01T12:00:00+01:00", "--url", analytics_api.url]
+    assert main(words) == 0
+    [(_, query, _)] = analytics_api.asked
+    assert query["endDate"] == "2026-11-01T11:00:00+00:00"
+    age = datetime.now(UTC) - datetime.fromisoformat(query["startDate"])
+    assert timedelta(days=7) <= age < timedelta(days=7, minutes=1)
+
+
+@pytest.mark.parametrize("words", [["--since", "x"], ["--until", "9999-12-31T23:59:59-12:00"], ["--group-by", "year"]])
+def test_wrong_usage_names_the_option_before_anything_is_asked(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["analytics", "usage", *words])
+    assert capsys.readouterr().err.startswith(f"sidegate: argument {words[0]}: ")
 
 
 def test_json_has_every_digit_of_the_amounts_as_the_proxy_wrote_it(analytics_api: AnalyticsApi, capsys) -> None:

@@ -19,6 +19,7 @@ import time
 import traceback
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from proxy.cli.main import COMMANDS, main
@@ -102,7 +103,7 @@ def become(task: dict[str, Any], files: list[int]) -> NoReturn:
     os.environ.update(task["env"])
     time.tzset()
     random.seed()
-    sys.argv = ["sidegate", *task["words"]]
+    sys.argv = [str(Path(sys.executable).with_name("sidegate")), *task["words"]]
     if task["env"].get("PYTHONWARNINGS") == "error":
         warnings.simplefilter("error")
     code: Any = 1

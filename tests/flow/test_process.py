@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,7 +36,7 @@ async def begin_stream(proxy: Sidegate, case: str) -> tuple[Wire, Reply]:
 
 
 @pytest.mark.parametrize("mode", ["trusted", "keys"])
-def test_welcome_when_requests_need_a_key_then_it_says_how_to_get_one(mode: str, tmp_path: Path) -> None:
+def test_welcome_when_printed_then_its_commands_can_be_pasted(mode: str, tmp_path: Path) -> None:
     environ = {
         "SIDEGATE_LISTEN": "0.0.0.0:0",
         "SIDEGATE_OPS_LISTEN": "[::]:0" if socket.has_dualstack_ipv6() else "0.0.0.0:0",
@@ -51,7 +52,9 @@ def test_welcome_when_requests_need_a_key_then_it_says_how_to_get_one(mode: str,
         process.kill()
         process.wait()
     said = printed.read_text()
-    assert ("sidegate keys create" in said) == ('-H "Authorization: Bearer $KEY"' in said) == (mode == "keys")
+    script = Path(sys.executable).with_name("sidegate")
+    assert (f"$({script} keys create" in said) == ('-H "Authorization: Bearer $KEY"' in said) == (mode == "keys")
+    assert '"Authorization: Bearer $(cat var/admin.key)"' in said and "ADMIN_KEY" not in said
     assert re.search(r"OPENAI_BASE_URL=http://127\.0\.0\.1:[1-9]\d+/v1\n", said)
     assert re.search(r"http://(127\.0\.0\.1|\[::1\]):[1-9]\d+/metrics", said)
     assert not re.search(r"0\.0\.0\.0|\[::\]", said)

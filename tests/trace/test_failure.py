@@ -32,6 +32,14 @@ def test_error_event_of_the_provider_names_its_code() -> None:
     assert info["source"] == "upstream"
 
 
+@pytest.mark.parametrize(("events", "said"), [(0, "answered with an error"), (3, "error into its stream")])
+def test_error_of_the_provider_is_said_to_be_in_a_stream_only_if_there_was_one(events: int, said: str) -> None:
+    x = finished()
+    x.attempts[0].meter.stream_error, x.attempts[0].meter.events = "unknown_url", events
+    call = call_error(x.attempts[0])
+    assert call is not None and said in call["message"]
+
+
 def test_message_of_an_error_is_bounded() -> None:
     x = finished()
     x.error = InternalError("m" * 5000)
