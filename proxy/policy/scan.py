@@ -136,7 +136,7 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
     at, hides = 0, False
     for start, end in base64_runs.runs(data):
         begin = base64_runs.behind_escape(data, start)
-        if encodes_text(data[begin : begin + base64_runs.SHORTEST]):
+        if encodes_text(data[begin : min(end, begin + base64_runs.SHORTEST)]):
             hides = True
         elif end - start > _LONG_RUN:
             kept.append(data[at : start + _KEPT_OF_RUN])

@@ -283,6 +283,14 @@ def test_scan_when_base64_is_binary_or_an_odd_length_then_it_is_let_alone():
     assert found(chat(base64.b64encode(("ключ " * 8 + HIGH).encode()).decode()))
 
 
+@pytest.mark.parametrize("size", range(38, 44))
+@pytest.mark.parametrize("escape", ["\\n", "\\r", "\\t"])
+@pytest.mark.parametrize("behind", ["", '"', "\\n", " é"])
+def test_scan_when_a_run_of_base64_follows_an_escape_then_no_length_of_it_fails(size, escape, behind):
+    assert found(chat(f"see{escape}{'src/components/widgets/inner/a_long_path_of_files'[:size]}{behind}")) == []
+    assert found(chat(f"key{escape}AIzaSyB4x7Qm2Lk9Rt5Wn8PzHd6Jv3Yc1Xb0Kf2{behind}"))
+
+
 def test_scan_when_a_text_is_large_then_its_cost_is_linear():
     def cost(size: int) -> float:
         document = chat(("ab.c-d " * 2 + "x" * 50 + " {") * (size // 66))
