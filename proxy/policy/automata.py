@@ -78,7 +78,7 @@ class Ending:
     def find(self) -> Callable[[bytes, int, int], Spans]:
         """Do the same as `start`, between two offsets and as a span; (-1, -1) without a match."""
         endings = self._endings
-        match = Automaton(f"(?:{'|'.join(endings)})\\z")._match if endings else _nowhere
+        match = Automaton(patterns.at_end(endings))._match if endings else _nowhere
         return partial(match, _SEARCH)
 
     @property

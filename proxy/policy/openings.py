@@ -33,7 +33,6 @@ _FEW: Final = 8
 """Rules of one automaton of a closer look. Of 16, a look at base64 takes half as long again; of four, as long."""
 _AT_ONCE: Final = MUCH // 2
 """Characters of patterns that the event loop compiles in a turn, for a search forwards and backwards."""
-_LEFT: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 
 
 class Openings:
@@ -85,12 +84,12 @@ class Openings:
         """Return for each of `endings` a pattern that matches if it finds anything, for a gate."""
         pairs = zip(self._rules, self._trees(), strict=True)
         begun = iter([_left(rule, tree) + prefixes.begun(prefixes.loosened(tree)) for rule, tree in pairs])
-        return [f"(?:{'|'.join(islice(begun, ending.count))})\\z" for ending in self.endings]
+        return [patterns.at_end(islice(begun, ending.count)) for ending in self.endings]
 
     def led(self) -> list[str]:
         """Return patterns one of which matches if part of a secret follows its context, for a gate."""
         parts = in_parts(lead + prefixes.begun(rest) for lead, rest in self._splits)
-        return [f"(?:{'|'.join(part)})\\z" for part in parts]
+        return [patterns.at_end(part) for part in parts]
 
     def compile_whole(self, *, leads: bool) -> None:
         """Compile what takes one long call. `leads`: rules with a context, for which `secret` is asked."""
@@ -190,7 +189,7 @@ def _opening(rule: Rule, tree: Group) -> str:
 
 def _left(rule: Rule, tree: Group) -> str:
     """Return the left context of a match of `tree`, as pattern text."""
-    return _LEFT if rule.boundary not in boundaries.INSIDE_WORDS and prefixes.begins_with_word(tree) else ""
+    return patterns.AT_WORD if rule.boundary not in boundaries.INSIDE_WORDS and prefixes.begins_with_word(tree) else ""
 
 
 def _closer(rules: Sequence[Rule], openings: list[str]) -> list[tuple[int, list[str]]]:

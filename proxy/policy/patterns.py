@@ -11,10 +11,15 @@ Source: https://github.com/google/re2/wiki/Syntax
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import re2
 
+from proxy.policy import boundaries
+
+AT_WORD: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
+"""Where a word may begin; see `boundaries.word`."""
 OPEN_REPEAT: Final = 256
 """The most repetitions beyond the minimum, if a pattern has no upper bound."""
 _MAX_REPEAT: Final = 1000
@@ -38,6 +43,23 @@ def bounded(pattern: str) -> str:
 def opened(pattern: str) -> str:
     """Return `pattern` without upper bounds on its repeats, nor high lower ones."""
     return _TOKEN.sub(lambda token: _open(token) if token["repeat"] else token[0], pattern)
+
+
+def at_end(patterns: Iterable[str]) -> str:
+    """Return a pattern for any of `patterns` at the end of a text. Alternatives in them are in groups.
+
+    Each has an end of its own, and where a word begins is said once. RE2 compares every place that can be reached in a
+    pattern with all places that lead there: one end of 8,000 optional letters takes as long as all else (30 ms, not 9).
+    """
+    at_word, elsewhere = [], []
+    for pattern in patterns:
+        if pattern.startswith(AT_WORD):
+            at_word.append(pattern.removeprefix(AT_WORD) + r"\z")
+        else:
+            elsewhere.append(pattern + r"\z")
+    if at_word:
+        elsewhere.append(f"{AT_WORD}(?:{'|'.join(at_word)})")
+    return f"(?:{'|'.join(elsewhere)})\\z"
 
 
 def keyword(words: str) -> str:
