@@ -218,6 +218,10 @@ class DatabaseContended(DatabaseUnavailable):
     """Another transaction was in the way of this one; it was rolled back and may be repeated at once."""
 
 
+class DatabaseTooSlow(DatabaseUnavailable):
+    """A statement took longer than our own limit; a smaller one may not."""
+
+
 class JournalUnavailable(ProxyError):
     """The request cannot be recorded (no space, or a failing disk) and was not started."""
 
@@ -235,4 +239,8 @@ def forget_origins(*errors: BaseException | None) -> None:
 
 
 class RecordRejected(Exception):
-    """PostgreSQL refuses the data of a batch (SQLSTATE class 22 or 23): trying it again cannot help. Internal."""
+    """PostgreSQL cannot hold a value (SQLSTATE class 22 or 54): trying it again cannot help. Internal."""
+
+
+class ConstraintViolated(RecordRejected):
+    """A row breaks a rule of its table (SQLSTATE class 23), which may be a rule that every row breaks. Internal."""

@@ -9,8 +9,9 @@ from proxy.auth.keyring import Keyring
 from proxy.db.pool import Database
 from proxy.generation import Generation
 from proxy.intake import ByteBudget
+from proxy.journal.landing import WriterStats
 from proxy.journal.segments import Journal, JournalStats
-from proxy.journal.writer import Writer, WriterStats
+from proxy.journal.writer import Writer
 from proxy.metrics import Metrics, Sample
 from proxy.projects.directory import Directory
 from proxy.quota.callers import Callers

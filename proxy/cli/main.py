@@ -35,6 +35,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "route": ("proxy.cli.route:configure", "explain how a request would be routed, and show the providers"),
         "analytics": ("proxy.cli.analytics:configure", "show who spent what, where and why; rebuild the sums"),
         "traces": ("proxy.cli.traces:configure", "show, follow and export traces"),
+        "dead-letters": ("proxy.cli.dead_letters:configure", "list and store records that PostgreSQL had refused"),
         "policy": ("proxy.cli.policy:configure", "check or list the rules of the policy"),
         "scan": ("proxy.cli.scan:configure", "scan files for secrets, personal data and commands"),
         "completion": ("proxy.cli.completion:configure", "print a shell completion script"),

@@ -5,22 +5,16 @@ the command, so no running proxy may be using it (a proxy migrates its private d
 """
 
 import argparse
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Final
 
+from proxy.cli.database import with_database
 from proxy.cli.failure import CommandFailed, Exit
 from proxy.cli.options import add_config, add_data_dir, settings, whole_number
-from proxy.config.load import Loaded
+from proxy.config.schema import Config
 from proxy.db import migrate
 from proxy.db.bounded import Connection
-from proxy.db.embedded import EmbeddedPostgres
-from proxy.db.install import EmbeddedPostgresError
 from proxy.db.pool import Database
-from proxy.errors import DatabaseUnavailable
 
 _ENDING: Final = """\
 examples:
@@ -54,43 +48,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Connect, run the action, and report what it did."""
-    loaded = settings(arguments)
-    logging.getLogger("proxy.db.health").addHandler(logging.NullHandler())  # the exception reports an outage, once
-    try:
-        asyncio.run(_with_connection(loaded, arguments))
-    except (migrate.MigrationError, EmbeddedPostgresError) as error:
-        raise CommandFailed(str(error)) from None
-    except DatabaseUnavailable as error:
-        raise CommandFailed(f"{error} Its address is `database.url`, or DATABASE_URL in the environment.") from None
-    return Exit.OK
-
-
-async def _with_connection(loaded: Loaded, arguments: argparse.Namespace) -> None:
     action: Action = arguments.action
-    database = Database(loaded.config.database)
-    async with _dsn(loaded) as dsn:
-        try:
-            await database.connect(dsn)
-        except ValueError as error:
-            raise CommandFailed(f"database.url cannot be used: {error}") from None
-        try:
-            async with database.acquire(patient=True) as connection:
-                await action(connection, arguments)
-        finally:
-            await database.close()
 
+    async def act(database: Database, _: Config) -> None:
+        async with database.acquire(patient=True) as connection:
+            await action(connection, arguments)
 
-@asynccontextmanager
-async def _dsn(loaded: Loaded) -> AsyncIterator[str | None]:
-    """Yield `None` for the configured database, else the DSN of the private one, which runs within this context."""
-    if loaded.config.database.url is not None:
-        yield None
-        return
-    private = EmbeddedPostgres(Path(loaded.config.data_dir))
     try:
-        yield await private.start()
-    finally:
-        await private.stop()
+        with_database(settings(arguments), act)
+    except migrate.MigrationError as error:
+        raise CommandFailed(str(error)) from None
+    return Exit.OK
 
 
 async def _up(connection: Connection, arguments: argparse.Namespace) -> None:

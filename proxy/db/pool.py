@@ -11,7 +11,9 @@ What callers of `acquire` and `transaction` have to handle:
 
     DatabaseUnavailable   unreachable, restarting, full, busy (deadlock, lock, timeout), or without a right that an
                           operator has to grant: try again later
+    DatabaseTooSlow       one of these: a statement took too long, a smaller one may not
     RecordRejected        the data do not fit (SQLSTATE class 22, 23 or 54): trying again cannot help
+    ConstraintViolated    one of these: of class 23, a rule of the table that perhaps no row keeps
     anything else         a bug of ours; it propagates unchanged
 
 Rule of the file: nothing may depend on a session, so that PgBouncer in transaction mode can sit in between. No prepared
@@ -36,7 +38,7 @@ from proxy.config.schema import Database as Settings
 from proxy.db.bounded import Connection, bounded_transaction
 from proxy.db.health import HELD_DOWN_S, Health, State
 from proxy.db.places import Places
-from proxy.errors import DatabaseContended, DatabaseUnavailable, RecordRejected
+from proxy.errors import ConstraintViolated, DatabaseContended, DatabaseTooSlow, DatabaseUnavailable, RecordRejected
 
 _READ_ONLY = "25006"
 _FULL_CLASS = "53"
@@ -50,7 +52,8 @@ _DENIED = "42501"
 _CONTENDED_STATES = frozenset({"40001", "40P01", "55P03"})
 _BUSY_STATES = frozenset({*_CONTENDED_STATES, "57014", "25P04"})
 """The database is fine: another transaction, a lock or a time limit was in the way."""
-_REJECTED_CLASSES = ("22", "23", "54")
+_REJECTED_CLASSES = ("22", "54")
+_CONSTRAINT_CLASS = "23"
 _CHECK_VIOLATION = "23514"
 _TOO_MANY = "53300"
 _REFUSALS = {
@@ -310,16 +313,18 @@ class Database:
         except OSError as error:
             if isinstance(error, TimeoutError) and not _is_gone(connection):
                 # Our own limit. A long statement, or PostgreSQL is gone: the next test of a connection tells.
-                raise DatabaseUnavailable("The database is busy (a statement took too long).") from error
+                raise DatabaseTooSlow("The database is busy (a statement took too long).") from error
             raise self._health.note_down(f"connection failed: {type(error).__name__}") from error
 
     def _of_sqlstate(self, error: asyncpg.PostgresError) -> Exception:
         state = error.sqlstate or ""
-        if state == _CHECK_VIOLATION and not error.constraint_name:
+        if state == _CHECK_VIOLATION and error.table_name and not error.constraint_name:
             self._health.note_obstacle("a table has no partition for a row: attach one, or a default partition", error)
             return DatabaseUnavailable(f"A partition is missing (SQLSTATE {state}).")
         if state[:2] in _REJECTED_CLASSES:
             return RecordRejected(_describe(error))
+        if state[:2] == _CONSTRAINT_CLASS:
+            return ConstraintViolated(_describe(error))
         if state in _NOT_MIGRATED_STATES:
             self._health.note_schema(state)
             return DatabaseUnavailable(f"The schema is not migrated to this version (SQLSTATE {state}).")

@@ -162,15 +162,17 @@ class Journal:
         self._log.mend()
         self._ages.note(self._log.chain.end, time.monotonic())
 
-    def read_batch(self, max_records: int, max_bytes: int) -> Batch:
+    def read_batch(self, max_records: int, max_bytes: int, after: Position | None = None) -> Batch:
         """Return what follows the last commit; the same again until it is committed. May run on a thread.
+
+        `after`: return what follows this position instead, the end of a batch.
 
         An empty batch whose `end` is after the cursor passes intents or damage: commit it too.
 
         Raises:
             OSError: a file cannot be read at the moment.
         """
-        cursor = self._log.cursor
+        cursor = after or self._log.cursor
         for segment in self._log.chain:
             start = cursor.offset if segment.number == cursor.segment else 0
             if segment.number >= cursor.segment and start < segment.size:

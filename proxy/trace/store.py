@@ -3,8 +3,8 @@
 Writing: the JSON bodies of a batch are joined into one array and unpacked by the server, one statement per table, and
 the ids of new rows are returned as one byte string, so there is no Python work per row. Through `ON CONFLICT DO NOTHING
 .. RETURNING` a replay changes nothing, and it is known which rows were new: everything else that is computed from a
-batch must start from those. A body that PostgreSQL refuses fails its whole statement; the journal's writer then splits
-the batch in halves until only that record is left, and passes it to `dead_letter`.
+batch must start from those. A body that PostgreSQL refuses fails its whole statement; the journal's writer then finds
+the record and passes it to `dead_letter`. One whose charge was made nevertheless counts as stored from then on.
 
 Reading: an id contains the time of its trace and so determines its partition; pages are sorted by id, newest first.
 
@@ -23,7 +23,7 @@ from proxy.config import schema
 from proxy.db.pool import Connections
 from proxy.journal.frames import CONTENT, FINAL, Kind, Record
 from proxy.trace.record import created_at
-from proxy.trace.stored import Filters, Page, StoredTrace
+from proxy.trace.stored import Filters, Letter, Page, StoredTrace
 
 # Conversations are looked up in the order of their names, so that two writers cannot deadlock.
 _INSERT_TRACES = """
@@ -69,6 +69,7 @@ SELECT
     r.phases, r.client, r.quota, r.policy
 FROM r LEFT JOIN conversation
     ON conversation.ref = r.ref AND conversation.project_id IS NOT DISTINCT FROM r.project_id
+WHERE NOT EXISTS (SELECT FROM trace_dead_letters AS letter WHERE letter.trace_id = r.id AND letter.charged)
 ON CONFLICT DO NOTHING
 RETURNING id)
 SELECT string_agg(uuid_send(id), '') FROM stored
@@ -85,10 +86,17 @@ SELECT string_agg(uuid_send(trace_id), '') FROM stored
 """
 
 _INSERT_DEAD_LETTER = """
-INSERT INTO trace_dead_letters (trace_id, reason, record)
-SELECT $1::uuid, $2::text, $3::bytea
+INSERT INTO trace_dead_letters (trace_id, reason, record, kind, charged)
+SELECT $1::uuid, $2::text, $3::bytea, $4::smallint, $5::boolean
 WHERE NOT EXISTS (SELECT FROM trace_dead_letters WHERE trace_id = $1 AND record = $3)
+RETURNING true
 """
+
+_LETTERS = """
+SELECT received_at, trace_id, kind, charged, reason FROM trace_dead_letters ORDER BY id DESC LIMIT $1
+"""
+_LETTER_IDS = "SELECT id FROM trace_dead_letters WHERE kind IS NOT NULL ORDER BY id"
+_TAKE_LETTER = "DELETE FROM trace_dead_letters WHERE id = $1 RETURNING kind, trace_id, record, charged"
 
 _SELECT = """
 SELECT id, created_at, conversation_id::text, conversation_ref, request_type, operation, method, path, user_id,
@@ -156,9 +164,33 @@ class TraceStore:
                 fresh.append(record)
         return fresh
 
-    async def dead_letter(self, connection: Any, record: Record, reason: str) -> None:
-        """Store a record that PostgreSQL refuses, as bytes, with the reason. Idempotent."""
-        await connection.execute(_INSERT_DEAD_LETTER, UUID(bytes=record.trace_id), reason[:1000], record.body)
+    async def dead_letter(self, connection: Any, record: Record, reason: str, *, is_charged: bool) -> bool:
+        """Store a record that PostgreSQL refuses, as bytes, with the reason; tell whether it is new. Idempotent."""
+        identity, kind = UUID(bytes=record.trace_id), record.kind.value
+        return bool(
+            await connection.fetchval(_INSERT_DEAD_LETTER, identity, reason[:1000], record.body, kind, is_charged)
+        )
+
+    async def letters(self, limit: int) -> Sequence[Letter]:
+        """Return the latest dead letters, newest first. Raises DatabaseUnavailable."""
+        async with self._database.acquire() as connection:
+            return [Letter(*row.values()) for row in await connection.fetch(_LETTERS, limit)]
+
+    async def letter_ids(self) -> Sequence[int]:
+        """Return the ids of all that can be stored, in the order of the journal. Raises DatabaseUnavailable."""
+        async with self._database.acquire() as connection:
+            return [row["id"] for row in await connection.fetch(_LETTER_IDS)]
+
+    async def take_letter(self, connection: Any, letter_id: int) -> tuple[Record, bool] | None:
+        """Remove a dead letter, in the transaction that stores its record; return that, and whether it is charged.
+
+        `None`: somebody else has taken it.
+        """
+        row = await connection.fetchrow(_TAKE_LETTER, letter_id)
+        if row is None:
+            return None
+        kind, trace_id, body, is_charged = row.values()
+        return Record(Kind(kind), trace_id.bytes, body, 0, 0), is_charged
 
     async def get(self, trace_id: UUID) -> StoredTrace | None:
         """Return one trace; reads only the partition of its day. Raises DatabaseUnavailable."""

@@ -89,3 +89,16 @@ class Page:
 
     traces: tuple[StoredTrace, ...]
     cursor: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What is known of a record that PostgreSQL refused."""
+
+    received_at: datetime
+    trace_id: UUID
+    kind: int | None
+    """As in the journal; `None`: kept by a version that did not note it, and cannot be stored."""
+    is_charged: bool
+    """Its usage is in the quota, though its trace is not stored."""
+    reason: str

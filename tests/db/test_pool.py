@@ -397,7 +397,7 @@ async def test_error_when_in_the_way_of_others_then_unavailable_but_up(database:
     assert database.is_up
 
 
-@pytest.mark.parametrize("state", ["22001", "22021", "22P02", "23502", "23503", "23505", "54000"])
+@pytest.mark.parametrize("state", ["22001", "22021", "22P02", "23502", "23503", "23505", "23514", "54000"])
 async def test_error_when_data_do_not_fit_then_rejected_without_the_data(database: Database, state: str) -> None:
     with pytest.raises(RecordRejected) as caught:
         await raise_in(database, state)

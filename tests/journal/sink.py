@@ -1,10 +1,18 @@
 """A database in memory with what matters of the real one: transactions, uniqueness, refusals, absence."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
 
 from proxy.errors import DatabaseUnavailable, RecordRejected
 from proxy.journal.frames import Record
+from proxy.journal.landing import Applier
+from proxy.journal.segments import Journal
+from proxy.journal.writer import Writer
+from tests.journal.disk import make_settings
 
 Row = tuple[int, bytes]
 
@@ -15,10 +23,13 @@ class Sink:
     def __init__(self) -> None:
         self.rows: dict[Row, Record] = {}
         self.dead: dict[Row, str] = {}
+        self.charged: dict[Row, bool] = {}
         self.is_up = True
         self.transactions = 0
         self.applied: list[int] = []
         """Size of every batch that was tried."""
+        self.trouble: Callable[[Sequence[Record]], Exception | None] = lambda records: None
+        """Raised instead of storing these."""
         self.poison: Callable[[Record], bool] = lambda record: record.body.startswith(b"poison")
         self.refuses_dead_letters = False
         self.before_commit: Callable[[], None] = lambda: None
@@ -41,13 +52,37 @@ class Sink:
     async def apply(self, connection: "Sink", records: Sequence[Record]) -> Sequence[Record]:
         assert connection is self
         self.applied.append(len(records))
+        if error := self.trouble(records):
+            raise error
         if any(map(self.poison, records)):
             raise RecordRejected("22P05")
         new = [record for record in records if (record.kind, record.trace_id) not in self.rows]
         self.rows.update({(record.kind, record.trace_id): record for record in new})
         return new
 
-    async def dead_letter(self, connection: "Sink", record: Record, reason: str) -> None:
+    async def dead_letter(self, connection: "Sink", record: Record, reason: str, *, is_charged: bool) -> bool:
         if self.refuses_dead_letters:
             raise RecordRejected("22P05")
+        is_new = (record.kind, record.trace_id) not in self.dead
         self.dead[record.kind, record.trace_id] = reason
+        self.charged[record.kind, record.trace_id] = is_charged
+        return is_new
+
+
+@asynccontextmanager
+async def running(journal: Journal, sink: Sink, *more: Applier, **changes: Any) -> AsyncIterator[Writer]:
+    settings = make_settings(**{"retry_max_s": 0.01, "batch_delay_ms": 20, **changes})
+    writer = Writer(
+        journal,
+        transaction=sink.transaction,
+        appliers=(sink, *more),
+        dead_letter=sink.dead_letter,
+        settings=settings,
+    )
+    task = asyncio.create_task(writer.run())
+    try:
+        yield writer
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task

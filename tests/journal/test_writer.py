@@ -5,8 +5,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ import pytest
 from proxy.errors import DatabaseUnavailable
 from proxy.journal.frames import Kind, Record
 from proxy.journal.segments import Journal
-from proxy.journal.writer import Applier, Writer
 from tests.journal.disk import largest_file, make_settings, trace_id
-from tests.journal.sink import Sink
+from tests.journal.sink import Sink, running
 
 
 @pytest.fixture
@@ -26,25 +24,6 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.open()
     yield journal
     journal.close()
-
-
-@asynccontextmanager
-async def running(journal: Journal, sink: Sink, *more: Applier, **changes: Any) -> AsyncIterator[Writer]:
-    settings = make_settings(**{"retry_max_s": 0.01, "batch_delay_ms": 20, **changes})
-    writer = Writer(
-        journal,
-        transaction=sink.transaction,
-        appliers=(sink, *more),
-        dead_letter=sink.dead_letter,
-        settings=settings,
-    )
-    task = asyncio.create_task(writer.run())
-    try:
-        yield writer
-    finally:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
 
 
 def fail_times(count: int, make: Callable[[], Exception]) -> Callable[[], None]:

@@ -1,0 +1,294 @@
+"""Brings the records of a batch into PostgreSQL, whatever that says about them.
+
+    stored                                    done
+    unavailable                               the same again after a pause, for as long as it takes
+    too slow, or a value that cannot be held  in halves, down to the single record; that is too slow: again; else buried
+    refused for any other reason              the same again after a pause; at the third time, the sixth, the twelfth ..
+                                              each for itself: those that fail while others are stored are buried
+
+To bury: the record becomes a dead letter, and what is computed from it (its charge) is done all the same, if possible.
+
+Rules of the file: a reason that could be that of every record (a trigger of somebody else, a constraint, a bug of ours)
+proves nothing as long as no other record is stored after it: it may be an outage. The proof may be a record that
+follows the batch. A lease gives back what the finals before it have not spent, so it is never stored before those.
+
+Failure mode: without a proof nothing is lost until the reason is gone; it is counted, and logged without any content.
+"""
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from proxy.errors import ConstraintViolated, DatabaseTooSlow, DatabaseUnavailable, RecordRejected
+from proxy.journal.frames import CONTENT, FINAL, LEASES, Record
+
+_log = logging.getLogger("sidegate.journal")
+_FIRST_PAUSE_S = 0.1
+_THOROUGH: Final = 3
+WITNESSES: Final = 20
+"""So many records that follow a batch are tried, one by one, for a proof."""
+
+Transaction = Callable[[], AbstractAsyncContextManager[Any]]
+"""Opens a transaction: leaving the block commits, an exception rolls back. Raises what `Applier.apply` raises."""
+Following = Callable[[], Awaitable[Sequence[Record]]]
+"""Reads records that follow a batch."""
+
+
+class DeadLetter(Protocol):
+    """Where refused records are kept."""
+
+    async def __call__(self, connection: Any, record: Record, reason: str, /, *, is_charged: bool) -> bool:
+        """Store a refused record in the transaction of `connection`; tell whether it was not there yet."""
+
+
+class Applier(Protocol):
+    """Stores records. Called in the configured order, each with what the previous one found new."""
+
+    async def apply(self, connection: Any, records: Sequence[Record], /) -> Sequence[Record]:
+        """Store `records` (finals and contents) and return those that were not stored before.
+
+        Raises:
+            DatabaseUnavailable: try the same records again later.
+            RecordRejected: at least one of them can never be stored.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStats:
+    """Totals since the start."""
+
+    batches: int = 0
+    """Transactions that were committed."""
+    records: int = 0
+    """Records that they contained."""
+    replayed: int = 0
+    """Of these, records that the first applier already had."""
+    unavailable: int = 0
+    """Attempts that found no working database."""
+    unexpected: int = 0
+    """Attempts that failed for an unforeseen reason."""
+    dead_letters: int = 0
+    lost: int = 0
+    """Records that could not even be stored as dead letters."""
+    is_available: bool = True
+    """The latest attempt reached the database."""
+
+
+class _Unexplained(Exception):
+    """Refused for a reason that may be any record's."""
+
+
+class Landing:
+    """`pause`: sleeps, and tends the journal meanwhile."""
+
+    def __init__(
+        self,
+        *,
+        transaction: Transaction,
+        appliers: Sequence[Applier],
+        dead_letter: DeadLetter,
+        retry_max_s: float,
+        pause: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self._transaction = transaction
+        self._appliers = appliers
+        self._dead_letter = dead_letter
+        self._retry_max_s = retry_max_s
+        self._pause = pause
+        self.stats = WriterStats()
+        self._why = ""
+        """The latest unexplained reason: names of types and of the schema alone."""
+        self._failures: dict[int, int] = {}
+        """How often each record of the batch has failed alone, by `seq`."""
+        self._has_proof: set[bool] = set()
+        """Since the batch first failed, a final was stored (True); another record (False)."""
+
+    async def land(self, records: Sequence[Record], following: Following) -> None:
+        """Return once every record is stored, as itself or as a dead letter."""
+        self._failures.clear()
+        self._has_proof.clear()
+        pauses = self.pauses()
+        tries = 0
+        while True:
+            tries += 1
+            is_thorough = _is_thorough(tries)
+            left = await self._place(records, apart=is_thorough)
+            if left:
+                self._note_unexpected(self._why)
+            if is_thorough and left:
+                left = await self._judge(left, following)
+            if not left:
+                return
+            records = left
+            self._set_available(False)
+            await self._pause(next(pauses))
+
+    def pauses(self) -> Iterator[float]:
+        """Yield pauses that double up to the limit, with random jitter, so that many proxies do not return at once."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            pause_s = min(pause_s, self._retry_max_s)
+            yield pause_s * random.uniform(0.5, 1.0)
+            pause_s *= 2
+
+    def note_failure(self, error: Exception) -> None:
+        """Count and log a failure that is no refusal."""
+        self._count(unexpected=1)
+        self._note_unexpected(type(error).__name__)
+
+    async def _place(self, records: Sequence[Record], *, apart: bool) -> list[Record]:
+        """Store what can be stored; return the rest, in order. `apart`: split what is refused without explanation."""
+        if not records:
+            return []
+        is_one = len(records) == 1
+        try:
+            await self._until_available(lambda: self._apply(records), is_one=is_one)
+            self._count(records=len(records))
+            self._has_proof.update(record.kind is FINAL for record in records)
+            return []
+        except RecordRejected as rejection:
+            if is_one:
+                await self._bury(records[0], str(rejection))
+                return []
+        except DatabaseTooSlow:
+            pass
+        except _Unexplained:
+            if is_one:
+                self._failures[records[0].seq] = self._failures.get(records[0].seq, 0) + 1
+            if is_one or not apart:
+                return list(records)
+        middle = len(records) // 2
+        left = await self._place(records[:middle], apart=apart)
+        rest = records[middle:]
+        if not left:
+            return await self._place(rest, apart=apart)
+        left += await self._place([record for record in rest if record.kind not in LEASES], apart=apart)
+        left += [record for record in rest if record.kind in LEASES]
+        return left
+
+    async def _judge(self, suspects: Sequence[Record], following: Following) -> list[Record]:
+        """Bury those that are proven to be at fault; return the others."""
+        left: list[Record] = []
+        for record in suspects:
+            if left and record.kind in LEASES:
+                left.append(record)
+                continue
+            if not self._is_proven(record):
+                await self._find_proof(following)
+            if not self._is_proven(record):
+                left.append(record)
+            elif await self._place([record], apart=True):
+                if self._failures[record.seq] > 1:
+                    await self._bury(record, self._why)
+                else:
+                    left.append(record)
+        return left
+
+    def _is_proven(self, record: Record) -> bool:
+        """A final is at fault only if another is none; contents and leases are also compared with finals."""
+        return True in self._has_proof or (record.kind is not FINAL and False in self._has_proof)
+
+    async def _find_proof(self, following: Following) -> None:
+        """Store one of the records that come later. They are counted when it is their turn."""
+        witnesses = [record for record in await following() if record.kind in (FINAL, CONTENT)]
+        for record in witnesses[:WITNESSES]:
+            try:
+                await self._until_available(lambda: self._apply([record]), is_one=True)  # noqa: B023 - awaited here
+            except (RecordRejected, _Unexplained):
+                continue
+            self._has_proof.add(record.kind is FINAL)
+            if record.kind is FINAL:
+                return
+
+    async def _apply(self, records: Sequence[Record]) -> None:
+        replayed = 0
+        async with self._transaction() as connection:
+            new = records
+            for index, applier in enumerate(self._appliers):
+                new = await applier.apply(connection, new)
+                if index == 0:
+                    replayed = len(records) - len(new)
+        self._count(batches=1, replayed=replayed)
+
+    async def _bury(self, record: Record, reason: str) -> None:
+        identity = {"trace_id": record.trace_id.hex(), "kind": record.kind.name.lower()}
+        for is_charged in (True, False) if record.kind is FINAL else (False,):
+            try:
+                await self._until_available(lambda: self._keep(record, reason, is_charged), is_one=True)  # noqa: B023
+            except (RecordRejected, _Unexplained):
+                continue
+            self._count(dead_letters=1)
+            _log.warning(
+                "a record was rejected and moved to the dead letters", extra={**identity, "reason": reason[:200]}
+            )
+            return
+        self._count(lost=1)
+        _log.error("a record cannot be stored in any form", extra=identity)
+
+    async def _keep(self, record: Record, reason: str, is_charged: bool) -> None:
+        async with self._transaction() as connection:
+            is_new = await self._dead_letter(connection, record, reason, is_charged=is_charged)
+            if is_new and is_charged:
+                for applier in self._appliers[1:]:
+                    await applier.apply(connection, [record])
+
+    async def _until_available(self, action: Callable[[], Awaitable[None]], *, is_one: bool) -> None:
+        """Run `action` until the database has given an answer.
+
+        Raises:
+            RecordRejected: the database cannot hold a value.
+            DatabaseTooSlow: several records took too long; not if it is one.
+            _Unexplained: any other refusal.
+        """
+        pauses = self.pauses()
+        while True:
+            try:
+                await action()
+                self._set_available(True)
+                return
+            except ConstraintViolated as error:
+                self._why = str(error)
+                self._count(unexpected=1)
+                raise _Unexplained from None
+            except RecordRejected:
+                self._set_available(True)
+                raise
+            except DatabaseUnavailable as error:
+                self._count(unavailable=1)
+                if not is_one and isinstance(error, DatabaseTooSlow):
+                    raise
+            except Exception as error:
+                self._why = _described(error)
+                self._count(unexpected=1)
+                raise _Unexplained from None
+            self._set_available(False)
+            await self._pause(next(pauses))
+
+    def _note_unexpected(self, why: str) -> None:
+        _log.error("storing records failed; retrying", extra={"error": why})
+
+    def _set_available(self, value: bool) -> None:
+        if value is not self.stats.is_available:
+            self.stats = replace(self.stats, is_available=value)
+            if value:
+                _log.info("records are stored again")
+            else:
+                _log.warning("records cannot be stored and wait in the journal")
+
+    def _count(self, **more: int) -> None:
+        self.stats = replace(self.stats, **{name: getattr(self.stats, name) + by for name, by in more.items()})
+
+
+def _is_thorough(tries: int) -> bool:
+    """Tell whether it is worth to try each record: at the third time, and each time when as many have passed again."""
+    times, rest = divmod(tries, _THOROUGH)
+    return not rest and not times & (times - 1)
+
+
+def _described(error: Exception) -> str:
+    """Name an error without its message, which may quote data."""
+    state = getattr(error, "sqlstate", None)
+    return type(error).__name__ if state is None else f"SQLSTATE {state} {type(error).__name__}"

@@ -1,0 +1,242 @@
+"""A record is put aside only if others prove that it is at fault; its charge is made all the same."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.errors import ConstraintViolated, DatabaseTooSlow, RecordRejected
+from proxy.journal.frames import FINAL, LEASES, Kind, Record
+from proxy.journal.segments import Journal
+from tests.journal.disk import make_settings, trace_id
+from tests.journal.sink import Sink, running
+
+
+class RaiseError(Exception):
+    sqlstate = "P0001"
+
+
+class Charges:
+    """The applier behind the sink."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Kind, bytes]] = []
+        self.refuses: Callable[[Record], bool] = lambda record: False
+
+    async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
+        if any(map(self.refuses, records)):
+            raise RaiseError("sk-secret")
+        self.seen += [(record.kind, record.trace_id) for record in records]
+        return records
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    journal = Journal(tmp_path, make_settings())
+    journal.open()
+    yield journal
+    journal.close()
+
+
+def bad(record: Record) -> bool:
+    return record.body.startswith(b"bad")
+
+
+def raise_for(
+    guilty: Callable[[Record], bool], make: Callable[[], Exception] = lambda: RaiseError("sk-secret")
+) -> Callable[[Sequence[Record]], Exception | None]:
+    return lambda records: make() if any(map(guilty, records)) else None
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: RaiseError("sk-secret"), lambda: ConstraintViolated("SQLSTATE 23502")], ids=["trigger", "rule"]
+)
+async def test_record_when_a_trigger_refuses_it_and_not_the_others_then_it_alone_is_put_aside_and_charged(
+    make: Callable[[], Exception], journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink, charges = Sink(), Charges()
+    sink.trouble = raise_for(bad, make)
+    for number in range(100):
+        journal.append_final(trace_id(number), b"bad sk-secret" if number == 42 else b"final")
+    async with running(journal, sink, charges, batch_records=100) as writer:
+        assert await writer.flush(10)
+        stats = writer.stats()
+    assert len(sink.rows) == 99 and list(sink.dead) == [(FINAL, trace_id(42))]
+    assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(100)]
+    assert (stats.records, stats.dead_letters, stats.lost, stats.replayed) == (99, 1, 0, 0)
+    assert "P0001" in sink.dead[FINAL, trace_id(42)] or "23502" in sink.dead[FINAL, trace_id(42)]
+    assert "sk-secret" not in caplog.text + str([vars(entry) for entry in caplog.records])
+    assert sum(entry.levelno == logging.ERROR for entry in caplog.records) == 3
+
+
+async def test_record_when_it_is_alone_then_one_that_comes_later_proves_its_fault(journal: Journal) -> None:
+    sink, charges = Sink(), Charges()
+    sink.trouble = raise_for(bad)
+    journal.append_final(trace_id(1), b"bad")
+    async with running(journal, sink, charges) as writer:
+        assert not await writer.flush(0.3)
+        assert not sink.dead and not sink.rows
+        journal.append_final(trace_id(2), b"final")
+        assert await writer.flush(5)
+        stats = writer.stats()
+    assert list(sink.dead) == [(FINAL, trace_id(1))] and list(sink.rows) == [(FINAL, trace_id(2))]
+    assert sorted(charges.seen) == [(FINAL, trace_id(1)), (FINAL, trace_id(2))]
+    assert (stats.records, stats.dead_letters) == (1, 1)
+
+
+async def test_reason_when_it_hits_every_record_then_all_wait_until_it_is_gone(journal: Journal) -> None:
+    sink, charges = Sink(), Charges()
+    sink.trouble = raise_for(lambda record: True)
+    for number in range(40):
+        journal.append_final(trace_id(number), b"final")
+    async with running(journal, sink, charges, batch_records=20) as writer:
+        assert not await writer.flush(0.5)
+        assert not sink.dead and not sink.rows and journal.depth == 40
+        assert not writer.stats().is_available
+        sink.trouble = raise_for(lambda record: False)
+        assert await writer.flush(5)
+        assert writer.stats().is_available
+    assert len(sink.rows) == 40 and not sink.dead
+    assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(40)]
+
+
+async def test_reason_when_it_passes_while_the_others_are_tried_then_nothing_is_put_aside(journal: Journal) -> None:
+    sink = Sink()
+    left = [4]
+
+    def sometimes(records: Sequence[Record]) -> Exception | None:
+        if any(map(bad, records)) and left[0]:
+            left[0] -= 1
+            return RaiseError()
+        return None
+
+    sink.trouble = sometimes
+    for number in range(2):
+        journal.append_final(trace_id(number), b"bad" if number else b"final")
+    async with running(journal, sink, batch_records=2) as writer:
+        assert await writer.flush(5)
+        assert writer.stats().records == 2
+    assert len(sink.rows) == 2 and not sink.dead
+
+
+async def test_finals_when_only_contents_are_stored_then_they_wait(journal: Journal) -> None:
+    sink = Sink()
+    sink.trouble = raise_for(lambda record: record.kind is FINAL)
+    journal.append_final(trace_id(1), b"final")
+    journal.append_content(trace_id(1), b"content")
+    async with running(journal, sink) as writer:
+        assert not await writer.flush(0.5)
+        assert not sink.dead
+    sink.trouble = raise_for(lambda record: record.kind is not FINAL)
+    async with running(journal, sink) as writer:
+        assert await writer.flush(5)
+    assert list(sink.dead) == [(Kind.CONTENT, trace_id(1))]
+
+
+async def test_leases_when_a_final_before_them_is_refused_then_they_give_nothing_back_before_it_is_charged(
+    journal: Journal,
+) -> None:
+    sink, charges = Sink(), Charges()
+    sink.trouble = raise_for(bad)
+    journal.append_final(trace_id(1), b"final")
+    journal.append_final(trace_id(2), b"bad")
+    journal.append_lease(trace_id(9), b"lease", ended=False)
+    journal.append_final(trace_id(3), b"final")
+    async with running(journal, sink, charges) as writer:
+        assert await writer.flush(5)
+    order = [(kind in LEASES, name) for kind, name in charges.seen]
+    assert order.index((False, trace_id(2))) < order.index((True, trace_id(9)))
+    assert list(sink.dead) == [(FINAL, trace_id(2))] and len(sink.rows) == 3
+
+
+async def test_lease_when_it_alone_is_refused_then_it_is_put_aside(journal: Journal) -> None:
+    sink = Sink()
+    sink.trouble = raise_for(lambda record: record.kind in LEASES)
+    journal.append_final(trace_id(1), b"final")
+    journal.append_lease(trace_id(9), b"lease", ended=True)
+    async with running(journal, sink) as writer:
+        assert await writer.flush(5)
+    assert list(sink.dead) == [(Kind.LEASE_ENDED, trace_id(9))]
+
+
+async def test_charge_when_it_is_refused_then_the_record_is_put_aside_without_it(journal: Journal) -> None:
+    sink, charges = Sink(), Charges()
+    charges.refuses = bad
+    journal.append_final(trace_id(1), b"bad")
+    journal.append_final(trace_id(2), b"final")
+    async with running(journal, sink, charges) as writer:
+        assert await writer.flush(5)
+    assert list(sink.dead) == [(FINAL, trace_id(1))]
+    assert (sink.charged, charges.seen) == ({(FINAL, trace_id(1)): False}, [(FINAL, trace_id(2))])
+
+
+async def test_witness_when_it_is_refused_too_then_the_next_one_is_asked(journal: Journal) -> None:
+    sink = Sink()
+    sink.poison = lambda record: record.body == b"poison"
+    sink.trouble = raise_for(bad)
+    for number, body in enumerate([b"bad", b"bad", b"poison", b"final"]):
+        journal.append_final(trace_id(number), body)
+    async with running(journal, sink, batch_records=1) as writer:
+        assert await writer.flush(5)
+    assert set(sink.dead) == {(FINAL, trace_id(number)) for number in range(3)}
+    assert list(sink.rows) == [(FINAL, trace_id(3))]
+
+
+async def test_batch_when_it_takes_too_long_then_it_is_stored_in_pieces(journal: Journal) -> None:
+    sink = Sink()
+    sink.trouble = lambda records: DatabaseTooSlow("busy") if len(records) > 10 else None
+    for number in range(100):
+        journal.append_final(trace_id(number), b"final")
+    async with running(journal, sink, batch_records=100) as writer:
+        assert await writer.flush(5)
+        assert (writer.stats().records, writer.stats().unexpected) == (100, 0)
+    assert len(sink.rows) == 100 and len(sink.applied) == 31
+
+
+async def test_record_when_it_alone_takes_too_long_then_it_is_tried_again(journal: Journal) -> None:
+    sink = Sink()
+    left = [3]
+
+    def slow(records: Sequence[Record]) -> Exception | None:
+        left[0] -= 1
+        return DatabaseTooSlow("busy") if left[0] >= 0 else None
+
+    sink.trouble = slow
+    journal.append_final(trace_id(1), b"final")
+    async with running(journal, sink) as writer:
+        assert await writer.flush(5)
+    assert len(sink.rows) == 1 and not sink.dead
+
+
+async def test_dead_letter_when_the_answer_is_lost_then_the_charge_is_made_once(journal: Journal) -> None:
+    sink, charges = Sink(), Charges()
+    journal.append_final(trace_id(1), b"poison")
+    lost = [2]
+
+    def lose() -> None:
+        if lost[0]:
+            lost[0] -= 1
+            raise DatabaseTooSlow("answer lost")
+
+    sink.after_commit = lose
+    async with running(journal, sink, charges) as writer:
+        assert await writer.flush(5)
+        assert writer.stats().dead_letters == 1
+    assert charges.seen == [(FINAL, trace_id(1))]
+
+
+async def test_dead_letter_when_cancelled_then_nothing_is_half_done(journal: Journal) -> None:
+    sink = Sink()
+
+    async def never(*_: Any, **__: Any) -> bool:
+        await asyncio.Event().wait()
+        raise RecordRejected("unreachable")
+
+    sink.dead_letter = never  # type: ignore[method-assign]
+    journal.append_final(trace_id(1), b"poison")
+    async with running(journal, sink) as writer:
+        assert not await writer.flush(0.1)
+    assert journal.depth == 1
