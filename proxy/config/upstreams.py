@@ -26,7 +26,6 @@ _FRAMING: Final = frozenset(
     "connection content-length expect host keep-alive te trailer transfer-encoding upgrade".split()
 )
 _API_VERSION: Final = r"^[A-Za-z0-9.-]{1,40}$"
-_DEPLOYMENT: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _GEN_AI_PROVIDERS: Final = {
     "openai.azure.com": "azure.ai.openai",
     "anthropic.com": "anthropic",

@@ -169,14 +169,6 @@ class Database:
         async with self.acquire(patient=patient) as connection, bounded_transaction(connection):
             yield connection
 
-    async def probe(self) -> bool:
-        """Tell whether PostgreSQL answers now. Takes at most `acquire_timeout_s` and one second."""
-        try:
-            async with self.acquire():
-                return True
-        except DatabaseUnavailable:
-            return False
-
     async def close(self) -> None:
         """Close all connections; those in use are cut after some seconds. `connect` may be called again."""
         pool, self._pool = self._pool, None

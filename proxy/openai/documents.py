@@ -63,16 +63,6 @@ def load_object(data: bytes) -> dict[str, Any] | None:
     return document if type(document) is dict else None
 
 
-def load_container(data: bytes) -> Any:
-    """Decode an object or a list; `None` for anything else, which is plain text."""
-    if data.lstrip()[:1] not in (b"{", b"["):
-        return None
-    try:
-        return load(data)
-    except ValueError:
-        return None
-
-
 def _load_rare_object(data: bytes) -> dict[str, Any] | None:
     try:
         document = load(data)

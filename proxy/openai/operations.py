@@ -42,9 +42,9 @@ def _model(
     return Operation(name, request_type, body, dialect, True, stream_usage, gen_ai, sent_to)
 
 
-def _free(name: str, request_type: str, body: BodyKind = "none", dialect: Dialect = "none") -> Operation:
+def _free(name: str, request_type: str, body: BodyKind = "none") -> Operation:
     """Return a row whose answers are free."""
-    return Operation(name, request_type, body, dialect, billable=False)
+    return Operation(name, request_type, body, dialect="none", billable=False)
 
 
 _CHAT = _model(

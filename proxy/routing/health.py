@@ -142,10 +142,6 @@ class Health:
         """Return the number of a provider's credentials."""
         return len(self._of[upstream])
 
-    def is_eligible(self, upstream: str, tried: Collection[Place], now: float, model: str | None = None) -> bool:
-        """Tell whether a provider has a usable credential that was not tried."""
-        return any(one.place not in tried and one.is_eligible(model, now) for one in self._of[upstream])
-
     def retake(self, place: Place, now: float, model: str | None = None) -> Permit | None:
         """Begin another attempt at the same place, even while it is cooling; `None` while the breaker is open."""
         one = self._of[place[0]][place[1]]

@@ -50,6 +50,14 @@ async def answers(database: Database) -> bool:
         return await connection.fetchval("SELECT 1") == 1
 
 
+async def is_reached(database: Database) -> bool:
+    try:
+        async with database.acquire():
+            return True
+    except DatabaseUnavailable:
+        return False
+
+
 async def hold_all(database: Database, release: asyncio.Event) -> list[asyncio.Task[None]]:
     """Occupy every connection of the pool."""
     held = asyncio.Semaphore(0)
@@ -70,7 +78,7 @@ async def test_acquire_when_connected_then_marks_up(database: Database) -> None:
     assert not database.is_up
     assert await answers(database)
     assert database.is_up
-    assert await database.probe()
+    assert await is_reached(database)
 
 
 async def test_acquire_when_a_parameter_of_the_url_is_wrong_then_that_is_said() -> None:
@@ -101,11 +109,11 @@ async def test_acquire_when_nothing_is_there_then_it_says_what_to_mend(host: str
 
 async def test_acquire_when_never_connected_or_closed_then_unavailable(empty_database_url: str) -> None:
     database = Database(SETTINGS)
-    assert not await database.probe()
+    assert not await is_reached(database)
     await database.connect(empty_database_url)
-    assert await database.probe()
+    assert await is_reached(database)
     await database.close()
-    assert (await database.probe(), database.is_up) == (False, False)
+    assert (await is_reached(database), database.is_up) == (False, False)
     await database.close()
 
 
@@ -124,7 +132,7 @@ async def test_outage_at_the_start_then_each_reason_is_logged_once(
     database = Database(SETTINGS)
     await database.connect(empty_database_url.replace("/test_", "/missing_"))
     for _ in range(3):
-        assert not await database.probe()
+        assert not await is_reached(database)
     assert caplog.text.count("the database is unavailable: connection refused: there is no such database") == 1
     await database.close()
 
@@ -135,7 +143,7 @@ async def test_outage_when_over_then_dead_connections_are_replaced(link: FaultyL
     release.set()
     await asyncio.gather(*tasks)
     await link.down()
-    assert not await far.probe()
+    assert not await is_reached(far)
     await link.up()
     assert all([await answers(far) for _ in range(2 * SETTINGS.pool_size)])
 
@@ -155,7 +163,7 @@ async def test_postgres_when_it_goes_silent_then_noticed_in_seconds(link: Faulty
     link.silent()
     for _ in range(2):  # first the idle connection, then a new one
         began = time.monotonic()
-        assert not await far.probe()
+        assert not await is_reached(far)
         assert time.monotonic() - began < 3
     assert not far.is_up
     link._healthy.set()
@@ -179,20 +187,20 @@ async def test_postgres_when_slow_then_who_is_patient_works_and_nobody_else_wait
 ) -> None:
     caplog.set_level("INFO")
     for _ in range(2):
-        assert not await slow.probe()
+        assert not await is_reached(slow)
         async with slow.transaction(patient=True) as connection:
             assert await connection.fetchval("SELECT 1") == 1
         assert (slow.state, slow.is_up) == ("slow", False)
     opened = link.opened
     for _ in range(3):
-        assert not await slow.probe()
+        assert not await is_reached(slow)
         assert slow.state == "slow"
         async with slow.transaction(patient=True) as connection:
             assert await connection.fetchval("SELECT 1") == 1
     assert link.opened <= opened + 1, "who gave up left the connection open"
     link.delay_s = 0.0
     monkeypatch.setattr(pool, "_PING_S", 1.0)
-    assert await slow.probe()
+    assert await is_reached(slow)
     assert slow.is_up
     told = [record.getMessage() for record in caplog.records]
     assert [text.partition(":")[0] for text in told] == [
@@ -204,7 +212,7 @@ async def test_postgres_when_slow_then_its_callers_may_be_cancelled_and_no_conne
     async with slow.acquire(patient=True):
         pass
     for _ in range(5):
-        asking = asyncio.create_task(slow.probe())
+        asking = asyncio.create_task(is_reached(slow))
         await asyncio.sleep(0.05)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
@@ -241,10 +249,10 @@ async def test_postgres_when_slow_and_then_silent_then_down(
     async with slow.acquire(patient=True):
         pass
     link.silent()
-    assert not await slow.probe()
+    assert not await is_reached(slow)
     assert slow.state == "slow"
     monkeypatch.setattr(health, "_SLOW_S", 0.0)
-    assert not await slow.probe()
+    assert not await is_reached(slow)
     assert slow.state == "down"
     link._healthy.set()
 
@@ -254,7 +262,7 @@ async def test_postgres_when_slow_and_then_gone_then_who_waited_does_not_keep_it
 ) -> None:
     async with slow.acquire(patient=True):
         pass
-    assert not await slow.probe()
+    assert not await is_reached(slow)
     await link.down()
     async with asyncio.timeout(2):
         await asyncio.gather(*slow._late)
@@ -381,11 +389,11 @@ async def test_server_when_full_or_read_only_then_probes_between_two_writes_do_n
     for _ in range(3):
         with pytest.raises(DatabaseUnavailable):
             await raise_in(database, state)
-        assert await database.probe()
+        assert await is_reached(database)
         assert not database.is_up
     assert [record.message for record in caplog.records] == [f"the database is unavailable: SQLSTATE {state}"]
     monkeypatch.setattr(database._health, "_held_down_until", 0.0)
-    assert await database.probe()
+    assert await is_reached(database)
     assert database.is_up
 
 
@@ -543,7 +551,7 @@ async def test_connect_when_dsn_is_wrong_then_refused_without_quoting_it(dsn: st
 async def test_connect_when_no_dsn_is_given_then_takes_the_settings(empty_database_url: str) -> None:
     database = Database(SETTINGS.model_validate({**SETTINGS.model_dump(), "url": empty_database_url}))
     await database.connect()
-    assert await database.probe()
+    assert await is_reached(database)
     await database.close()
 
 

@@ -56,9 +56,9 @@ def test_credential_after_what_a_provider_said_is_left_alone_for_so_long(outcome
     described = {one["credential"]: one for one in made.describe(0) if one["upstream"] == "a"}
     assert described[place[1]]["state"] == state
     other = {("a", 1 - place[1])}
-    assert made.is_eligible("a", other, 0) == (until == 0)
-    assert made.is_eligible("a", other, until)
-    assert made.is_eligible("a", (), 0), "the other credential is not concerned"
+    assert (made.take("a", other, 0) is not None) == (until == 0)
+    assert made.take("a", other, until) is not None
+    assert made.take("a", {place}, 0) is not None, "the other credential is not concerned"
 
 
 def test_model_when_its_limit_is_reached_then_others_go_on_at_the_same_credential():
