@@ -25,42 +25,29 @@ Source: OpenAI API reference, "Usage"; docs/prices.md for the table's origin.
 import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import yaml
-
 from proxy import resources
 from proxy.config import schema
-from proxy.config.files import read_regular
+from proxy.config.names import did_you_mean, nearest, shown
 from proxy.exchange import Usage
+from proxy.upstream.price_file import TIERS, misspelt, read_file, read_prices
+from proxy.upstream.price_file import PriceTableError as PriceTableError
 from proxy.upstream.price_row import PER_TOKENS as PER_TOKENS
 from proxy.upstream.price_row import Row as Row
-
-NANOS = 1_000_000_000
-HIGHEST_PRICE = Decimal(1_000_000)
-"""Dollars; a higher price is most likely a misplaced decimal point."""
 
 DATE = re.compile(r"(-20\d\d-[01]\d-[0-3]\d|-20\d\d[01]\d[0-3]\d|@20\d\d-?[01]\d-?[0-3]\d)$")
 MAX_NAME = 256
 """Longer names cannot be models: they are not looked up, so that they cannot fill the cache."""
 MAX_REMEMBERED = 4096
-TIERS = {"flex": "flex", "batch": "batch", "priority": "priority", "fast": "priority"}
-"""Tiers with prices of their own -> the name in the table. Others are the standard tier, or a contract's."""
 _DEARER_TIERS = frozenset({"priority"})
-_MOST_BYTES = 4_194_304
-"""A larger file is no price table; the shipped one is 60 KB."""
-
-
+_OF_A_CALL = frozenset({"input", "per_hour", "per_image"})
+"""Without one of these, what is sent would be free."""
 _NO_TIERS: Mapping[str, Mapping[str, Row]] = MappingProxyType({})
 _Long = tuple[int, Mapping[str, tuple[int, int]]]
 """Above how many tokens of input a model costs more, and by class the price then and the one below."""
-
-
-class PriceTableError(ValueError):
-    """An unusable price table; the text lists every mistake, one per line."""
 
 
 class PriceTable:
@@ -79,7 +66,7 @@ class PriceTable:
         self._unknown = None
         if settings.unknown_model != "free":
             mistakes: list[str] = []
-            self._unknown = Row.from_nanos(_read_prices("prices.unknown_price", settings.unknown_price, mistakes))
+            self._unknown = Row.from_nanos(read_prices("prices.unknown_price", settings.unknown_price, mistakes))
             _refuse(mistakes)
         self._remembered: dict[str, Row | None] = {}
 
@@ -207,15 +194,13 @@ def load(path: Path | None, settings: schema.Prices) -> PriceTable:
     source = path or resources.ROOT / "config" / "prices.yaml"
     mistakes: list[str] = []
     table: dict[str, dict[str, int]] = {}
-    for name, prices in _read_file(source).items():
-        table.setdefault(str(name).lower(), {}).update(_read_prices(f"prices of {name!r}", prices, mistakes))
+    for name, prices in read_file(source, mistakes).items():
+        table.setdefault(str(name).lower(), {}).update(read_prices(f"prices of {name!r}", prices, mistakes))
+    own = _read_own(settings, table, mistakes)
+    known = {**table, **own}
+    mistakes += [f"prices of {name!r}: {problem}" for name in known for problem in misspelt(name, known)]
     releases = _releases(table)
     longs = _take_longs(table, releases, mistakes)
-    own: dict[str, dict[str, int]] = {}
-    for name, prices in settings.overrides.items():
-        own[name.lower()] = _read_prices(f"prices of {name!r}", prices, mistakes)
-        if ">" in name:
-            mistakes.append(f"prices of {name!r}: these follow from those of the model")
     for name, prices in own.items():
         for same in [name, *(one for one in _alike(name, table, releases) if one not in own)]:
             table.setdefault(same, {}).update(prices)
@@ -232,17 +217,38 @@ def load(path: Path | None, settings: schema.Prices) -> PriceTable:
     return PriceTable(rows, settings, tiers, frozenset(own))
 
 
+def _read_own(settings: schema.Prices, table: Mapping[str, object], mistakes: list[str]) -> dict[str, dict[str, int]]:
+    own: dict[str, dict[str, int]] = {}
+    for name, given in settings.overrides.items():
+        where, lower = f"prices of {shown(name)!r}", name.lower()
+        if lower in own:
+            mistakes.append(f"{where}: is there twice; case does not matter")
+        prices = own[lower] = read_prices(where, given, mistakes)
+        if ">" in name:
+            mistakes.append(f"{where}: these follow from those of the model; leave them out")
+        elif prices and lower not in table and "@" not in name and not prices.keys() & _OF_A_CALL:
+            meant = did_you_mean(nearest(lower, table))
+            mistakes.append(f"{where}: a model of your own needs a price of input, if only 0{meant}")
+    return own
+
+
 def _take_longs(
     table: dict[str, dict[str, int]], releases: Mapping[str, list[str]], mistakes: list[str]
 ) -> dict[str, _Long]:
     """Remove the rows `model>tokens`; return them for each model and its releases that the table lists at its price."""
     longs: dict[str, _Long] = {}
+    seen: set[str] = set()
     for name in [name for name in table if ">" in name]:
         model, _, above = name.partition(">")
         prices, listed = table.pop(name), table.get(model)
         if listed is None or not above.isdecimal():
             mistakes.append(f"prices of {name!r}: must be of a model with prices of its own, above a number of tokens")
             continue
+        if model in seen:
+            mistakes.append(f"prices of {name!r}: {model!r} has such a row already; only one length can count")
+        seen.add(model)
+        if missing := [unit for unit in prices if not listed.get(unit)]:
+            mistakes.append(f"prices of {name!r}: {model!r} has no price of {', '.join(missing)} that this could raise")
         ratios = {unit: (nanos, listed[unit]) for unit, nanos in prices.items() if listed.get(unit)}
         longs.update(dict.fromkeys([model, *_alike(model, table, releases)], (int(above), ratios)))
     return longs
@@ -289,55 +295,6 @@ def candidate_names(model: str) -> Iterator[str]:
 
 def _dated_and_bare(name: str) -> tuple[str, str]:
     return name, DATE.sub("", name)
-
-
-def _read_file(path: Path) -> Mapping[str, Any]:
-    try:
-        text = read_regular(path, _MOST_BYTES)
-    except OSError as error:
-        raise PriceTableError(f"{path}: {error.strerror}") from error
-    if len(text) > _MOST_BYTES:
-        raise PriceTableError(f"{path}: is larger than {_MOST_BYTES} bytes")
-    try:
-        document = yaml.load(text, Loader=yaml.CSafeLoader)
-    except yaml.YAMLError as error:
-        raise PriceTableError(f"{path}: not YAML: {error}") from error
-    if not isinstance(document, dict):
-        raise PriceTableError(f"{path}: must map model names to prices")
-    return document
-
-
-def _read_prices(where: str, prices: object, mistakes: list[str]) -> dict[str, int]:
-    """Return nano-dollars by class; appends problems to `mistakes`."""
-    if not isinstance(prices, Mapping) or not prices:
-        mistakes.append(f"{where}: must map input, output ... to dollars")
-        return {}
-    read: dict[str, int] = {}
-    for unit, value in prices.items():
-        if unit not in schema.PRICE_CLASSES:
-            mistakes.append(f"{where}: {unit!r} is not one of {', '.join(schema.PRICE_CLASSES)}")
-            continue
-        try:
-            read[unit] = _to_nanos(value)
-        except ValueError as error:
-            mistakes.append(f"{where}: {unit}: {error}")
-    return read
-
-
-def _to_nanos(value: object) -> int:
-    """Return dollars as nano-dollars. A YAML float is taken as written (its shortest form)."""
-    try:
-        dollars = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError("must be a number") from None
-    if isinstance(value, bool) or not dollars.is_finite():
-        raise ValueError("must be a number")
-    if not 0 <= dollars <= HIGHEST_PRICE:
-        raise ValueError(f"must be between 0 and {HIGHEST_PRICE} dollars")
-    nanos = dollars * NANOS
-    if nanos != nanos.to_integral_value():
-        raise ValueError("must not have more than nine decimal places")
-    return int(nanos)
 
 
 def _refuse(mistakes: list[str]) -> None:
