@@ -22,6 +22,7 @@ _END_OF_CHUNKS = b"0\r\n\r\n"
 _GONE = "The client closed the connection."
 _SMALL_BYTES = 16_384
 """A larger answer is written at once: whether its client reads fast enough must be known."""
+_PIECE_BYTES = 262_144
 
 
 class HttpDownstream:
@@ -33,6 +34,8 @@ class HttpDownstream:
         self._delivery = delivery
         self._write_stall_s = write_stall_s
         self._chunked = False
+        self._unwritten_bytes = 0
+        """Of what is sent in pieces."""
         self.keep_alive = request.keep_alive
         """Whether the connection may serve another request; aiohttp's request handler reads it as well."""
         self.ended_by: ProxyError | None = None
@@ -51,7 +54,7 @@ class HttpDownstream:
     @property
     def unsent_bytes(self) -> int:
         """Bytes written but not sent, because the client does not read."""
-        return self._outlet.unsent_bytes
+        return self._outlet.unsent_bytes + self._unwritten_bytes
 
     def drop(self) -> None:
         """Close at once and discard unsent bytes."""
@@ -60,17 +63,23 @@ class HttpDownstream:
     # Used by the pipeline.
 
     async def send(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
-        """Send a complete response in one write; for HEAD its head alone, with the length that the body would have."""
+        """Send a complete response, in one write if it is small.
+
+        For HEAD its head alone, with the length that the body would have.
+        """
         framing = b"" if status in _NO_LENGTH_STATUSES else b"Content-Length: %d\r\n" % len(body)
         if not self._request.body.is_eof():
             self.keep_alive = False  # answered before the request's end: what follows may be body or a request
         head = self._head(status, reason, headers, framing)
         if self._request.method == "HEAD":
             body = b""
-        data = head + body
-        write = self._outlet.write_in_turn if len(data) <= _SMALL_BYTES else self._outlet.write
-        self._begin(status, write(data))
-        self._delivery.bytes += len(body)
+        write = self._outlet.write_in_turn if len(body) <= _SMALL_BYTES else self._outlet.write
+        if len(body) <= _PIECE_BYTES:
+            self._begin(status, write(head + body))
+            self._delivery.bytes += len(body)
+        else:
+            self._begin(status, write(head))
+            await self._write_pieces(body)
         if self._outlet.is_paused:
             await self._drain()
 
@@ -101,11 +110,28 @@ class HttpDownstream:
         return not outlet.is_paused
 
     async def write(self, data: bytes) -> None:
-        """Send body bytes at once; without any, only wait for the client."""
-        if data:
+        """Send body bytes; without any, only wait for the client."""
+        if len(data) > _PIECE_BYTES:
+            await self._write_pieces(data)
+        elif data:
             self.put(data)
         if self._outlet.is_paused:
             await self._drain()
+
+    async def _write_pieces(self, data: bytes) -> None:
+        """Send many bytes, and let others have their turn between the pieces: 8 MB take 10 ms and more at once."""
+        self._delivery.bytes += len(data)
+        try:
+            for at in range(0, len(data), _PIECE_BYTES):
+                piece = data[at : at + _PIECE_BYTES]
+                self._unwritten_bytes = len(data) - at - len(piece)
+                if not self._outlet.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece):
+                    raise ClientDisconnected(_GONE)
+                if self._outlet.is_paused:
+                    await self._drain()
+                await asyncio.sleep(0)
+        finally:
+            self._unwritten_bytes = 0
 
     async def finish(self) -> None:
         """End the body."""

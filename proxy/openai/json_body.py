@@ -23,7 +23,9 @@ from proxy.errors import InvalidRequest
 from proxy.openai import json_steps, key_counts, lenient
 from proxy.openai.documents import dump_exact, load_exact
 from proxy.openai.long_strings import load_parted
+from proxy.way import give_way
 
+_TOGETHER = 1000
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')
 _BLANK_BEFORE_COLON = (b" :", b"\t:", b"\r:", b"\n:")
 _FAKES_KEY_END = re.compile(rb"\\u00(?:2[02]|3[aA])")
@@ -46,8 +48,11 @@ def parse_body(body: bytes, limits: Limits) -> Any:
         document = json_steps.read(body, depth)
     except ValueError as error:
         raise _unreadable(body, error) from None
-    # Every level has a byte at both ends, so most bodies are too short to be too deep (bench/wire_format.py).
-    if size > 2 * depth and body.count(b"{") + body.count(b"[") > depth and _is_deeper(document, depth):
+    if size > json_steps.LARGE_BYTES:
+        may_be_deeper = json_steps.has_more(body, depth, b"{[")
+    else:  # every level has a byte at both ends, so most bodies are too short to be too deep (bench/wire_format.py)
+        may_be_deeper = size > 2 * depth and body.count(b"{") + body.count(b"[") > depth
+    if may_be_deeper and _is_deeper(document, depth):
         raise InvalidRequest(
             f"The JSON body of your request is nested too deeply: the limit is {depth} levels.",
             code="json_too_deep",
@@ -134,14 +139,20 @@ def _is_deeper(document: Any, limit: int) -> bool:
     """Walk level by level: no recursion, and each value is visited once."""
     level = [document]
     for _ in range(limit):
-        level = [
-            child
-            for container in level
-            for child in (container.values() if type(container) is dict else container)
-            if type(child) is dict or type(child) is list
-        ]
-        if not level:
+        below: list[Any] = []
+        while level:
+            give_way()
+            some = level[-_TOGETHER:]
+            del level[-_TOGETHER:]  # a million are let go of in 12 ms
+            below.extend(
+                child
+                for container in some
+                for child in (container.values() if type(container) is dict else container)
+                if type(child) is dict or type(child) is list
+            )
+        if not below:
             return False
+        level = below
     return True
 
 

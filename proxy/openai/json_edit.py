@@ -8,11 +8,12 @@ Source: RFC 8259.
 
 import re
 from collections.abc import Iterator, Mapping
-from json.encoder import encode_basestring, encode_basestring_ascii
+from json.encoder import encode_basestring_ascii
 from typing import Final
 
 import orjson
 
+from proxy.openai.documents import dump_exact
 from proxy.openai.long_strings import behind_string, quoted
 
 Path = tuple[str | int, ...]
@@ -40,12 +41,11 @@ def edited(data: bytes, values: Mapping[Path, bytes]) -> bytes:
 
 def written(text: str, like: bytes) -> bytes:
     """Return a JSON string, in ASCII if the document that it is for is ASCII."""
-    if not like.isascii():
-        try:
-            return "".join(quoted(text, encode_basestring)).encode()
-        except UnicodeEncodeError:
-            pass  # a lone surrogate can only be written as an escape
-    return "".join(quoted(text, encode_basestring_ascii)).encode("ascii")
+    return b"".join(quoted(text, _in_ascii if like.isascii() else dump_exact))
+
+
+def _in_ascii(text: str) -> bytes:
+    return encode_basestring_ascii(text).encode("ascii")
 
 
 def _spans(data: bytes, values: Mapping[Path, bytes]) -> list[tuple[int, int, bytes]]:

@@ -17,12 +17,12 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import islice
-from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
 
+from proxy.openai.documents import dump_exact
 from proxy.openai.long_strings import behind_string, is_long_beside_strings, load_parted, quoted
+from proxy.openai.pieces import cut
 from proxy.way import give_way
 
 ANY_DEPTH: Final = 1024
@@ -35,6 +35,7 @@ _MOST_STRUCTURALS: Final = 2_500_000
 _STEP: Final = 1 << 16
 _COUNTED: Final = 1 << 20
 _EMPTIED: Final = 1000
+_TOGETHER: Final = 256
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _WHOLE: Final = re.compile(rb'(?:[^",]++|"(?:[^"\\]++|\\.)*+"|(,))*+', re.DOTALL)
 """All that is whole from a place outside strings; the group is the last comma."""
@@ -62,12 +63,12 @@ def is_slow(body: bytes) -> bool:
     return has_more(body, _MANY_STRUCTURALS) or is_long_beside_strings(body)
 
 
-def has_more(body: bytes, structurals: int) -> bool:
+def has_more(body: bytes, structurals: int, signs: bytes = b",{[") -> bool:
     """Tell whether `body` has more commas and opening brackets, in strings too; counted in steps."""
     count = 0
     for at in range(0, len(body), _COUNTED):
         give_way()
-        for sign in b",{[":
+        for sign in signs:
             count += body.count(sign, at, at + _COUNTED)
         if count > structurals:
             return True
@@ -174,8 +175,9 @@ class Steps:
     def _take(self, at: int, stop: int, begun: str, left: str) -> None:
         """Read a piece. `begun`, `left`: the brackets that are open before and behind it."""
         give_way()
+        piece = [self._opening(begun), *cut(self._body, at, stop), self._closing(left)]
         try:
-            value = self._read(b"%b%b%b" % (self._opening(begun), self._body[at:stop], self._closing(left)))
+            value = self._read(b"".join(piece))
         except ValueError as error:
             raise Unreadable(_reason(error), at) from None
         going_on = self._going_on(value, begun)
@@ -253,46 +255,53 @@ class Steps:
                 container.update(more)
 
 
-def dump_in_steps(document: Any) -> bytes:
-    """Encode as `documents.dump_exact` does, value by value and long texts in pieces; several times as slow."""
-    try:
-        return _joined(_written(document, encode_basestring))
-    except UnicodeEncodeError:
-        return _joined(_written(document, encode_basestring_ascii))
+def dump_in_steps(document: Any, dump: Callable[[Any], bytes] = dump_exact) -> bytes:
+    """Encode as `dump` does, small values together and long texts in pieces."""
+    return b"".join(_written(document, dump))
 
 
-def _joined(pieces: Iterator[str]) -> bytes:
-    """Encode many pieces, some at a time: a million are joined, and freed, for 50 ms."""
-    return b"".join(iter(partial(_some, pieces), b""))
-
-
-def _some(pieces: Iterator[str]) -> bytes:
-    give_way()
-    return "".join(islice(pieces, _EMPTIED)).encode()
-
-
-def _written(value: Any, quote: Callable[[str], str]) -> Iterator[str]:
-    """Yield the JSON of a value without blanks. `quote`: makes a JSON string, character by character."""
-    if type(value) is dict:
-        before = "{"
-        for name, member in value.items():
-            yield before
-            yield from _written(name, quote)
-            yield ":"
-            yield from _written(member, quote)
-            before = ","
-        yield "}" if value else "{}"
-    elif type(value) is list:
-        before = "["
-        for element in value:
-            yield before
-            yield from _written(element, quote)
-            before = ","
-        yield "]" if value else "[]"
-    elif type(value) is str:
-        yield from quoted(value, quote)
+def _written(value: Any, dump: Callable[[Any], bytes]) -> Iterator[bytes]:
+    """Yield the JSON of a value without blanks."""
+    if type(value) is str:
+        yield from quoted(value, dump)
+    elif _is_small(value):
+        yield dump(value)
     else:
-        yield json.dumps(value)
+        is_list = type(value) is list
+        before = b"[" if is_list else b"{"
+        left = iter(value if is_list else value.items())
+        while some := list(islice(left, _TOGETHER)):
+            give_way()
+            if _is_small(some):
+                yield before + dump(some if is_list else dict(some))[1:-1]
+                before = b","
+                continue
+            for element in some:
+                yield before
+                if not is_list:
+                    yield from _written(element[0], dump)
+                    yield b":"
+                yield from _written(element if is_list else element[1], dump)
+                before = b","
+        yield b"]" if is_list else b"}"
+
+
+def _is_small(value: Any) -> bool:
+    """Tell whether the JSON of a value has about `_STEP` bytes at most."""
+    left, stack = _STEP, [value]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind is str:
+            left -= len(item)
+        elif item and (kind is dict or kind is list or kind is tuple):
+            if len(item) > left:
+                return False
+            stack += (*item, *item.values()) if kind is dict else item
+        left -= 1
+        if left < 0:
+            return False
+    return True
 
 
 def _cut(body: bytes, at: int, depth: int) -> tuple[int, bytes]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from proxy.openai.documents import load
+from proxy.openai.pieces import joined
 from proxy.way import give_way
 
 LONG_BYTES: Final = 1 << 18
@@ -59,7 +60,7 @@ def is_long_beside_strings(body: bytes) -> bool:
     return len(body) > MOST_BYTES and len(body) - sum(end - at for at, end in _long_strings(body)) > MOST_BYTES
 
 
-def quoted(text: str, quote: Callable[[str], str]) -> Iterator[str]:
+def quoted(text: str, quote: Callable[[str], bytes]) -> Iterator[bytes]:
     """Yield the JSON string of a text; one of megabytes in pieces, as all at once keeps the interpreter for 45 ms.
 
     `quote`: makes a JSON string, character by character.
@@ -67,11 +68,11 @@ def quoted(text: str, quote: Callable[[str], str]) -> Iterator[str]:
     if len(text) <= _WINDOW:
         yield quote(text)
         return
-    yield '"'
+    yield b'"'
     for at in range(0, len(text), _WINDOW):
         give_way()
         yield quote(text[at : at + _WINDOW])[1:-1]
-    yield '"'
+    yield b'"'
 
 
 def behind_string(body: bytes, at: int) -> int:
@@ -105,7 +106,7 @@ def _decoded(body: bytes, at: int, end: int) -> str:
         stop = _cut(body, at, min(at + _PIECE, end), end)
         pieces.append(load(b'"%b"' % body[at:stop]))
         at = stop
-    return "".join(pieces)
+    return joined(pieces)
 
 
 def _cut(body: bytes, at: int, near: int, end: int) -> int:

@@ -64,6 +64,8 @@ class EventReader:
         """Return the events that `chunk` completed. An ordinary event costs about 0.5 us."""
         if CR in chunk or self._after_cr:
             chunk = self._with_plain_ends(chunk)
+        if not self._started and not self._pending and chunk[:1] not in BOM:
+            self._started = True
         if self._pending or not self._started or not chunk.endswith(b"\n\n"):
             return self._feed_buffered(chunk)
         if (event := single_event(chunk)) is not None and len(chunk) <= self._limit:
@@ -92,9 +94,10 @@ class EventReader:
             self._searched = max(len(pending) - 1, 0)
             self._shed()
             return []
-        complete = bytes(pending[: end + 2])
-        del pending[: end + 2]
-        self._searched = max(len(pending) - 1, 0)
+        self._pending = pending[end + 2 :]
+        del pending[end + 2 :]
+        complete = bytes(pending)
+        self._searched = max(len(self._pending) - 1, 0)
         events = self._after_oversized(complete)
         self._shed()
         return events

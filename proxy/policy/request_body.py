@@ -19,7 +19,7 @@ from proxy.errors import InvalidRequest
 from proxy.exchange import ParsedRequest
 from proxy.openai import json_steps, lenient
 from proxy.openai.json_body import edited, parse_body, unambiguous
-from proxy.openai.pieces import encoded
+from proxy.openai.pieces import cut, decoded, encoded, joined
 from proxy.policy import places
 from proxy.policy.places import Place
 
@@ -69,10 +69,10 @@ class ReadMessage(NamedTuple):
         if type(self.document) is str and self.document == self.text:
             return changes.get((), self.text)
         if changes:
-            return edited(encoded(self.text), lambda exact: places.changed(exact, changes)).decode()
+            return decoded(edited(encoded(self.text), lambda exact: places.changed(exact, changes)))
         data = encoded(self.text, "surrogatepass")
         sure = unambiguous(data, self.document)
-        return self.text if sure is data else sure.decode()
+        return self.text if sure is data else decoded(sure)
 
     def let_go(self) -> None:
         """Free the document, in steps if it is large."""
@@ -96,7 +96,10 @@ def read_body(request: ParsedRequest, content_type: bytes, limits: Limits) -> Re
             if type(document) in (dict, list):
                 sure = unambiguous(in_utf8, document)
                 return ReadBody(document, sure, encoding, received=body if sure is in_utf8 else None)
-    text = body.decode() if _is_utf8(body) else body.decode("latin-1")
+    try:
+        text = decoded(body)
+    except UnicodeDecodeError:
+        text = joined(piece.decode("latin-1") for piece in cut(body, 0, len(body)))
     return ReadBody(text, body, is_malformed=is_malformed)
 
 

@@ -25,6 +25,7 @@ import orjson
 from proxy.findings import Finding, Sighting, Unscanned, Verdict, in_steps, let_go
 from proxy.openai.binary import encodes_text
 from proxy.openai.json_body import edited
+from proxy.openai.pieces import PIECE, joined_by
 from proxy.policy import base64_runs, base64_texts, disguises, mask, places
 from proxy.policy.detect import encode
 from proxy.policy.found import merged
@@ -84,7 +85,8 @@ def scan(
     if gathered.has_media:
         scanned.unscanned += [Unscanned("prompt", places.name(at), "media") for at in places.media(document)]
     inner, left_out = _decoded(gathered.nested, nested_bytes)
-    text = _BETWEEN.join([*gathered.texts, *inner] if inner else gathered.texts)
+    texts = [*gathered.texts, *inner] if inner else gathered.texts
+    text = _BETWEEN.join(texts) if scanned.characters <= PIECE else joined_by(_BETWEEN, texts)
     data, has_base64, is_cut = _without_binary(encode(text))
     if is_cut or gathered.has_files:
         scanned.unscanned += _binary(document)

@@ -23,6 +23,7 @@ from proxy.openai.channel_keys import Path
 from proxy.openai.channels import Texts, Whole, place_of, read_document
 from proxy.openai.decoding import Decoder
 from proxy.openai.masked_text import with_names, with_texts
+from proxy.openai.pieces import decoded, encoded
 from proxy.openai.response import inspect_document
 from proxy.relay.answer import Answer, forbidden, not_scannable
 from proxy.relay.buffered import conclude, send_on
@@ -254,7 +255,7 @@ def _masked(answer: Answer, scanner: OutputScanner, read: _Read) -> bytes | None
 def _edited(read: _Read, masked: dict[Path, str], renamed: dict[str, str]) -> bytes:
     """Return the body with other texts, and other names of members, in the charset that it came in."""
     if read.document is None:
-        return masked[()].encode("utf-8", "surrogateescape")
+        return encoded(masked[()], "surrogateescape")
     data = with_texts(read.plain, read.document, masked) if masked else read.plain
     data = with_names(data, renamed) if renamed else data
     return data if read.charset == "utf-8" else data.decode().encode(read.charset)
@@ -276,7 +277,7 @@ def _texts(dialect: Dialect, plain: bytes, document: Any) -> Texts:
     if document is not None:
         return read_document(dialect, document)
     texts = Texts()
-    texts.wholes.append(Whole((), plain.decode("utf-8", "surrogateescape"), "text"))
+    texts.wholes.append(Whole((), decoded(plain, "surrogateescape"), "text"))
     return texts
 
 

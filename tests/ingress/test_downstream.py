@@ -4,10 +4,14 @@ import pytest
 
 from proxy.errors import ClientDisconnected
 from proxy.exchange import Delivery
+from proxy.ingress.aiohttp_streams import AiohttpOutlet
 from proxy.ingress.downstream import HttpDownstream
+from proxy.turn import Outlet
 from tests.ingress.wire import request, serving, until
 
 HEADERS = ((b"X-CaSe", b"Va lue\xe9"), (b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2"), (b"x-empty", b""))
+
+LARGE = bytes(range(256)) * 12_000
 
 
 def answering(script, *, delivery=None, write_stall_s=5.0, seen=None):
@@ -184,6 +188,58 @@ async def test_delivery_when_bytes_leave_then_status_time_and_size_are_noted():
             answer = await server.ask(request("/"))
         assert (delivery.status, delivery.bytes) == (answer.status, size)
         assert delivery.committed_at is not None
+
+
+async def sent(downstream):
+    await downstream.send(200, "", (), LARGE)
+
+
+async def written(downstream):
+    await downstream.start(200, "", (), None)
+    await downstream.write(LARGE)
+    await downstream.finish()
+
+
+@pytest.mark.parametrize("script", [sent, written])
+async def test_body_when_large_then_no_write_is_for_all_of_it_and_others_have_their_turn(script, monkeypatch):
+    sizes, turns = [], []
+
+    def noting(write):
+        return lambda outlet, data: sizes.append(len(data)) or write(outlet, data)
+
+    async def counting():
+        while True:
+            turns.append(len(sizes))
+            await asyncio.sleep(0)
+
+    for kind in (Outlet, AiohttpOutlet):
+        monkeypatch.setattr(kind, "write", noting(kind.write))
+    delivery = Delivery()
+    async with serving(answering(script, delivery=delivery)) as server, server.client() as client:
+        others = asyncio.create_task(counting())
+        await client.say(request("/"))
+        answer = await client.answer()
+        others.cancel()
+    assert answer.body == LARGE
+    assert delivery.bytes == len(LARGE)
+    assert max(sizes) < 300_000
+    assert len(set(turns)) > len(LARGE) // 300_000
+
+
+async def test_body_when_large_and_not_read_then_what_is_left_counts_as_unsent():
+    seen, made = [], []
+
+    async def script(downstream):
+        made.append(downstream)
+        await downstream.send(200, "", (), LARGE * 4)
+
+    async with serving(answering(script, seen=seen)) as server, server.client() as client:
+        await client.say(request("/"))
+        await until(lambda: made and made[0].unsent_bytes > len(LARGE))
+        made[0].drop()
+        await until(lambda: seen)
+    assert isinstance(seen[0], ClientDisconnected)
+    assert made[0].unsent_bytes == 0
 
 
 async def test_writing_when_the_client_does_not_read_then_it_is_cut_and_memory_stays_bounded():

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.openai import pieces
-from proxy.openai.pieces import contains, decoded, encoded, utf8_len
+from proxy.openai.pieces import contains, cut, decoded, encoded, joined_by, utf8_len
 
 SAME = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -27,6 +27,22 @@ def test_text_is_encoded_and_measured_as_in_one_call(small: None, text: str) -> 
 @given(st.text(max_size=60))
 def test_text_is_decoded_as_in_one_call(small: None, text: str) -> None:
     assert decoded(text.encode()) == decoded(bytearray(text.encode())) == text
+
+
+@SAME
+@given(st.lists(st.text(max_size=20), min_size=1, max_size=9), st.integers(1, 4))
+def test_texts_are_joined_as_in_one_call(small: None, texts: list[str], together: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pieces, "_TOGETHER", together)
+        assert joined_by("--", texts) == "--".join(texts)
+
+
+@SAME
+@given(st.binary(max_size=40), st.integers(0, 40), st.integers(0, 40))
+def test_bytes_are_cut_into_what_they_are(small: None, data: bytes, at: int, stop: int) -> None:
+    found = cut(data, at, min(stop, len(data)))
+    assert b"".join(found) == data[at:stop]
+    assert all(0 < len(piece) <= 7 for piece in found)
 
 
 @pytest.mark.parametrize("wrong", [b"\xff", b"\xc3", b"\xed\xa0\xbd"])
@@ -57,3 +73,5 @@ def test_text_when_it_is_large_then_no_call_is_for_more_than_a_piece(monkeypatch
     assert len(turns) == 10
     assert not contains(encoded(text), b"{")
     assert len(turns) == 40
+    assert encoded("a" * 10 * pieces.PIECE) == b"a" * 10 * pieces.PIECE
+    assert len(turns) == 50

@@ -419,9 +419,11 @@ def test_bound_of_a_large_request_is_that_of_its_json(prices, content, monkeypat
 
 def test_bound_of_a_large_request_is_found_without_a_call_for_all_of_it(prices, monkeypatch):
     sizes, dumps = [], orjson.dumps
-    request = ask({"model": "gpt-5", "messages": messages("жизнь " * 200_000)})
+    request = ask({"model": "gpt-5", "messages": messages("жизнь, " * 200_000)})
     many = ask({"model": "gpt-5", "messages": messages("hello") * 40_000})
     monkeypatch.setattr(orjson, "dumps", lambda value: sizes.append(len(dumps(value))) or dumps(value))
-    for large in (request, many):
+    texts = ask({"model": "gpt-5", "messages": messages("hello, " * 1000) * 1000})
+    parts = ask({"model": "gpt-5", "messages": [{"role": "user", "content": messages("hello") * 40_000}]})
+    for large in (request, many, texts, parts):
         assert bound(CHAT, large, None, prices, SETTINGS)
-    assert max(sizes, default=0) < 100_000
+    assert max(sizes, default=0) < 150_000
