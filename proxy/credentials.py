@@ -24,12 +24,13 @@ _SHAPE: Final = re.compile(
 _MARKS: Final = tuple(
     re.compile(mark).search
     for mark in (
-        rb"-(?:(?<=sk-)|(?<=sg-)|(?<=xai-)|(?<=glpat-)|(?<=xox[bp]-))",
-        rb"_(?:(?<=gsk_)|(?<=gh[ops]_)|(?<=github_pat_)|(?<=hf_))",
+        rb"-(?<=[asx][abgikpt]-)(?:(?<=sk-)|(?<=sg-)|(?<=xai-)|(?<=glpat-)|(?<=xox[bp]-))",
+        rb"_(?<=[ahs][fkopst]_)(?:(?<=gsk_)|(?<=gh[ops]_)|(?<=github_pat_)|(?<=hf_))",
         rb"A(?:Iza|KIA)",
     )
 )
-"""One of them is in every shape. Each begins with a byte of its own, for which `re` looks before it tries anything."""
+"""One of them is in every shape. Each begins with a byte of its own, for which `re` looks before it tries anything,
+and then asks for what the two bytes before it may be, as most are others."""
 _CLIENT_FIELDS: Final = (b"authorization", b"api-key", b"x-api-key")
 
 

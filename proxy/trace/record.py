@@ -160,9 +160,12 @@ def _written(document: Document, secrets: tuple[bytes, ...]) -> bytes:
     return cover_shapes(cover(encode(document), secrets))
 
 
-def _continued(head: bytes, document: Document, secrets: tuple[bytes, ...]) -> bytes:
-    """Return a whole record: `head` comes from `begin`, `document` has none of its members."""
-    return b"%b,%b" % (head, _written(document, secrets)[1:])
+def _continued(head: bytes, figures: Document, document: Document, secrets: tuple[bytes, ...]) -> bytes:
+    """Return a whole record: `head` comes from `begin`; `figures` and `document` have different members than it.
+
+    `figures`: numbers, and texts of our own making; no credential can be in them, so they are not searched.
+    """
+    return b"%b,%b,%b" % (head, encode(figures)[1:-1], _written(document, secrets)[1:])
 
 
 def intent(
@@ -180,16 +183,16 @@ def intent(
     """
     candidate = x.attempts[-1].candidate if x.attempts else _first_candidate(x)
     request = (x.attempts[-1].request if x.attempts else None) or x.request
-    document: Document = {
-        "candidate": None if candidate is None else [candidate.upstream, candidate.model],
+    document = {"candidate": None if candidate is None else [candidate.upstream, candidate.model]}
+    figures: Document = {
         "billable": x.inbound.operation.billable or bound is not None,
         "input_text_bytes": text_bound(request) if request and bound is None else 0,
         "quota": quota_of(x.hold),
         "reserved": None if bound is None else [bound.input_tokens, bound.output_tokens, bound.cost_nanos],
     }
     if spent is not None:
-        document["spent"] = [spent.usage.input_tokens, spent.usage.output_tokens, spent.cost_nanos]
-    return _continued(head, document, secrets)
+        figures["spent"] = [spent.usage.input_tokens, spent.usage.output_tokens, spent.cost_nanos]
+    return _continued(head, figures, document, secrets)
 
 
 def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secrets: tuple[bytes, ...] = ()) -> bytes:
@@ -201,17 +204,16 @@ def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secre
     upstream_s = busy_seconds(x.attempts, ended)
     total_s = ended - x.started
     document: Document = {"llm_calls": [llm_call(x, attempt, ended, tracing=tracing) for attempt in x.attempts]}
-    add_totals(document, x.charges)
-    document["quota"] = quota_of(x.hold)
-    document["outcome"] = x.outcome or "internal_error"
+    figures: Document = {"quota": quota_of(x.hold), "outcome": x.outcome or "internal_error"}
+    add_totals(figures, x.charges)
     # A buffered answer has no status line yet: the error's status is what will be sent.
     status = x.delivery.status
-    document["status"] = x.error.http_status if status is None and x.error is not None else status
-    document["total_duration_ms"] = milliseconds(total_s)
-    document["upstream_ms"] = milliseconds(upstream_s)
-    document["overhead_ms"] = milliseconds(max(total_s - upstream_s, 0.0))
+    figures["status"] = x.error.http_status if status is None and x.error is not None else status
+    figures["total_duration_ms"] = milliseconds(total_s)
+    figures["upstream_ms"] = milliseconds(upstream_s)
+    figures["overhead_ms"] = milliseconds(max(total_s - upstream_s, 0.0))
     answering, first_byte_at = x.answering, x.delivery.committed_at
-    document["response_bytes"] = _response_bytes(x, answering)
+    figures["response_bytes"] = _response_bytes(x, answering)
     if answering is not None:
         document["upstream"] = answering.candidate.upstream
         used = answering.used
@@ -222,12 +224,12 @@ def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secre
             document["conversation_ref"] = used.conversation
         if x.inbound.operation.dialect == "responses":
             document["response_id"] = used.response_id
-    document["first_byte_ms"] = None if first_byte_at is None else milliseconds(first_byte_at - x.started)
+    figures["first_byte_ms"] = None if first_byte_at is None else milliseconds(first_byte_at - x.started)
     if tracing:
+        figures["phases"] = _phases(x)
         document["tool_calls"] = tool_calls(x)
         document["error_info"] = error_info(x)
         document["policy"] = policy_of(x.verdict)
-        document["phases"] = _phases(x)
         document["client"] = client = x.inbound.said(
             _client, x.inbound.peer, x.principal.key_id if x.principal else None
         )
@@ -235,7 +237,7 @@ def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secre
             document["client"] = {**client, "w3cTraceId": of.trace_id, "w3cParentId": of.parent_id}
     if head is None:
         head = begin(x, tracing=tracing, secrets=secrets)
-    return _continued(head, document, secrets)
+    return _continued(head, figures, document, secrets)
 
 
 def interrupted(

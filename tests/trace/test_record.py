@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.candidates import Rejection
+from proxy.candidates import Candidate, Rejection
 from proxy.errors import ClientDisconnected, InvalidRequest, UpstreamTimeout
 from proxy.exchange import Capture, Charge, Delivery, Exchange, Principal, ToolCall, Usage
 from proxy.openai.operations import match
@@ -206,7 +206,11 @@ def test_credentials_when_named_in_place_of_a_model_are_masked_in_every_part_of_
     ours, shaped = "our-provider-key-0123", "sk-" + "a1" * 12
     for _ in range(2):
         x = finished(model=f"{ours} {shaped}")
-        x.attempts[0].meter.response_model = f"{shaped}/{ours}"
+        attempt, meter = x.attempts[0], x.attempts[0].meter
+        meter.response_model = attempt.request_id = meter.conversation = meter.response_id = f"{shaped}/{ours}"
+        meter.service_tier = attempt.failure = x.inbound.peer = f"{ours}/{shaped}"
+        meter.finish_reasons, meter.tool_calls = [shaped, ours], [ToolCall("call", shaped, ours, 3)]
+        attempt.candidate = Candidate(f"{ours} {shaped}", f"{shaped} {ours}")
         head = record.begin(x, secrets=(ours.encode(),))
         for body in (
             record.intent(x, head, secrets=(ours.encode(),)),
