@@ -287,6 +287,10 @@ class Attempt:
     collected: Meter | None = None
     """Counts taken while its answer was collected, before `meter` counted it again on its way to the client."""
 
+    def note_sent(self) -> None:
+        """Note that its first bytes are about to leave."""
+        self.sent = True
+
     @property
     def used(self) -> Meter:
         """Return its usage: both meters read the same answer from its beginning; the one that got further counts."""

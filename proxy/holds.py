@@ -6,6 +6,8 @@ Tokens are input plus output, as quotas count them; money is integer nano-dollar
 from dataclasses import dataclass
 from typing import Literal
 
+Unleased = Literal["cold", "capped", "open"]
+
 
 @dataclass(slots=True)
 class Bound:
@@ -57,5 +59,5 @@ class Hold:
     """Number of the quota window that admitted the request; `None` if no lease did."""
     shares: tuple[Share, ...]
     """Their sums are the reservation (intent) or the charge (final)."""
-    unleased: Literal["cold", "capped", "open"] | None = None
+    unleased: Unleased | None = None
     """Why it was admitted without a lease: before the first contact with PostgreSQL, or by the policy for outages."""

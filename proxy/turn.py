@@ -115,17 +115,17 @@ class Outlet:
         """Do the same now, or at the end of the turn if there are other writes in it."""
         if not self._turn.keeps(self):
             return self.write(data)
-        if not self.is_open:
+        transport = self._transport
+        if transport is None or transport.is_closing():
             return False
         self.kept += data
         return True
 
     def flush(self) -> None:
         """Write what waits. Needed only before somebody else writes to the transport."""
-        kept, self.kept = self.kept, b""
-        if kept and self.is_open:
-            assert self._transport is not None
-            self._transport.write(kept)
+        kept, self.kept, transport = self.kept, b"", self._transport
+        if kept and transport is not None and not transport.is_closing():
+            transport.write(kept)
 
     def close(self) -> None:
         """Close once everything written was sent. Idempotent."""

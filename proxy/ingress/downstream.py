@@ -152,8 +152,8 @@ class HttpDownstream:
 
     def _head(self, status: int, reason: str, headers: Headers, framing: bytes) -> bytes:
         version = self._request.version
-        lines = [b"HTTP/1.%d %d %b" % (version[1] > 0, status, reason.encode("latin-1", "replace"))]
-        lines += [name + b": " + value for name, value in headers]
+        first = b"HTTP/1.%d %d %b" % (version[1] > 0, status, reason.encode("latin-1", "replace"))
+        lines = (first, *map(b": ".join, headers))
         connection = b""
         if not self.keep_alive:
             connection = b"Connection: close\r\n"

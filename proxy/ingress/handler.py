@@ -134,12 +134,7 @@ class Ingress:
     async def _exchange(self, request: Asked, inbound: Inbound, serving: Serving) -> HttpDownstream:
         config, pipeline = serving.config, serving.pipeline
         now_ms = time.time_ns() // 1_000_000
-        x = Exchange(
-            trace_id=trace_id(now_ms),
-            started_at_ms=now_ms,
-            started=time.monotonic(),
-            inbound=inbound,
-        )
+        x = Exchange(trace_id(now_ms), now_ms, time.monotonic(), inbound)
         downstream = HttpDownstream(request, x.delivery, config.timeouts.write_stall_s)
         if request.ends_connection:
             downstream.refuse_more()

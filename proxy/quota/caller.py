@@ -7,11 +7,10 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from proxy.holds import Bound
+from proxy.holds import Bound, Unleased
 from proxy.quota.lease import Account, Part
 from proxy.quota.ledger import Balance
 from proxy.quota.limits import ProjectQuota
-from proxy.quota.reservation import Unleased
 from proxy.quota.windows import ShortWindows
 
 _SCARCE = 20

@@ -57,8 +57,9 @@ def charge(
     bound: Bound | None = None,
 ) -> Charge:
     """Return what `attempt` used and cost so far. `bound`: its current reservation, if it has one."""
-    prices = prices.at(attempt.used.service_tier)
-    meter, model = attempt.used, billed_model(attempt, prices)
+    meter = attempt.used
+    prices = prices.at(meter.service_tier)
+    model = _billed(meter.response_model, attempt.candidate.model, prices)
     told = meter.usage
     if told is None:
         return _estimated(attempt, operation, request, prices, bound)

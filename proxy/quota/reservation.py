@@ -5,63 +5,65 @@
 A reservation without parts was admitted without a lease; PostgreSQL books its charge on the window of its time.
 """
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from proxy.errors import ProxyError
 from proxy.exchange import Meter
-from proxy.holds import Bound, Hold, Share
+from proxy.holds import Bound, Hold, Share, Unleased
 from proxy.openai.usage import is_believable, unfinished
+from proxy.quota.caller import Caller
 from proxy.quota.lease import Part
-
-Unleased = Literal["cold", "capped", "open"]
 
 _MARGIN_BYTES = 64
 """More is requested when this much is left, so that a stream rarely has to wait for it."""
 
 
+class Books(Protocol):
+    """What a reservation is made of and returned to; implemented by `Reservations`."""
+
+    async def extend(self, reservation: "Reservation", least: int) -> ProxyError | None:
+        """Reserve `least` more output tokens or a whole step; return the error if that is impossible."""
+
+    async def more(self, caller: Caller, tokens: int, nanos: int) -> list[Part] | ProxyError:
+        """Reserve this much more; return the error if not enough is left."""
+
+    def settle(self, reservation: "Reservation", tokens: int, nanos: int) -> tuple[Share, ...]:
+        """Charge what was used, return the rest."""
+
+
+def _unheard() -> None:
+    """Default for `extended`: no record is kept."""
+
+
+@dataclass(slots=True, eq=False)
 class Reservation:
     """One request's hold. `bound` grows with a stream that has no maximum."""
 
-    __slots__ = (
-        "_extend", "_settle", "_spent", "_take", "bound", "error", "extended", "is_lowered", "parts", "settled",
-        "unleased", "window",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        bound: Bound,
-        parts: list[Part],
-        *,
-        unleased: Unleased | None,
-        is_lowered: bool,
-        extend: "Callable[[Reservation, int], Awaitable[ProxyError | None]]",
-        settle: "Callable[[Reservation, int, int], tuple[Share, ...]]",
-        take: "Callable[[int, int], Awaitable[list[Part] | ProxyError]]",
-    ) -> None:
-        self.bound = bound
-        self.parts = parts
-        self.window: int | None = parts[0].lease.window if parts else None
-        """Number of the window that admitted the request."""
-        self.unleased: Unleased | None = unleased
-        self.is_lowered = is_lowered
-        """The request must be sent with `bound.output_tokens` as its maximum."""
-        self.error: ProxyError | None = None
-        """Why the answer was ended; set by a failed `extend`."""
-        self.settled = False
-        self.extended: Callable[[], None] = _unheard
-        """Called after every extension; set by the exchange's `Settling`."""
-        self._extend = extend
-        self._settle = settle
-        self._take = take
-        self._spent = (0, 0)
-        """Tokens and nano-dollars that earlier attempts of the request may be charged."""
+    books: Books
+    caller: Caller
+    bound: Bound
+    parts: list[Part]
+    window: int | None
+    """Number of the window that admitted the request."""
+    unleased: Unleased | None
+    admitted: int
+    """Tokens that the caller's short windows have counted."""
+    is_lowered: bool = False
+    """The request must be sent with `bound.output_tokens` as its maximum."""
+    error: ProxyError | None = None
+    """Why the answer was ended; set by a failed `extend`."""
+    settled: bool = False
+    extended: Callable[[], None] = _unheard
+    """Called after every extension; set by the exchange's `Settling`."""
+    spent: tuple[int, int] = (0, 0)
+    """Tokens and nano-dollars that earlier attempts of the request may be charged."""
 
     @property
     def total(self) -> Bound:
         """The most that all attempts of the request may use and cost together."""
-        tokens, nanos = self._spent
+        tokens, nanos = self.spent
         if not tokens and not nanos:
             return self.bound
         bound = self.bound
@@ -76,12 +78,12 @@ class Reservation:
             tokens = spent_tokens + bound.tokens - sum(part.tokens for part in self.parts)
             nanos = spent_nanos + bound.cost_nanos - sum(part.nanos for part in self.parts)
             if tokens > 0 or nanos > 0:
-                more = await self._take(max(tokens, 0), max(nanos, 0))
+                more = await self.books.more(self.caller, max(tokens, 0), max(nanos, 0))
                 if isinstance(more, ProxyError):
                     return False
                 self.parts = [*self.parts, *more]
         self.bound = bound
-        self._spent = (spent_tokens, spent_nanos)
+        self.spent = (spent_tokens, spent_nanos)
         self.extended()
         return True
 
@@ -106,7 +108,7 @@ class Reservation:
     def settle(self, tokens: int, nanos: int) -> Hold:
         """End the reservation: charge what was used, return the rest. Call once; never waits."""
         self.settled = True
-        return Hold(self.window, self._settle(self, tokens, nanos), self.unleased)
+        return Hold(self.window, self.books.settle(self, tokens, nanos), self.unleased)
 
     def cancel(self) -> None:
         """Return everything unused."""
@@ -124,7 +126,7 @@ class Reservation:
 
     async def extend(self, meter: Meter) -> bool:
         """Reserve more; False if nothing is left."""
-        self.error = await self._extend(self, self._used(meter) - self.bound.output_tokens)
+        self.error = await self.books.extend(self, self._used(meter) - self.bound.output_tokens)
         if self.error is None:
             self.extended()
         return self.error is None
@@ -139,7 +141,3 @@ class Reservation:
         told = sum(one.input_tokens + one.output_tokens for one in (known, unfinished(meter)) if one is not None)
         told -= self.bound.input_tokens
         return max(meter.output_text_bytes + meter.sound_tokens, told) + _MARGIN_BYTES
-
-
-def _unheard() -> None:
-    """Default for `extended`: no record is kept."""

@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from proxy.config.quota import Quota
 from proxy.errors import ProxyError, QuotaExceeded
 from proxy.exchange import Headers, Principal
-from proxy.holds import Bound, Share
+from proxy.holds import Bound, Share, Unleased
 from proxy.quota import refusals
 from proxy.quota.caller import Caller
 from proxy.quota.callers import Callers
 from proxy.quota.headers import Standing, render, render_day, tightest
 from proxy.quota.lease import Part
 from proxy.quota.outage import Outage
-from proxy.quota.reservation import Reservation, Unleased
+from proxy.quota.reservation import Reservation
 from proxy.quota.supply import Supply
 from proxy.quota.tally import QuotaTally
 
@@ -75,7 +75,7 @@ class Reservations:
         """Admit a request while quotas are disabled: its charge is booked all the same."""
         who, now = (principal.user_id, principal.project_id), self._clock()
         caller = self._callers.get(*who, now) or self._callers.stranger(*who, now)
-        return self._make(caller, _NOTHING, [], "open", admitted=0)
+        return self._make(caller, _NOTHING, [], "open", 0)
 
     async def reserve(self, principal: Principal, bound: Bound) -> Reservation:
         """Reserve when `reserve_now` could not. If cancelled, it leaves nothing reserved.
@@ -90,8 +90,9 @@ class Reservations:
         except BaseException:
             self._leave_windows(caller, bound.tokens, 0)
             raise
-        is_lowered = got.bound is not bound and got.bound.is_capped
-        return self._make(caller, got.bound, got.parts, got.unleased, admitted=bound.tokens, is_lowered=is_lowered)
+        made = self._make(caller, got.bound, got.parts, got.unleased, bound.tokens)
+        made.is_lowered = got.bound is not bound and got.bound.is_capped
+        return made
 
     def left_nanos(self, principal: Principal) -> int | None:
         """Return the money that the caller could spend now; `None` before PostgreSQL has reported its limits."""
@@ -132,41 +133,32 @@ class Reservations:
         if parts is None:
             return None
         self._supply.look_ahead(caller, now)
-        return self._make(caller, bound, parts, None, admitted=tokens)
+        return self._make(caller, bound, parts, None, tokens)
 
     def _make(
-        self,
-        caller: Caller,
-        bound: Bound,
-        parts: list[Part],
-        unleased: Unleased | None,
-        *,
-        admitted: int,
-        is_lowered: bool = False,
+        self, caller: Caller, bound: Bound, parts: list[Part], unleased: Unleased | None, admitted: int
     ) -> Reservation:
-        """Create the reservation. `admitted`: tokens that the short windows have counted."""
         caller.peak = max(caller.peak, caller.account.reserved[0])
+        return Reservation(self, caller, bound, parts, parts[0].lease.window if parts else None, unleased, admitted)
 
-        async def extend(reservation: Reservation, least: int) -> ProxyError | None:
-            return await self._extend(caller, reservation, least)
+    # Called by reservations.
 
-        def settle(reservation: Reservation, tokens: int, nanos: int) -> tuple[Share, ...]:
-            self._leave_windows(caller, admitted, tokens)
-            shares = caller.account.give(reservation.parts, tokens, nanos)
-            self._supply.after_settle(caller)
-            return shares
+    def settle(self, reservation: Reservation, tokens: int, nanos: int) -> tuple[Share, ...]:
+        """Charge what was used, return the rest."""
+        caller = reservation.caller
+        self._leave_windows(caller, reservation.admitted, tokens)
+        shares = caller.account.give(reservation.parts, tokens, nanos)
+        self._supply.after_settle(caller)
+        return shares
 
-        async def take(tokens: int, nanos: int) -> list[Part] | ProxyError:
-            try:
-                return await self._supply.more(caller, replace(_NOTHING, input_tokens=tokens, input_nanos=nanos))
-            except ProxyError as refusal:
-                return refusal
+    async def more(self, caller: Caller, tokens: int, nanos: int) -> list[Part] | ProxyError:
+        """Reserve this much more; return the error if not enough is left."""
+        try:
+            return await self._supply.more(caller, replace(_NOTHING, input_tokens=tokens, input_nanos=nanos))
+        except ProxyError as refusal:
+            return refusal
 
-        return Reservation(
-            bound, parts, unleased=unleased, is_lowered=is_lowered, extend=extend, settle=settle, take=take
-        )
-
-    async def _extend(self, caller: Caller, reservation: Reservation, least: int) -> ProxyError | None:
+    async def extend(self, reservation: Reservation, least: int) -> ProxyError | None:
         """Reserve `least` more output tokens or, better, a whole step; return the error if that is impossible."""
         bound = reservation.bound
         if reservation.unleased is None:
@@ -174,7 +166,7 @@ class Reservations:
             for step in (max(least, self._settings.stream_output_tokens), max(least, 1)):
                 more = replace(bound, input_tokens=0, input_nanos=0, output_tokens=step, can_be_capped=False)
                 try:
-                    parts = await self._supply.more(caller, more)
+                    parts = await self._supply.more(reservation.caller, more)
                 except QuotaExceeded as refusal:
                     error = refusals.cut(refusal)
                     continue

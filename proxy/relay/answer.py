@@ -6,6 +6,7 @@ the last byte it calls `seal`, which settles and journals: an answer received in
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.errors import PolicyViolation, ProxyError, QuotaExceeded
@@ -43,65 +44,53 @@ def not_scannable() -> PolicyViolation:
     return error
 
 
+@dataclass(slots=True, eq=False)
 class Answer:
-    """An answer whose head has arrived and whose body is still to be read.
+    """An answer whose head has arrived and whose body is still to be read."""
 
-    `headers`: for the client; the downstream side adds framing. `fields`: the provider's own, first values by
-    lower-case name. `allowance`: how much a stream may still generate; `None`: no limit. `asked_for_usage`: the client
-    itself requested usage in the stream. `scanner`: scans the generated text; `None`: it is not scanned.
-    `is_counted`: it is complete, edited and counted, so that nothing has to be read from it.
-    """
+    reply: UpstreamReply
+    headers: Headers
+    """For the client; the downstream side adds framing."""
+    attempt: Attempt
+    dialect: Dialect
+    strip_usage: bool
+    is_head: bool
+    seal: Callable[[], None]
+    capture: Capture | None
+    allowance: Allowance | None = None
+    """How much a stream may still generate; `None`: no limit."""
+    at_limit: AtLimit = "finish"
+    asked_for_usage: bool = False
+    """The client itself requested usage in the stream."""
+    scanner: OutputScanner | None = None
+    """Scans the generated text; `None`: it is not scanned."""
+    is_counted: bool = False
+    """It is complete, edited and counted, so that nothing has to be read from it."""
+    begins_as_text: bool = False
+    """Its label does not say that it is text, but its first bytes do (`mislabelled`)."""
+    mid_event: bool = False
+    """A stream event has been sent in part: nothing well-formed can follow."""
+    status: int = field(init=False)
+    has_body: bool = field(init=False)
+    length: int | None = field(init=False)
+    content_type: bytes = field(init=False)
+    content_encoding: bytes = field(init=False)
+    is_json: bool = field(init=False)
+    is_events: bool = field(init=False)
 
-    __slots__ = (
-        "allowance", "asked_for_usage", "at_limit", "attempt", "begins_as_text", "capture", "content_encoding",
-        "content_type", "dialect", "has_body", "headers", "is_counted", "is_events", "is_json", "length", "mid_event",
-        "reply", "scanner", "seal", "status", "strip_usage",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        reply: UpstreamReply,
-        headers: Headers,
-        attempt: Attempt,
-        *,
-        dialect: Dialect,
-        strip_usage: bool,
-        is_head: bool,
-        seal: Callable[[], None],
-        capture: Capture | None,
-        allowance: Allowance | None = None,
-        at_limit: AtLimit = "finish",
-        asked_for_usage: bool = False,
-        scanner: OutputScanner | None = None,
-        is_counted: bool = False,
-    ) -> None:
-        fields = first_values(reply.headers)
+    def __post_init__(self) -> None:
+        """Read the head."""
+        fields = first_values(self.reply.headers)
+        status = self.status = self.reply.status
+        self.has_body = not self.is_head and status not in NO_BODY_STATUSES
         length = fields.get(b"content-length", b"")
-        encoding = fields.get(b"content-encoding", b"").strip().lower()
-        self.reply = reply
-        self.headers = headers
-        self.attempt = attempt
-        self.dialect = dialect
-        self.strip_usage = strip_usage
-        self.seal = seal
-        self.capture = capture
-        self.allowance = allowance
-        self.at_limit = at_limit
-        self.asked_for_usage = asked_for_usage
-        self.scanner = scanner
-        self.is_counted = is_counted
-        self.status = reply.status
-        self.has_body = not is_head and reply.status not in NO_BODY_STATUSES
         self.length = int(length) if length.isdigit() else None
-        self.content_type = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        self.is_json = self.content_type == b"application/json" or self.content_type.endswith(b"+json")
+        kind = self.content_type = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.is_json = kind == b"application/json" or kind.endswith(b"+json")
         # Some providers label event streams differently; one that we must edit is what we requested.
-        self.is_events = self.content_type == EVENT_STREAM or (strip_usage and reply.status == 200 and not self.is_json)
+        self.is_events = kind == EVENT_STREAM or (self.strip_usage and status == 200 and not self.is_json)
+        encoding = fields.get(b"content-encoding", b"").strip().lower()
         self.content_encoding = b"" if encoding == b"identity" else encoding
-        self.begins_as_text = False
-        """Its label does not say that it is text, but its first bytes do (`mislabelled`)."""
-        self.mid_event = False
-        """A stream event has been sent in part: nothing well-formed can follow."""
 
     @property
     def can_end_with_error(self) -> bool:

@@ -51,7 +51,7 @@ async def ask_once(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[R
         UpstreamFailed: there was no answer.
         NoUpstreamAvailable: there is nothing to call.
     """
-    attempt = Attempt(index=len(attempts), candidate=plan.candidates[0], started=time.monotonic())
+    attempt = Attempt(len(attempts), plan.candidates[0], time.monotonic())
     attempts.append(attempt)
     try:
         reply = await send(attempt)

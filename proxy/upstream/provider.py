@@ -93,17 +93,14 @@ class Provider:
     def _request(
         self, attempt: Attempt, inbound: Inbound, body: bytes | AsyncIterator[bytes] | None
     ) -> UpstreamRequest:
-        def sent() -> None:
-            attempt.sent = True
-
         return UpstreamRequest(
-            method=inbound.method,
-            url=self.url(inbound, attempt.candidate),
-            headers=self.request_headers(inbound, attempt.credential),
-            body=body,
+            inbound.method,
+            self.url(inbound, attempt.candidate),
+            self.request_headers(inbound, attempt.credential),
+            body,
             # Only a streamed body needs the length that the client announced.
-            content_length=inbound.content_length,
-            on_sent=sent,
+            inbound.content_length,
+            attempt.note_sent,
         )
 
     def stats(self) -> ClientStats:

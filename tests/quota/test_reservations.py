@@ -8,9 +8,11 @@ import pytest
 
 from proxy.errors import QuotaExceeded, RateLimited
 from proxy.exchange import Meter, Usage
-from proxy.holds import Bound
+from proxy.holds import Bound, Share
 from proxy.metrics import Sample
-from proxy.quota.lease import Part
+from proxy.quota.caller import Caller
+from proxy.quota.lease import Account, Part
+from proxy.quota.limits import ProjectQuota
 from proxy.quota.reservation import Reservation
 from tests.quota.replica import ALICE, Replica, bound, charge, replicas
 
@@ -128,14 +130,21 @@ async def test_streams_without_a_maximum_when_little_is_left_then_they_share_it(
             held.cancel()
 
 
-def reservation(most: Bound) -> Reservation:
-    async def extend(one: Reservation, least: int) -> None:
-        one.bound = replace(one.bound, output_tokens=one.bound.output_tokens + least)
+class Generous:
+    """Books with whatever is asked for."""
 
-    async def nothing(*_: int) -> list[Part]:
+    async def extend(self, reservation: Reservation, least: int) -> None:
+        reservation.bound = replace(reservation.bound, output_tokens=reservation.bound.output_tokens + least)
+
+    async def more(self, _caller: Caller, _tokens: int, _nanos: int) -> list[Part]:
         return []
 
-    return Reservation(most, [], unleased=None, is_lowered=False, extend=extend, settle=lambda *_: (), take=nothing)
+    def settle(self, _reservation: Reservation, _tokens: int, _nanos: int) -> tuple[Share, ...]:
+        return ()
+
+
+def reservation(most: Bound) -> Reservation:
+    return Reservation(Generous(), Caller(Account("u", "p"), ProjectQuota("open"), 0.0), most, [], None, None, 0)
 
 
 async def test_session_when_its_figures_pass_the_reservation_then_it_is_extended_by_them() -> None:
