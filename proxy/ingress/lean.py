@@ -18,6 +18,7 @@ from typing import Any
 from proxy.config.schema import Limits
 from proxy.errors import Overloaded, ProxyError
 from proxy.ingress.lean_connection import LeanConnection
+from proxy.ingress.lingering import Lingering
 from proxy.ingress.own import raw_answer
 from proxy.lazy import function
 from proxy.turn import LoopTurn
@@ -45,6 +46,7 @@ class LeanServer:
     ) -> None:
         self.handler = handler
         self.turn = turn or LoopTurn()
+        self.lingering = Lingering()
         self.is_elsewhere = is_elsewhere
         self._on_error = on_error
         self._connections: set[LeanConnection] = set()
@@ -77,7 +79,8 @@ class LeanServer:
     def admit(self, connection: LeanConnection) -> bool:
         """Count a new connection; False: it exceeds the limit and was refused."""
         others = 0 if self._other is None else len(self._other.connections)
-        if len(self._connections) + len(self._moves) + others >= self._limits.connections:
+        is_full = len(self._connections) + len(self._moves) + others >= self._limits.connections
+        if is_full and not self._gives_way():
             error = Overloaded(
                 f"Too many connections: the limit is {self._limits.connections}.",
                 code="too_many_connections",
@@ -88,6 +91,9 @@ class LeanServer:
             return False
         self._connections.add(connection)
         return True
+
+    def _gives_way(self) -> bool:
+        return self.lingering.give_way() or (self._other is not None and self._other.lingering.give_way())
 
     def forget(self, connection: LeanConnection) -> None:
         """Stop counting it. Idempotent."""

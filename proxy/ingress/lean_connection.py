@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol, cast
 from proxy.exchange import Headers, Inbound
 from proxy.ingress.lean_body import LeanBody
 from proxy.ingress.lean_head import Head, is_begun, read_head
-from proxy.ingress.lingering import linger
+from proxy.ingress.lingering import Lingering
 from proxy.turn import LoopTurn, Outlet
 
 _log = logging.getLogger("sidegate.ingress")
@@ -34,6 +34,7 @@ class Server(Protocol):
     """The part of its server that a connection needs."""
 
     turn: LoopTurn
+    lingering: Lingering
     keepalive_s: float
     line_bytes: int
     lines: int
@@ -262,7 +263,7 @@ class LeanConnection(asyncio.Protocol):
             while (request := self._request or await self._next()) is not None:
                 answer = await self._server.handler(request)
                 if not request.body.is_eof():
-                    await linger(request.body)
+                    await self._server.lingering.linger(request.body)
                     if not request.body.is_eof():
                         return  # the rest of it would be read as the next request
                 if not answer.keep_alive or self._is_closing:

@@ -4,7 +4,8 @@ Many clients send everything before they read anything. If the connection were c
 a reset and most would lose the answer. What arrives is dropped.
 
 Rule of the file: a body has one reader. The task that passed it to the provider is cancelled by the answer, but has not
-noticed yet when a short one is already sent; only then is it read here.
+noticed yet when a short one is already sent; only then is it read here. A client that is answered is owed less than one
+that is not: at the limit of connections, the one that was read on for longest is closed for a new one.
 
 Source: RFC 9112 section 9.6 (tear-down); the times are those of nginx (`lingering_timeout`, `lingering_time`).
 """
@@ -21,12 +22,35 @@ _MOST_S: Final = 30.0
 _LET_GO_S: Final = 0.001
 
 
-async def linger(content: Content) -> None:
-    """Read the rest of a body, as long as it comes."""
-    with suppress(TimeoutError, BrokenBody):
-        async with asyncio.timeout(_MOST_S):
-            while content.is_awaited:  # noqa: ASYNC110 - for one turn of the loop; no body needs an event for that
-                await asyncio.sleep(_LET_GO_S)
-            while not content.is_eof():
-                async with asyncio.timeout(_PAUSE_S):
-                    await content.readany()
+class Lingering:
+    """The requests of one server that are read on. They keep no other client out: `give_way` ends the oldest."""
+
+    def __init__(self) -> None:
+        self._limits: dict[asyncio.Timeout, None] = {}
+        """Oldest first."""
+
+    async def linger(self, content: Content) -> None:
+        """Read the rest of a body, as long as it comes and there is room for the connection."""
+        with suppress(TimeoutError, BrokenBody):
+            async with asyncio.timeout(_MOST_S) as limit:
+                self._limits[limit] = None
+                try:
+                    await _read_on(content)
+                finally:
+                    self._limits.pop(limit, None)
+
+    def give_way(self) -> bool:
+        """End the oldest one, so that its connection is closed in a moment; tell whether there was one."""
+        for limit in self._limits:
+            del self._limits[limit]
+            limit.reschedule(0)
+            return True
+        return False
+
+
+async def _read_on(content: Content) -> None:
+    while content.is_awaited:  # noqa: ASYNC110 - for one turn of the loop; no body needs an event for that
+        await asyncio.sleep(_LET_GO_S)
+    while not content.is_eof():
+        async with asyncio.timeout(_PAUSE_S):
+            await content.readany()

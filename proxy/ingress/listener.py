@@ -27,7 +27,7 @@ from proxy.errors import InvalidRequest, Overloaded, ProxyError, forget_origins
 from proxy.exchange import Inbound
 from proxy.ingress.aiohttp_streams import AiohttpOutlet, Body, BoundedWriter
 from proxy.ingress.lean_head import is_host
-from proxy.ingress.lingering import linger
+from proxy.ingress.lingering import Lingering
 from proxy.ingress.own import add_reference, raw_answer
 from proxy.openai.error_body import render
 from proxy.websocket_frames import MaskGuard
@@ -134,7 +134,7 @@ class SafeHandler(RequestHandler):
         """Refuse a connection above the limit before anything is read from it."""
         super().connection_made(transport)
         manager = cast("SafeServer", self._manager)
-        if len(manager._connections) > manager.limits.connections:
+        if len(manager._connections) > manager.limits.connections and not manager.lingering.give_way():
             error = Overloaded(
                 f"Too many connections: the limit is {manager.limits.connections}.",
                 code="too_many_connections",
@@ -187,7 +187,7 @@ class SafeHandler(RequestHandler):
                 return False
             self._keepalive = bool(response.keep_alive)
             if not payload.is_eof():
-                await linger(Body(payload))
+                await manager.lingering.linger(Body(payload))
                 if not payload.is_eof():
                     self.close()
         except ConnectionError:
@@ -300,6 +300,7 @@ class SafeServer(web.Server):
         super().__init__(cast(Any, handler), handler_cancellation=True)
         self.handler = handler
         self.on_error = on_error
+        self.lingering = Lingering()
         self.follow(limits, keepalive_s)
 
     def follow(self, limits: Limits, keepalive_s: float) -> None:

@@ -5,6 +5,7 @@ import pytest
 from proxy.ingress import lingering
 from proxy.ingress.asked import BrokenBody
 from proxy.ingress.lean_body import LeanBody
+from proxy.ingress.lingering import Lingering
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ class Line:
 
 async def test_rest_of_a_body_when_it_comes_then_it_is_dropped_until_its_end():
     body = LeanBody(Line(), 9, b"abc")
-    lingering_task = asyncio.create_task(lingering.linger(body))
+    lingering_task = asyncio.create_task(Lingering().linger(body))
     for piece in (b"def", b"ghi"):
         await asyncio.sleep(0.01)
         assert not lingering_task.done()
@@ -38,7 +39,7 @@ async def test_rest_of_a_body_when_a_cancelled_reader_still_waits_then_it_lets_g
     reader = asyncio.create_task(body.readany())
     await asyncio.sleep(0.01)
     reader.cancel()  # noticed in the next turn of the loop
-    lingering_task = asyncio.create_task(lingering.linger(body))
+    lingering_task = asyncio.create_task(Lingering().linger(body))
     await asyncio.sleep(0.01)
     body.feed(b"abcdef")
     await asyncio.wait_for(lingering_task, 1)
@@ -49,7 +50,7 @@ async def test_rest_of_a_body_when_a_cancelled_reader_still_waits_then_it_lets_g
 async def test_rest_of_a_body_when_it_takes_too_long_then_nobody_waits_for_it(monkeypatch, limit):
     monkeypatch.setattr(lingering, limit, 0.02)
     body = LeanBody(Line(), 6, b"abc")
-    await asyncio.wait_for(lingering.linger(body), 1)
+    await asyncio.wait_for(Lingering().linger(body), 1)
     assert not body.is_eof()
 
 
@@ -58,4 +59,16 @@ async def test_rest_of_a_body_when_it_is_malformed_then_that_is_its_end():
         async def readany(self):
             raise BrokenBody
 
-    await lingering.linger(Broken(Line(), 6, b""))
+    await Lingering().linger(Broken(Line(), 6, b""))
+
+
+async def test_room_when_it_is_needed_then_the_oldest_gives_way():
+    server = Lingering()
+    assert not server.give_way()
+    tasks = [asyncio.create_task(server.linger(LeanBody(Line(), 6, b"abc"))) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    assert server.give_way()
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in tasks] == [True, False, False]
+    assert server.give_way() and server.give_way() and not server.give_way()
+    await asyncio.wait_for(asyncio.gather(*tasks), 1)

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import weakref
+from contextlib import AsyncExitStack
 
 import pytest
 from aiohttp import web
@@ -161,6 +162,20 @@ async def test_head_when_just_within_the_limits_then_it_is_served():
     async with serving(echo, Limits(header_line_bytes=4096, headers=32)) as server:
         assert (await server.ask(request("/", "X-A: " + "a" * 4000))).status == 200
         assert (await server.ask(request("/", *["X-A: 1"] * 30))).status == 200
+
+
+async def test_connections_when_all_belong_to_refused_uploads_then_each_gives_way_to_a_new_one():
+    async def refuse(asked):
+        return web.Response(body=b"refused") if asked.content_length else await echo(asked)
+
+    async with serving(refuse, Limits(connections=4)) as server, AsyncExitStack() as stack:
+        uploads = [await stack.enter_async_context(server.client()) for _ in range(4)]
+        for upload in uploads:
+            await upload.say(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+            assert (await upload.answer()).body == b"refused"
+        for _ in range(8):
+            assert (await server.ask(request("/"))).status == 200
+        assert await uploads[0].rest() == b""
 
 
 async def test_connection_when_above_the_cap_then_one_503_and_the_others_go_on():
