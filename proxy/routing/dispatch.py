@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from proxy.config.routing import Routing
-from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
+from proxy.errors import NoUpstreamAvailable, Overloaded, ProxyError, QuotaExceeded, UpstreamFailed
 from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, Sink, UpstreamReply, first_values
 from proxy.openai.documents import MAX_NAME
 from proxy.routing.health import Health, Permit, Place
@@ -37,7 +37,7 @@ Prepare = Callable[[Attempt], Awaitable[bool]]
 
 _Next = tuple[Candidate, Permit, str]
 """Candidate, permit and reason of the next attempt."""
-_OF_THE_PLACE: Final = frozenset({"unsent", "gateway", "overloaded", "rate_limited", "refused", "ambiguous"})
+_OF_THE_PLACE: Final = frozenset({"unsent", "busy", "gateway", "overloaded", "rate_limited", "refused", "ambiguous"})
 """Failures that another model would meet at the same place; the others concern the model or the request."""
 _LEAST_WAIT_S: Final = 0.05
 _HEAR_S: Final = 0.2
@@ -49,13 +49,14 @@ async def ask_once(plan: RoutePlan, attempts: list[Attempt], send: SendAttempt[R
 
     Raises:
         UpstreamFailed: there was no answer.
-        NoUpstreamAvailable: there is nothing to call.
+        NoUpstreamAvailable: there is nothing to call, or no connection is free in time.
+        Overloaded: no socket can be had for a connection.
     """
     attempt = Attempt(len(attempts), plan.candidates[0], time.monotonic())
     attempts.append(attempt)
     try:
         reply = await send(attempt)
-    except (UpstreamFailed, NoUpstreamAvailable) as error:
+    except (UpstreamFailed, NoUpstreamAvailable, Overloaded) as error:
         _end(attempt, error)
         raise
     _note_head(attempt, reply)
@@ -103,7 +104,7 @@ class Dispatcher:
 
         Raises:
             QuotaExceeded: nothing is left for it.
-            UpstreamFailed, NoUpstreamAvailable: as `ask_once`.
+            UpstreamFailed, NoUpstreamAvailable, Overloaded: as `ask_once`.
         """
         return await self._search(plan, attempts, send, late_at).run(prepare, why, is_single=is_single)
 
@@ -255,7 +256,7 @@ class _Search:
                 result.reply = peeked = PeekedReply(reply)
                 if not await peeked.begins_well(self._settings.peek_s):
                     result.failure, attempt.collected = Failure("stream_error"), peeked.told
-        except (UpstreamFailed, NoUpstreamAvailable) as error:
+        except (UpstreamFailed, NoUpstreamAvailable, Overloaded) as error:
             if result.reply is not None:
                 result.reply.close()
             result.reply, result.error = None, error

@@ -2,7 +2,8 @@
 
 | failure        | what happened                                          | may be paid | elsewhere | same place      |
 |----------------|--------------------------------------------------------|-------------|-----------|-----------------|
-| `unsent`       | no byte was written: no connection, or none free       | no          | yes       | once            |
+| `unsent`       | no byte was written: no connection                     | no          | yes       | once            |
+| `busy`         | the same, by a limit of our own: none free, no socket  | no          | yes       | no              |
 | `rate_limited` | 429                                                    | no          | yes       | if asked, soon  |
 | `overloaded`   | 503, 529                                               | no          | yes       | if asked, soon  |
 | `gateway`      | 502, 504, 408                                          | no          | yes       | no              |
@@ -26,11 +27,11 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from proxy.config.routing import Routing
-from proxy.errors import NoUpstreamAvailable, ProxyError, UpstreamFailed
+from proxy.errors import NoUpstreamAvailable, Overloaded, ProxyError, UpstreamFailed
 from proxy.routing.health import Outcome
 
 Kind = Literal[
-    "unsent", "rate_limited", "overloaded", "gateway", "server_error", "refused", "not_found", "stream_error",
+    "unsent", "busy", "rate_limited", "overloaded", "gateway", "server_error", "refused", "not_found", "stream_error",
     "ambiguous",
 ]  # fmt: skip
 Step = Literal["give_up", "retry", "fallback"]
@@ -40,7 +41,7 @@ _BY_STATUS: Final[Mapping[int, Kind]] = {
     500: "server_error", 502: "gateway", 503: "overloaded", 504: "gateway", 529: "overloaded",
 }  # fmt: skip
 OUTCOMES: Final[Mapping[Kind, Outcome]] = {
-    "unsent": "failure", "rate_limited": "cooling", "overloaded": "failure", "gateway": "failure",
+    "unsent": "failure", "busy": "nothing", "rate_limited": "cooling", "overloaded": "failure", "gateway": "failure",
     "server_error": "nothing", "refused": "refused", "not_found": "nothing", "stream_error": "half_failure",
     "ambiguous": "failure",
 }  # fmt: skip
@@ -82,8 +83,8 @@ class Standing:
 
 def of_error(error: ProxyError, *, sent: bool) -> Failure | None:
     """Classify a failure without a response; `None` if it is not the provider's."""
-    if isinstance(error, NoUpstreamAvailable):
-        return Failure("unsent")
+    if isinstance(error, NoUpstreamAvailable | Overloaded):
+        return Failure("busy")
     if isinstance(error, UpstreamFailed):
         return Failure("ambiguous" if error.sent or sent else "unsent")
     return None

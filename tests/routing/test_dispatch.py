@@ -7,7 +7,7 @@ import pytest
 
 from proxy.config.routing import Breaker, Routing
 from proxy.config.schema import UpstreamEntry
-from proxy.errors import NoUpstreamAvailable, ProxyError, QuotaExceeded, UpstreamFailed
+from proxy.errors import NoUpstreamAvailable, Overloaded, ProxyError, QuotaExceeded, UpstreamFailed
 from proxy.exchange import Candidate, RoutePlan, Usage
 from proxy.routing.dispatch import Dispatcher, ask_once
 from proxy.routing.health import Health
@@ -123,7 +123,7 @@ class World:
         self.asked.append((attempt.candidate.upstream, attempt.credential))
         step = self.steps[attempt.candidate.upstream].pop(0)
         if isinstance(step, Exception):
-            attempt.sent = step.sent
+            attempt.sent = getattr(step, "sent", False)
             raise step
         attempt.sent = True
         return step
@@ -156,6 +156,8 @@ async def test_first_attempt_when_it_cannot_go_to_the_first_candidate_then_it_is
 
 FALLS_BACK = {
     "no connection": (REFUSED, "unsent"),
+    "none free": (NoUpstreamAvailable("busy", code="upstream_pool_timeout"), "busy"),
+    "no descriptor": (Overloaded("none", code="out_of_descriptors"), "busy"),
     "429": (answer(429), "rate_limited"),
     "500": (answer(500), "server_error"),
     "502": (answer(502), "gateway"),
@@ -245,6 +247,16 @@ async def test_single_place_is_asked_again_only_where_that_is_safe_and_soon(step
     reply = await world.ask(a=[step, answer(200)]) if repeated else await world.ask(a=[step])
     assert reply.status == (200 if repeated else step.status)
     assert len(world.attempts) == 1 + repeated
+
+
+@pytest.mark.parametrize("error", [NoUpstreamAvailable("busy"), Overloaded("none")], ids=["none-free", "no-descriptor"])
+async def test_limit_of_our_own_when_it_is_met_again_and_again_then_the_breaker_stays_closed(error):
+    world = World("a")
+    for _ in range(30):
+        with pytest.raises(type(error)):
+            await world.ask(a=[error])
+    assert world.way == [("a", "first", "busy")]
+    assert [one["state"] for one in world.health.describe(time.monotonic())] == ["closed"]
 
 
 async def test_attempts_never_exceed_their_number():

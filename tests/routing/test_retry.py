@@ -24,7 +24,8 @@ def test_status_of_every_class_means_one_thing(status, kind):
         (errors.UpstreamTimeout("x", sent=False), False, "unsent"),
         (errors.UpstreamFailed("x", sent=False), True, "ambiguous"),
         (errors.UpstreamFailed("x"), False, "ambiguous"),
-        (errors.NoUpstreamAvailable("x"), False, "unsent"),
+        (errors.NoUpstreamAvailable("x"), False, "busy"),
+        (errors.Overloaded("x"), False, "busy"),
         (errors.InvalidRequest("x"), True, None),
     ],
 )
@@ -72,7 +73,17 @@ def standing(**facts) -> Standing:
     return Standing(**{**usual, **facts})
 
 
-KINDS = ("unsent", "rate_limited", "overloaded", "gateway", "server_error", "refused", "not_found", "stream_error")
+KINDS = (
+    "unsent",
+    "rate_limited",
+    "overloaded",
+    "busy",
+    "gateway",
+    "server_error",
+    "refused",
+    "not_found",
+    "stream_error",
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
