@@ -55,7 +55,7 @@ TESTED_ELSEWHERE = {
     "auth/store": "api/test_projects.py",
     "tenants/store": "api/test_projects.py",
     "api/caller": "api/test_routes_roles.py",
-    "api/changes": "api/test_keys.py",
+    "api/audit": "api/test_keys.py",
     "app": "flow",
     "config/auth": "auth/test_keyring.py",
     "config/projects": "projects/test_directory.py",

@@ -49,5 +49,6 @@ def assemble(
         members=MemberStore(database),
         kept=kept,
         default_project=config.identity.default_project,
+        auth_mode=None if config.server.surfaces == "api" else config.auth.mode,
     )
     return Api(stores, RoutingApi(config, planner, health, projects, policies), digest(admin_key))

@@ -21,8 +21,8 @@ from proxy.analytics.rollup import Rollup
 from proxy.api.access import Access
 from proxy.api.analytics import AnalyticsApi
 from proxy.api.answering import Handler, is_conditional, kept_or_made, unless_known
+from proxy.api.audit import Audit
 from proxy.api.caller import Caller
-from proxy.api.changes import Changes
 from proxy.api.dashboard import Dashboard
 from proxy.api.kept import KeptAnswers
 from proxy.api.keys import Keys
@@ -98,6 +98,8 @@ class Stores:
     kept: KeptAnswers
     default_project: str
     """The project of requests that name none; it cannot be archived."""
+    auth_mode: str | None
+    """How this process identifies who calls models; `None` if it serves none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ class Api:
         self._kept = stores.kept
         of_traces, of_quotas = Traces(stores.traces), Quotas(stores.quotas, stores.audit)
         of_analytics = AnalyticsApi(stores.analytics, stores.rollup, stores.audit)
-        of_keys, of_changes = Keys(stores.keys, stores.keyring, stores.audit), Changes(stores.audit)
+        of_keys = Keys(stores.keys, stores.keyring, stores.audit)
+        of_audit = Audit(stores.audit, stores.auth_mode)
         of_policy = PolicyApi(stores.policies, stores.projects)
         of_organizations = Organizations(stores.tenants, stores.audit)
         of_projects = Projects(stores.tenants, stores.keyring, stores.audit, stores.default_project)
@@ -142,7 +145,7 @@ class Api:
             Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read", is_kept=True),
             Endpoint("GET", "/v1/analytics/check", of_analytics.check, "analytics:rebuild"),
             Endpoint("POST", "/v1/analytics/rebuild", of_analytics.rebuild, "analytics:rebuild"),
-            Endpoint("GET", "/v1/sidegate/whoami", of_changes.whoami, None),
+            Endpoint("GET", "/v1/sidegate/whoami", of_audit.whoami, None),
             Endpoint("GET", "/v1/sidegate/keys", of_keys.list, "keys:read"),
             Endpoint("POST", "/v1/sidegate/keys", of_keys.create, "keys:write"),
             Endpoint("POST", "/v1/sidegate/keys/{keyId}/rotate", of_keys.rotate, "keys:write"),
@@ -170,7 +173,7 @@ class Api:
                 "DELETE", "/v1/sidegate/projects/{projectId}/members/{userId}", of_members.remove, "members:write"
             ),
             Endpoint("GET", "/v1/sidegate/users", of_members.users, "members:read"),
-            Endpoint("GET", "/v1/sidegate/audit", of_changes.list, "audit:read"),
+            Endpoint("GET", "/v1/sidegate/audit", of_audit.list, "audit:read"),
             Endpoint("POST", "/v1/route", routing.explain, "routing:read"),
             Endpoint("GET", "/v1/sidegate/upstreams", routing.upstreams, "upstreams:read"),
             Endpoint("POST", "/v1/sidegate/policy/test", of_policy.test, "policy:test"),

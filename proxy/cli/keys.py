@@ -34,6 +34,11 @@ _SCOPES: Final = (
     ("--surface", "surfaces", "only for data (models) or api (management); may be repeated"),
 )
 
+_OF_NO_CALLER: Final = (
+    "sidegate: this proxy takes callers of models at their word (auth.mode: trusted) and ignores their keys; "
+    "set auth.mode to keys if this key is to say who calls"
+)
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of the command."""
@@ -81,7 +86,12 @@ def _create(arguments: argparse.Namespace) -> int:
     }
     if arguments.days is not None:
         document["expiresAt"] = (datetime.now(UTC) + timedelta(days=arguments.days)).isoformat()
-    return _show_new(connect(arguments.url, loaded).post("/v1/sidegate/keys", document), arguments.json)
+    client = connect(arguments.url, loaded)
+    mode = client.get_json("/v1/sidegate/whoami")["authMode"]
+    code = _show_new(client.post("/v1/sidegate/keys", document), arguments.json)
+    if mode == "trusted":
+        print(_OF_NO_CALLER, file=sys.stderr)
+    return code
 
 
 def _rotate(arguments: argparse.Namespace) -> int:

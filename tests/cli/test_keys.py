@@ -20,7 +20,11 @@ KEY = {
 
 
 class KeysApi(FakeApi):
+    mode: str | None = "keys"
+
     def answer(self, path: str, query: dict[str, str]):
+        if path.endswith("/whoami"):
+            return {"authMode": self.mode}
         if path.endswith("/revoke"):
             return KEY
         if path.endswith("/rotate") or self.bodies:
@@ -47,7 +51,16 @@ def test_create_prints_the_key_alone(keys_api: KeysApi, capsys) -> None:
     [body] = keys_api.bodies
     assert body["scopes"] == {"models": ["a", "b"], "surfaces": ["data"]}
     assert (body["userId"], body["projectId"], body["expiresAt"][:2]) == ("alice", "default-project", "20")
-    assert keys_api.asked[0][0] == "/v1/sidegate/keys"
+    assert keys_api.asked[-1][0] == "/v1/sidegate/keys"
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [("trusted", True), ("keys", False), (None, False)])
+def test_create_where_callers_need_no_key_then_it_says_so(mode, is_told, keys_api: KeysApi, capsys) -> None:
+    keys_api.mode = mode
+    assert main(["keys", "create", "--user", "alice", "--name", "x", "--url", keys_api.url]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == "sg-abcdef012345-secret\n"
+    assert ("auth.mode: trusted" in printed.err) == is_told
 
 
 def test_list_follows_the_pages(keys_api: KeysApi, capsys) -> None:

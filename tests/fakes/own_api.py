@@ -79,6 +79,7 @@ def stores(database: Database, quota: schema.Quota | None = None, auth: schema.A
         members=MemberStore(database),
         kept=KeptAnswers(schema.Api(cache_s=0), tuple),
         default_project="default-project",
+        auth_mode="trusted",
     )
 
 

@@ -62,6 +62,7 @@ def test_keys_decide_who_gets_in_and_are_found_nowhere(launch: Launch, provider:
             client.with_options(api_key=wrong).models.list()
         assert refused.value.code == "invalid_api_key"
     assert ask(sidegate, "GET", "/v1/sidegate/whoami", key)[0] == 403  # its scopes leave the management API out
+    assert ask(sidegate, "GET", "/v1/sidegate/whoami", ADMIN_KEY)[1][0]["authMode"] == "keys"
 
     assert ask(sidegate, "POST", f"/v1/sidegate/keys/{limited['id']}/revoke", ADMIN_KEY)[0] == 200
     with pytest.raises(openai.AuthenticationError):
@@ -70,6 +71,11 @@ def test_keys_decide_who_gets_in_and_are_found_nowhere(launch: Launch, provider:
     shown = json.dumps(trace) + sidegate.ops("/metrics")[1] + sidegate.log()
     journal = b"".join(path.read_bytes() for path in (sidegate.data_dir / "var").rglob("*") if path.is_file())
     assert key not in shown and key.encode() not in journal
+
+
+def test_whoami_of_a_process_that_serves_no_models_then_it_does_not_say_who_calls_them(launch: Launch) -> None:
+    hub = launch(SIDEGATE__SERVER__SURFACES="api")
+    assert ask(hub, "GET", "/v1/sidegate/whoami", ADMIN_KEY)[1][0]["authMode"] is None
 
 
 def test_revocation_reaches_other_replicas_within_seconds(launch: Launch) -> None:

@@ -38,14 +38,19 @@ _WHO: Final = obj(
     scopes=OBJECT,
     expiresAt=nullable(MOMENT),
     permissions=array(TEXT),
+    authMode=nullable(one_of("trusted", "keys")),
 )
 
 
-class Changes:
-    """Handlers of `/v1/sidegate/audit` and `/v1/sidegate/whoami`."""
+class Audit:
+    """Handlers of `/v1/sidegate/audit` and `/v1/sidegate/whoami`.
 
-    def __init__(self, audit: AuditLog) -> None:
+    `auth_mode`: how this process identifies who calls models; `None` if it serves none.
+    """
+
+    def __init__(self, audit: AuditLog, auth_mode: str | None) -> None:
         self._audit = audit
+        self._auth_mode = auth_mode
 
     @describes(page("changes", _CHANGE), query=_LISTED)
     async def list(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
@@ -68,6 +73,7 @@ class Changes:
                 "scopes": caller.key.scopes if caller.key else {},
                 "expiresAt": caller.key.expires_at if caller.key else None,
                 "permissions": sorted(caller.permissions),
+                "authMode": self._auth_mode,
             }
         )
 
