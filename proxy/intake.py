@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, Protocol
 
-from proxy.apart import LARGE_BODY_BYTES, apart, begin_apart
+from proxy.apart import LARGE_BODY_BYTES, apart, begin_apart, joined
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.exchange import BodyKind, Inbound, Operation, ParsedRequest
@@ -162,7 +162,7 @@ class Intake:
         async for piece in self._body.stream(limit_bytes):
             self._hold(len(piece))
             pieces.append(piece)
-        return b"".join(pieces)
+        return await joined(pieces)
 
     def outgoing(self, request: ParsedRequest) -> bytes | AsyncIterator[bytes] | None:
         """Return the body for the provider; a stream can be sent only once."""

@@ -37,6 +37,17 @@ async def test_apart_when_done_then_its_result_comes_from_another_thread() -> No
     assert await apart(threading.get_ident) != threading.get_ident()
 
 
+@pytest.mark.parametrize(("pieces", "is_large"), [([b"a"], False), ([b"a", b"b"], False), ([bytes(300_000)] * 5, True)])
+async def test_pieces_when_joined_then_a_thread_does_it_only_if_they_are_many(pieces, is_large, monkeypatch) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(module, "give_way", lambda: threads.append(threading.get_ident()))
+    whole, given = b"".join(pieces), [*pieces]
+    assert await module.joined(given) == whole
+    assert bool(threads) == is_large
+    assert threading.get_ident() not in threads
+    assert bool(given) != is_large
+
+
 async def test_apart_when_it_fails_then_its_error_escapes() -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         await apart(lambda: int("x"))

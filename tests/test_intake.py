@@ -323,7 +323,7 @@ async def test_json_of_many_elements_when_another_is_decoded_then_it_waits_for_i
     second.close()
     second.close()
     assert not budget.decoding.locked()
-    assert gc.get_threshold() == (*before[:2], 150)
+    assert gc.get_threshold() == (*before[:2], 600)
     gc.set_threshold(*before)
 
 

@@ -3,7 +3,15 @@ import weakref
 
 import pytest
 
-from proxy.memory import allow_full_collections, limit_bytes, put_off_full_collections, resident_bytes, settle, tidy
+from proxy.memory import (
+    allow_full_collections,
+    collect_rarely,
+    limit_bytes,
+    put_off_full_collections,
+    resident_bytes,
+    settle,
+    tidy,
+)
 
 
 class Knot:
@@ -69,6 +77,20 @@ def test_limit_when_the_system_has_no_groups_then_there_is_none(tmp_path) -> Non
 
 def test_resident_when_asked_then_it_is_what_this_process_has() -> None:
     assert 10 << 20 < resident_bytes() < 10 << 30
+
+
+def test_collections_when_they_run_rarely_then_none_of_the_young_looks_at_many_objects() -> None:
+    before, was_on = gc.get_threshold(), gc.isenabled()
+    try:
+        collect_rarely()
+        young, middle, _ = gc.get_threshold()
+        assert young * (middle + 1) <= 15_000
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+        if not was_on:
+            gc.disable()
 
 
 def test_full_collections_when_put_off_twice_then_both_have_to_end() -> None:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+from proxy.apart import joined
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
 from proxy.ingress.asked import Asked, BrokenBody, Content
@@ -36,8 +37,7 @@ class ClientBody:
         content = self._request.body
         if content.is_eof() and content.exception() is None and content.total_bytes <= limit_bytes:
             return content.read_nowait(-1)
-        pieces = [piece async for piece in self.stream(limit_bytes)]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return await joined([piece async for piece in self.stream(limit_bytes)])
 
     async def stream(self, limit_bytes: int) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises as `read`."""

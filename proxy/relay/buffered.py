@@ -9,7 +9,7 @@ import asyncio
 from functools import partial
 from typing import Final
 
-from proxy.apart import decoded_apart
+from proxy.apart import decoded_apart, joined
 from proxy.exchange import Downstream
 from proxy.openai.response import inspect
 from proxy.relay.answer import Answer
@@ -49,7 +49,7 @@ async def _send_slowly(answer: Answer, downstream: Downstream, first: bytes, ins
         _count(answer, inspector, piece)
     if complete:
         await conclude(answer, inspector)
-        await downstream.send(reply.status, reply.reason, answer.headers, b"".join(held))
+        await downstream.send(reply.status, reply.reason, answer.headers, await joined(held))
         return
     await send_on(answer, downstream, inspector, held)
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from proxy.apart import LARGE_ANSWER_BYTES, MODERATE_ANSWER_BYTES, apart, decoded_apart
+from proxy.apart import LARGE_ANSWER_BYTES, MODERATE_ANSWER_BYTES, apart, decoded_apart, joined
 from proxy.config.schema import Limits
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Dialect, Downstream, Headers
@@ -105,7 +105,9 @@ class _Held:
             size += len(piece)
             if size > self._limit and not self._answer.reply.complete:
                 return None
-        return b"".join(self.pieces)
+        body = await joined(self.pieces)
+        self.pieces = [body] if body else []
+        return body
 
     async def send(self, headers: Headers, body: bytes) -> None:
         """Send the answer, or the part that was not sent yet."""
