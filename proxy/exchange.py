@@ -311,6 +311,8 @@ class Charge:
     """False: the model has no price, and the policy for unknown models decided `cost_nanos`."""
     told: Usage | None = None
     """The provider's own figures, if the charge is an estimate in spite of them: less than it, or not believed."""
+    is_beyond: bool = False
+    """The provider told more tokens than were reserved, and they are charged."""
 
 
 @dataclass(slots=True)

@@ -170,6 +170,11 @@ class Metrics:
         self._disbelieved = Tally(
             "sidegate_usage_disbelieved", "Calls whose provider told more tokens than any call can use.", "upstream"
         )
+        self._beyond = Tally(
+            "sidegate_usage_beyond_reservation",
+            "Calls whose provider told, and was believed, more tokens than were reserved.",
+            "upstream",
+        )
         self._errors = Tally(
             "sidegate_errors",
             "Errors that Sidegate itself gave or noted, limits that were hit among them; `source` says whose fault.",
@@ -271,6 +276,8 @@ class Metrics:
         model = self._model_label(attempt.used.response_model or attempt.candidate.model)
         self._tokens.values[model, "input", charge.usage_source] += charge.usage.input_tokens
         self._tokens.values[model, "output", charge.usage_source] += charge.usage.output_tokens
+        if charge.is_beyond:
+            self._beyond.values[attempt.candidate.upstream,] += 1
         if charge.told is not None:
             self._observe_told(attempt, model, charge.usage, charge.told)
         self._cost.values[model,] += charge.cost_nanos / 1e9
@@ -310,8 +317,9 @@ class Metrics:
     def _collect(self) -> Iterator[Metric]:
         for family in (
             self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
-            self._unpriced, self._disbelieved, self._errors, self._findings, self._unscanned, self._hurried,
-            self._faults, self._layers, self._layer_cost, self._checks, self._escalations, self._cross_checks,
+            self._unpriced, self._disbelieved, self._beyond, self._errors, self._findings, self._unscanned,
+            self._hurried, self._faults, self._layers, self._layer_cost, self._checks, self._escalations,
+            self._cross_checks,
         ):  # fmt: skip
             yield family.collect()
         if self._gen_ai_providers:

@@ -79,6 +79,16 @@ def test_observe_when_figures_were_not_believed_then_they_are_counted_as_such_al
     assert value(samples, "sidegate_tokens_total", type="output", source="estimated", model="gpt-4o") == 5
 
 
+def test_observe_when_figures_are_beyond_the_reservation_then_their_provider_is_counted():
+    metrics = Metrics(max_models=10)
+    x = finished()
+    metrics.observe(x)
+    assert "sidegate_usage_beyond_reservation_total" not in dict(scrape(metrics))
+    x.charges = (replace(x.charges[0], is_beyond=True),)
+    metrics.observe(x)
+    assert value(scrape(metrics), "sidegate_usage_beyond_reservation_total", upstream="openai") == 1
+
+
 def test_observe_when_nothing_was_billable_then_no_tokens_are_counted():
     metrics = Metrics(max_models=10)
     metrics.observe(finished(source="none"))

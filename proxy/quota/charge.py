@@ -70,9 +70,16 @@ def charge(
         estimated = _estimated(attempt, operation, request, prices, bound)
         return _greater(Charge(told, "provider", cost_nanos, priced), estimated, model, prices)
     if (more := unfinished(meter)) is None:
-        return Charge(told, "provider", cost_nanos, priced)
+        return Charge(told, "provider", cost_nanos, priced, is_beyond=_is_beyond(meter, told, bound))
     models = [_billed(name, attempt.candidate.model, prices) for name in meter.usage_by_model]
     return Charge(add_usage(told, more), "estimated", cost_nanos + _most(more, models, prices), priced, told)
+
+
+def _is_beyond(meter: Meter, told: Usage, bound: Bound | None) -> bool:
+    """Tell whether figures are above the reservation; a session reserves for each of its answers anew."""
+    if bound is None or meter.usage_by_model:
+        return False
+    return told.input_tokens > bound.input_tokens or told.output_tokens > bound.output_tokens
 
 
 def _estimated(

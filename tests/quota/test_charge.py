@@ -217,6 +217,16 @@ def test_charge_when_the_figures_are_impossible_then_as_if_missing_and_they_are_
 
 
 @pytest.mark.parametrize(
+    ("usage", "is_beyond"),
+    [(Usage(100, 50), False), (Usage(101, 50), True), (Usage(100, 51), True), (Usage(100, 10**9), False)],
+)
+def test_charge_when_the_figures_are_beyond_the_reservation_then_they_count_and_it_says_so(usage, is_beyond):
+    result = charge(attempt(usage=usage), CHAT, request(), Prices(), reserved())
+    assert (result.is_beyond, result.usage == usage) == (is_beyond, usage.output_tokens < 10**9)
+    assert not charge(attempt(usage=usage), CHAT, request(), Prices()).is_beyond
+
+
+@pytest.mark.parametrize(
     ("facts", "operation", "is_free"),
     [
         pytest.param({}, CHAT, True, id="a whole answer, or a stream at its beginning"),
