@@ -31,6 +31,8 @@ from proxy.way import MAIN
 
 _FEW: Final = 8
 """Rules of one automaton of a closer look. Of 16, a look at base64 takes half as long again; of four, as long."""
+_AT_A_GLANCE: Final = 8
+"""Repetitions that a first look asks for, of which an automaton is quickly compiled; a gate tells for sure."""
 _AT_ONCE: Final = MUCH // 2
 """Characters of patterns that the event loop compiles in a turn, for a search forwards and backwards."""
 
@@ -86,10 +88,16 @@ class Openings:
         begun = iter([_left(rule, tree) + prefixes.begun(prefixes.loosened(tree)) for rule, tree in pairs])
         return [patterns.at_end(islice(begun, ending.count)) for ending in self.endings]
 
+    def near(self) -> str:
+        """Return a pattern that matches wherever one of the rules may, for a glance."""
+        return patterns.any_of([patterns.opened(gate(rule), _AT_A_GLANCE) for rule in self._rules], patterns.NEAR_WORD)
+
     def led(self) -> list[str]:
-        """Return patterns one of which matches if part of a secret follows its context, for a gate."""
-        parts = in_parts(lead + prefixes.begun(rest) for lead, rest in self._splits)
-        return [patterns.at_end(part) for part in parts]
+        """Return patterns one of which matches if a rule may, or if part of a secret follows its context at the end."""
+        wholes = [prefixes.split_at(tree, SECRET_GROUP) for tree in self._trees()]
+        secrets = [patterns.opened(prefixes.source(whole[1])) for whole in wholes if whole is not None]
+        pairs = zip(self._splits, secrets, strict=True)
+        return [f"{lead}(?:{prefixes.begun(rest)}\\z|{secret})" for (lead, rest), secret in pairs]
 
     def compile_whole(self, *, leads: bool) -> None:
         """Compile what takes one long call. `leads`: rules with a context, for which `secret` is asked."""
@@ -151,7 +159,8 @@ def gate(rule: Rule) -> str:
     """
     is_own = rule.gate != patterns.opened(rule.pattern)
     # Opened or not, it begins alike; to read all gates as well would take 20 ms before a process listens.
-    return rule.gate if is_own else _left(rule, prefixes.parse(rule.pattern)) + rule.gate
+    begins = not is_own and _left(rule, prefixes.parse(rule.pattern))
+    return f"{patterns.NEAR_WORD}{rule.gate}" if begins else rule.gate
 
 
 def at_words(rule: Rule) -> str:

@@ -20,10 +20,12 @@ from proxy.policy import boundaries
 
 AT_WORD: Final = rf"(?:\b|{boundaries.ESCAPES})_?"
 """Where a word may begin; see `boundaries.word`."""
+NEAR_WORD: Final = r"(?:\b|(?:\\|%5[Cc])(?:[nrtbfv0]|[ux][0-9a-fA-F]+)|%[0-9a-fA-F]+|(?:\[|%5[Bb])[0-9;]*m)_?"
+"""A superset of a third of the instructions, for gates: it stands before the patterns of half of all rules."""
 OPEN_REPEAT: Final = 256
 """The most repetitions beyond the minimum, if a pattern has no upper bound."""
 _MAX_REPEAT: Final = 1000
-_ENOUGH: Final = 16
+ENOUGH: Final = 16
 """Repetitions that a superset looks for: with 12, some random words pass for a key; with 20, nothing is gained."""
 
 _TOKEN: Final = re.compile(
@@ -40,26 +42,31 @@ def bounded(pattern: str) -> str:
     return _TOKEN.sub(lambda token: _bound(token) if token["repeat"] else token[0], pattern)
 
 
-def opened(pattern: str) -> str:
-    """Return `pattern` without upper bounds on its repeats, nor high lower ones."""
-    return _TOKEN.sub(lambda token: _open(token) if token["repeat"] else token[0], pattern)
+def opened(pattern: str, enough: int = ENOUGH) -> str:
+    """Return `pattern` without upper bounds on its repeats, nor lower ones above `enough`."""
+    return _TOKEN.sub(lambda token: _open(token, enough) if token["repeat"] else token[0], pattern)
+
+
+def any_of(patterns: Iterable[str], start: str) -> str:
+    """Return a pattern for any of `patterns`; that some of them begin with `start` is said once."""
+    started, others = [], []
+    for pattern in patterns:
+        if pattern.startswith(start):
+            started.append(pattern.removeprefix(start))
+        else:
+            others.append(pattern)
+    if started:
+        others.append(f"{start}(?:{'|'.join(started)})")
+    return f"(?:{'|'.join(others)})"
 
 
 def at_end(patterns: Iterable[str]) -> str:
     """Return a pattern for any of `patterns` at the end of a text. Alternatives in them are in groups.
 
-    Each has an end of its own, and where a word begins is said once. RE2 compares every place that can be reached in a
-    pattern with all places that lead there: one end of 8,000 optional letters takes as long as all else (30 ms, not 9).
+    Each has an end of its own: RE2 compares every place that can be reached in a pattern with all places that lead
+    there. One end of 8,000 optional letters takes as long as all else (30 ms, not 9).
     """
-    at_word, elsewhere = [], []
-    for pattern in patterns:
-        if pattern.startswith(AT_WORD):
-            at_word.append(pattern.removeprefix(AT_WORD) + r"\z")
-        else:
-            elsewhere.append(pattern + r"\z")
-    if at_word:
-        elsewhere.append(f"{AT_WORD}(?:{'|'.join(at_word)})")
-    return f"(?:{'|'.join(elsewhere)})\\z"
+    return any_of([rf"{pattern}\z" for pattern in patterns], AT_WORD) + r"\z"
 
 
 def keyword(words: str) -> str:
@@ -117,13 +124,13 @@ def _bound(token: re.Match[str]) -> str:
     return token[0]
 
 
-def _open(token: re.Match[str]) -> str:
+def _open(token: re.Match[str], enough: int) -> str:
     if token[0] in "*+":
         return token[0]
     low = int(token["low"])
-    if not token["comma"] and low <= _ENOUGH:
+    if not token["comma"] and low <= enough:
         return token[0]
-    return {0: "*", 1: "+"}.get(low, f"{{{min(low, _ENOUGH)},}}")
+    return {0: "*", 1: "+"}.get(low, f"{{{min(low, enough)},}}")
 
 
 def _reason(error: Exception) -> str:

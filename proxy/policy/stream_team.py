@@ -3,9 +3,10 @@
     closely    `hits`: which rules may match; their findings are then decided group by group (`stream_track`)
     glance     `open_from`: nothing can have been found; returns where the next finding could begin
 
-For nearly every piece of a stream the glance suffices: one pass of the gate over the last few dozen bytes, which also
-reports whether anything at the end could become a match, and whether a context precedes a secret there. Only then each
-group determines where that begins.
+For nearly every piece of a stream the glance suffices: one pass of a gate over the last few dozen bytes, which tells
+whether anything near could be a match, and whether a context precedes a secret at the end; and a search backwards from
+there for what could become a match. The gate asks for little, so that it is compiled soon (12 ms; 50 with all that the
+detector's gate asks for, and the beginnings of all rules); where it names something, the detector's gate decides.
 
 Rule of the file: a glance may know less than a closer look, never more; `None` means unknown.
 """
@@ -16,6 +17,7 @@ from typing import Final
 
 from proxy.findings import Action, Finding, Severity
 from proxy.policy import boundaries, mask, openings
+from proxy.policy.automata import Ending
 from proxy.policy.detect import Detector, Matcher
 from proxy.policy.openings import Openings
 from proxy.policy.rules import Rule
@@ -26,6 +28,8 @@ Decide = Callable[[Finding], Action]
 _Group = tuple[list[Matcher], bool, int]
 _MOST: Final = 128
 """Rules of one group. The shipped rules of one group are fewer."""
+_FEW: Final = 8
+"""Rules of a group of which little begins."""
 SURE: Final = 4 * mask.KEPT
 """From this length on, a mask keeps the maximum."""
 _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
@@ -49,19 +53,22 @@ class Team:
         self._places = {places[id(self.watches[n].matchers[i])]: (n, i) for n, i in self._members}
         """By the index of a matcher in the detector: its group, and its index there."""
         usual = [watch for watch in self.watches if not watch.leads]
-        self._open = [(ending, watch.kept > 0) for watch in usual for ending in watch.openings.endings]
-        self._first_open = len(self._members)
-        """The gate's first pattern that is no rule's but tells whether anything is open for some rules of a group."""
-        self._first_led = self._first_open + len(self._open)
-        """Its first pattern for a secret that follows its context."""
+        few = [watch for watch in usual if len(watch.matchers) <= _FEW]
+        self._open = _endings(watch for watch in usual if watch not in few)
+        self._open_of_few = _endings(few)
+        """What is asked only if the gate tells of it; of many rules, nearly any word begins something."""
+        self._first_near = len(self._open_of_few)
+        """The gate's first pattern that tells whether rules of a group may have matched."""
+        self._first_led = self._first_near + len(usual)
+        """Its first pattern for a secret behind its context."""
         if not glances:
-            self._gate: Callable[[bytes], list[int]] = lambda _data: [self._first_led]
+            self._gate: Callable[[bytes], list[int]] = lambda _data: [self._first_led] if self._members else []
             return
-        begun = [pattern for watch in usual for pattern in watch.openings.begun()]
+        begun = [pattern for watch in few for pattern in watch.openings.begun()]
+        near = [watch.openings.near() for watch in usual]
         led = [pattern for watch in self.watches if watch.leads for pattern in watch.openings.led()]
-        wanted = [detector.patterns[at] for at in self._places]
-        self._glance = detector.gates.search("glance", [*wanted, *begun, *led])
-        self._gate = self._glance.hits
+        self._glance = detector.gates.search("glance", [*begun, *near, *led])
+        self._gate = self._glance.hits if self._members else lambda _data: []
 
     def compile(self) -> None:
         """Compile what the first looks would wait for."""
@@ -87,25 +94,27 @@ class Team:
         """
         stop = size = len(data)
         before = at - boundaries.REACH if at > boundaries.REACH else 0
-        first = self._first_open
-        for member in self._gate(data[before:]) if first else ():
-            if member >= first:
-                if member >= self._first_led:
-                    return None
-                ending, keeps = self._open[member - first]
-                place = ending.find(data, before, size)[0][0]
+        asked = self._open
+        for found in self._gate(data[before:]):
+            if found < self._first_near:
+                asked = [*asked, self._open_of_few[found]]
+            elif found >= self._first_led or self._matches(data, before, at):
+                return None
+        for ending, keeps in asked:
+            place = ending.find(data, before, size)[0][0]
+            if 0 <= place < size:
                 place = place if place > at else at  # comparisons, as `max` and `min` take 840 instructions each
                 if keeps and place >= cover:
                     place = head_end(data, place)
                 stop = place if place < stop else stop
-            elif self._matches(member, data, at):
-                return None
         return stop
 
-    def _matches(self, member: int, data: bytes, at: int) -> bool:
-        """Tell whether the pattern of a rule reported by the gate matches, too."""
-        number, index = self._members[member]
-        return self.watches[number].matchers[index].search(data, at) is not None
+    def _matches(self, data: bytes, before: int, at: int) -> bool:
+        """Tell whether some rule matches from `at` on, of those that the gate of all rules names from `before` on."""
+        members = [
+            self._places[found] for found in self._detector.hits_of_stream(data[before:]) if found in self._places
+        ]
+        return any([self.watches[number].matchers[index].search(data, at) is not None for number, index in members])
 
 
 def teams(detector: Detector, action: Decide, *, glances: bool) -> tuple[Team, Team]:
@@ -121,6 +130,11 @@ def teams(detector: Detector, action: Decide, *, glances: bool) -> tuple[Team, T
     groups = ((group, leads, kept) for (leads, kept), group in held.items())
     hiding = Team(detector, groups, glances=glances)
     return hiding, Team(detector, [(noted, False, 0)] if noted else [], glances=False)
+
+
+def _endings(watches: Iterable[Watch]) -> list[tuple[Ending, bool]]:
+    """Return what may be open of the rules of some groups, and whether their masks keep its first characters."""
+    return [(ending, watch.kept > 0) for watch in watches for ending in watch.openings.endings]
 
 
 def _actions(rule: Rule, action: Decide) -> set[Action]:

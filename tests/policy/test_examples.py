@@ -51,6 +51,25 @@ def test_gate_lets_pass_whatever_the_pattern_matches(rule: Rule) -> None:
             assert gate.hits(text.encode()), text
 
 
+@pytest.mark.parametrize("rule", SHIPPED.rules, ids=lambda rule: rule.id)
+def test_glance_tells_of_whatever_the_pattern_matches_and_of_secrets_that_have_begun(rule: Rule) -> None:
+    chance = random.Random(rule.id)
+    pattern = re2.compile(rule.pattern, patterns.options())
+    tree = prefixes.parse(rule.pattern)
+    split = prefixes.split_at(tree, rules.SECRET_GROUP) if openings.has_lead(rule) else None
+    opened = openings.Openings([rule])
+    glance = Gate(opened.led() if split else [opened.near()])
+    begun = re2.compile(rf"{split[0]}{prefixes.begun(split[1])}\z" if split else r"[^\x00-\x{10ffff}]")
+    for _ in range(25):
+        text = _written(tree, chance)
+        for seen in (text, f"{text} ."):
+            if pattern.search(seen):
+                assert glance.hits(seen.encode()), seen
+        part = text[: chance.randrange(len(text) + 1)]
+        if begun.search(part):
+            assert glance.hits(part.encode()), part
+
+
 def test_examples_are_found_among_all_rules() -> None:
     detector = Detector(SHIPPED)
     for rule in SHIPPED.rules:
@@ -78,6 +97,6 @@ _ALL = [chr(code) for code in range(32, 127)] + [*"\n\r\t\x1b\xa0é：이钥码"
 
 @cache
 def _letters(atom: str) -> list[str]:
-    """Return what an atom matches: letters of these, or the character that it is itself."""
+    """Return what an atom matches: letters of these, or characters that it names itself."""
     pattern = re2.compile(atom, patterns.options())
-    return [letter for letter in [*_ALL, atom] if pattern.fullmatch(letter)]
+    return [letter for letter in [*_ALL, *atom] if pattern.fullmatch(letter)]

@@ -101,7 +101,11 @@ def gate(rules: list[Rule]) -> Gate:
 
 
 def test_gates_of_numbers_begin_where_a_word_does_as_their_patterns_do() -> None:
-    assert rules.read_document(rules.SHIPPED)["parts"]["start"] == patterns.AT_WORD
+    assert (
+        rules.read_document(rules.SHIPPED)["parts"]["start"]
+        == patterns.NEAR_WORD
+        == patterns.opened(patterns.NEAR_WORD)
+    )
     numbers = [rule for rule in rules.load().rules if rule.boundary == "number" or rule.id == "payment-card-named"]
     words = "".join(random.Random(1).choices("0123456789abcdef", k=9000))
     hexadecimal = " ".join(f"{'abcdef'[at % 6]}{words[at : at + 63]}" for at in range(0, len(words), 63))

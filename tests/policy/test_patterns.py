@@ -5,8 +5,11 @@ from itertools import product
 
 import pytest
 import re2
+from hypothesis import given
+from hypothesis import strategies as st
 
-from proxy.policy.patterns import AT_WORD, at_end, bounded, opened, options, wrong_pattern
+from proxy.policy.boundaries import ESCAPES
+from proxy.policy.patterns import AT_WORD, NEAR_WORD, any_of, at_end, bounded, opened, options, wrong_pattern
 
 
 def test_bounded_and_opened_change_repeats_alone() -> None:
@@ -21,6 +24,20 @@ def test_opened_keeps_of_long_repeats_what_tells_them_from_words() -> None:
 def test_wrong_pattern_names_what_no_linear_engine_has() -> None:
     assert "look-around" in (wrong_pattern("(?=a)b") or "")
     assert wrong_pattern("a{3}") is None
+
+
+def test_opened_asks_for_as_much_as_it_is_told() -> None:
+    assert opened(r"a{36}b{3,40}c{2}", 8) == r"a{8,}b{3,}c{2}"
+
+
+@given(escape=st.from_regex(ESCAPES, fullmatch=True))
+def test_words_begin_behind_every_escape_for_a_gate_as_well(escape: str) -> None:
+    assert re2.compile(NEAR_WORD).fullmatch(escape)
+
+
+def test_any_of_says_once_how_patterns_begin() -> None:
+    assert any_of(["_a", "b|c", "_d"], "_") == "(?:b|c|_(?:a|d))"
+    assert any_of(["b"], "_") == "(?:b)"
 
 
 @pytest.mark.parametrize(
