@@ -43,6 +43,11 @@ ESCAPES: Final = (
 """Escapes for one character in JSON or a URL, and colour codes of terminals. RE2 and `re` read it alike."""
 _MARK: Final = re.compile(rb"[\\%\[]")
 """First characters of escapes."""
+_NAME_BEFORE: Final = re.compile(rb"[A-Za-z0-9]*\Z")
+_OF_ACCOUNT: Final = re.compile(rb":[0-9]{12}:\Z")
+"""Where the kind of a resource stands in its ARN: `...:123456789012:secret:name-a1B2c3`."""
+_FIRST_COLUMN: Final = re.compile(rb"(?:\A|[\r\n\"'+]|\\n)[0-9]{1,9},\Z")
+"""The first column of a table, a number. Behind it, a comma does not make two numbers one."""
 _RUN: Final = re.compile(rb"[A-Za-z0-9_]*")
 _ESCAPE: Final = re.compile(ESCAPES.encode() + rb"\Z")
 
@@ -69,10 +74,28 @@ def alone(data: bytes, at: int) -> bool:
 
 def named(data: bytes, at: int) -> bool:
     """Tell whether the name of a secret begins at `at`, even inside a longer name that does not mean something else."""
+    if data[at : at + 2].lower() == b"pw" and not _ends_name(data, at):
+        return False
     before = data[max(0, at - REACH) : at].lower()
+    if before[-1:] == b":" and _OF_ACCOUNT.search(before) is not None:
+        return False
     if not before.endswith(_OTHER_ENDS) and not (before[-1:] in _JOINTS and before[:-1].endswith(_OTHER_ENDS)):
         return True  # as nearly always, and in a fifth of the time
     return _OTHER.search(data, max(0, at - REACH), at) is None
+
+
+def _ends_name(data: bytes, at: int) -> bool:
+    """Tell whether what precedes two letters is of one kind with them: random letters often end in `pw`."""
+    found = _NAME_BEFORE.search(data, max(0, at - REACH), at)
+    before = found[0] if found else b""
+    if not before:
+        return True
+    first, second = data[at : at + 1], data[at + 1 : at + 2]
+    if before[-1:].isupper():
+        same = first.isupper() and second.isupper()
+    else:
+        same = before[-1:].islower() and second.islower()
+    return same and not any(byte in _DIGITS for byte in before)
 
 
 def base64(data: bytes, at: int) -> bool:
@@ -86,7 +109,11 @@ def number(data: bytes, at: int) -> bool:
     """Tell whether a number begins at `at`: not preceded by a digit, a digit and one mark, or a word."""
     if at == 0 or data[at - 1] in APART:
         return True
-    return word(data, at) and (at < 2 or data[at - 1] not in _JOINS or data[at - 2] not in _DIGITS)
+    if not word(data, at):
+        return False
+    if at < 2 or data[at - 1] not in _JOINS or data[at - 2] not in _DIGITS:
+        return True
+    return _FIRST_COLUMN.search(data, max(0, at - REACH), at) is not None
 
 
 def next_place(data: bytes, at: int) -> int:

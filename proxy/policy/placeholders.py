@@ -9,6 +9,7 @@ four letters in the middle of a long text, so words are searched for in the firs
 import re
 from typing import Final
 
+from proxy.policy import url_encoded
 from proxy.policy.automata import Automaton
 
 PUBLISHED: Final = frozenset(
@@ -44,6 +45,7 @@ _PUBLISHED_PARTS: Final = (
     ".eyJzdWIiOiIxMjM0NTY3ODkwIiwibmFtZSI6IkpvaG4gRG9l",
     ".eyJpc3MiOiJqb2UiLA0K",
     ".eyJpc3MiOiJzdXBhYmFzZS1kZW1v",
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq",
 )
 _SHORTEST: Final = min(map(len, (*PUBLISHED, *_PUBLISHED_PARTS)))
 _HEAD: Final = 64
@@ -54,9 +56,9 @@ _SAMPLE_WORDS: Final = (
 _WORDS: Final = re.compile(_SAMPLE_WORDS, re.IGNORECASE)
 _ASCII_WORDS: Final = Automaton(f"(?i){_SAMPLE_WORDS}")
 """The same, 20 times as fast. Outside ASCII the two disagree about letter case."""
-_TEMPLATE: Final = re.compile(r"\$\{|\{\{|\}\}|<[^<>]*>|\*{3}|\.\.\.|…|%\(\w+\)s|\$\(")
+_TEMPLATE: Final = re.compile(r"\$\{|\{\{|\}\}|<[^<>]*>|&lt;[^&]*&gt;|(?:\*|%2[Aa]){3}|\.\.\.|…|%\(\w+\)s|\$\(")
 _REFERENCE: Final = re.compile(
-    r"\$[A-Za-z_{(]|%[A-Za-z_]+%$|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?(?::|%3[Aa])(?:/|%2[Ff])|file:|env[.:]"
+    r"(?:\$|%24)(?:[A-Za-z_{(]|%7[Bb])|%[A-Za-z_]+%$|&lt;|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?(?::|%3[Aa])(?:/|%2[Ff])|file:|env[.:]"
     r"|process\.env|os\.(?:environ|getenv)|System\.getenv|ENV\["
 )
 _SEQUENCES: Final = "abcdefghijklmnopqrstuvwxyz0123456789 1234567890abcdef 9876543210 zyxwvutsrqponmlkjihgfedcba"
@@ -73,6 +75,7 @@ def is_published(secret: str) -> bool:
 
 def is_placeholder(secret: str) -> bool:
     """Tell whether `secret` is a sample: a typical word, a template, few different characters, a sequence."""
+    secret = url_encoded.value(secret)
     tail = secret[-16:]
     if len(secret) >= 12 and (len(set(tail)) < 5 or (len(tail) == 16 and tail[:8] == tail[8:])):
         return True

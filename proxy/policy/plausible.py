@@ -9,6 +9,7 @@ Rule of the file: properties of one text, no context.
 import re
 from typing import Final
 
+from proxy.policy import url_encoded
 from proxy.policy.placeholders import is_reference
 
 _CLASSES: Final = bytes(
@@ -54,11 +55,17 @@ _FILES: Final = frozenset(
     "png jpg jpeg gif svg webp ico css scss js jsx ts tsx mjs cjs py rb go rs java kt json yaml yml toml md txt html "
     "xml sh lock map pdf zip gz tar so dll exe service target timer socket mount slice".split()
 )
-_NO_PEOPLE: Final = frozenset({"git", "hg", "svn"})
+_REST_OF_ESCAPE: Final = re.compile(r"\A[0-7][0-9a-f](?:\+|\Z)")
+"""With what an address begins where the escape before it lost its `%`."""
+_NO_PEOPLE: Final = frozenset(
+    f"{escape}{user}" for escape in ("", "n", "r", "t", "20") for user in ("git", "hg", "svn")
+)
+"""Also with what is left of an escape before them: `\\n`, `%20`."""
 
 
 def machine_made(secret: str) -> bool:
     """Tell whether a value is as mixed as a key: ten characters or more, letters and digits (or padded base64)."""
+    secret = url_encoded.value(secret)
     if len(secret) < 10 or is_reference(secret) or _is_named_thing(secret):
         return False
     if _HEX.fullmatch(secret):
@@ -78,7 +85,7 @@ def password(secret: str) -> bool:
     """Tell whether a value could be a password chosen by a person: letters, digits and one other character."""
     if machine_made(secret):
         return True
-    secret = _NEXT_PARAMETER.split(secret, maxsplit=1)[0]
+    secret = _NEXT_PARAMETER.split(url_encoded.value(secret), maxsplit=1)[0]
     if not 8 <= len(secret) <= 128 or not _has_both(secret) or is_reference(secret) or _is_named_thing(secret):
         return False
     if _PAIR.match(secret):
@@ -118,7 +125,8 @@ def key_material(secret: str) -> bool:
 def email(secret: str) -> bool:
     """Tell whether a mail address could belong to a person: no reserved domain, file name or repository login."""
     user, _, host = secret.replace("%40", "@").lower().rpartition("@")
-    if user in _NO_PEOPLE or ".." in secret or f".{host}".endswith(_NO_MAIL_HOSTS):
+    user = _REST_OF_ESCAPE.sub("", url_encoded.last_part(user), count=1)
+    if not user or user in _NO_PEOPLE or ".." in secret or f".{host}".endswith(_NO_MAIL_HOSTS):
         return False
     return host.rpartition(".")[2] not in _FILES
 

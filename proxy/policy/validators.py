@@ -22,7 +22,7 @@ _BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _BECH32_GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
-_BETWEEN_GROUPS: Final = re.compile(r"%20|[ -]")
+_BETWEEN_GROUPS: Final = re.compile(r"%20|[ +-]")
 _LETTER: Final = re.compile(r"[A-Za-z]")
 _ENCODED: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 _FICTION: Final = re.compile(r"555\D?01\d\d$")
@@ -68,7 +68,7 @@ def may_be_cards(numbers: Sequence[bytes]) -> list[bool]:
 
     One calculation for all: as many columns are added as a number has digits, each one number in base 256.
     """
-    compact = [number.translate(None, b" -") for number in numbers]
+    compact = [number.translate(None, b" +-") for number in numbers]
     joined = b"".join([digits for digits in compact if len(digits) == _USUAL_CARD])
     total = 0
     for place in range(_USUAL_CARD):
@@ -91,7 +91,7 @@ def not_article(secret: str) -> bool:
 
 def iban(secret: str) -> bool:
     """Tell whether it is an account number of a known country, with the right length and check digits."""
-    compact = secret.replace("%20", "").replace(" ", "").replace("-", "")
+    compact = _digits(secret)
     country, check, account = compact[:2], compact[2:4], compact[4:]
     if _IBAN_LENGTHS.get(country) != len(compact) or not (compact.isascii() and check.isdigit() and account.isalnum()):
         return False
@@ -207,7 +207,7 @@ def _decimals(text: str) -> bytes | str:
 
 
 def _digits(secret: str) -> str:
-    return secret.replace("%20", "").replace(" ", "").replace("-", "")
+    return secret.replace("%20", "").replace(" ", "").replace("-", "").replace("+", "")
 
 
 def _luhn(digits: str) -> bool:

@@ -59,11 +59,40 @@ from proxy.policy.boundaries import BOUNDARIES, INSIDE_WORDS, next_place
         ("number", "1 ", True),
         ("number", "-", True),
         ("number", "1", False),
+        ("number", "17,", True),
+        ("number", "id,ssn\n17,", True),
+        ("number", '"17,', True),
+        ("number", "x\\n17,", True),
+        ("number", "+17,", True),
+        ("number", "1,234,", False),
+        ("number", "3.1,", False),
+        ("number", "1234567890,", False),
+        ("named", ":123456789012:", False),
+        ("named", "a:12345:", True),
     ],
 )
 def test_boundary_accepts_a_place(name: str, before: str, expected: bool) -> None:
     data = before.encode()
     assert BOUNDARIES[name](data + b"123", len(data)) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pw", True),
+        ("dbpw", True),
+        ("DB_PW", True),
+        ("DBPW", True),
+        ("dbPw", True),
+        ("x Pw", True),
+        ("DpW", False),
+        ("sPW", False),
+        ("Apw", False),
+        ("ab7pw", False),
+    ],
+)
+def test_named_takes_two_letters_for_a_name_only_if_they_fit_what_precedes(text: str, expected: bool) -> None:
+    assert boundaries.named(text.encode(), len(text) - 2) is expected
 
 
 @given(

@@ -92,7 +92,7 @@ def _written(node: Node, chance: random.Random) -> str:
             return "".join(_written(inner, chance) for _ in range(chance.randint(low, most)))
 
 
-_ALL = [chr(code) for code in range(32, 127)] + [*"\n\r\t\x1b\xa0é：이钥码"]
+_ALL = [chr(code) for code in range(32, 127)] + [*"\n\r\t\x1b\xa0é：이钥码ה"]
 
 
 @cache

@@ -19,6 +19,7 @@ from proxy.policy.placeholders import is_placeholder, is_published, is_reference
         "zyxwvutsrq-k",
         "k-ExAmPlE-7dK2m",
         "k-é-not_a_real-7d",
+        "&lt;password&gt;",
     ],
 )
 def test_samples_are_recognised(value: str) -> None:
@@ -28,6 +29,7 @@ def test_samples_are_recognised(value: str) -> None:
 def test_keys_are_no_samples() -> None:
     assert not is_placeholder("a8Kd03mZq71LxPw9")
     assert not is_placeholder("aaa")
+    assert not is_placeholder("a8Kd03mZq71LxPw9%0A%20%20%20%20%20%20-%20")
 
 
 def test_published_keys_and_references_are_recognised() -> None:
@@ -36,7 +38,12 @@ def test_published_keys_and_references_are_recognised() -> None:
     assert is_published("2YotnFZFEjr1zCsicMWpAA")
     assert is_published("eyJh.eyJpc3MiOiJzdXBhYmFzZS1kZW1vIiwicm9sZSI6ImFub24ifQ.x")
     assert not is_published("AKIAQWERTYUIOP234567")
-    assert is_reference("${TOKEN}") and is_reference("op://vault/a") and not is_reference("a8Kd03mZq71Lx")
+    assert (
+        is_reference("${TOKEN}")
+        and is_reference("op://vault/a")
+        and is_reference("%24TOKEN")
+        and not is_reference("a8Kd03mZq71Lx")
+    )
 
 
 def test_sequence_is_found_wherever_it_begins() -> None:

@@ -18,6 +18,8 @@ from proxy.policy.plausible import email, key_material, key_of_aws, machine_made
         "/mdkg8vNLHd6b2KSKMPw6Q==",
         "hQxTzKwRbYvLmPsDjGfN",
         "f2b.kd_s8ZllCRHQ",
+        "%22a8Kd03mZq71Lx%22%2C%0A%20%20and%20so%20on",
+        "a8Kd03mZq71Lx+and+so+on%0A",
     ],
 )
 def test_machine_made_knows_keys(value: str) -> None:
@@ -43,6 +45,9 @@ def test_machine_made_knows_keys(value: str) -> None:
         "v0.0.0-20241225123942-ab95a82ef75e",
         "0x0000402dUL",
         "https%3A%2F%2Fid.acme.io%2Fcb1d2e3f4",
+        "string%3B+refreshToken%3F%3A+string2",
+        "regelm%C3%A4%C3%9Fig%20erneuern",
+        "%24TOKEN_OF_CI%0D%0Acall+b1a2.bat",
     ],
 )
 def test_machine_made_knows_what_is_no_key(value: str) -> None:
@@ -79,6 +84,10 @@ def test_email_drops_what_is_no_person() -> None:
     assert email("jane@acme.com") and email("jane%40acme.com")
     assert not any(
         map(email, ["a@example.com", "git@host.io", "icon@2x.png", "a@x..com", "me@users.noreply.github.com"])
+    )
+    assert email("jane%20and%20joe@acme.com") and email("20jane@acme.com")
+    assert not any(
+        map(email, ["2C+%40app.route", "20git%40acme.com", "%2C%20@acme.com", "3D+git%40acme.com", "ngit@acme.com"])
     )
 
 

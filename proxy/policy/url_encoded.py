@@ -1,0 +1,32 @@
+"""Where a value ends in a text that is URL-encoded: its alphabet has a `%`, and so the run goes on in what follows.
+
+    AbC1...%22%2C%20...    a value, a quote, a comma, a blank
+    AbC1...+and+so+on      in forms a plus is a blank; a plus that is meant is `%2B`
+
+Rule of the file: for judging values only. What is masked is the whole run.
+
+Source: RFC 3986 section 2.1, WHATWG URL (application/x-www-form-urlencoded).
+"""
+
+import re
+from typing import Final
+
+_ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+_ENDS: Final = re.compile(r"\+|%(?:0[9AaDd]|2[02789Cc]|3[BbCcEe]|5[B-Db-d]|60|7[BDbd]|[89A-Fa-f][0-9A-Fa-f])")
+"""A blank, a quote, a comma, a bracket, a letter outside ASCII."""
+_OPENS: Final = re.compile(f"(?:{_ENDS.pattern})*")
+
+
+def value(run: str) -> str:
+    """Return the value in a run, without the blanks and quotes before it and what follows it."""
+    if "%" not in run or _ESCAPE.search(run) is None:
+        return run
+    opens = _OPENS.match(run)
+    begin = opens.end() if opens else 0
+    end = _ENDS.search(run, begin)
+    return run[begin : end.start() if end else None]
+
+
+def last_part(run: str) -> str:
+    """Return what follows the last end of a value in a run."""
+    return _ENDS.split(run)[-1] if "%" in run else run
