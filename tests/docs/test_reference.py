@@ -29,6 +29,13 @@ def test_metrics_when_exposed_then_a_page_names_each() -> None:
     assert sorted(name for name in metrics if not re.search(rf"\b{name}(?:_total)?\b", TEXT)) == []
 
 
+def test_modules_beside_the_packages_when_listed_then_all_of_them_and_no_others() -> None:
+    _, _, table = (ROOT / "docs/architecture.md").read_text().partition("| for | modules of `proxy/` |")
+    listed = re.findall(r"`(\w+)`", table.partition("\n\n")[0])
+    there = {path.stem for path in (ROOT / "proxy").glob("*.py")} - {"__init__", "__main__"}
+    assert sorted(listed) == sorted(there)
+
+
 def test_alerts_when_they_fire_then_a_page_says_what_to_do_first() -> None:
     rules = (ROOT / "deploy/k8s/components/observability/prometheusrule.yaml").read_text(encoding="utf-8")
     rows = [line for line in TEXT.splitlines() if line.startswith("| `Sidegate")]
