@@ -25,7 +25,9 @@ from proxy.exchange import Dialect, Header
 
 _PATIENCE_S = 60
 """The longest wait that all releases of the SDKs obey. Beyond it, most retry after their own short back-off."""
-_HOPELESS_CODES = frozenset({"answer_not_scannable", "upstream_bad_encoding", "upstream_event_too_large"})
+_HOPELESS_CODES = frozenset(
+    {"answer_not_scannable", "upstream_bad_encoding", "upstream_credential_echoed", "upstream_event_too_large"}
+)
 """Failures that a retry would meet again."""
 _PROXIED_METHODS = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 

@@ -4,7 +4,7 @@ Everything that a client can see of an answer passes here: reason phrase, body, 
 (header fields with a credential are dropped by `headers`). A credential is replaced with as many asterisks, even if it
 is split between pieces of a body: then only the part that may be its beginning waits for the next piece.
 
-Failure mode: a credential inside compressed data, or escaped in JSON, is not found.
+Compressed bodies are searched in `encoded`. Failure mode: a credential escaped in JSON is not found.
 """
 
 from dataclasses import replace
@@ -14,6 +14,7 @@ from typing import Protocol
 from proxy.credentials import cover, covered_text
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Message, Sink, UpstreamReply, WebsocketPeer
+from proxy.upstream.encoded import safe_length, searched
 
 
 class Handshake(UpstreamReply, Protocol):
@@ -32,7 +33,7 @@ class CoveredReply:
     """Implements `exchange.UpstreamReply` around another."""
 
     def __init__(self, reply: UpstreamReply, secrets: tuple[bytes, ...]) -> None:
-        self._reply = reply
+        self._reply = searched(reply, secrets)
         self._secrets = secrets
         self._letters = _letters(secrets)
         self._held = b""
@@ -79,7 +80,7 @@ class CoveredReply:
     def _released(self, piece: bytes) -> bytes:
         """Return what may be sent of `piece`, and hold the rest."""
         data = cover(self._held + piece, self._secrets)
-        keep = len(data) if self._reply.complete else _safe_length(data, self._secrets)
+        keep = len(data) if self._reply.complete else safe_length(data, self._secrets)
         self._held = data[keep:]
         return data[:keep]
 
@@ -128,14 +129,3 @@ class CoveredSocket:
 def _letters(secrets: tuple[bytes, ...]) -> frozenset[int]:
     """Return the bytes that occur in a secret. Cached, as every reply has the same few secrets."""
     return frozenset(b"".join(secrets))
-
-
-def _safe_length(data: bytes, secrets: tuple[bytes, ...]) -> int:
-    """Return how much of `data` cannot be the beginning of a secret that the next piece completes."""
-    held = 0
-    for secret in secrets:
-        if data[-1] not in secret:
-            continue
-        longest = min(len(secret) - 1, len(data))
-        held = max(held, next((size for size in range(longest, 0, -1) if data.endswith(secret[:size])), 0))
-    return len(data) - held

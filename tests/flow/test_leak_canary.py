@@ -8,10 +8,12 @@ Rule of the file: every search is for the plain text and for what base64 or byte
 
 import asyncio
 import base64
+import gzip
 import json
 import os
 import signal
 import subprocess
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,17 @@ ANSWERS: dict[str, Script] = {
         head("200 OK", "Transfer-Encoding: chunked", "Trailer: X-Echo"), chunk(answer()),
         f"0\r\nX-Echo: {ECHO}\r\n\r\n".encode(),
     ),
+    "compressed error": script(
+        whole(gzip.compress(refusal(f"Incorrect: {ECHO}")), "Content-Encoding: gzip", status="401 Unauthorized")
+    ),
+    "compressed content": script(whole(zlib.compress(answer(user=ECHO)), "Content-Encoding: deflate")),
+    "compressed page": script(
+        whole(gzip.compress(ECHO.encode()), "Content-Encoding: gzip", status="502 No", content_type="text/html")
+    ),
+    "compressed event": script(
+        sse_head("Content-Encoding: gzip"), chunk(gzip.compress(ERROR_EVENT)[:90]), 0.05,
+        chunk(gzip.compress(ERROR_EVENT)[90:]), LAST_CHUNK,
+    ),
     "redirect": script(whole(b"", f"Location: /v1/x?key={PROVIDER_KEY}", status="302 Found")),
 }  # fmt: skip
 
@@ -192,7 +205,8 @@ class Stage:
                 self._keep(name, reply)
 
     def _keep(self, name: str, reply: Reply) -> None:
-        self.answers[name] = b"".join(reply.informational) + reply.head + reply.raw_body + reply.body
+        plain = zlib.decompressobj(47).decompress(reply.body) if reply.value("content-encoding") else b""
+        self.answers[name] = b"".join(reply.informational) + reply.head + reply.raw_body + reply.body + plain
 
     async def kept(self) -> dict[str, bytes]:
         """Return everything that is left of the run: files, tables, figures and lines."""
