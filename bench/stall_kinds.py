@@ -49,6 +49,8 @@ def _text(name: str, size: int = SIZE) -> str:
     chance = random.Random(7)
     if name == "prose":
         return (PROSE * (size // len(PROSE) + 1))[:size]
+    if name == "prose and one emoji":  # four bytes for each character once it is decoded
+        return _text("prose", size - 4) + "\N{GRINNING FACE}"
     if name == "code":
         return (CODE * (size // len(CODE) + 1))[:size]
     if name == "base64":
@@ -91,7 +93,7 @@ def _bodies() -> dict[str, Callable[[], Kind]]:
         return lambda: Kind(make())
 
     return {
-        **{name: chat(name) for name in (*_TEXTS, *_ESCAPED)},
+        **{name: chat(name) for name in (*_TEXTS, "prose and one emoji", *_ESCAPED)},
         "letters as escapes": built(
             lambda: json.dumps(
                 {"messages": [{"role": "user", "content": _text("letters of two bytes", 2_600_000)}]}

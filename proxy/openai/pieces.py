@@ -46,9 +46,15 @@ def joined(pieces: Iterable[str]) -> str:
 
     It grows in place, as nobody else has it. Only a piece with wider characters than all before it moves the text.
     """
-    text = ""
+    text, size = "", 0
+    some: list[str] = []
     for piece in pieces:
-        text += piece
+        some.append(piece)
+        size += len(piece)
+        if size >= PIECE:  # where calls are traced, each moves the text
+            text += "".join(some)
+            some, size = [], 0
+    text += "".join(some)
     return text
 
 
