@@ -99,7 +99,7 @@ def forget_patterns() -> None:
 
 def closure(tree: Group) -> str:
     """Return a pattern for every prefix of a match of `tree`, including the empty and the complete one."""
-    return _group_prefixes(tree)
+    return _forms(tree)[1]
 
 
 def begun(tree: Group) -> str:
@@ -201,42 +201,45 @@ def _is_word(node: Node) -> bool:
             return False
 
 
-def _prefixes(node: Node) -> str:
+def _forms(node: Node) -> tuple[str, str]:
+    """Return the `source` of `node` and a pattern for every prefix: in one go, as each level needs those below it."""
     match node:
         case Atom(text):
-            return f"{text}?"
-        case Mark():
-            return ""
-        case Group():
-            return _group_prefixes(node)
-        case Repeat(Atom(text), _, high):
-            return text + _bounds(0, high)
-        case Repeat(inner, _, high):
-            return source(inner) + _bounds(0, None if high is None else max(high - 1, 0)) + _prefixes(inner)
+            return text, f"{text}?"
+        case Mark(text):
+            return text, ""
+        case Group(opening, branches):
+            forms = [_sequence_forms(branch) for branch in branches]
+            whole, begun = "|".join([form[0] for form in forms]), "|".join([form[1] for form in forms])
+            return f"{opening}{whole})", f"{opening}{begun})"
+        case Repeat(Atom(text), low, high):
+            return text + _bounds(low, high), text + _bounds(0, high)
+        case Repeat(inner, low, high):
+            whole, begun = _forms(inner)
+            fewer = None if high is None else max(high - 1, 0)
+            return whole + _bounds(low, high), whole + _bounds(0, fewer) + begun
 
 
-def _group_prefixes(group: Group) -> str:
-    return group.opening + "|".join(_sequence_prefixes(branch) for branch in group.branches) + ")"
-
-
-def _sequence_prefixes(nodes: Sequence) -> str:
+def _sequence_forms(nodes: Sequence) -> tuple[str, str]:
     """Build from the end: the prefixes of `a b` are those of `a`, and `a` followed by those of `b`."""
-    rest = ""
+    written, rest = "", ""
     for node in reversed(nodes):
+        whole, begun = _forms(node)
+        written = whole + written
         match node:
             case Atom(text):
                 rest = f"(?:{text}{rest})?"
             case Mark(text):
                 rest = f"(?:{text}{rest})?" if rest else ""
             case Repeat(Atom(), 0, _):
-                rest = source(node) + rest
+                rest = whole + rest
             case Repeat(Atom(), 1, _):
-                rest = f"(?:{source(node)}{rest})?"
+                rest = f"(?:{whole}{rest})?"
             case Repeat(Atom(text), low, _):
-                rest = f"(?:{text}{_bounds(0, low - 1)}|{source(node)}{rest})"
+                rest = f"(?:{text}{_bounds(0, low - 1)}|{whole}{rest})"
             case _:
-                rest = f"(?:{_prefixes(node)}|{source(node)}{rest})"
-    return rest
+                rest = f"(?:{begun}|{whole}{rest})"
+    return written, rest
 
 
 def _sequence_begun(nodes: Sequence) -> str:
@@ -244,7 +247,7 @@ def _sequence_begun(nodes: Sequence) -> str:
     if not nodes:
         return ""
     node, following = nodes[0], nodes[1:]
-    rest = _sequence_prefixes(following)
+    rest = _sequence_forms(following)[1]
     match node:
         case Atom(text):
             return text + rest
