@@ -17,9 +17,11 @@ Failure mode: without a proof nothing is lost until the reason is gone; it is co
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Protocol
 
 from proxy.errors import ConstraintViolated, DatabaseTooSlow, DatabaseUnavailable, RecordRejected
@@ -104,24 +106,27 @@ class Landing:
         self._failures: dict[int, int] = {}
         """How often each record of the batch has failed alone, by `seq`."""
         self._has_proof: set[bool] = set()
-        """Since the batch first failed, a final was stored (True); another record (False)."""
+        """In this look at each record, a new final was stored (True); another new record (False)."""
+        self._landed: Counter[str] = Counter()
+        """What became of the records of the batch; counted as one, when all of it has landed."""
 
     async def land(self, records: Sequence[Record], following: Following) -> None:
         """Return once every record is stored, as itself or as a dead letter."""
         self._failures.clear()
-        self._has_proof.clear()
+        self._landed.clear()
         pauses = self.pauses()
         tries = 0
         while True:
             tries += 1
             is_thorough = _is_thorough(tries)
+            self._has_proof.clear()  # what was stored before may have been before an outage
             left = await self._place(records, apart=is_thorough)
             if left:
                 self._note_unexpected(self._why)
             if is_thorough and left:
                 left = await self._judge(left, following)
             if not left:
-                return
+                return self._count(**self._landed)
             records = left
             self._set_available(False)
             await self._pause(next(pauses))
@@ -145,9 +150,8 @@ class Landing:
             return []
         is_one = len(records) == 1
         try:
-            await self._until_available(lambda: self._apply(records), is_one=is_one)
-            self._count(records=len(records))
-            self._has_proof.update(record.kind is FINAL for record in records)
+            await self._until_available(partial(self._apply, records), is_one=is_one)
+            self._landed["records"] += len(records)
             return []
         except RecordRejected as rejection:
             if is_one:
@@ -172,12 +176,12 @@ class Landing:
     async def _judge(self, suspects: Sequence[Record], following: Following) -> list[Record]:
         """Bury those that are proven to be at fault; return the others."""
         left: list[Record] = []
+        if not all(map(self._is_proven, suspects)):
+            await self._find_proof(following)
         for record in suspects:
             if left and record.kind in LEASES:
                 left.append(record)
                 continue
-            if not self._is_proven(record):
-                await self._find_proof(following)
             if not self._is_proven(record):
                 left.append(record)
             elif await self._place([record], apart=True):
@@ -196,37 +200,43 @@ class Landing:
         witnesses = [record for record in await following() if record.kind in (FINAL, CONTENT)]
         for record in witnesses[:WITNESSES]:
             try:
-                await self._until_available(lambda: self._apply([record]), is_one=True)  # noqa: B023 - awaited here
+                await self._until_available(partial(self._apply, [record]), is_one=True)
             except (RecordRejected, _Unexplained):
                 continue
-            self._has_proof.add(record.kind is FINAL)
-            if record.kind is FINAL:
+            if True in self._has_proof:
                 return
 
     async def _apply(self, records: Sequence[Record]) -> None:
-        replayed = 0
         async with self._transaction() as connection:
-            new = records
-            for index, applier in enumerate(self._appliers):
+            stored = new = await self._appliers[0].apply(connection, records)
+            for applier in self._appliers[1:]:
                 new = await applier.apply(connection, new)
-                if index == 0:
-                    replayed = len(records) - len(new)
-        self._count(batches=1, replayed=replayed)
+        self._count(batches=1, replayed=len(records) - len(stored))
+        # One that was there already says nothing: no trigger may have run, and nothing was charged.
+        self._has_proof.update(record.kind is FINAL for record in stored)
 
     async def _bury(self, record: Record, reason: str) -> None:
+        """Make a dead letter; for an unknown reason that hits those too, again and again, but soon without a charge."""
         identity = {"trace_id": record.trace_id.hex(), "kind": record.kind.name.lower()}
-        for is_charged in (True, False) if record.kind is FINAL else (False,):
+        pauses = self.pauses()
+        chances = _THOROUGH if record.kind is FINAL else 0
+        while True:
+            is_charged = chances > 0
             try:
-                await self._until_available(lambda: self._keep(record, reason, is_charged), is_one=True)  # noqa: B023
-            except (RecordRejected, _Unexplained):
-                continue
-            self._count(dead_letters=1)
-            _log.warning(
-                "a record was rejected and moved to the dead letters", extra={**identity, "reason": reason[:200]}
-            )
-            return
-        self._count(lost=1)
-        _log.error("a record cannot be stored in any form", extra=identity)
+                await self._until_available(partial(self._keep, record, reason, is_charged), is_one=True)
+                break
+            except RecordRejected:
+                if not is_charged:
+                    self._landed["lost"] += 1
+                    return _log.error("a record cannot be stored in any form", extra=identity)
+                chances = 0
+            except _Unexplained:
+                chances -= 1
+                self._note_unexpected(self._why)
+                await self._pause(next(pauses))
+        self._landed["dead_letters"] += 1
+        told = {**identity, "reason": reason[:200]}
+        _log.warning("a record was rejected and moved to the dead letters", extra=told)
 
     async def _keep(self, record: Record, reason: str, is_charged: bool) -> None:
         async with self._transaction() as connection:
@@ -259,6 +269,7 @@ class Landing:
             except DatabaseUnavailable as error:
                 self._count(unavailable=1)
                 if not is_one and isinstance(error, DatabaseTooSlow):
+                    self._set_available(False)
                     raise
             except Exception as error:
                 self._why = _described(error)

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.errors import ConstraintViolated, DatabaseTooSlow, RecordRejected
 from proxy.journal.frames import FINAL, LEASES, Kind, Record
+from proxy.journal.landing import WITNESSES
 from proxy.journal.segments import Journal
 from tests.journal.disk import make_settings, trace_id
 from tests.journal.sink import Sink, running
@@ -103,6 +104,76 @@ async def test_reason_when_it_hits_every_record_then_all_wait_until_it_is_gone(j
     assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(40)]
 
 
+async def test_reason_when_it_hits_every_record_then_few_others_are_tried_for_a_proof(journal: Journal) -> None:
+    sink = Sink()
+    sink.trouble = raise_for(lambda record: True)
+    for number in range(600):
+        journal.append_final(trace_id(number), b"final")
+    async with running(journal, sink, batch_records=100, retry_max_s=60) as writer:
+        async with asyncio.timeout(5):
+            while writer.stats().unexpected < 220:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        # Two tries of all; then all, down to the single records; then what follows.
+        assert len(sink.applied) == 2 + 199 + WITNESSES
+        assert writer.stats().records == 0
+
+
+async def test_counts_when_a_part_of_a_batch_has_landed_then_they_wait_for_the_whole(journal: Journal) -> None:
+    sink = Sink()
+    sink.trouble = raise_for(lambda record: record.kind is FINAL)
+    journal.append_final(trace_id(1), b"final")
+    journal.append_content(trace_id(1), b"content")
+    async with running(journal, sink, batch_delay_ms=1) as writer:
+        async with asyncio.timeout(5):
+            while not sink.rows:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert (writer.stats().records, journal.depth) == (0, 2)
+        sink.trouble = raise_for(lambda record: False)
+        assert await writer.flush(5)
+        assert (writer.stats().records, journal.depth) == (2, 0)
+
+
+async def test_proof_when_it_is_older_than_the_reason_then_it_counts_for_nothing(journal: Journal) -> None:
+    sink = Sink()
+    sink.poison = lambda record: record.body == b"poison" or (record.body == b"late" and len(sink.rows) < 2)
+    for number, body in enumerate([b"final", b"final", b"late", b"late"]):
+        journal.append_final(trace_id(number), body)
+    begun = [0]
+
+    def outage(records: Sequence[Record]) -> Exception | None:
+        if len(sink.rows) < 2:
+            return None
+        begun[0] += 1
+        return RaiseError()
+
+    sink.trouble = outage
+    async with running(journal, sink, batch_records=4, retry_max_s=0.01) as writer:
+        assert not await writer.flush(0.5)
+        assert begun[0] > 6 and not sink.dead
+        sink.trouble = raise_for(lambda record: False)
+        assert await writer.flush(5)
+    assert len(sink.rows) == 4 and not sink.dead
+
+
+async def test_proof_when_it_was_stored_before_then_it_counts_for_nothing(journal: Journal) -> None:
+    sink, charges = Sink(), Charges()
+    for number in range(2):
+        journal.append_final(trace_id(number), b"final")
+    async with running(journal, sink, charges) as writer:
+        assert await writer.flush(5)
+    charges.refuses = lambda record: True
+    for number in (0, 1, 2, 0):
+        journal.append_final(trace_id(number), b"final")
+    async with running(journal, sink, charges) as writer:
+        assert not await writer.flush(0.5)
+        assert not sink.dead
+        charges.refuses = lambda record: False
+        assert await writer.flush(5)
+    assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(3)]
+
+
 async def test_reason_when_it_passes_while_the_others_are_tried_then_nothing_is_put_aside(journal: Journal) -> None:
     sink = Sink()
     left = [4]
@@ -177,12 +248,12 @@ async def test_witness_when_it_is_refused_too_then_the_next_one_is_asked(journal
     sink = Sink()
     sink.poison = lambda record: record.body == b"poison"
     sink.trouble = raise_for(bad)
-    for number, body in enumerate([b"bad", b"bad", b"poison", b"final"]):
+    for number, body in enumerate([b"bad", b"bad", b"poison", b"final", b"final"]):
         journal.append_final(trace_id(number), body)
     async with running(journal, sink, batch_records=1) as writer:
         assert await writer.flush(5)
     assert set(sink.dead) == {(FINAL, trace_id(number)) for number in range(3)}
-    assert list(sink.rows) == [(FINAL, trace_id(3))]
+    assert list(sink.rows) == [(FINAL, trace_id(3)), (FINAL, trace_id(4))]
 
 
 async def test_batch_when_it_takes_too_long_then_it_is_stored_in_pieces(journal: Journal) -> None:
@@ -226,6 +297,27 @@ async def test_dead_letter_when_the_answer_is_lost_then_the_charge_is_made_once(
         assert await writer.flush(5)
         assert writer.stats().dead_letters == 1
     assert charges.seen == [(FINAL, trace_id(1))]
+
+
+@pytest.mark.parametrize(("failures", "is_charged"), [(2, True), (5, False)])
+async def test_dead_letter_when_it_is_refused_for_an_unknown_reason_then_it_is_tried_again_and_not_lost(
+    failures: int, is_charged: bool, journal: Journal
+) -> None:
+    sink, charges = Sink(), Charges()
+    keep, left = sink.dead_letter, [failures]
+
+    async def refuse(connection: Sink, record: Record, reason: str, *, is_charged: bool) -> bool:
+        if left[0]:
+            left[0] -= 1
+            raise RaiseError("sk-secret")
+        return await keep(connection, record, reason, is_charged=is_charged)
+
+    sink.dead_letter = refuse  # type: ignore[method-assign]
+    journal.append_final(trace_id(1), b"poison")
+    async with running(journal, sink, charges) as writer:
+        assert await writer.flush(5)
+        assert (writer.stats().lost, writer.stats().dead_letters) == (0, 1)
+    assert (sink.charged[FINAL, trace_id(1)], len(charges.seen)) == (is_charged, is_charged)
 
 
 async def test_dead_letter_when_cancelled_then_nothing_is_half_done(journal: Journal) -> None:
