@@ -250,6 +250,9 @@ async def one(options: argparse.Namespace, midnight: Midnight, postgres: Shifted
 
 async def main(options: argparse.Namespace) -> int:
     print(f"seed {options.seed}", flush=True)
+    if not Path(options.library).exists():
+        print(f"there is no {options.library}: apt install libfaketime, or tell its place with --library")
+        return 2
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         directory.chmod(0o711)
