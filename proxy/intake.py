@@ -133,7 +133,11 @@ class Intake:
         if inbound.content_length is not None and inbound.content_length > limit_bytes:
             raise too_large(limit_bytes)
         if kind == "json":
-            raw = await self._read_json()
+            if inbound.content_length is None:
+                raw = await self._read_chunks()
+            else:
+                self._hold(inbound.content_length)
+                raw = await self._body.read(limit_bytes)
             if not raw:  # no chunk came: like a length of zero, which is no body
                 return replace(parse_empty(), body=raw)
             if len(raw) <= limits.json_thread_bytes:
@@ -152,14 +156,10 @@ class Intake:
         understand = partial(parse_json, raw, operation, limits=limits, force_stream_usage=force_usage)
         return await apart(lambda: _counted(understand()))
 
-    async def _read_json(self) -> bytes:
-        """Return the whole body. Every byte held was granted by the budget."""
-        announced, limit_bytes = self._inbound.content_length, self._limits.json_body_bytes
-        if announced is not None:
-            self._hold(announced)
-            return await self._body.read(limit_bytes)
+    async def _read_chunks(self) -> bytes:
+        """Return the whole body, whose length was not announced. Every byte held was granted by the budget."""
         pieces = []
-        async for piece in self._body.stream(limit_bytes):
+        async for piece in self._body.stream(self._limits.json_body_bytes):
             self._hold(len(piece))
             pieces.append(piece)
         return await joined(pieces)

@@ -227,7 +227,7 @@ class Metrics:
         busy_s = 0.0
         for attempt in x.attempts:
             busy_s += (attempt.ended or ended) - attempt.started
-        self._overhead.observe((), max(total_s - busy_s, 0.0))
+        self._overhead.observe((), total_s - busy_s if total_s > busy_s else 0.0)
         if x.error is not None:
             self.count_error(x.error)
         for attempt, charge in zip(x.attempts, x.charges, strict=False):

@@ -136,6 +136,8 @@ class Screening:
 
     def header(self) -> Header | None:
         """Return the response header that reports findings in the request; `None` without any."""
+        if not self.verdict.counts:
+            return None
         found: dict[Action, list[str]] = {}
         for direction, rule_id, action in self.verdict.counts:
             if direction == "prompt":

@@ -70,6 +70,8 @@ _STEM: Final = re.compile(r"[a-z_.]{1,64}")
 
 Steps = Sequence[str | int]
 """Of a path or a key that is not needed whole yet."""
+_new: Final = tuple.__new__
+"""Creates a named tuple in half the time of its constructor (callgrind)."""
 
 
 class Text(NamedTuple):
@@ -227,7 +229,7 @@ def _usual_wholes(document: Any) -> list[Whole] | None:
                 continue
             if name != "content" or type(value) is not str or value.startswith("data:"):
                 return None
-            wholes.append(Whole(("choices", place, "message", name), value, "text"))
+            wholes.append(_new(Whole, (("choices", place, "message", name), value, "text")))
     return wholes
 
 

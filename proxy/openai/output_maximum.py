@@ -82,7 +82,7 @@ def requested(document: Mapping[str, Any], dialect: Dialect, model: str | None) 
     """
     named = [value for name in _MEMBERS.get(dialect, ()) if (value := _positive(document.get(name)))]
     if named:
-        return max(named)
+        return named[0] if len(named) == 1 else max(named)
     if dialect == "completions" and of_family(model, _COMPLETIONS_OF_OPENAI):
         return _DEFAULT_OF_COMPLETIONS
     return None

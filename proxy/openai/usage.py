@@ -122,8 +122,9 @@ def is_believable(usage: Usage, bound: Bound | None) -> bool:
     """
     if bound is None:
         return usage.input_tokens <= MOST_TOKENS and usage.output_tokens <= MOST_TOKENS
-    read = max(min(_CONTEXT + _READ_AGAIN * bound.input_tokens, MOST_TOKENS), bound.input_tokens)
-    return usage.input_tokens <= read and usage.output_tokens <= bound.output_tokens + _CONTEXT
+    read, most = usage.input_tokens, bound.input_tokens
+    is_read = read <= most or (read <= _CONTEXT + _READ_AGAIN * most and read <= MOST_TOKENS)
+    return is_read and usage.output_tokens <= bound.output_tokens + _CONTEXT
 
 
 def is_short(meter: Meter) -> bool:

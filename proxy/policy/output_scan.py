@@ -18,6 +18,8 @@ from proxy.scanners import ChannelScanner, ScannedText, TextKind
 
 _PART: Final = 1 << 16
 """Documents in texts are read part by part, so that not all pieces are in memory at once."""
+_new: Final = tuple.__new__
+"""Creates a named tuple in half the time of its constructor (callgrind)."""
 
 
 class OutputScan:
@@ -59,7 +61,7 @@ class OutputScan:
             return self._whole_json(text)
         found = self._policy.detector.find(text)
         if not found:
-            return ScannedText(text)
+            return _new(ScannedText, (text, (), None))
         actions = self._policy.output.of_all(found)
         hidden = [finding for finding, action in zip(found, actions, strict=True) if action == "redact"]
         blocked = next((finding for finding, action in zip(found, actions, strict=True) if action == "block"), None)

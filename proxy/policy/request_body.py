@@ -12,7 +12,7 @@ Rule of the file: pure. Failure mode: what is called JSON and is none is a text,
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
@@ -24,6 +24,8 @@ from proxy.policy import places
 from proxy.policy.places import Place
 
 _UTF_8 = "utf-8"
+_new: Final = tuple.__new__
+"""Creates a named tuple in half the time of its constructor (callgrind)."""
 
 
 class ReadBody(NamedTuple):
@@ -84,7 +86,7 @@ def read_body(request: ParsedRequest, content_type: bytes, limits: Limits) -> Re
     """Read the body of a request. `content_type`: the unchanged header value, empty without one."""
     body = request.body or b""
     if request.document is not None:
-        return ReadBody(request.document, body)
+        return _new(ReadBody, (request.document, body, _UTF_8, False, None))
     is_malformed = False
     if content_type.partition(b";")[0].strip().lower().endswith(b"json"):
         in_utf8, encoding = lenient.in_utf8(body)

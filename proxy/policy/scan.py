@@ -45,9 +45,9 @@ _SIGHTING: Final[Callable[[Iterable[Any]], Sighting]] = partial(tuple.__new__, S
 class Scanned:
     """The result for one document."""
 
+    characters: int = 0
     sightings: list[Sighting] = field(default_factory=list)
     unscanned: list[Unscanned] = field(default_factory=list)
-    characters: int = 0
     sent: dict[Place, str] = field(default_factory=dict)
     """Texts to send instead of those at their places."""
     kept: dict[Place, str] = field(default_factory=dict)
@@ -62,7 +62,8 @@ class Scanned:
 
     def let_go(self) -> None:
         """Free the findings."""
-        let_go(self.sightings)
+        if self.sightings:
+            let_go(self.sightings)
 
     def enter(self, verdict: Verdict) -> None:
         """Add everything to the verdict of an exchange."""
@@ -81,7 +82,7 @@ def scan(
     `keeps`: whether `kept` is needed; without it, a finding costs less.
     """
     gathered = places.gather(document)
-    scanned = Scanned(characters=sum(map(len, gathered.texts)))
+    scanned = Scanned(sum(map(len, gathered.texts)))
     if gathered.has_media:
         scanned.unscanned += [Unscanned("prompt", places.name(at), "media") for at in places.media(document)]
     inner, left_out = _decoded(gathered.nested, nested_bytes)
@@ -134,6 +135,8 @@ def _without_binary(data: bytes) -> tuple[bytes, bool, bool]:
     Random letters make the gate build new states: 8 MB of them would take two seconds. The ends of such a run are kept,
     so that a token next to it is found.
     """
+    if base64_runs.are_absent(data):  # nearly always
+        return data, False, False
     kept: list[bytes] = []
     at, hides = 0, False
     for start, end in base64_runs.runs(data):

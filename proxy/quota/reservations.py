@@ -108,7 +108,8 @@ class Reservations:
             return ()
         now, balance = self._clock(), caller.balance
         tokens, nanos = caller.reach(now)
-        reset_s = max(caller.heard_at + balance.window_s - now, 0.0)
+        left_s = caller.heard_at + balance.window_s - now
+        reset_s = left_s if left_s > 0.0 else 0.0
         if caller.windows is None:
             return render_day((balance.max_tokens, tokens), (balance.max_nanos, nanos), reset_s)
         day_tokens = Standing(balance.max_tokens, tokens, reset_s)
@@ -138,7 +139,8 @@ class Reservations:
     def _make(
         self, caller: Caller, bound: Bound, parts: list[Part], unleased: Unleased | None, admitted: int
     ) -> Reservation:
-        caller.peak = max(caller.peak, caller.account.reserved[0])
+        held = caller.account.reserved[0]
+        caller.peak = held if held > caller.peak else caller.peak
         return Reservation(self, caller, bound, parts, parts[0].lease.window if parts else None, unleased, admitted)
 
     # Called by reservations.

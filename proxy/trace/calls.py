@@ -125,7 +125,8 @@ def busy_seconds(attempts: list[Attempt], ended: float) -> float:
     """Return the length of the union of the attempts' intervals: parallel attempts count once."""
     if len(attempts) == 1:  # nearly always
         only = attempts[0]
-        return max((ended if only.ended is None else only.ended) - only.started, 0.0)
+        stop = ended if only.ended is None else only.ended
+        return stop - only.started if stop > only.started else 0.0
     total, reached = 0.0, float("-inf")
     for attempt in sorted(attempts, key=lambda attempt: attempt.started):
         stop = ended if attempt.ended is None else attempt.ended

@@ -17,11 +17,12 @@ Cost: about 14 microseconds per final with one attempt, 3 per intent.
 Source: RFC 9562 section 5.7 (UUIDv7); PostgreSQL "JSON Types" (what jsonb refuses).
 """
 
-from binascii import b2a_base64
+from binascii import b2a_base64, hexlify
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from random import getrandbits
+from struct import Struct
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -41,6 +42,7 @@ from proxy.trace.values import MAX_BIGINT, NAME, TEXT, bounded, encode, millisec
 
 _REMEMBERED_CLIENTS = 64
 _REMEMBERED_HEADS = 256
+_GROUPS = Struct("8s4s4s4s12s").unpack
 Document = dict[str, Any]
 Estimate = Callable[[str | None, int], Charge]
 """Prices what an interrupted request may have used: requested model, UTF-8 bytes of its input text (at least 1)."""
@@ -51,8 +53,7 @@ def trace_id(now_ms: int) -> str:
     # A system call per id (os.urandom) would cost more than the rest; ids are names, not secrets.
     value = now_ms << 80 | getrandbits(80)
     value = value & ~(0xF000_C000_0000_0000_0000) | 0x7000_8000_0000_0000_0000
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return b"-".join(_GROUPS(hexlify(value.to_bytes(16, "big")))).decode()
 
 
 def created_at_ms(trace_id: str) -> int:
@@ -73,13 +74,13 @@ def begin(x: Exchange, *, tracing: bool = True, secrets: tuple[bytes, ...] = ())
     inbound, principal, request = x.inbound, x.principal, x.request
     size = request.request_bytes if request else inbound.content_length or 0
     seconds, millis = divmod(x.started_at_ms, 1000)
-    own = (x.trace_id.encode(), _second(seconds), millis, min(size, MAX_BIGINT))
+    own = (x.trace_id.encode(), _second(seconds), millis, size if size < MAX_BIGINT else MAX_BIGINT)
     tells_more = x.judgement is not None or x.cache is not None
     repeats = None if x.plan is None or tells_more or not tracing else repeated(x.plan)
     conversation = request.conversation if request else None
     if repeats is not None and conversation is not None:
         repeats = None
-    facts = _Facts(
+    told = (
         x.request_type or inbound.operation.request_type,
         inbound.operation.name,
         principal.user_id if principal else None,
@@ -92,6 +93,7 @@ def begin(x: Exchange, *, tracing: bool = True, secrets: tuple[bytes, ...] = ())
         repeats or (_decided(x) if tracing else None),
         secrets,
     )
+    facts = tuple.__new__(_Facts, told)  # in half the time of the constructor (callgrind)
     rest = _told(facts) if repeats is None else _told_again(facts)
     return b'{"id":"%b","created_at":"%b.%03d000+00:00","request_bytes":%d,%b' % (*own, rest)
 
@@ -211,7 +213,7 @@ def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secre
     figures["status"] = x.error.http_status if status is None and x.error is not None else status
     figures["total_duration_ms"] = milliseconds(total_s)
     figures["upstream_ms"] = milliseconds(upstream_s)
-    figures["overhead_ms"] = milliseconds(max(total_s - upstream_s, 0.0))
+    figures["overhead_ms"] = milliseconds(total_s - upstream_s if total_s > upstream_s else 0.0)
     answering, first_byte_at = x.answering, x.delivery.committed_at
     figures["response_bytes"] = _response_bytes(x, answering)
     if answering is not None:
@@ -344,7 +346,7 @@ def _phases(x: Exchange) -> dict[str, float]:
     phases: dict[str, float] = {}
     before = x.started
     for name, at in x.marks.items():
-        phases[name] = int((at - before) * 1_000_000.0 + 0.5) / 1000.0  # inlined `milliseconds`
+        phases[name] = ((at - before) * 1_000_000.0 + 0.5) // 1.0 / 1000.0  # inlined `milliseconds`
         before = at
     return phases
 

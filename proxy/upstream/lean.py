@@ -79,7 +79,9 @@ class LeanClient:
         head = request_head(request, self._target(request.url), self._authority)
         head, pieces, length = _body(request, head)
         total_at = self._pool.now() + self._total_s if again_until is None else again_until
-        connection = await self._pool.acquire(total_at, is_fresh=again_until is not None)
+        connection = self._pool.pick_idle() if again_until is None else None
+        if connection is None:
+            connection = await self._pool.acquire(total_at, is_fresh=again_until is not None)
         reply = connection.begin(bodiless=request.method == "HEAD", total_at=total_at)
         try:
             if request.on_sent is not None:

@@ -70,7 +70,7 @@ class Pool:
             UpstreamFailed, UpstreamTimeout, Overloaded: none could be opened.
         """
         while True:
-            if not is_fresh and (idle := self._pick_idle()) is not None:
+            if not is_fresh and (idle := self.pick_idle()) is not None:
                 return idle
             if self._open < self._max and not self._closed:
                 self._open += 1
@@ -116,7 +116,8 @@ class Pool:
         if self._live:
             await self._all_lost.wait()
 
-    def _pick_idle(self) -> Connection | None:
+    def pick_idle(self) -> Connection | None:
+        """Return a connection that is ready for a request, if there is one: without `acquire`, which may wait."""
         while self._idle:
             connection = self._idle.pop()
             rested_s = self.now() - connection.idle_since

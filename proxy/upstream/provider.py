@@ -67,8 +67,10 @@ class Provider:
         self, attempt: Attempt, inbound: Inbound, body: bytes | AsyncIterator[bytes] | None
     ) -> UpstreamReply:
         """Send and return the head of the answer. Raises as `Client.send`."""
-        if isinstance(body, bytes):
-            body = await self._fitted(attempt.candidate, body)
+        candidate = attempt.candidate
+        drops_option = candidate.forced_usage and not self.force_stream_usage
+        if (drops_option or candidate.sent_as is not None) and isinstance(body, bytes):
+            body = await self._fitted(candidate, body, drops_option)
         reply = await self._client.send(self._request(attempt, inbound, body))
         return CoveredReply(reply, self.secrets) if self.secrets else reply
 
@@ -77,11 +79,8 @@ class Provider:
         reply = await self._websockets.connect(self._request(attempt, inbound, None))
         return CoveredHandshake(reply, self.secrets)
 
-    async def _fitted(self, candidate: Candidate, body: bytes) -> bytes:
+    async def _fitted(self, candidate: Candidate, body: bytes, drops_option: bool) -> bytes:
         """Return the body with this provider's name of the model, and without members it does not support."""
-        drops_option = candidate.forced_usage and not self.force_stream_usage
-        if not drops_option and candidate.sent_as is None:
-            return body
 
         def fitted() -> bytes:
             left = without_usage_option(body) if drops_option else body

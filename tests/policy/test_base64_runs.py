@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.policy.base64_runs import ends_in_run, is_mostly_runs, runs
+from proxy.policy.base64_runs import are_absent, ends_in_run, is_mostly_runs, runs
 
 RUN = b"Ab9+/_-Z" * 5
 MIXED = base64.b64encode(bytes(random.Random("mixed").randbytes(300)))
@@ -31,6 +31,11 @@ MIXED = base64.b64encode(bytes(random.Random("mixed").randbytes(300)))
 def test_run_is_seen(data: bytes, holds: bool, ends: bool) -> None:
     assert bool(list(runs(data))) is holds
     assert ends_in_run(data) is ends
+    assert are_absent(data) is not holds
+
+
+def test_run_in_a_large_text_is_never_said_to_be_absent() -> None:
+    assert not are_absent(b" " * (1 << 18) + RUN)
 
 
 @pytest.mark.parametrize("at", [0, 1, 39, 40])
