@@ -302,11 +302,15 @@ def _nothing_fits(rejected: Sequence[Rejection], rules: Rules) -> ProxyError:
         text = f"No model that this project may use has what the request needs: {', '.join(what)}."
         return InvalidRequest(text, code="no_capable_model", param="model")
     if not reasons:
-        return InvalidRequest("No model is configured for the layers.", code="no_model_configured", param="model")
+        text = f"No layer up to {rules.max_layer} has a model: list some in routing.layers_file, or name a model."
+        return InvalidRequest(text, code="no_model_configured", param="model")
     if reasons == {"above_max_layer"}:
         text = f"This project may use layers up to {rules.max_layer} only, and the model stands above it."
         return PermissionDenied(text, code="layer_not_allowed", param="model")
-    return PermissionDenied("This project may not use the model.", code="model_not_allowed", param="model")
+    names = {one.model for one in rejected if one.why == "not_allowed"}
+    refused = f"the model {names.pop()!r}" if len(names) == 1 else "a model of these layers"
+    text = f"This project may not use {refused}: routing.allowedModels of its settings does not list it."
+    return PermissionDenied(text, code="model_not_allowed", param="model")
 
 
 def _rank(layer: Layer) -> int:

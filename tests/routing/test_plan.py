@@ -164,7 +164,21 @@ def test_model_when_it_stands_in_two_layers_then_each_time_it_is_judged_anew():
 def test_layers_without_models_say_so():
     with pytest.raises(InvalidRequest) as caught:
         plan(catalogue=Catalogue(UPSTREAMS, Layers()))
-    assert caught.value.code == "no_model_configured"
+    assert (caught.value.code, "routing.layers_file" in caught.value.message) == ("no_model_configured", True)
+
+
+@pytest.mark.parametrize(
+    ("ask", "named"),
+    [
+        (lambda: model_plan("gpt-4o", {"allows": lambda _: False}), "'gpt-4o'"),
+        (lambda: plan(rules={"allows": lambda _: False}), "a model of"),
+    ],
+    ids=["model", "layers"],
+)
+def test_models_that_are_not_allowed_are_told_with_the_setting(ask, named):
+    with pytest.raises(PermissionDenied) as caught:
+        ask()
+    assert named in caught.value.message and "routing.allowedModels" in caught.value.message
 
 
 @pytest.mark.parametrize(("draw", "first"), [(0.0, "a"), (0.2, "a"), (0.26, "b"), (0.99, "b")])
