@@ -44,8 +44,9 @@ ESCAPES: Final = (
 _MARK: Final = re.compile(rb"[\\%\[]")
 """First characters of escapes."""
 _NAME_BEFORE: Final = re.compile(rb"[A-Za-z0-9]*\Z")
-_OF_ACCOUNT: Final = re.compile(rb":[0-9]{12}:\Z")
+_OF_ACCOUNT: Final = re.compile(rb"[0-9]{12}(?::|%3a)\Z")
 """Where the kind of a resource stands in its ARN: `...:123456789012:secret:name-a1B2c3`."""
+_COLONS: Final = (b":", b"%3a")
 _FIRST_COLUMN: Final = re.compile(rb"(?:\A|[\r\n\"'+]|\\n)[0-9]{1,9},\Z")
 """The first column of a table, a number. Behind it, a comma does not make two numbers one."""
 _RUN: Final = re.compile(rb"[A-Za-z0-9_]*")
@@ -77,7 +78,7 @@ def named(data: bytes, at: int) -> bool:
     if data[at : at + 2].lower() == b"pw" and not _ends_name(data, at):
         return False
     before = data[max(0, at - REACH) : at].lower()
-    if before[-1:] == b":" and _OF_ACCOUNT.search(before) is not None:
+    if before.endswith(_COLONS) and _OF_ACCOUNT.search(before) is not None:
         return False
     if not before.endswith(_OTHER_ENDS) and not (before[-1:] in _JOINTS and before[:-1].endswith(_OTHER_ENDS)):
         return True  # as nearly always, and in a fifth of the time

@@ -58,7 +58,7 @@ _ASCII_WORDS: Final = Automaton(f"(?i){_SAMPLE_WORDS}")
 """The same, 20 times as fast. Outside ASCII the two disagree about letter case."""
 _TEMPLATE: Final = re.compile(r"\$\{|\{\{|\}\}|<[^<>]*>|&lt;[^&]*&gt;|(?:\*|%2[Aa]){3}|\.\.\.|…|%\(\w+\)s|\$\(")
 _REFERENCE: Final = re.compile(
-    r"(?:\$|%24)(?:[A-Za-z_{(]|%7[Bb])|%[A-Za-z_]+%$|&lt;|\{\{?|<|@@|op://|arn:|vault:|ref\+|secretref:|projects/|https?(?::|%3[Aa])(?:/|%2[Ff])|file:|env[.:]"
+    r"(?:\$|%24)(?:[A-Za-z_{(]|%7[Bb])|%[A-Za-z_]+%$|&lt;|\{\{?|<|@@|op://|arn(?::|%3[Aa])|vault:|ref\+|secretref:|projects/|https?(?::|%3[Aa])(?:/|%2[Ff])|file:|env[.:]"
     r"|process\.env|os\.(?:environ|getenv)|System\.getenv|ENV\["
 )
 _SEQUENCES: Final = "abcdefghijklmnopqrstuvwxyz0123456789 1234567890abcdef 9876543210 zyxwvutsrqponmlkjihgfedcba"

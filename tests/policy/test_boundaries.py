@@ -68,6 +68,7 @@ from proxy.policy.boundaries import BOUNDARIES, INSIDE_WORDS, next_place
         ("number", "3.1,", False),
         ("number", "1234567890,", False),
         ("named", ":123456789012:", False),
+        ("named", "%3A123456789012%3A", False),
         ("named", "a:12345:", True),
     ],
 )
