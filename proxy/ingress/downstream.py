@@ -19,6 +19,10 @@ from proxy.ingress.asked import Asked
 
 _NO_LENGTH_STATUSES = frozenset({204, 304})
 _END_OF_CHUNKS = b"0\r\n\r\n"
+_JOIN = b"".join
+_MANY = 1024
+_SIZES = tuple([b"%x\r\n" % size for size in range(_MANY)])
+"""The heads of small chunks: to format one takes three times as long as to join it with its data."""
 _GONE = "The client closed the connection."
 _SMALL_BYTES = 16_384
 """A larger answer is written at once: whether its client reads fast enough must be known."""
@@ -104,7 +108,9 @@ class HttpDownstream:
     def put(self, data: bytes) -> bool:
         """Send body bytes at once; False: the transport is above its high-water mark."""
         outlet, size = self._outlet, len(data)
-        if not outlet.write(b"%x\r\n%b\r\n" % (size, data) if self._chunked else data):
+        if self._chunked:
+            data = _JOIN((_SIZES[size] if size < _MANY else b"%x\r\n" % size, data, b"\r\n"))
+        if not outlet.write(data):
             raise ClientDisconnected(_GONE)
         self._delivery.bytes += size
         return not outlet.is_paused

@@ -45,6 +45,7 @@ _TEXTS: Final[Mapping[str, re.Pattern[bytes]]] = {
 _OBFUSCATION: Final = re.compile(rb'"obfuscation"[ \t\n]*:[ \t\n]*"([0-9A-Za-z]+)"')
 _NUMBER: Final = re.compile(rb'"sequence_number"[ \t\n]*:[ \t\n]*([0-9]+)')
 _MOST_DIGITS: Final = 15
+_JOIN: Final = b"".join
 _DATA: Final = re.compile(rb"(?:event: [!-~]+\n)?data: ")
 _CALL: Final[Path] = ("choices", 0, "delta", "tool_calls", 0, "function", "arguments")
 
@@ -77,8 +78,8 @@ class Frame:
         self.number = b""
         """Of the latest event that repeats the frame; empty if they have none."""
         self._head, self._lead, self._middle, self._tail = parts
-        self._start = len(self._head) - (not self._lead)
-        self._stop = 1 - len(self._tail)
+        self._start = len(self._head)
+        self._stop = -len(self._tail)
         self._sent = sent
         self.is_sent_whole = sent == parts
         """Nothing of an event has to be left out."""
@@ -86,22 +87,20 @@ class Frame:
 
     def text_of(self, event: bytes) -> str:
         """Return the text of an event that repeats the frame; empty for any other event. Cost: about 0.3 us."""
-        if not (event.startswith(self._head) and event.endswith(self._tail)):
-            return ""
         literal = event[self._start : self._stop]
+        if _JOIN((self._head, literal, self._tail)) != event:  # half of `startswith` and `endswith`
+            return ""
         if self._lead:
             number, _, literal = literal.partition(self._lead)
             if not number.isdigit() or len(number) > _MOST_DIGITS or (number[0] == 0x30 and len(number) > 1):
                 return ""
             self.number = number
-            literal = b'"' + literal
         if self._middle:
             literal, _, hidden = literal.partition(self._middle)
-            if not hidden[:-1].isalnum():
+            if not hidden.isalnum():
                 return ""
-            literal += b'"'
         try:
-            text: str = orjson.loads(literal)
+            text: str = orjson.loads(_JOIN((b'"', literal, b'"')))
         except orjson.JSONDecodeError:
             return ""  # a lone surrogate, or no single string
         return text
@@ -110,8 +109,8 @@ class Frame:
         """Return what is sent of an event that repeats the frame, unless `is_sent_whole`."""
         head, _, middle, tail = self._sent
         if self._differs_at_end:
-            return event[: self._stop - 1] + tail
-        text = event[self._start + 1 : self._stop - 1]
+            return event[: self._stop] + tail
+        text = event[self._start : self._stop]
         if self._middle:
             text, _, hidden = text.partition(self._middle)
             text += middle + hidden

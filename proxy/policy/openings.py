@@ -18,12 +18,12 @@ Cost: `start` and `secret` take 1 to 2 microseconds, whatever the length of the 
 
 import threading
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Final
 
 from proxy.policy import boundaries, patterns, prefixes
-from proxy.policy.automata import Ending
+from proxy.policy.automata import Automaton, Ending
 from proxy.policy.gates import MUCH, Gates, Search, in_parts
 from proxy.policy.prefixes import Group
 from proxy.policy.rules import SECRET_GROUP, Rule
@@ -43,7 +43,7 @@ class Openings:
     def __init__(self, rules: Sequence[Rule], gates: Gates | None = None, *, whole: bool = False) -> None:
         """`gates`: of the process, `None` if nothing is shared. `whole`: compile what `start` needs in one call, if the
         process does not serve yet: numbers and short words begin something in several parts, for 2 us each."""
-        self._rules = rules
+        self._rules = sorted(rules, key=_may_hold_blank)
         self._gates = gates or Gates()
         self._whole = whole and not self._gates.is_serving
 
@@ -54,8 +54,28 @@ class Openings:
 
     @cached_property
     def endings(self) -> list[Ending]:
-        """The possible beginnings of an unfinished match; of some rules each."""
-        return [Ending(part) for part in ([self._openings] if self._whole else in_parts(self._openings))]
+        """The possible beginnings of an unfinished match; of some rules each, first those of `in_words`."""
+        return [Ending(part) for part in self._in_words + self._across_blanks]
+
+    @property
+    def in_words(self) -> int:
+        """How many of `endings` find nothing that has a blank in it."""
+        return len(self._in_words)
+
+    @cached_property
+    def _in_words(self) -> list[list[str]]:
+        return self._parts(blanks=False)
+
+    @cached_property
+    def _across_blanks(self) -> list[list[str]]:
+        return self._parts(blanks=True)
+
+    def _parts(self, *, blanks: bool) -> list[list[str]]:
+        pairs = zip(self._rules, self._openings, strict=True)
+        openings = [opening for rule, opening in pairs if _may_hold_blank(rule) == blanks]
+        if not openings:
+            return []
+        return [openings] if self._whole else in_parts(openings)
 
     @cached_property
     def _closer(self) -> list[tuple[int, Ending]]:
@@ -102,7 +122,8 @@ class Openings:
     def compile_whole(self, *, leads: bool) -> None:
         """Compile what takes one long call. `leads`: rules with a context, for which `secret` is asked."""
         if self._whole:
-            self.endings[0].find  # noqa: B018 - compiled forwards; backwards when it is used, which keeps nobody
+            for ending in self.endings:
+                ending.find  # noqa: B018 - compiled forwards; backwards when it is used, which keeps nobody
         if leads:
             self._leads.hits(b"")
 
@@ -190,6 +211,16 @@ def least_secret(rule: Rule) -> int:
 def shared(rule: Rule) -> tuple[str, str]:
     """Return what `rule` adds to the automata that are compiled of many rules."""
     return gate(rule), _opening(rule, prefixes.parse(rule.pattern))
+
+
+def _may_hold_blank(rule: Rule) -> bool:
+    """Tell whether a match of `rule` may have a blank in it; those that have none lie behind the last blank."""
+    return any(_is_blank(text) for text in prefixes.atoms(prefixes.parse(rule.pattern)))
+
+
+@lru_cache(maxsize=1024)
+def _is_blank(atom: str) -> bool:
+    return atom == " " or ((len(atom) > 1 or atom == ".") and Automaton(atom).accepts(b" "))
 
 
 def _opening(rule: Rule, tree: Group) -> str:

@@ -16,6 +16,7 @@ Source: https://github.com/google/re2/wiki/Syntax
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -154,6 +155,19 @@ def width(node: Node) -> tuple[int, int | None]:
 def begins_with_word(tree: Group) -> bool:
     """Tell whether every match begins with an ASCII letter, a digit or an underscore."""
     return all(branch and _is_word(branch[0]) for branch in tree.branches)
+
+
+def atoms(node: Node) -> Iterator[str]:
+    """Yield the texts of the characters that a match of `node` may consist of."""
+    match node:
+        case Atom(text):
+            yield text
+        case Group(_, branches):
+            for branch in branches:
+                for part in branch:
+                    yield from atoms(part)
+        case Repeat(inner):
+            yield from atoms(inner)
 
 
 def _loosened(node: Node) -> Node:

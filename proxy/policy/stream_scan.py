@@ -112,10 +112,10 @@ class StreamScanner:
         """First: start of the channel's own text. Out: end of what was sent. Cover: end of the last mask so far."""
         self._noted_at = self._settled = 0
         """Settled: in the window; matches that begin before are decided, as of the last closer look."""
-        self._look_at = self._window.end + _GLANCES
-        """Up to this position a glance may suffice."""
-        self._wait_until = self._look_at + _PATIENCE
-        """Up to this position a run of base64 is not looked at."""
+        self._look_at = self._window.end + _GLANCES  # up to there, a glance may suffice
+        self._wait_until = self._look_at + _PATIENCE  # up to there, a run of base64 is not looked at
+        self._easy_until = 0
+        """Below this position one is due: a blank is near enough to the end, and nothing is masked or blocked."""
         self._begun: dict[int, int] = {}
         """Unfinished findings: the character position of each byte position where one begins."""
         self._masked: tuple[Track, Run] | None = None
@@ -155,7 +155,7 @@ class StreamScanner:
         if self._masked is not None and not final and self._goes_on(*self._masked):
             return self._swallowed()
         stop = None if final else self._glance()
-        return self._look_closely(final) if stop is None else self._up_to(stop)
+        return self._look_closely(final) if stop is None else self._let_out([], stop)
 
     def resumed(self) -> "StreamScanner":
         """Return a scanner for text that continues the ended channel; only what it adds can be masked."""
@@ -163,19 +163,22 @@ class StreamScanner:
 
     def take(self, delta: str) -> int | list[Piece]:
         """Do the same as `pieces`, but return just a character count if that much text may be sent unchanged."""
-        if self.blocked is not None:
-            return 0
         window, out = self._window, self._out
         is_bare = out == window.end
-        window.append(delta)
-        if self._masked is not None and self._goes_on(*self._masked):
-            return self._swallowed()
-        data, base = window.data, window.base
-        stop: int | None
-        if window.end < self._look_at and data.find(b" ", -SHORTEST) >= 0:  # inlined `_glance`: nearly always this
+        data = delta.encode("utf-8", "replace")
+        end = window.end + len(data)
+        if end < self._easy_until:  # nearly always: inlined `Window.append` and `_glance`
+            window.text += delta
+            window.data = data = window.data + data
+            window.end, base = end, window.base
             stop = self._open_from(data, self._settled, self._cover - base)
             stop = None if stop is None else base + stop
+        elif self.blocked is not None:
+            return 0
         else:
+            window.append(delta)
+            if self._masked is not None and self._goes_on(*self._masked):
+                return self._swallowed()
             stop = self._glance()
         if stop is None:
             pieces = self._look_closely(False)
@@ -183,16 +186,18 @@ class StreamScanner:
         if stop <= out:
             return 0
         self._out = stop
-        return len(delta) if is_bare and stop == window.end else window.characters(out, stop)
+        return len(delta) if is_bare and stop == end else window.characters(out, stop)
 
     def _glance(self) -> int | None:
         """Return up to where text may be sent, `None` if that needs a closer look, which would agree."""
         window = self._window
         data, end = window.data, window.end
-        # `find`, as `in` looks for a number first, and drops an exception: six times as many instructions.
-        if data.find(b" ", -SHORTEST) >= 0 or not ends_in_run(data):
+        # `rfind`, as `in` looks for a number first, and drops an exception: six times as many instructions.
+        blank = data.rfind(b" ", -SHORTEST)
+        if blank >= 0 or not ends_in_run(data):
             if end >= self._look_at:
                 return None
+            self._easy_until = 0 if blank < 0 else min(self._look_at, window.base + blank + SHORTEST + 1)
             stop = self._open_from(data, self._settled, self._cover - window.base)
             return None if stop is None else window.base + stop
         return self._out if end < self._wait_until else None
@@ -212,16 +217,8 @@ class StreamScanner:
 
     def _swallowed(self) -> list[Piece]:
         """Drop all text as part of the last mask."""
-        pieces: list[Piece] = []
         self._cover = self._window.end
-        self._swallow(pieces)
-        return pieces
-
-    def _up_to(self, stop: int) -> list[Piece]:
-        """Release the text before `stop`."""
-        pieces: list[Piece] = []
-        self._let_out(pieces, stop)
-        return pieces
+        return self._swallow([])
 
     def _look_closely(self, final: bool) -> list[Piece]:
         """Run all rules, and return what is decided."""
@@ -248,6 +245,7 @@ class StreamScanner:
         self._look_at = self._window.end + _GLANCES if is_quiet else 0
         patience = 0 if any(track.waits for track in tracks) else _GLANCES + _PATIENCE if is_quiet else _HASTE
         self._wait_until = self._window.end + patience
+        self._easy_until = 0
         self._settled = min([track.settled for track in tracks], default=0)
 
     def _advance(self, tracks: list[Track], team: Team, final: bool) -> None:
@@ -360,19 +358,21 @@ class StreamScanner:
         pieces.append(Piece(masked, window.position(end) - window.position(self._out), True))
         self._cover = self._out = end
 
-    def _swallow(self, pieces: list[Piece]) -> None:
-        """Drop what belongs to the last mask."""
+    def _swallow(self, pieces: list[Piece]) -> list[Piece]:
+        """Drop what belongs to the last mask; return `pieces`."""
         if self._cover > self._out:
             taken = self._window.position(self._cover) - self._window.position(self._out)
             pieces.append(Piece("", taken, True))
             self._out = self._cover
+        return pieces
 
-    def _let_out(self, pieces: list[Piece], until: int) -> None:
-        """Emit the text up to `until` unchanged."""
+    def _let_out(self, pieces: list[Piece], until: int) -> list[Piece]:
+        """Emit the text up to `until` unchanged; return `pieces`."""
         if until > self._out:
             text = self._window.shown(self._out, until)
             pieces.append(Piece(text, len(text)))
             self._out = until
+        return pieces
 
     def _block(self, finding: Finding) -> None:
         """End the channel. Record what was found before by the rules that hold nothing back."""

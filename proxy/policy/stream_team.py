@@ -26,12 +26,15 @@ from proxy.policy.stream_track import Watch
 Decide = Callable[[Finding], Action]
 """Returns the action for a finding. May depend only on its rule, category and severity."""
 _Group = tuple[list[Matcher], bool, int]
+_Open = tuple[Ending, bool]
+"""What may be open of some rules, and whether their masks keep its first characters."""
 _MOST: Final = 128
 """Rules of one group. The shipped rules of one group are fewer."""
 _FEW: Final = 8
 """Rules of a group of which little begins."""
 SURE: Final = 4 * mask.KEPT
 """From this length on, a mask keeps the maximum."""
+_WITH_BLANK: Final = mask.KEPT + 1
 _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
 
 
@@ -53,18 +56,28 @@ class Team:
         self._places = {places[id(self.watches[n].matchers[i])]: (n, i) for n, i in self._members}
         """By the index of a matcher in the detector: its group, and its index there."""
         usual = [watch for watch in self.watches if not watch.leads]
-        few = [watch for watch in usual if len(watch.matchers) <= _FEW]
-        self._open = _endings(watch for watch in usual if watch not in few)
-        self._open_of_few = _endings(few)
-        """What is asked only if the gate tells of it; of many rules, nearly any word begins something."""
-        self._first_near = len(self._open_of_few)
-        """The gate's first pattern that tells whether rules of a group may have matched."""
-        self._first_led = self._first_near + len(usual)
-        """Its first pattern for a secret behind its context."""
+        self._open: list[_Open] = []
+        self._open_in_words: list[_Open] = []
+        """What begins within a word: of many rules, nearly any. Not asked if every mask keeps all of the last word."""
+        self._open_if_told: list[_Open] = []
+        """What is asked only if the gate tells of it: of few rules, or across blanks."""
+        self._first_near = self._first_led = 0
         if not glances:
             self._gate: Callable[[bytes], list[int]] = lambda _data: [self._first_led] if self._members else []
             return
-        begun = [pattern for watch in few for pattern in watch.openings.begun()]
+        begun: list[str] = []
+        for watch in usual:
+            for number, pattern in enumerate(watch.openings.begun()):
+                if len(watch.matchers) <= _FEW or number >= watch.openings.in_words:
+                    begun.append(pattern)
+                    place = self._open_if_told
+                else:
+                    place = self._open_in_words if watch.kept else self._open
+                place.append((watch.openings.endings[number], watch.kept > 0))
+        self._first_near = len(begun)
+        """The gate's first pattern that tells whether rules of a group may have matched."""
+        self._first_led = self._first_near + len(usual)
+        """Its first pattern for a secret behind its context."""
         near = [watch.openings.near() for watch in usual]
         led = [pattern for watch in self.watches if watch.leads for pattern in watch.openings.led()]
         self._glance = detector.gates.search("glance", [*begun, *near, *led])
@@ -95,9 +108,12 @@ class Team:
         stop = size = len(data)
         before = at - boundaries.REACH if at > boundaries.REACH else 0
         asked = self._open
+        blank = data.rfind(b" ", size - _WITH_BLANK)
+        if not (0 <= blank >= cover and data[blank + 1 :].isalnum()):
+            asked = asked + self._open_in_words
         for found in self._gate(data[before:]):
             if found < self._first_near:
-                asked = [*asked, self._open_of_few[found]]
+                asked = [*asked, self._open_if_told[found]]
             elif found >= self._first_led or self._matches(data, before, at):
                 return None
         for ending, keeps in asked:
@@ -130,11 +146,6 @@ def teams(detector: Detector, action: Decide, *, glances: bool) -> tuple[Team, T
     groups = ((group, leads, kept) for (leads, kept), group in held.items())
     hiding = Team(detector, groups, glances=glances)
     return hiding, Team(detector, [(noted, False, 0)] if noted else [], glances=False)
-
-
-def _endings(watches: Iterable[Watch]) -> list[tuple[Ending, bool]]:
-    """Return what may be open of the rules of some groups, and whether their masks keep its first characters."""
-    return [(ending, watch.kept > 0) for watch in watches for ending in watch.openings.endings]
 
 
 def _actions(rule: Rule, action: Decide) -> set[Action]:

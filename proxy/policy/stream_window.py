@@ -21,7 +21,8 @@ class Window:
         """Number of bytes before the window."""
         self.end = len(self.data)
         """The place after the last byte."""
-        self._text = context
+        self.text = context
+        """The same as characters."""
         self._characters = 0
         self._shift = position - len(context)
         """Difference between a position and a count of characters, apart from escapes."""
@@ -30,10 +31,10 @@ class Window:
     def append(self, meant: str, written: list[tuple[int, str]] | None = None) -> None:
         """Add text. `written`: the characters with a longer original form, by index, and that form."""
         if written:
-            size = self._characters + len(self._text)
+            size = self._characters + len(self.text)
             self._written += [(size + index, how) for index, how in written]
-        data = meant.encode("utf-8", "replace")  # inlined `encode`: every event passes here
-        self._text += meant
+        data = encode(meant)
+        self.text += meant
         self.data += data
         self.end += len(data)
 
@@ -49,18 +50,18 @@ class Window:
 
     def characters(self, start: int, end: int) -> int:
         """Return the number of characters between two places of plain text."""
-        return end - start if len(self._text) == len(self.data) else self._count(end) - self._count(start)
+        return end - start if len(self.text) == len(self.data) else self._count(end) - self._count(start)
 
     def meant(self, start: int, end: int) -> str:
         """Return the scanned text between two places."""
-        return self._text[self._count(start) - self._characters : self._count(end) - self._characters]
+        return self.text[self._count(start) - self._characters : self._count(end) - self._characters]
 
     def shown(self, start: int, end: int) -> str:
         """Return its original form."""
-        if not self._written and len(self._text) == len(self.data):
-            return self._text[start - self.base : end - self.base]
+        if not self._written and len(self.text) == len(self.data):
+            return self.text[start - self.base : end - self.base]
         first, last = self._count(start), self._count(end)
-        text = self._text[first - self._characters : last - self._characters]
+        text = self.text[first - self._characters : last - self._characters]
         if self._written:
             parts, at = [], 0
             for index, how in self._written:
@@ -79,7 +80,7 @@ class Window:
             gone = [how for index, how in self._written if index < count]
             self._shift += sum(len(how) - 1 for how in gone)
             self._written = self._written[len(gone) :]
-        self._text = self._text[count - self._characters :]
+        self.text = self.text[count - self._characters :]
         self.data = self.data[size:]
         self.base += size
         self._characters = count
@@ -87,7 +88,7 @@ class Window:
 
     def _count(self, at: int) -> int:
         """Return the number of scanned characters before `at`, including context."""
-        if len(self._text) == len(self.data):
+        if len(self.text) == len(self.data):
             return self._characters + at - self.base
         return self._characters + len(self.data[: at - self.base].decode("utf-8", "replace"))
 

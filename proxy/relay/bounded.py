@@ -62,6 +62,8 @@ async def relay_bounded(
     except UpstreamFailed:
         await gate.write(await decoded_apart(reading.decided) if reading.holds_large else reading.decided())
         raise
+    finally:
+        reading.note()
 
 
 async def _pump(answer: Answer, reading: Reading, gate: "_Gate", rest: Rest) -> None:
@@ -96,6 +98,8 @@ class _Gate:
         self._meter = answer.attempt.meter
         self._allowance = allowance
         self._downstream = downstream
+        self._put = downstream.put
+        self._capture = answer.capture
         self._reading = reading
         self._end = end_of(answer.dialect, asked_for_usage=answer.asked_for_usage)
         # Only a stream that may be cut needs the state for a regular end; in `responses`, error events are numbered.
@@ -128,7 +132,9 @@ class _Gate:
             return False
         self._meter.response_bytes += len(piece)
         if data:
-            self._put(data)
+            if self._capture is not None:
+                self._capture.add(data)
+            self._is_full = not self._put(data)
         return True
 
     def _push_several(self, piece: bytes) -> bool:
@@ -146,7 +152,8 @@ class _Gate:
         if reading.error is not None:
             self.before = b"".join(ready) + self.before
         elif data := b"".join(ready):
-            self._put(data)
+            self._answer.keep(data)
+            self._is_full = not self._put(data)
         if at < size:
             self._done = at
             return False
@@ -162,7 +169,9 @@ class _Gate:
                 self._begun = Read(cut, None, None, False, frame, text)
                 return None
             self._asked_at = self._meter.text_deltas
-        if not (data := reading.passed(frame, cut, text)):
+        if reading.passes(frame.key, text):
+            data = cut if frame.is_sent_whole else frame.sent(cut)
+        else:
             data = reading.admit_repeated(frame, cut, text)
             if reading.error is not None:
                 self.before = data
@@ -170,11 +179,6 @@ class _Gate:
         if frame.number:
             self._follow_number(frame.number)
         return data
-
-    def _put(self, data: bytes) -> None:
-        if (capture := self._answer.capture) is not None:
-            capture.add(data)
-        self._is_full = not self._downstream.put(data)
 
     def _follow_number(self, number: bytes) -> None:
         """Note the number of an event that was not decoded: that of an event of ours comes after it."""
@@ -257,7 +261,7 @@ class _Gate:
             await apart(partial(self._reading.let_go, dropped))
         self._meter.cut = True
         if answer.mid_event:  # nothing well-formed can follow a part of an event
-            answer.seal()
+            self._seal()
             self._downstream.cut()
             return
         await self.finish(left + (last or self._end.fail(reason_of(allowance))))
@@ -271,7 +275,7 @@ class _Gate:
     async def finish(self, last: bytes) -> None:
         """Record the answer, then write its last bytes and end it."""
         self._answer.keep(last)
-        self._answer.seal()
+        self._seal()
         if last:
             await self._downstream.write(last)
         await self._downstream.finish()
@@ -282,12 +286,16 @@ class _Gate:
             self._note(data)
             await self._downstream.write(data)
 
+    def _seal(self) -> None:
+        self._reading.note()
+        self._answer.seal()
+
     def _note(self, data: bytes) -> None:
         """Take note of bytes that are written next; the record is made now if they may be the last."""
         answer = self._answer
         answer.keep(data)
         if self._meter.terminated:
-            answer.seal()
+            self._seal()
         answer.mid_event = self._reading.mid_event
 
 

@@ -9,12 +9,13 @@ Failure mode: an event of more than `event_bytes` is not parsed. It passes in pa
 edited or the policy requires everything to be scanned; all of it counts as text, so that an allowance limits it too.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from proxy.apart import LARGE_BYTES
 from proxy.errors import ProxyError, UpstreamFailed
 from proxy.openai import json_steps, lenient
+from proxy.openai.channel_keys import Key
 from proxy.openai.decoding import Decoder
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
@@ -82,7 +83,9 @@ class Reading:
         """Number of events since the last repetition."""
         self._reader = EventReader(event_bytes)
         scanner = answer.scanner
-        self._scan = None if scanner is None else ScannedStream(answer.dialect, scanner, reframed)
+        self._scan = scan = None if scanner is None else ScannedStream(answer.dialect, scanner, reframed)
+        self.passes: Callable[[Key, str], bool] = _unscanned if scan is None else scan.passes
+        """Tells whether an event that repeats a frame may leave as it is; if not, `admit_repeated` comes next."""
 
     @property
     def all_finished(self) -> bool:
@@ -183,7 +186,7 @@ class Reading:
             if cut == b"\n":
                 return b""
         if frame is not None:
-            return self.passed(frame, cut, text) or self.admit_repeated(frame, cut, text)
+            return _sent_of(frame, cut) if self.passes(frame.key, text) else self.admit_repeated(frame, cut, text)
         if is_part:
             return self._admit_part(cut)
         if self._scan is not None and may_have_asides(cut, event):
@@ -200,18 +203,16 @@ class Reading:
                 data, cut = stripped, reframed(cut, stripped)
         return self._admit_event(cut, Event(event.name, data), document)
 
-    def passed(self, frame: Frame, cut: bytes, text: str) -> bytes:
-        """Return what is sent of a chunk that repeats `frame`; empty if it has to wait: then call `admit_repeated`."""
-        scan = self._scan
-        if scan is None or scan.passes(frame.key, text):
-            return cut if frame.is_sent_whole else frame.sent(cut)
-        return b""
-
     def admit_repeated(self, frame: Frame, cut: bytes, text: str) -> bytes:
         """Return what may be sent once a chunk may that repeats `frame` and has to wait for the scanner."""
         assert self._scan is not None
-        sent = cut if frame.is_sent_whole else frame.sent(cut)
+        sent = _sent_of(frame, cut)
         return b"".join(self._scan.take_usual(sent, sent[frame.data_at : -2], frame.key, frame.path, text))
+
+    def note(self) -> None:
+        """Record how much was scanned: before the record is made of the answer."""
+        if self._scan is not None:
+            self._scan.note()
 
     def let_go(self, read: Read) -> None:
         """Free the document of an event that is done with; call it apart from the event loop if the event is large."""
@@ -311,3 +312,11 @@ class Reading:
             return cut
         self._scan.miss("event", "too_large")
         return b"" if self._scan.error is not None else b"".join(self._scan.pass_by(cut, len(cut)))
+
+
+def _sent_of(frame: Frame, cut: bytes) -> bytes:
+    return cut if frame.is_sent_whole else frame.sent(cut)
+
+
+def _unscanned(_key: Key, _said: str) -> bool:
+    return True

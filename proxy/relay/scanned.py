@@ -90,6 +90,8 @@ class ScannedStream(Generic[Raw]):
         self._trusts_ends = True
         self._missed: set[str] = set()
         self._clean: set[str] = set()
+        self._passed = 0
+        """Characters scanned by `passes` that are not recorded yet."""
         self._told: int | Sequence[Piece] = 0
         """The scanner's answer to the latest piece."""
         self._noted: set[tuple[str, int, int]] = set()
@@ -107,20 +109,19 @@ class ScannedStream(Generic[Raw]):
         usual = read_usual(document)
         if usual is not None and usual[0] in self._channels:
             key, said = usual
-            return [raw] if self.passes(key, said) else self.take_usual(raw, data, key, usual_path(key), said)
+            if self.passes(key, said):
+                self.note()
+                return [raw]
+            return self.take_usual(raw, data, key, usual_path(key), said)
         texts = read_plain(self._dialect, data) if document is None else read_event(self._dialect, name, document)
         item = Item(raw, data, document, len(data))
-        characters = 0
+        self._saw(sum([len(text.text) for text in texts.pieces]) + sum([len(whole.text) for whole in texts.wholes]))
         for text in texts.pieces:
-            characters += len(text.text)
             self._feed(text, item)
         for whole in texts.wholes:
-            characters += len(whole.text)
             self._take_whole(whole, item)
         if texts.names:
             self._take_names(texts.names, item)
-        if characters:
-            self._saw(characters)
         for path in texts.missed:
             self.miss(place_of(path), "media")
             item.is_withheld = self.error is not None
@@ -130,25 +131,24 @@ class ScannedStream(Generic[Raw]):
         if self.error is not None:
             return left + self._cut(item)
         if not self._queue and not item.open:
-            left.append(self._finished(item))
-            return left
+            return [*left, self._finished(item)]
         return left + self._queued(item)
 
     def passes(self, key: Key, said: str) -> bool:
         """Scan an event that is one piece of a channel; True: it may be sent as it is, by far the most common case.
 
-        After False, `take_usual` must be called with the same piece.
+        After False, `take_usual` must be called with the same piece; after True, `note` some time.
         """
         channel = self._channels.get(key)
         if channel is None:
             return False
-        size = len(said)
+        told = channel.scan(said)
+        if told == (size := len(said)) and not self._queue and not channel.findings:
+            self._passed += size
+            return True
         self._saw(size)
         channel.fed += size
-        self._told = told = channel.scanner.pieces(said) if channel.rest else channel.scan(said)
-        if told == size and not self._queue and not channel.findings:
-            channel.decided += size
-            return True
+        self._told = told
         return False
 
     def take_usual(self, raw: Raw, data: bytes, key: Key, path: Path, said: str) -> list[Raw]:
@@ -161,10 +161,7 @@ class ScannedStream(Generic[Raw]):
             self._note(channel)
         if self._is_decided(channel, told):
             left = self._release() if self._queue else []
-            if not self._queue:
-                left.append(raw)
-                return left
-            return left + self._queued(Item(raw, data, UNREAD, len(data)))
+            return left + self._queued(Item(raw, data, UNREAD, len(data))) if self._queue else [*left, raw]
         item = Item(raw, data, UNREAD, len(data))
         channel.wait_for(path, said, item)
         if not isinstance(told, int):
@@ -180,6 +177,11 @@ class ScannedStream(Generic[Raw]):
     def pass_by(self, raw: Raw, size: int) -> list[Raw]:
         """Take something without text to scan, in order with the rest. `size`: in bytes."""
         return self._queued(Item(raw, b"", None, size)) if self._queue else [raw]
+
+    def note(self) -> None:
+        """Record how much was scanned: before the record is made of the answer."""
+        self._saw(self._passed)
+        self._passed = 0
 
     def end(self) -> list[Raw]:
         """Return what was held, at the end of the stream."""

@@ -166,10 +166,12 @@ class Channel(Generic[Raw]):
     def __init__(self, name: str, scanner: ChannelScanner) -> None:
         self.name = name
         self.scanner = scanner
-        self.scan = scanner.take
+        self.scan: Callable[[str], int | Sequence[Piece]] = scanner.take
+        """Scans the next text; while there is a rest, as pieces: it has been sent in part."""
         self.findings = scanner.findings
         """Those that are not recorded yet."""
         self.fed = 0
+        """Position of its end. Text that was decided at once need not count: only differences matter."""
         self.decided = 0
         self.rest = ""
         """Undecided text whose event has been sent; it precedes the next text of the channel."""
@@ -180,7 +182,7 @@ class Channel(Generic[Raw]):
     def take(self, text: str) -> int | Sequence[Piece]:
         """Scan the next text; return what is decided: pieces, or how many characters may be sent unchanged."""
         self.fed += len(text)
-        return self.scanner.pieces(text) if self.rest else self.scan(text)
+        return self.scan(text)
 
     def wait_for(self, path: Path, text: str, item: Item[Raw]) -> None:
         """Register the text that was just scanned, after any rest from before."""
@@ -234,6 +236,7 @@ class Channel(Generic[Raw]):
             following.changed = following.item.changed = True
         else:
             self.rest = rest
+            self.scan = self.scanner.pieces
             self.last = waiting.item, waiting.path
         _decided(waiting)
 
@@ -241,6 +244,7 @@ class Channel(Generic[Raw]):
         waiting = Waiting(self, item, path, text, self.fed)
         waiting.changed = item.changed = True
         self.rest = ""
+        self.scan = self.scanner.take
         self._open.append(waiting)
 
 

@@ -135,12 +135,23 @@ def test_start_when_compiled_in_parts_then_it_is_the_same(monkeypatch: pytest.Mo
     parts, whole = Openings(shipped), Openings(shipped)
     assert len(parts.endings) > 3 and max(ending.size for ending in parts.endings) <= gates_module.MUCH
     monkeypatch.setattr(openings_module, "in_parts", lambda patterns: [list(patterns)])
-    assert len(whole.endings) == 1
+    assert len(whole.endings) == 2
     chance = random.Random(3)
     examples = [example for each in shipped for example in each.match]
     for example in chance.sample(examples, 60):
         data = f"it says {example[: chance.randrange(len(example))]}".encode()
         assert parts.start(data, 0) == whole.start(data, 0)
+
+
+def test_endings_in_words_find_nothing_that_has_a_blank() -> None:
+    openings = Openings(
+        [rule(r"a[\s-]b{9}"), rule("key-[a-z]{20}"), rule("x.{9}"), rule("(?:z|y y){9}"), rule("[^;]k{9}")]
+    )
+    assert (openings.in_words, len(openings.endings)) == (1, 2)
+    in_words, others = openings.endings
+    for text, start in (("a key-ab", 2), ("key- a", 6), ("a ", 2), ("x y", 3)):
+        assert in_words.start(text.encode(), 0) == start
+    assert others.start(b"a ", 0) == 0
 
 
 def test_begun_tells_of_each_part_whether_something_is_open_there() -> None:

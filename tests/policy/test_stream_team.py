@@ -27,6 +27,27 @@ def team(*groups: tuple[dict[str, Any], bool, int]) -> Team:
 ALL = team((KEY, False, 4), (NUMBER, False, 0), (NAMED, True, 0))
 
 
+def many_keys() -> Team:
+    patterns = [f"key-{letter}?[a-z]{{20}}" for letter in "abcdefghi"]
+    entries = [{"id": f"r{n}", "category": "secret", "severity": "high", "pattern": p} for n, p in enumerate(patterns)]
+    detector = Detector(RuleSet(tuple(read_rules(entries))))
+    return Team(detector, [(list(detector.matchers), False, 4)])
+
+
+@pytest.mark.parametrize(("text", "asks"), [("see key", 0), ("see ke", 0), ("see key-", 1), ("monkey key-a", 1)])
+def test_glance_when_a_short_word_could_begin_a_match_then_nobody_asks_where(text: str, asks: int) -> None:
+    one, asked = many_keys(), []
+    ((ending, _),) = one._open_in_words
+    ending.find = lambda *where, find=ending.find: asked.append(where) or find(*where)
+    assert one.open_from(text.encode(), 0, 0) == len(text.removesuffix("a"))
+    assert len(asked) == asks
+
+
+@pytest.mark.parametrize(("cover", "leaves"), [(0, 7), (3, 7), (4, 7), (5, 4)])
+def test_glance_when_a_mask_covers_the_beginning_of_a_word_then_nothing_is_kept_of_it(cover: int, leaves: int) -> None:
+    assert many_keys().open_from(b"see key", 0, cover) == leaves
+
+
 @pytest.mark.parametrize(
     ("text", "leaves"),
     [

@@ -734,15 +734,19 @@ async def test_stream_when_encoded_then_bytes_that_look_like_an_event_are_not_se
 
 
 async def test_stream_when_the_client_leaves_while_an_event_is_sent_where_it_arrives_then_its_reader_is_told():
+    scanner = FakeScanner()
     with pytest.raises(ClientDisconnected):
-        await relayed([*map(usual, "abcd")], None, client=Client(leaves_after=2 * len(usual("a"))))
+        await relayed([*map(usual, "abcd")], None, client=Client(leaves_after=2 * len(usual("a"))), scanner=scanner)
+    assert scanner.characters == 2  # what was scanned until then is recorded all the same
 
 
 async def test_stream_when_the_scanner_fails_on_an_event_sent_where_it_arrives_then_nothing_more_leaves():
     class Broken(FakeScanner):
-        def saw(self, characters):
-            if characters == 3:
-                raise ZeroDivisionError
+        def channel(self, kind="text"):
+            channel = super().channel(kind)
+            take = channel.take
+            channel.take = lambda said: take(said) if said != "bad" else 1 // 0
+            return channel
 
     client = Client()
     with pytest.raises(ZeroDivisionError):
