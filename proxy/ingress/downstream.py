@@ -26,7 +26,7 @@ _SIZES = tuple([b"%x\r\n" % size for size in range(_MANY)])
 _GONE = "The client closed the connection."
 _SMALL_BYTES = 16_384
 """A larger answer is written at once: whether its client reads fast enough must be known."""
-_PIECE_BYTES = 262_144
+_PIECE_BYTES = 1 << 20
 
 
 class HttpDownstream:
