@@ -125,19 +125,36 @@ class HttpDownstream:
             await self._drain()
 
     async def _write_pieces(self, data: bytes) -> None:
-        """Send many bytes, and let others have their turn between the pieces: 8 MB take 10 ms and more at once."""
+        """Send many bytes, and let others have their turn between the pieces: 8 MB take 10 ms and more at once.
+
+        If cancelled, it writes the rest at once: an error event that follows must not begin inside another one.
+        """
         self._delivery.bytes += len(data)
+        left = self._unwritten_bytes = len(data)
         try:
-            for at in range(0, len(data), _PIECE_BYTES):
-                piece = data[at : at + _PIECE_BYTES]
-                self._unwritten_bytes = len(data) - at - len(piece)
-                if not self._outlet.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece):
+            while left:
+                if not self._write_piece(data, left, _PIECE_BYTES):
                     raise ClientDisconnected(_GONE)
+                left = self._unwritten_bytes
                 if self._outlet.is_paused:
                     await self._drain()
                 await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if left:
+                self._write_piece(data, left, left)
+            raise
         finally:
+            self._delivery.bytes -= self._unwritten_bytes
             self._unwritten_bytes = 0
+
+    def _write_piece(self, data: bytes, left: int, size: int) -> bool:
+        """Write the first `size` of the last `left` bytes; False: the connection is lost or closing."""
+        at = len(data) - left
+        piece = data[at : at + size]
+        if not self._outlet.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece):
+            return False
+        self._unwritten_bytes = left - len(piece)
+        return True
 
     async def finish(self) -> None:
         """End the body."""

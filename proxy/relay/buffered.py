@@ -48,8 +48,9 @@ async def _send_slowly(answer: Answer, downstream: Downstream, first: bytes, ins
     for piece in held:
         _count(answer, inspector, piece)
     if complete:
+        body = await joined(held)  # before the record: nothing may end the request between that and the answer
         await conclude(answer, inspector)
-        await downstream.send(reply.status, reply.reason, answer.headers, await joined(held))
+        await downstream.send(reply.status, reply.reason, answer.headers, body)
         return
     await send_on(answer, downstream, inspector, held)
 

@@ -242,6 +242,71 @@ async def test_body_when_large_and_not_read_then_what_is_left_counts_as_unsent()
     assert made[0].unsent_bytes == 0
 
 
+@pytest.mark.parametrize("is_paused", [False, True], ids=["between two pieces", "while the client does not read"])
+async def test_body_when_large_and_ended_by_us_then_what_follows_comes_behind_all_of_it(is_paused):
+    delivery, made = Delivery(), []
+
+    async def script(downstream):
+        made.append(asyncio.current_task())
+        await downstream.start(200, "OK", (), None)
+        try:
+            await downstream.write(LARGE)
+        except asyncio.CancelledError:
+            await downstream.write(b"last words")
+            downstream.cut()
+
+    async with serving(answering(script, delivery=delivery)) as server, server.client() as client:
+        if is_paused:
+            client.writer.transport.pause_reading()
+        await client.say(request("/"))
+        await until(lambda: delivery.bytes)
+        if is_paused:
+            await asyncio.sleep(0.05)
+        made[0].cancel()
+        await until(lambda: delivery.bytes > len(LARGE))
+        if is_paused:
+            client.writer.transport.resume_reading()
+        await client.head()
+        body = await client.rest()
+    assert delivery.bytes == len(LARGE) + 10
+    assert body.endswith(b"\r\na\r\nlast words\r\n")
+    assert whole_of(body) == LARGE + b"last words"
+
+
+def whole_of(chunks: bytes) -> bytes:
+    """Return what chunks hold that have no end."""
+    body = b""
+    while chunks:
+        size, _, chunks = chunks.partition(b"\r\n")
+        body += chunks[: int(size, 16)]
+        chunks = chunks[int(size, 16) + 2 :]
+    return body
+
+
+@pytest.mark.parametrize("is_cut_first", [False, True])
+async def test_body_when_large_and_the_client_leaves_then_what_was_never_written_was_not_delivered(is_cut_first):
+    delivery, seen, made = Delivery(), [], []
+
+    async def script(downstream):
+        made.append(downstream)
+        await downstream.start(200, "OK", (), None)
+        if is_cut_first:
+            downstream.cut()
+        await downstream.write(LARGE)
+
+    async with serving(answering(script, delivery=delivery, seen=seen)) as server, server.client() as client:
+        client.writer.transport.pause_reading()
+        await client.say(request("/"))
+        if not is_cut_first:
+            await until(lambda: made and made[0].unsent_bytes)
+            client.reset()
+        await until(lambda: seen)
+    assert isinstance(seen[0], ClientDisconnected | asyncio.CancelledError)
+    assert delivery.bytes % (1 << 20) == 0
+    assert delivery.bytes < len(LARGE) and (delivery.bytes == 0 or not is_cut_first)
+    assert made[0].unsent_bytes == 0
+
+
 async def test_writing_when_the_client_does_not_read_then_it_is_cut_and_memory_stays_bounded():
     seen, sizes = [], []
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import ClientDisconnected, UpstreamFailed
 from proxy.exchange import Usage
+from proxy.relay import buffered
 from proxy.relay.buffered import relay_buffered
 from tests.relay.peers import JSON, Client, Reply, announced, answer_to, cuts
 
@@ -107,3 +108,21 @@ async def test_answer_when_cancelled_while_held_then_nothing_was_sent():
     with pytest.raises(asyncio.CancelledError):
         await work
     assert client.journal == []
+
+
+async def test_answer_when_its_pieces_are_still_joined_then_it_is_not_recorded_as_sent(monkeypatch):
+    begun, going_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(pieces):
+        begun.set()
+        await going_on.wait()
+        return b"".join(pieces)
+
+    monkeypatch.setattr(buffered, "joined", slow)
+    client = Client()
+    work = asyncio.create_task(relayed([BODY[:20], BODY[20:]], client=client))
+    await begun.wait()
+    assert client.journal == []
+    going_on.set()
+    await work
+    assert client.journal == ["seal", "head", "byte", "end"]
