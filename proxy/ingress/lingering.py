@@ -43,7 +43,8 @@ class Lingering:
         """End the oldest one, so that its connection is closed in a moment; tell whether there was one."""
         for limit in self._limits:
             del self._limits[limit]
-            limit.reschedule(0)
+            if not limit.expired():  # otherwise it ends by itself, in this turn of the loop
+                limit.reschedule(0)
             return True
         return False
 

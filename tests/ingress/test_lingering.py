@@ -72,3 +72,21 @@ async def test_room_when_it_is_needed_then_the_oldest_gives_way():
     assert [task.done() for task in tasks] == [True, False, False]
     assert server.give_way() and server.give_way() and not server.give_way()
     await asyncio.wait_for(asyncio.gather(*tasks), 1)
+
+
+async def test_room_when_the_oldest_is_over_in_this_turn_then_it_gives_way_all_the_same(monkeypatch):
+    monkeypatch.setattr(lingering, "_MOST_S", 0.01)
+    server = Lingering()
+    task = asyncio.create_task(server.linger(LeanBody(Line(), 6, b"abc")))
+    await asyncio.sleep(0)
+    (limit,) = server._limits
+    over, given = type(limit)._on_timeout, []
+
+    def noticed(of):
+        over(of)
+        given.append(server.give_way())  # a new connection, right behind the timer
+
+    monkeypatch.setattr(type(limit), "_on_timeout", noticed)
+    limit.reschedule(asyncio.get_running_loop().time() + 0.01)
+    await asyncio.wait_for(task, 1)
+    assert given == [True]
