@@ -18,9 +18,11 @@ from typing import Final
 MIN_SECRET_BYTES: Final = 12
 """A shorter key is a placeholder."""
 _SHAPE: Final = re.compile(
-    rb"(?<![A-Za-z0-9])(?:(?:sk-|sg-|gsk_|xai-|AIza|gh[ops]_|github_pat_|glpat-|xox[bp]-|hf_)[A-Za-z0-9_-]{16,}"
+    rb"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
+    rb"(?:(?:sk-|sg-|gsk_|xai-|AIza|gh[ops]_|github_pat_|glpat-|xox[bp]-|hf_)[A-Za-z0-9_-]{16,}"
     rb"|AKIA[A-Z0-9]{16}(?![A-Za-z0-9]))"
 )
+"""A word begins behind an escape, too: of JSON, as which records are searched, or of a URL."""
 _MARKS: Final = tuple(
     re.compile(mark).search
     for mark in (

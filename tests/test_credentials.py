@@ -71,6 +71,7 @@ def test_text_when_it_holds_a_secret_then_covered() -> None:
     [
         "sk-proj-0123456789abcdef",
         "x/sk-ant-api03-0123456789",
+        "x%2Fsk-ant-api03-0123456789",
         "gsk_0123456789abcdef0123",
         "AIzaSyA0123456789abcdef0",
         *(

@@ -222,6 +222,17 @@ def test_credentials_when_named_in_place_of_a_model_are_masked_in_every_part_of_
             assert json.loads(body)["model"] == "*" * len(ours) + " " + "*" * len(shaped)
 
 
+@pytest.mark.parametrize("before", ["\n", "\t", "\0", "\x1f", '"', "\\", "%20", "%2F", "\ud83d", "\xe9", "/"])
+def test_credentials_when_behind_what_is_escaped_are_masked(before: str) -> None:
+    key = "sk-" + "a1" * 12
+    x = finished(model=f"m{before}{key}")
+    x.inbound = replace(x.inbound, path=f"/v1/models/{before}{key}")
+    x.attempts[0].meter.tool_calls = [ToolCall("call", f"{before}{key}", f"name{before}{key}", 3)]
+    for body in (record.begin(x), record.intent(x, record.begin(x)), record.final(x)):
+        assert key.encode() not in body
+        assert b"*" * len(key) in body
+
+
 def test_final_of_a_cancelled_attempt_measures_to_the_last_known_moment() -> None:
     x = finished()
     x.ended = x.attempts[0].ended = None
