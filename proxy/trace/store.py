@@ -92,6 +92,8 @@ WHERE NOT EXISTS (SELECT FROM trace_dead_letters WHERE trace_id = $1 AND record 
 RETURNING true
 """
 
+_LOCK_LETTER = "SELECT pg_advisory_xact_lock(hashtextextended($1::uuid::text, 15))"
+
 _LETTERS = """
 SELECT received_at, trace_id, kind, charged, reason FROM trace_dead_letters ORDER BY id DESC LIMIT $1
 """
@@ -165,8 +167,12 @@ class TraceStore:
         return fresh
 
     async def dead_letter(self, connection: Any, record: Record, reason: str, *, is_charged: bool) -> bool:
-        """Store a record that PostgreSQL refuses, as bytes, with the reason; tell whether it is new. Idempotent."""
+        """Store a record that PostgreSQL refuses, as bytes, with the reason; tell whether it is new. Idempotent.
+
+        The answer to an earlier COMMIT may be lost while PostgreSQL is still about it: only the lock waits for its end.
+        """
         identity, kind = UUID(bytes=record.trace_id), record.kind.value
+        await connection.execute(_LOCK_LETTER, identity)
         return bool(
             await connection.fetchval(_INSERT_DEAD_LETTER, identity, reason[:1000], record.body, kind, is_charged)
         )

@@ -130,5 +130,30 @@ def test_record_that_was_not_charged_is_charged_when_it_is_stored(sidegate, data
     assert asyncio.run(told(database_url, CHARGED)) == 17
 
 
+async def test_dead_letter_when_the_answer_to_an_unfinished_commit_is_lost_then_the_next_try_waits_for_it(database_url):
+    name, each = body(1, "gpt-4o-mini")
+    letter = record_of(FINAL, name, each)
+    database = Database(schema.Database())
+    await database.connect(database_url)
+    store, ledger = TraceStore(database, schema.Database()), Ledger(database, Quota(), "holder")
+
+    async def keep() -> bool:
+        async with database.transaction() as connection:
+            is_new = await store.dead_letter(connection, letter, "SQLSTATE P0001", is_charged=True)
+            if is_new:
+                await ledger.apply(connection, [letter])
+            return is_new
+
+    async with database.transaction() as unfinished:
+        assert await store.dead_letter(unfinished, letter, "SQLSTATE P0001", is_charged=True)
+        await ledger.apply(unfinished, [letter])
+        again = asyncio.create_task(keep())
+        await asyncio.sleep(0.3)
+    assert not await again
+    await database.close()
+    assert await told(database_url, CHARGED) == 17
+    assert await told(database_url, "SELECT count(*) FROM trace_dead_letters") == 1
+
+
 def record_of(kind: Kind, name: bytes, content: bytes) -> Record:
     return Record(kind, name, content, 0, 0)
