@@ -9,8 +9,9 @@
 To bury: the record becomes a dead letter, and what is computed from it (its charge) is done all the same, if possible.
 
 Rules of the file: a reason that could be that of every record (a trigger of somebody else, a constraint, a bug of ours)
-proves nothing as long as no other record is stored after it: it may be an outage. The proof may be a record that
-follows the batch. A lease gives back what the finals before it have not spent, so it is never stored before those.
+proves nothing as long as no other record like it is stored between two failures: it may be an outage. The proof may be
+a record that follows the batch. A lease gives back what the finals before it have not spent, so it is never stored
+before those.
 
 Failure mode: without a proof nothing is lost until the reason is gone; it is counted, and logged without any content.
 """
@@ -19,24 +20,25 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
 from proxy.errors import ConstraintViolated, DatabaseTooSlow, DatabaseUnavailable, RecordRejected
-from proxy.journal.frames import CONTENT, FINAL, LEASES, Record
+from proxy.journal.frames import FINAL, LEASES, Record
 
 _log = logging.getLogger("sidegate.journal")
 _FIRST_PAUSE_S = 0.1
 _THOROUGH: Final = 3
 WITNESSES: Final = 20
-"""So many records that follow a batch are tried, one by one, for a proof."""
+"""So many records that follow a batch are tried, one by one, for a proof; each time twice as many, further on."""
+_UNCHARGED: Final = b'"quota":null'
 
 Transaction = Callable[[], AbstractAsyncContextManager[Any]]
 """Opens a transaction: leaving the block commits, an exception rolls back. Raises what `Applier.apply` raises."""
 Following = Callable[[], Awaitable[Sequence[Record]]]
-"""Reads records that follow a batch."""
+"""Reads the next of the records that follow a batch; none at their end, and then the first ones again."""
 
 
 class DeadLetter(Protocol):
@@ -103,28 +105,34 @@ class Landing:
         self.stats = WriterStats()
         self._why = ""
         """The latest unexplained reason: names of types and of the schema alone."""
-        self._failures: dict[int, int] = {}
-        """How often each record of the batch has failed alone, by `seq`."""
-        self._has_proof: set[bool] = set()
-        """In this look at each record, a new final was stored (True); another new record (False)."""
+        self._is_thorough = False
+        """Each record is looked at by itself."""
+        self._stored: list[int] = []
+        """What the new records can prove that were stored in this look at each record, in order."""
+        self._failed_at: dict[int, int] = {}
+        """How many these were when a record failed alone, by its `seq`."""
+        self._chances = 0
+        """How often the charge of a dead letter is tried."""
         self._landed: Counter[str] = Counter()
         """What became of the records of the batch; counted as one, when all of it has landed."""
 
     async def land(self, records: Sequence[Record], following: Following) -> None:
         """Return once every record is stored, as itself or as a dead letter."""
-        self._failures.clear()
         self._landed.clear()
+        self._chances = _THOROUGH
+        witnesses = _Witnesses(following)
         pauses = self.pauses()
         tries = 0
         while True:
             tries += 1
-            is_thorough = _is_thorough(tries)
-            self._has_proof.clear()  # what was stored before may have been before an outage
-            left = await self._place(records, apart=is_thorough)
+            self._is_thorough = _is_thorough(tries)
+            self._stored.clear()  # what was stored before may have been before an outage
+            self._failed_at.clear()
+            left = await self._place(records, apart=self._is_thorough)
             if left:
                 self._note_unexpected(self._why)
-            if is_thorough and left:
-                left = await self._judge(left, following)
+            if self._is_thorough and left:
+                left = await self._judge(left, witnesses)
             if not left:
                 return self._count(**self._landed)
             records = left
@@ -161,7 +169,7 @@ class Landing:
             pass
         except _Unexplained:
             if is_one:
-                self._failures[records[0].seq] = self._failures.get(records[0].seq, 0) + 1
+                self._failed_at[records[0].seq] = len(self._stored)
             if is_one or not apart:
                 return list(records)
         middle = len(records) // 2
@@ -173,37 +181,38 @@ class Landing:
         left += [record for record in rest if record.kind in LEASES]
         return left
 
-    async def _judge(self, suspects: Sequence[Record], following: Following) -> list[Record]:
+    async def _judge(self, suspects: Sequence[Record], witnesses: "_Witnesses") -> list[Record]:
         """Bury those that are proven to be at fault; return the others."""
         left: list[Record] = []
-        if not all(map(self._is_proven, suspects)):
-            await self._find_proof(following)
+        await self._find_proof([record for record in suspects if record.seq in self._failed_at], witnesses)
         for record in suspects:
-            if left and record.kind in LEASES:
-                left.append(record)
-                continue
-            if not self._is_proven(record):
+            has_failed = record.seq in self._failed_at
+            if (left and record.kind in LEASES) or (has_failed and not self._is_proven(record)):
                 left.append(record)
             elif await self._place([record], apart=True):
-                if self._failures[record.seq] > 1:
+                if has_failed:
                     await self._bury(record, self._why)
                 else:
                     left.append(record)
         return left
 
     def _is_proven(self, record: Record) -> bool:
-        """A final is at fault only if another is none; contents and leases are also compared with finals."""
-        return True in self._has_proof or (record.kind is not FINAL and False in self._has_proof)
+        """Tell whether another one that shows as much was stored; of a final, only after it had failed itself."""
+        since = self._failed_at[record.seq] if record.kind is FINAL else 0
+        return max(self._stored[since:], default=-1) >= _proves(record)
 
-    async def _find_proof(self, following: Following) -> None:
+    async def _find_proof(self, suspects: Sequence[Record], witnesses: "_Witnesses") -> None:
         """Store one of the records that come later. They are counted when it is their turn."""
-        witnesses = [record for record in await following() if record.kind in (FINAL, CONTENT)]
-        for record in witnesses[:WITNESSES]:
-            try:
+        open_ = [record for record in suspects if not self._is_proven(record)]
+        if not open_:
+            return
+        needed = min(map(_proves, open_))
+        for _ in range(witnesses.allowance()):
+            if (record := await witnesses.next(needed)) is None:
+                return
+            with suppress(RecordRejected, _Unexplained):
                 await self._until_available(partial(self._apply, [record]), is_one=True)
-            except (RecordRejected, _Unexplained):
-                continue
-            if True in self._has_proof:
+            if all(map(self._is_proven, open_)):
                 return
 
     async def _apply(self, records: Sequence[Record]) -> None:
@@ -213,13 +222,14 @@ class Landing:
                 new = await applier.apply(connection, new)
         self._count(batches=1, replayed=len(records) - len(stored))
         # One that was there already says nothing: no trigger may have run, and nothing was charged.
-        self._has_proof.update(record.kind is FINAL for record in stored)
+        if self._is_thorough:
+            self._stored += map(_proves, stored)
 
     async def _bury(self, record: Record, reason: str) -> None:
         """Make a dead letter; for an unknown reason that hits those too, again and again, but soon without a charge."""
         identity = {"trace_id": record.trace_id.hex(), "kind": record.kind.name.lower()}
         pauses = self.pauses()
-        chances = _THOROUGH if record.kind is FINAL else 0
+        chances = self._chances if record.kind is FINAL else 0
         while True:
             is_charged = chances > 0
             try:
@@ -231,9 +241,12 @@ class Landing:
                     return _log.error("a record cannot be stored in any form", extra=identity)
                 chances = 0
             except _Unexplained:
-                chances -= 1
                 self._note_unexpected(self._why)
-                await self._pause(next(pauses))
+                chances -= 1
+                if not chances:
+                    self._chances = 1  # the charges of many may be refused, and what follows waits for all of them
+                else:
+                    await self._pause(next(pauses))
         self._landed["dead_letters"] += 1
         told = {**identity, "reason": reason[:200]}
         _log.warning("a record was rejected and moved to the dead letters", extra=told)
@@ -291,6 +304,39 @@ class Landing:
 
     def _count(self, **more: int) -> None:
         self.stats = replace(self.stats, **{name: getattr(self.stats, name) + by for name, by in more.items()})
+
+
+class _Witnesses:
+    """Chooses records that follow a batch, so that in the end all of them are asked, with little of them in memory."""
+
+    def __init__(self, following: Following) -> None:
+        self._following = following
+        self._read: Sequence[Record] = ()
+        """The latest ones that were read, from the one that is next."""
+        self._most = WITNESSES
+
+    def allowance(self) -> int:
+        """Return how many to ask this time."""
+        most, self._most = self._most, self._most * 2
+        return most
+
+    async def next(self, needed: int) -> Record | None:
+        """Return the next one that can prove so much; `None` at the end, and then the first one again."""
+        while True:
+            for at, record in enumerate(self._read):
+                if record.kind not in LEASES and _proves(record) >= needed:
+                    self._read = self._read[at + 1 :]
+                    return record
+            self._read = await self._following()
+            if not self._read:
+                return None
+
+
+def _proves(record: Record) -> int:
+    """Rank a record by what it shows when it is stored: a trace and a charge, a trace, or less."""
+    if record.kind is not FINAL:
+        return 0
+    return 1 if _UNCHARGED in record.body else 2
 
 
 def _is_thorough(tries: int) -> bool:

@@ -13,13 +13,12 @@ Failure mode: what the database refuses is told apart in `journal.landing`. A fi
 
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 from proxy.config import schema
 from proxy.journal.frames import Record
-from proxy.journal.landing import WITNESSES, Applier, DeadLetter, Landing, Transaction, WriterStats
+from proxy.journal.landing import Applier, DeadLetter, Landing, Transaction, WriterStats
 from proxy.journal.reader import Batch
 from proxy.journal.segment import Position
 from proxy.journal.segments import Journal
@@ -74,7 +73,7 @@ class Writer:
         while True:
             await self._gather()
             batch = await self._read()
-            await self._landing.land(batch.records, partial(self._after, batch))
+            await self._landing.land(batch.records, _Following(self._read, batch.end))
             self._journal.commit(batch)
             self._announce()
             # A batch that only passes intents or damage gets here without any wait.
@@ -150,19 +149,24 @@ class Writer:
                 self._landing.note_failure(error)
             await self._pause(next(pauses))
 
-    async def _after(self, batch: Batch) -> Sequence[Record]:
-        """Read some records that follow a batch, if there are any, from as many files as it takes."""
-        found: list[Record] = []
-        while len(found) < WITNESSES:
-            more = await self._read(batch.end)
-            if more.end == batch.end:
-                break
-            found += more.records
-            batch = more
-        return found
-
     async def _pause(self, seconds: float) -> None:
         # The journal needs maintenance while the database is unavailable, too.
         self._journal.tend()
         self._announce()
         await asyncio.sleep(seconds)
+
+
+class _Following:
+    """Reads what follows a batch, piece by piece: the records may be large, and many."""
+
+    def __init__(self, read: Callable[[Position], Awaitable[Batch]], first: Position) -> None:
+        self._read = read
+        self._first = self._next = first
+
+    async def __call__(self) -> Sequence[Record]:
+        while (batch := await self._read(self._next)).end != self._next:
+            self._next = batch.end
+            if batch.records:
+                return batch.records
+        self._next = self._first
+        return ()

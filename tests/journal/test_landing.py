@@ -119,6 +119,83 @@ async def test_reason_when_it_hits_every_record_then_few_others_are_tried_for_a_
         assert writer.stats().records == 0
 
 
+async def test_proof_when_it_is_far_behind_then_it_is_found_with_one_batch_at_a_time_in_memory(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, read = Sink(), journal.read_batch
+    sink.trouble = raise_for(bad)
+    refused = 3 * WITNESSES
+    for number in range(refused + WITNESSES):
+        journal.append_final(trace_id(number), b"bad" if number < refused else b"final")
+    tried: list[int] = []
+
+    def note(*limits: Any) -> Any:
+        tried.append(len(sink.applied))
+        return read(*limits)
+
+    monkeypatch.setattr(journal, "read_batch", note)
+    async with running(journal, sink, batch_records=WITNESSES) as writer:
+        assert await writer.flush(20)
+    assert (len(sink.dead), len(sink.rows)) == (refused, WITNESSES)
+    # Two tries of all, all one by one, one batch of those that follow; the same again, and two batches.
+    assert tried[:5] == [0, 2 + 39, 61 + 2 + 39, 122, 122 + 1 + WITNESSES]
+
+
+async def test_outage_when_it_begins_while_each_record_is_tried_then_only_the_one_at_fault_is_put_aside(
+    journal: Journal,
+) -> None:
+    sink, charges = Sink(), Charges()
+    is_over = False
+
+    def outage(records: Sequence[Record]) -> Exception | None:
+        return RaiseError() if any(map(bad, records)) or (len(sink.rows) >= 30 and not is_over) else None
+
+    sink.trouble = outage
+    for number in range(100):
+        journal.append_final(trace_id(number), b"bad" if number == 4 else b"final")
+    async with running(journal, sink, charges, batch_records=100) as writer:
+        assert not await writer.flush(0.5)
+        assert set(sink.dead) == {(FINAL, trace_id(4))}
+        is_over = True
+        assert await writer.flush(5)
+    assert set(sink.dead) == {(FINAL, trace_id(4))} and len(sink.rows) == 99
+    assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(100)]
+
+
+async def test_charges_when_all_are_refused_then_a_record_without_one_proves_nothing(journal: Journal) -> None:
+    sink, charges = Sink(), Charges()
+    charges.refuses = lambda record: record.body == b"final"
+    for number in range(60):
+        journal.append_final(trace_id(number), b'{"quota":null}' if number % 3 else b"final")
+    async with running(journal, sink, charges, batch_records=20) as writer:
+        assert not await writer.flush(0.5)
+        assert not sink.dead
+        charges.refuses = lambda record: False
+        assert await writer.flush(5)
+    assert len(sink.rows) == 60 and not sink.dead
+    assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(60)]
+
+
+async def test_charges_when_those_of_many_are_refused_then_the_others_do_not_wait_for_three_tries_of_each(
+    journal: Journal,
+) -> None:
+    sink, charges = Sink(), Charges()
+    charges.refuses = bad
+    keep, tried = sink.dead_letter, [0]
+
+    async def count(connection: Sink, record: Record, reason: str, *, is_charged: bool) -> bool:
+        tried[0] += is_charged
+        return await keep(connection, record, reason, is_charged=is_charged)
+
+    sink.dead_letter = count  # type: ignore[method-assign]
+    for number in range(41):
+        journal.append_final(trace_id(number), b"bad" if number < 40 else b"final")
+    async with running(journal, sink, charges, batch_records=41) as writer:
+        assert await writer.flush(5)
+    assert len(sink.dead) == 40 and not any(sink.charged.values())
+    assert tried[0] == 3 + 39
+
+
 async def test_counts_when_a_part_of_a_batch_has_landed_then_they_wait_for_the_whole(journal: Journal) -> None:
     sink = Sink()
     sink.trouble = raise_for(lambda record: record.kind is FINAL)
