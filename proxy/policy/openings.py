@@ -181,7 +181,8 @@ def gate(rule: Rule) -> str:
     is_own = rule.gate != patterns.opened(rule.pattern)
     # Opened or not, it begins alike; to read all gates as well would take 20 ms before a process listens.
     begins = not is_own and _left(rule, prefixes.parse(rule.pattern))
-    return f"{patterns.NEAR_WORD}{rule.gate}" if begins else rule.gate
+    # In a group of its own, as what surrounds it must not share its flags or be one of its alternatives.
+    return f"{patterns.NEAR_WORD if begins else ''}(?:{rule.gate})"
 
 
 def at_words(rule: Rule) -> str:

@@ -29,7 +29,7 @@ ENOUGH: Final = 16
 """Repetitions that a superset looks for: with 12, some random words pass for a key; with 20, nothing is gained."""
 
 _TOKEN: Final = re.compile(
-    r"\\.|\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|(?P<repeat>\{(?P<low>\d+)(?P<comma>,)?(?P<high>\d*)\}|[*+])|.",
+    r"\\x\{[0-9A-Fa-f]+\}|\\.|\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|(?P<repeat>\{(?P<low>\d+)(?P<comma>,)?(?P<high>\d*)\}|[*+])|.",
     re.DOTALL,
 )
 _ALPHABET: Final = re.compile(r"\[(?!\^)(?:\\.|[^\]\\])+\]")
@@ -48,7 +48,10 @@ def opened(pattern: str, enough: int = ENOUGH) -> str:
 
 
 def any_of(patterns: Iterable[str], start: str) -> str:
-    """Return a pattern for any of `patterns`; that some of them begin with `start` is said once."""
+    """Return a pattern for any of `patterns`; that some of them begin with `start` is said once.
+
+    Alternatives and flags in them are in groups.
+    """
     started, others = [], []
     for pattern in patterns:
         if pattern.startswith(start):

@@ -74,6 +74,8 @@ class Repeat:
 
 Node = Atom | Mark | Group | Repeat
 Sequence = tuple[Node, ...]
+_NOTHING: Final = Group("(?:", ((),))
+"""Something repeated no times."""
 
 
 @lru_cache(maxsize=1024)
@@ -326,7 +328,7 @@ class _Parser:
         low, high = _BOUNDS[symbol] if symbol else (int(least), int(most) if most else None if comma else int(least))
         if _REPEAT.match(self._pattern, self._at):
             raise self._refused("a repeat of a repeat")
-        return Repeat(node, low, high)
+        return Repeat(node, low, high) if high != 0 else _NOTHING
 
     def _single(self) -> Node:
         head = self._pattern[self._at]

@@ -100,6 +100,21 @@ def gate(rules: list[Rule]) -> Gate:
     return Gate(map(openings_module.gate, rules))
 
 
+@pytest.mark.parametrize(
+    ("others", "text"),
+    [
+        ([{"pattern": "(?i)alpha-[a-z]{9}"}], "it is Xkey-k2j4h5g6"),
+        ([{"pattern": "ends$|near[0-9]{3}", "gate": patterns.NEAR_WORD + "end|r[0-9]"}], "it is xnear123"),
+    ],
+    ids=["flags", "alternatives"],
+)
+def test_near_matches_wherever_a_rule_does_whatever_the_others_are(others: list[dict[str, str]], text: str) -> None:
+    """Their flags are their own, as is how they begin."""
+    wanted = [rule(**other, boundary="anywhere") for other in others]
+    near = Openings([*wanted, rule("[^a-z]key-[a-z0-9]{8}", boundary="anywhere")]).near()
+    assert Gate([near]).hits(text.encode())
+
+
 def test_gates_of_numbers_begin_where_a_word_does_as_their_patterns_do() -> None:
     assert (
         rules.read_document(rules.SHIPPED)["parts"]["start"]

@@ -21,6 +21,10 @@ def test_opened_keeps_of_long_repeats_what_tells_them_from_words() -> None:
     assert opened(r"a{36}b{20,40}c{2,9}") == r"a{16,}b{16,}c{2,}"
 
 
+def test_bounded_and_opened_leave_the_number_of_a_character() -> None:
+    assert opened(bounded(r"\x{2013}{3}\x{41}+"), 8) == r"\x{2013}{3}\x{41}+"
+
+
 def test_wrong_pattern_names_what_no_linear_engine_has() -> None:
     assert "look-around" in (wrong_pattern("(?=a)b") or "")
     assert wrong_pattern("a{3}") is None

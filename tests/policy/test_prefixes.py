@@ -112,6 +112,15 @@ def test_source_and_width_describe_the_same_pattern(pattern: str, word: str) -> 
         assert re2.compile(source(loosened(tree))).fullmatch(word)
 
 
+@pytest.mark.parametrize("pattern", ["a{0}b", "(?:a|b){0,0}c", "x(?:ab){0}"])
+def test_what_is_repeated_no_times_is_nothing(pattern: str) -> None:
+    tree = parse(pattern)
+    for word in ("a", "b", "c", "ab", "ac", "x", "xab"):
+        is_match = re2.compile(pattern).fullmatch(word) is not None
+        for of_it in (source, begun, closure):
+            assert (re2.compile(of_it(tree)).fullmatch(word) is not None) is is_match
+
+
 def test_flags_at_the_head_hold_for_the_closure() -> None:
     beginnings = re2.compile(closure(parse("(?i)drop|sudo")))
     assert beginnings.fullmatch("DR")
