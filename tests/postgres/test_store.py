@@ -252,6 +252,16 @@ async def test_lookup_by_id_reads_one_partition_only(database: Database) -> None
     assert len(scans) == 1 and "Index Scan" in scans[0]
 
 
+@pytest.mark.parametrize("statement", ["_INSERT_DEAD_LETTER", "_INSERT_TRACES"])
+async def test_dead_letters_of_a_trace_are_found_without_reading_all(database: Database, statement: str) -> None:
+    letter = UUID(begun(NOW_MS).trace_id), "reason", b"{}", 2, True
+    values = letter if statement == "_INSERT_DEAD_LETTER" else (b"[]",)
+    async with database.transaction() as connection:
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        plan = await connection.fetch("EXPLAIN " + getattr(store_module, statement), *values)
+    assert any("trace_dead_letters_trace_id_idx" in row[0] for row in plan)
+
+
 CONVERSATIONS = {
     "text": ("CREATE TABLE conversations (id text PRIMARY KEY, title text)", "'known'", "known"),
     "varchar": ("CREATE TABLE conversations (id varchar(40) PRIMARY KEY)", "'known'", "known"),
