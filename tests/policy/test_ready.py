@@ -84,7 +84,7 @@ def exercise(policy):
 
 def test_policy_when_it_is_used_then_nothing_large_is_compiled(compiled):
     policy = Policies(Settings()).prepare()
-    assert max(compiled) > 40_000
+    assert max(compiled) > LARGEST
     compiled.clear()
     exercise(policy)
     assert compiled and max(compiled) < LARGEST
