@@ -69,8 +69,8 @@ class EncodedReply:
         try:
             for plain in self._decoder.feed(piece):
                 is_clean = self._search(plain)
-                if not is_clean:
-                    break
+                if not is_clean or self._decoded_bytes > _MOST_DECODED_BYTES:
+                    break  # one piece may expand a thousandfold
         except UpstreamFailed:
             self._decoder = None
             return True

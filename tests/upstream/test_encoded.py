@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Sink, UpstreamReply
+from proxy.openai.decoding import Decoder
+from proxy.upstream import encoded
 from proxy.upstream.encoded import searched
 
 KEY = b"sk-key-sk-key-0123"
@@ -98,6 +101,21 @@ async def test_read_when_it_expands_beyond_measure_then_the_rest_is_not_searched
     data = gzip.compress(b" " * 70_000_000)
     later = gzip.compress(KEY)
     assert await read_all(searched(Pieces(b"gzip", [data, later]), SECRETS), []) == data + later
+
+
+async def test_read_when_one_piece_expands_beyond_measure_then_no_more_of_it_is_decoded(monkeypatch) -> None:
+    monkeypatch.setattr(encoded, "_MOST_DECODED_BYTES", 1 << 20)
+    data, sizes = gzip.compress(b" " * 8_000_000), list[int]()
+
+    class Counted(Decoder):
+        def feed(self, data: bytes) -> Iterator[bytes]:
+            for plain in super().feed(data):
+                sizes.append(len(plain))
+                yield plain
+
+    monkeypatch.setattr(encoded, "Decoder", Counted)
+    assert await read_all(searched(Pieces(b"gzip", [data]), SECRETS), []) == data
+    assert 1 << 20 < sum(sizes) < 2 << 20
 
 
 def test_reply_when_not_compressed_then_it_is_not_wrapped() -> None:
