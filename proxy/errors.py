@@ -222,6 +222,10 @@ class DatabaseTooSlow(DatabaseUnavailable):
     """A statement took longer than our own limit; a smaller one may not."""
 
 
+class DatabaseUnfit(DatabaseUnavailable):
+    """What a statement needs is missing or denied: to all like it, or to what a trigger does for some rows."""
+
+
 class JournalUnavailable(ProxyError):
     """The request cannot be recorded (no space, or a failing disk) and was not started."""
 

@@ -12,6 +12,7 @@ What callers of `acquire` and `transaction` have to handle:
     DatabaseUnavailable   unreachable, restarting, full, busy (deadlock, lock, timeout), or without a right that an
                           operator has to grant: try again later
     DatabaseTooSlow       one of these: a statement took too long, a smaller one may not
+    DatabaseUnfit         one of these: a table, a function or a right is missing, perhaps to a trigger on some rows
     RecordRejected        the data do not fit (SQLSTATE class 22, 23 or 54): trying again cannot help
     ConstraintViolated    one of these: of class 23, a rule of the table that perhaps no row keeps
     anything else         a bug of ours; it propagates unchanged
@@ -38,7 +39,14 @@ from proxy.config.schema import Database as Settings
 from proxy.db.bounded import Connection, bounded_transaction
 from proxy.db.health import HELD_DOWN_S, Health, State
 from proxy.db.places import Places
-from proxy.errors import ConstraintViolated, DatabaseContended, DatabaseTooSlow, DatabaseUnavailable, RecordRejected
+from proxy.errors import (
+    ConstraintViolated,
+    DatabaseContended,
+    DatabaseTooSlow,
+    DatabaseUnavailable,
+    DatabaseUnfit,
+    RecordRejected,
+)
 
 _READ_ONLY = "25006"
 _FULL_CLASS = "53"
@@ -319,10 +327,10 @@ class Database:
             return ConstraintViolated(_describe(error))
         if state in _NOT_MIGRATED_STATES:
             self._health.note_schema(state)
-            return DatabaseUnavailable(f"The schema is not migrated to this version (SQLSTATE {state}).")
+            return DatabaseUnfit(f"The schema is not migrated to this version (SQLSTATE {state}).")
         if state == _DENIED:
             self._health.note_obstacle("the database role lacks a right: grant it", error)
-            return DatabaseUnavailable(f"The database role lacks a right (SQLSTATE {state}).")
+            return DatabaseUnfit(f"The database role lacks a right (SQLSTATE {state}).")
         if state in _BUSY_STATES:
             kind = DatabaseContended if state in _CONTENDED_STATES else DatabaseUnavailable
             return kind(f"The database is busy (SQLSTATE {state}).")

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
-from proxy.errors import ConstraintViolated, DatabaseTooSlow, DatabaseUnavailable, RecordRejected
+from proxy.errors import ConstraintViolated, DatabaseTooSlow, DatabaseUnavailable, DatabaseUnfit, RecordRejected
 from proxy.journal.frames import FINAL, LEASES, Record
 
 _log = logging.getLogger("sidegate.journal")
@@ -158,7 +158,7 @@ class Landing:
             return []
         is_one = len(records) == 1
         try:
-            await self._until_available(partial(self._apply, records), is_one=is_one)
+            await self._until_available(partial(self._apply, records), is_one=is_one, suspect=records[0])
             self._landed["records"] += len(records)
             return []
         except RecordRejected as rejection:
@@ -211,7 +211,7 @@ class Landing:
             if (record := await witnesses.next(needed)) is None:
                 return
             with suppress(RecordRejected, _Unexplained):
-                await self._until_available(partial(self._apply, [record]), is_one=True)
+                await self._until_available(partial(self._apply, [record]), is_one=True, suspect=record)
             if all(map(self._is_proven, open_)):
                 return
 
@@ -258,8 +258,10 @@ class Landing:
                 for applier in self._appliers[1:]:
                     await applier.apply(connection, [record])
 
-    async def _until_available(self, action: Callable[[], Awaitable[None]], *, is_one: bool) -> None:
-        """Run `action` until the database has given an answer.
+    async def _until_available(
+        self, action: Callable[[], Awaitable[None]], *, is_one: bool, suspect: Record | None = None
+    ) -> None:
+        """Run `action` until the database has given an answer. `suspect`: the record that is stored, or the first one.
 
         Raises:
             RecordRejected: the database cannot hold a value.
@@ -281,6 +283,10 @@ class Landing:
                 raise
             except DatabaseUnavailable as error:
                 self._count(unavailable=1)
+                # Contents or leases alone may all lack it, and finals would be taken for a proof.
+                if suspect and isinstance(error, DatabaseUnfit) and not (is_one and suspect.kind is not FINAL):
+                    self._why = str(error)
+                    raise _Unexplained from None
                 if not is_one and isinstance(error, DatabaseTooSlow):
                     self._set_available(False)
                     raise

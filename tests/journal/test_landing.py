@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import ConstraintViolated, DatabaseTooSlow, RecordRejected
+from proxy.errors import ConstraintViolated, DatabaseTooSlow, DatabaseUnfit, RecordRejected
 from proxy.journal.frames import FINAL, LEASES, Kind, Record
 from proxy.journal.landing import WITNESSES
 from proxy.journal.segments import Journal
@@ -194,6 +194,34 @@ async def test_charges_when_those_of_many_are_refused_then_the_others_do_not_wai
         assert await writer.flush(5)
     assert len(sink.dead) == 40 and not any(sink.charged.values())
     assert tried[0] == 3 + 39
+
+
+async def test_record_when_something_is_missing_for_it_alone_then_it_is_put_aside(journal: Journal) -> None:
+    sink = Sink()
+    sink.trouble = raise_for(bad, lambda: DatabaseUnfit("SQLSTATE 42P01"))
+    for number in range(20):
+        journal.append_final(trace_id(number), b"bad" if number == 7 else b"final")
+    async with running(journal, sink, batch_records=10) as writer:
+        assert await writer.flush(5)
+    assert list(sink.dead) == [(FINAL, trace_id(7))] and len(sink.rows) == 19
+
+
+@pytest.mark.parametrize("kind", [FINAL, Kind.CONTENT, Kind.LEASE_KEPT], ids=lambda kind: kind.name)
+async def test_kind_of_records_when_something_is_missing_for_all_of_it_then_it_waits(
+    kind: Kind, journal: Journal
+) -> None:
+    sink = Sink()
+    sink.trouble = raise_for(lambda record: record.kind is kind, lambda: DatabaseUnfit("SQLSTATE 42703"))
+    for number in range(20):
+        journal.append_final(trace_id(number), b"final")
+        journal.append_content(trace_id(number), b"content")
+        journal.append_lease(trace_id(99 + number), b"lease", ended=False)
+    async with running(journal, sink, batch_records=10) as writer:
+        assert not await writer.flush(0.5)
+        assert not sink.dead and not writer.stats().is_available
+        sink.trouble = raise_for(lambda record: False)
+        assert await writer.flush(5)
+    assert not sink.dead and len(sink.rows) == 60
 
 
 async def test_counts_when_a_part_of_a_batch_has_landed_then_they_wait_for_the_whole(journal: Journal) -> None:
