@@ -46,6 +46,9 @@ _MARK: Final = re.compile(rb"[\\%\[]")
 _NAME_BEFORE: Final = re.compile(rb"[A-Za-z0-9]*\Z")
 _OF_ACCOUNT: Final = re.compile(rb"[0-9]{12}(?::|%3a)\Z")
 """Where the kind of a resource stands in its ARN: `...:123456789012:secret:name-a1B2c3`."""
+_KEY_OF_GIT: Final = b"signingkey"
+"""The name under which Git has the number of a public key; others have secrets in `jwt.signingkey`."""
+_GOES_ON: Final = _WORD | frozenset(b".-")
 _COLONS: Final = (b":", b"%3a")
 _FIRST_COLUMN: Final = re.compile(rb"(?:\A|[\r\n\"'+]|\\n)[0-9]{1,9},\Z")
 """The first column of a table, a number. Behind it, a comma does not make two numbers one."""
@@ -78,11 +81,20 @@ def named(data: bytes, at: int) -> bool:
     if data[at : at + 2].lower() == b"pw" and not _ends_name(data, at):
         return False
     before = data[max(0, at - REACH) : at].lower()
+    if data.startswith(_KEY_OF_GIT, at) and _is_all_of_git(data, at, before):
+        return False
     if before.endswith(_COLONS) and _OF_ACCOUNT.search(before) is not None:
         return False
     if not before.endswith(_OTHER_ENDS) and not (before[-1:] in _JOINTS and before[:-1].endswith(_OTHER_ENDS)):
         return True  # as nearly always, and in a fifth of the time
     return _OTHER.search(data, max(0, at - REACH), at) is None
+
+
+def _is_all_of_git(data: bytes, at: int, before: bytes) -> bool:
+    """Tell whether the name that begins at `at`, of Git's setting, is neither part of another one nor goes on."""
+    follows = data[at + len(_KEY_OF_GIT) : at + len(_KEY_OF_GIT) + 1]
+    is_alone = word(data, at) and before[-1:] not in _JOINTS[:3]
+    return (is_alone or before.endswith(b"user.")) and not (follows and follows[0] in _GOES_ON)
 
 
 def _ends_name(data: bytes, at: int) -> bool:

@@ -96,6 +96,23 @@ def test_named_takes_two_letters_for_a_name_only_if_they_fit_what_precedes(text:
     assert boundaries.named(text.encode(), len(text) - 2) is expected
 
 
+@pytest.mark.parametrize(
+    ("before", "name", "expected"),
+    [
+        ("", "signingkey = ", False),
+        ("\t", "signingkey=", False),
+        ("config user.", "signingkey ", False),
+        ("jwt.", "signingkey=", True),
+        ("app_", "signingkey: ", True),
+        ("jwt", "signingkey=", True),
+        ("", "signingkey_v2=", True),
+        ("", "signingKey=", True),
+    ],
+)
+def test_named_knows_the_public_key_of_git_from_other_keys(before: str, name: str, expected: bool) -> None:
+    assert boundaries.named(f"{before}{name}".encode(), len(before)) is expected
+
+
 @given(
     parts=st.lists(
         st.sampled_from(["a", "B1_", "xyzw" * 5, "-", " ", "+/", "\\n", "\\u0041", "%3D", "%5Cu0041", "[0;31m", "é"])

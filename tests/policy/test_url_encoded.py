@@ -17,6 +17,12 @@ from proxy.policy import url_encoded
         ("+%5BaB1%5D", "aB1"),
         ("%24aB1", "%24aB1"),
         ("%20", ""),
+        ("%E2%80%9CaB1%C3%BC", "aB1"),
+        ("aB%e91x%C3y%A1z", "aB%e91x%C3y%A1z"),
+        ("aB1+c/D2eF3gH4iJ5kL6mN7%3D", "aB1+c/D2eF3gH4iJ5kL6mN7%3D"),
+        ("+aB1+c/D2eF3gH4iJ5kL6mN%3d%3d%22+x", "aB1+c/D2eF3gH4iJ5kL6mN%3d%3d"),
+        ("aB1+c%2FD2eF3gH4iJ5kL6mN7%3D", "aB1+c%2FD2eF3gH4iJ5kL6mN7%3D"),
+        ("aB1+c/D2eF3gH4iJ5kL6mN78%3D", "aB1"),
     ],
 )
 def test_value_is_a_run_up_to_its_end(run: str, value: str) -> None:
