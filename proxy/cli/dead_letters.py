@@ -14,7 +14,7 @@ from proxy.cli.failure import Exit
 from proxy.cli.options import add_config, add_data_dir, settings, whole_number
 from proxy.config.schema import Config
 from proxy.db.pool import Database
-from proxy.errors import RecordRejected
+from proxy.errors import DatabaseContended, DatabaseTooSlow, DatabaseUnfit, RecordRejected
 from proxy.journal.frames import Kind
 from proxy.quota.ledger import Ledger
 from proxy.trace.store import TraceStore
@@ -25,6 +25,9 @@ examples:
   DATABASE_URL=postgresql://user@host/db sidegate dead-letters retry
 
 `retry` may be run while proxies run. Exit code 1: a record is refused again."""
+
+_OF_THE_RECORD: Final = (RecordRejected, DatabaseContended, DatabaseTooSlow, DatabaseUnfit, asyncpg.PostgresError)
+"""What may be wrong with one record: the others are tried all the same."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -72,9 +75,9 @@ def _retry(arguments: argparse.Namespace) -> int:
                     if not is_charged:
                         await ledger.apply(connection, new)
                 stored += 1
-            except (RecordRejected, asyncpg.PostgresError) as error:
+            except _OF_THE_RECORD as error:
                 refused += 1
-                reason = str(error) if isinstance(error, RecordRejected) else f"SQLSTATE {error.sqlstate}"
+                reason = f"SQLSTATE {error.sqlstate}" if isinstance(error, asyncpg.PostgresError) else str(error)
                 print(f"{name} is refused again: {reason}")
 
     with_database(settings(arguments), act)

@@ -130,6 +130,29 @@ def test_record_that_was_not_charged_is_charged_when_it_is_stored(sidegate, data
     assert asyncio.run(told(database_url, CHARGED)) == 17
 
 
+@pytest.mark.parametrize(
+    "raised", ["undefined_table", "insufficient_privilege", "lock_not_available", "22000", "P0001"]
+)
+def test_letter_that_is_refused_again_does_not_keep_those_after_it(sidegate, database_url, raised):
+    for statement in (FUNCTION.replace("'zqSECRETzq %', NEW.id", f"USING ERRCODE = '{raised}'"), TRIGGER):
+        asyncio.run(told(database_url, statement))
+
+    async def keep() -> None:
+        database = Database(schema.Database())
+        await database.connect(database_url)
+        store = TraceStore(database, schema.Database())
+        async with database.transaction() as connection:
+            for number, model in enumerate(["odd", "gpt-4o-mini"]):
+                letter = record_of(FINAL, *body(number, model))
+                assert await store.dead_letter(connection, letter, "SQLSTATE P0001", is_charged=False)
+        await database.close()
+
+    asyncio.run(keep())
+    done = sidegate("dead-letters", "retry", DATABASE_URL=database_url)
+    assert (done.returncode, done.stdout.splitlines()[-1], done.stderr) == (1, "stored 1, refused 1", "")
+    assert asyncio.run(told(database_url, CHARGED)) == 17
+
+
 async def test_dead_letter_when_the_answer_to_an_unfinished_commit_is_lost_then_the_next_try_waits_for_it(database_url):
     name, each = body(1, "gpt-4o-mini")
     letter = record_of(FINAL, name, each)
