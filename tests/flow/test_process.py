@@ -140,6 +140,35 @@ async def test_sigterm_when_a_stream_outlives_the_drain_then_it_ends_with_an_err
     assert (trace["outcome"], trace["usageSource"]) == ("drain_abort", "estimated")
 
 
+async def test_sigterm_when_a_large_event_is_not_read_then_the_error_event_comes_behind_all_of_it(
+    provider: Provider, launch: Launch, case: str, sidegate: Sidegate
+) -> None:
+    large = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"word " * 1_200_000 + b'"}}]}\n\n'
+    proxy = launch(SIDEGATE__SERVER__DRAIN_S="0.5", SIDEGATE__LIMITS__EVENT_BYTES=str(1 << 24))
+    provider.on(case, script(sse_head(), chunk(EVENT), chunk(large), SILENCE))
+    async with await Wire.open(proxy.address) as wire:
+        await wire.send(post("/v1/chat/completions", STREAM, case=case))
+        reply = await wire.head()
+        rest = await wire.until(b"was")
+        wire.writer.transport.pause_reading()
+        await asyncio.sleep(1)
+        proxy.ask_to_end()
+        await asyncio.sleep(1)
+        wire.writer.transport.resume_reading()
+        with pytest.raises(Cut, match=r"closed|reset"):
+            while True:
+                rest += await asyncio.wait_for(wire.some(), 6)
+    body = b""
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        body, rest = body + rest[: int(size, 16)], rest[int(size, 16) + 2 :]
+    assert large in body
+    (error,) = error_events(body)
+    assert error["code"] == "shutting_down"
+    assert proxy.terminate() == 0
+    assert sidegate.trace(reply.trace_id)["outcome"] == "drain_abort"
+
+
 async def test_sigterm_when_sent_twice_then_it_ends_at_once(provider: Provider, launch: Launch, case: str) -> None:
     proxy = launch()
     provider.on(case, script(sse_head(), chunk(EVENT), SILENCE))
