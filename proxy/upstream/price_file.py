@@ -28,6 +28,7 @@ TIERS: Final[Mapping[str, str]] = MappingProxyType(
 """Tiers with prices of their own -> the name in the table. Others are the standard tier, or a contract's."""
 _RELEASE = re.compile(r"\d")
 """How the part of a name begins that is a release, not a tier: `mistral-large@2407`."""
+_MERGE = "tag:yaml.org,2002:merge"
 _MOST_BYTES = 4_194_304
 """A larger file is no price table; the shipped one is 60 KB."""
 
@@ -52,6 +53,7 @@ def read_file(path: Path, mistakes: list[str]) -> Mapping[str, Any]:
         loader = yaml.CSafeLoader(text)
         try:
             node = loader.get_single_node()
+            repeated = list(_repeated(node))  # before what is merged (`<<`) stands beside what replaces it
             document = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
@@ -59,7 +61,7 @@ def read_file(path: Path, mistakes: list[str]) -> Mapping[str, Any]:
         raise PriceTableError(f"{path}: not YAML: {error}") from error
     if not isinstance(document, dict):
         raise PriceTableError(f"{path}: must map model names to prices")
-    mistakes += _repeated(node)
+    mistakes += repeated
     return document
 
 
@@ -116,12 +118,14 @@ def misspelt(name: str, table: Container[str]) -> Iterator[str]:
 def _repeated(node: Any) -> Iterator[str]:
     """Yield names that are there more than once: the last one would win."""
     lines: dict[str, int] = {}
-    for key, value in node.value:
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.tag == _MERGE:
+            continue
         name, line = str(key.value).lower(), key.start_mark.line + 1
         if name in lines:
             yield f"prices of {shown(name)!r}: in line {lines[name]} and in line {line}; leave one of them out"
         lines[name] = line
         if isinstance(value, yaml.MappingNode):
-            units = [str(unit.value) for unit, _ in value.value]
+            units = [str(unit.value) for unit, _ in value.value if unit.tag != _MERGE]
             for unit in sorted({unit for unit in units if units.count(unit) > 1}):
                 yield f"prices of {shown(name)!r}: {shown(unit)!r} is there twice"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config.schema import Prices
+from proxy.exchange import Usage
 from proxy.upstream import price_file
 from proxy.upstream.price_file import PriceTableError
 from proxy.upstream.pricing import PriceTable, load
@@ -55,6 +56,13 @@ def test_nanos_when_nine_decimals_then_exact(value: Decimal) -> None:
 def test_load_when_table_is_wrong_then_refused_with_the_place(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(PriceTableError, match=complaint):
         table_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "text", ["base: &base {input: 1}\nalpha: {<<: *base, input: 2}", "<<: {alpha: {input: 1}}\nalpha: {input: 2}"]
+)
+def test_load_when_a_row_replaces_what_it_merges_then_nothing_is_there_twice(tmp_path: Path, text: str) -> None:
+    assert table_of(tmp_path, text).price("alpha", Usage(input_tokens=1_000_000)) == (2 * price_file.NANOS, True)
 
 
 @pytest.mark.parametrize("name", ["alpha@2407", "alpha@001", "alpha@default", "alpha@latest", "other@flexx"])
