@@ -130,30 +130,29 @@ class HttpDownstream:
         If cancelled, it writes the rest at once: an error event that follows must not begin inside another one.
         """
         self._delivery.bytes += len(data)
-        left = self._unwritten_bytes = len(data)
+        self._unwritten_bytes = len(data)
         try:
-            while left:
-                if not self._write_piece(data, left, _PIECE_BYTES):
+            while self._unwritten_bytes:
+                if not self._write_piece(data):
                     raise ClientDisconnected(_GONE)
-                left = self._unwritten_bytes
                 if self._outlet.is_paused:
                     await self._drain()
                 await asyncio.sleep(0)
         except asyncio.CancelledError:
-            if left:
-                self._write_piece(data, left, left)
+            while self._unwritten_bytes and self._write_piece(data):
+                continue
             raise
         finally:
             self._delivery.bytes -= self._unwritten_bytes
             self._unwritten_bytes = 0
 
-    def _write_piece(self, data: bytes, left: int, size: int) -> bool:
-        """Write the first `size` of the last `left` bytes; False: the connection is lost or closing."""
-        at = len(data) - left
-        piece = data[at : at + size]
+    def _write_piece(self, data: bytes) -> bool:
+        """Write the next of `data`, of which `_unwritten_bytes` are left; False: the connection is lost or closing."""
+        at = len(data) - self._unwritten_bytes
+        piece = data[at : at + _PIECE_BYTES]
         if not self._outlet.write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece):
             return False
-        self._unwritten_bytes = left - len(piece)
+        self._unwritten_bytes -= len(piece)
         return True
 
     async def finish(self) -> None:
