@@ -233,7 +233,8 @@ class Landing:
         while True:
             is_charged = chances > 0
             try:
-                await self._until_available(partial(self._keep, record, reason, is_charged), is_one=True)
+                keep, suspect = partial(self._keep, record, reason, is_charged), record if is_charged else None
+                await self._until_available(keep, is_one=True, suspect=suspect)
                 break
             except RecordRejected:
                 if not is_charged:

@@ -26,10 +26,11 @@ class Charges:
     def __init__(self) -> None:
         self.seen: list[tuple[Kind, bytes]] = []
         self.refuses: Callable[[Record], bool] = lambda record: False
+        self.make: Callable[[], Exception] = lambda: RaiseError("sk-secret")
 
     async def apply(self, connection: Any, records: Sequence[Record]) -> Sequence[Record]:
         if any(map(self.refuses, records)):
-            raise RaiseError("sk-secret")
+            raise self.make()
         self.seen += [(record.kind, record.trace_id) for record in records]
         return records
 
@@ -338,9 +339,12 @@ async def test_lease_when_it_alone_is_refused_then_it_is_put_aside(journal: Jour
     assert list(sink.dead) == [(Kind.LEASE_ENDED, trace_id(9))]
 
 
-async def test_charge_when_it_is_refused_then_the_record_is_put_aside_without_it(journal: Journal) -> None:
+@pytest.mark.parametrize("make", [RaiseError, lambda: DatabaseUnfit("SQLSTATE 42P01")], ids=["refused", "missing"])
+async def test_charge_when_it_is_refused_then_the_record_is_put_aside_without_it(
+    make: Callable[[], Exception], journal: Journal
+) -> None:
     sink, charges = Sink(), Charges()
-    charges.refuses = bad
+    charges.refuses, charges.make = bad, make
     journal.append_final(trace_id(1), b"bad")
     journal.append_final(trace_id(2), b"final")
     async with running(journal, sink, charges) as writer:
