@@ -3,6 +3,7 @@
     stored                                    done
     unavailable                               the same again after a pause, for as long as it takes
     too slow, or a value that cannot be held  in halves, down to the single record; that is too slow: again; else buried
+    in a deadlock for the third time          in halves, which hold fewer locks, down to the single record; that: again
     refused for any other reason              the same again after a pause; at the third time, the sixth, the twelfth ..
                                               each for itself: those that fail while others are stored are buried
 
@@ -25,7 +26,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
-from proxy.errors import ConstraintViolated, DatabaseTooSlow, DatabaseUnavailable, DatabaseUnfit, RecordRejected
+from proxy.errors import (
+    ConstraintViolated,
+    DatabaseContended,
+    DatabaseTooSlow,
+    DatabaseUnavailable,
+    DatabaseUnfit,
+    RecordRejected,
+)
 from proxy.journal.frames import FINAL, LEASES, Record
 
 _log = logging.getLogger("sidegate.journal")
@@ -165,7 +173,7 @@ class Landing:
             if is_one:
                 await self._bury(records[0], str(rejection))
                 return []
-        except DatabaseTooSlow:
+        except (DatabaseTooSlow, DatabaseContended):
             pass
         except _Unexplained:
             if is_one:
@@ -267,9 +275,11 @@ class Landing:
         Raises:
             RecordRejected: the database cannot hold a value.
             DatabaseTooSlow: several records took too long; not if it is one.
+            DatabaseContended: several records met other transactions again and again; not if it is one.
             _Unexplained: any other refusal.
         """
         pauses = self.pauses()
+        contended = 0
         while True:
             try:
                 await action()
@@ -288,7 +298,8 @@ class Landing:
                 if suspect and isinstance(error, DatabaseUnfit) and not (is_one and suspect.kind is not FINAL):
                     self._why = str(error)
                     raise _Unexplained from None
-                if not is_one and isinstance(error, DatabaseTooSlow):
+                contended += isinstance(error, DatabaseContended)
+                if not is_one and (isinstance(error, DatabaseTooSlow) or contended == _THOROUGH):
                     self._set_available(False)
                     raise
             except Exception as error:

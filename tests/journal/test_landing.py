@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import ConstraintViolated, DatabaseTooSlow, DatabaseUnfit, RecordRejected
+from proxy.errors import ConstraintViolated, DatabaseContended, DatabaseTooSlow, DatabaseUnfit, RecordRejected
 from proxy.journal.frames import FINAL, LEASES, Kind, Record
 from proxy.journal.landing import WITNESSES
 from proxy.journal.segments import Journal
@@ -374,6 +374,17 @@ async def test_batch_when_it_takes_too_long_then_it_is_stored_in_pieces(journal:
         assert await writer.flush(5)
         assert (writer.stats().records, writer.stats().unexpected) == (100, 0)
     assert len(sink.rows) == 100 and len(sink.applied) == 31
+
+
+async def test_batch_when_it_deadlocks_again_and_again_then_it_is_stored_in_pieces(journal: Journal) -> None:
+    sink = Sink()
+    sink.trouble = lambda records: DatabaseContended("40P01") if len(records) > 30 else None
+    for number in range(100):
+        journal.append_final(trace_id(number), b"final")
+    async with running(journal, sink, batch_records=100) as writer:
+        assert await writer.flush(5)
+        assert (writer.stats().records, writer.stats().unavailable) == (100, 9)
+    assert len(sink.rows) == 100 and sink.applied == [100] * 3 + [50] * 3 + [25] * 2 + [50] * 3 + [25] * 2
 
 
 async def test_record_when_it_alone_takes_too_long_then_it_is_tried_again(journal: Journal) -> None:
