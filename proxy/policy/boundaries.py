@@ -18,7 +18,7 @@ _BARE: Final = _WORD - {_UNDERSCORE}
 _DIGITS: Final = frozenset(b"0123456789")
 _JOINS: Final = frozenset(b"-./,:#_+")
 APART: Final = frozenset(range(256)) - _WORD - _JOINS
-"""After any of these all boundaries hold."""
+"""After any of these all boundaries hold, but before one of `_FOLDED`."""
 _OTHER_WORDS: Final = (
     "public primary foreign cache sort partition publishable idempotency dedup lookup row max min total prompt num"
     " count completion input output page next continuation cancel cancellation eos bos pad unk csrf xsrf n by com sur"
@@ -46,6 +46,8 @@ _MARK: Final = re.compile(rb"[\\%\[]")
 _NAME_BEFORE: Final = re.compile(rb"[A-Za-z0-9]*\Z")
 _OF_ACCOUNT: Final = re.compile(rb"[0-9]{12}(?::|%3a)\Z")
 """Where the kind of a resource stands in its ARN: `...:123456789012:secret:name-a1B2c3`."""
+_FOLDED: Final = ("\u017f".encode(), "\u212a".encode())
+"""The long s and the sign of Kelvin: to `(?i)` an s and a k, but no word begins with them, for gates as for people."""
 _KEY_OF_GIT: Final = b"signingkey"
 """The name under which Git has the number of a public key; others have secrets in `jwt.signingkey`."""
 _GOES_ON: Final = _WORD | frozenset(b".-")
@@ -64,8 +66,9 @@ def anywhere(data: bytes, at: int) -> bool:
 def word(data: bytes, at: int) -> bool:
     """Tell whether a word begins at `at`. A single underscore before it may be Markdown emphasis."""
     if at == 0 or data[at - 1] not in _WORD or _after_escape(data, at):
-        return True
-    return data[at - 1] == _UNDERSCORE and (at == 1 or data[at - 2] not in _WORD or _after_escape(data, at - 1))
+        return not data.startswith(_FOLDED, at)
+    is_emphasis = data[at - 1] == _UNDERSCORE and (at == 1 or data[at - 2] not in _WORD or _after_escape(data, at - 1))
+    return is_emphasis and not data.startswith(_FOLDED, at)
 
 
 def alone(data: bytes, at: int) -> bool:
@@ -121,7 +124,7 @@ def base64(data: bytes, at: int) -> bool:
 def number(data: bytes, at: int) -> bool:
     """Tell whether a number begins at `at`: not preceded by a digit, a digit and one mark, or a word."""
     if at == 0 or data[at - 1] in APART:
-        return True
+        return not data.startswith(_FOLDED, at)
     if not word(data, at):
         return False
     if at < 2 or data[at - 1] not in _JOINS or data[at - 2] not in _DIGITS:

@@ -73,6 +73,17 @@ def test_streamed_examples_equal_the_redacted_whole(size: int, first: int, step:
         assert findings == found
 
 
+@pytest.mark.parametrize("size", [1, 3, 10, 40])
+@pytest.mark.parametrize(
+    "text",
+    ["Bearer a1B2c3D4e5F6g7H8i9J0k1 and ſsws a1B2c3D4e5F6g7H8i9J0k1L2 and", "sudo rm -rf / and ſudo rm -rf / and"],
+)
+def test_streamed_words_equal_the_redacted_whole_when_they_begin_with_what_is_like_a_letter(
+    size: int, text: str
+) -> None:
+    assert streamed(PLAN, pieces_of(text, size))[0] == mask.redact(text, SHIPPED.find(text))
+
+
 @pytest.mark.parametrize("size", [2, 7])
 def test_take_tells_what_pieces_tells(size: int) -> None:
     for text in (*samples(size)[::5], "键 ghp_ 键盘 " * 40, "a1B2" * 200):
