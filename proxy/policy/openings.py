@@ -169,7 +169,8 @@ class Openings:
 
         Only for rules with a context.
         """
-        found = [self._secrets[index].start(data, at) for index in self._leads.hits(data[at:])]
+        seen = data[max(0, at - boundaries.REACH) :]  # as `\B` looks at what precedes
+        found = [self._secrets[index].start(data, at) for index in self._leads.hits(seen)]
         return min(found, default=len(data))
 
 

@@ -76,6 +76,10 @@ def test_secret_gives_where_a_secret_may_begin() -> None:
     assert openings.secret(b"my pass = ab1 ", 0) == 14
 
 
+def test_secret_when_its_context_begins_inside_a_word_then_what_precedes_is_seen() -> None:
+    assert Openings([rule(r"\Ba=(?P<secret>[a-z]{6})", boundary="anywhere")]).secret(b"ba=bc", 1) == 3
+
+
 def test_secret_when_several_lead_there_then_it_is_the_first() -> None:
     openings = Openings([rule(r"far .{0,40}near (?P<secret>[a-z]{6})"), rule(r"AT (?P<secret>[a-z ]{9})")])
     assert openings.secret(b"far AT near ab", 0) == 6
