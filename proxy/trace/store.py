@@ -89,6 +89,7 @@ _INSERT_DEAD_LETTER = """
 INSERT INTO trace_dead_letters (trace_id, reason, record, kind, charged)
 SELECT $1::uuid, $2::text, $3::bytea, $4::smallint, $5::boolean
 WHERE NOT EXISTS (SELECT FROM trace_dead_letters WHERE trace_id = $1 AND record = $3)
+    AND NOT EXISTS (SELECT FROM request_traces WHERE id = $1 AND created_at = $6)
 RETURNING true
 """
 
@@ -169,12 +170,16 @@ class TraceStore:
     async def dead_letter(self, connection: Any, record: Record, reason: str, *, is_charged: bool) -> bool:
         """Store a record that PostgreSQL refuses, as bytes, with the reason; tell whether it is new. Idempotent.
 
-        The answer to an earlier COMMIT may be lost while PostgreSQL is still about it: only the lock waits for its end.
+        The answer to an earlier COMMIT may be lost while PostgreSQL is still about it, or somebody stores the same
+        record from an earlier dead letter just now: only the lock waits for their end.
         """
         identity, kind = UUID(bytes=record.trace_id), record.kind.value
+        stored_at = created_at(str(identity)) if record.kind is FINAL else None  # the id of a lease has no time
         await connection.execute(_LOCK_LETTER, identity)
         return bool(
-            await connection.fetchval(_INSERT_DEAD_LETTER, identity, reason[:1000], record.body, kind, is_charged)
+            await connection.fetchval(
+                _INSERT_DEAD_LETTER, identity, reason[:1000], record.body, kind, is_charged, stored_at
+            )
         )
 
     async def letters(self, limit: int) -> Sequence[Letter]:
@@ -196,6 +201,7 @@ class TraceStore:
         if row is None:
             return None
         kind, trace_id, body, is_charged = row.values()
+        await connection.execute(_LOCK_LETTER, trace_id)
         return Record(Kind(kind), trace_id.bytes, body, 0, 0), is_charged
 
     async def get(self, trace_id: UUID) -> StoredTrace | None:

@@ -118,14 +118,14 @@ def test_record_that_was_not_charged_is_charged_when_it_is_stored(sidegate, data
         await database.connect(database_url)
         store = TraceStore(database, schema.Database())
         async with database.transaction() as connection:
-            for kind, content in ((FINAL, each), (Kind.CONTENT, b"not json")):
-                letter = record_of(kind, name, content)
+            for kind, content in ((FINAL, each), (Kind.CONTENT, b"not json"), (Kind.LEASE_KEPT, b"not json")):
+                letter = record_of(kind, b"\xff" * 16 if kind is Kind.LEASE_KEPT else name, content)
                 assert await store.dead_letter(connection, letter, "SQLSTATE 22P02", is_charged=False)
         await database.close()
 
     asyncio.run(keep())
     done = sidegate("dead-letters", "retry", DATABASE_URL=database_url)
-    assert done.returncode == 1 and done.stdout.splitlines()[-1] == "stored 1, refused 1"
+    assert done.returncode == 1 and done.stdout.splitlines()[-1] == "stored 1, refused 2"
     assert asyncio.run(told(database_url, TRACES)) == 1
     assert asyncio.run(told(database_url, CHARGED)) == 17
 
@@ -176,6 +176,31 @@ async def test_dead_letter_when_the_answer_to_an_unfinished_commit_is_lost_then_
     await database.close()
     assert await told(database_url, CHARGED) == 17
     assert await told(database_url, "SELECT count(*) FROM trace_dead_letters") == 1
+
+
+async def test_dead_letter_when_the_same_record_is_stored_meanwhile_then_it_is_neither_kept_nor_charged(database_url):
+    name, each = body(1, "gpt-4o-mini")
+    letter = record_of(FINAL, name, each)
+    database = Database(schema.Database())
+    await database.connect(database_url)
+    store, ledger = TraceStore(database, schema.Database()), Ledger(database, Quota(), "holder")
+
+    async def keep() -> bool:
+        async with database.transaction() as connection:
+            return await store.dead_letter(connection, letter, "SQLSTATE P0001", is_charged=True)
+
+    async with database.transaction() as connection:
+        assert await store.dead_letter(connection, letter, "SQLSTATE P0001", is_charged=False)
+    (number,) = await store.letter_ids()
+    async with database.transaction() as retrying:
+        assert await store.take_letter(retrying, number) is not None
+        await ledger.apply(retrying, await store.apply(retrying, [letter]))
+        again = asyncio.create_task(keep())
+        await asyncio.sleep(0.3)
+    assert not await again
+    assert not await store.letter_ids()
+    await database.close()
+    assert await told(database_url, CHARGED) == 17
 
 
 def record_of(kind: Kind, name: bytes, content: bytes) -> Record:

@@ -254,7 +254,8 @@ async def test_lookup_by_id_reads_one_partition_only(database: Database) -> None
 
 @pytest.mark.parametrize("statement", ["_INSERT_DEAD_LETTER", "_INSERT_TRACES"])
 async def test_dead_letters_of_a_trace_are_found_without_reading_all(database: Database, statement: str) -> None:
-    letter = UUID(begun(NOW_MS).trace_id), "reason", b"{}", 2, True
+    name = begun(NOW_MS).trace_id
+    letter = UUID(name), "reason", b"{}", 2, True, record.created_at(name)
     values = letter if statement == "_INSERT_DEAD_LETTER" else (b"[]",)
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL enable_seqscan = off")
