@@ -3,18 +3,26 @@
 A credential cannot be masked inside compressed bytes, so an answer that has one ends there, as if the provider had
 broken it off; nothing of the credential has passed. Clients ask for gzip by themselves, and error messages quote keys.
 
+A small piece may expand a thousandfold: it is decoded in steps, between which others have their turn.
+
 Failure mode: an encoding that we did not offer, an invalid one, or what follows 64 MiB of decoded text is not searched.
+What ends in the beginning of a credential waits for its next byte up to a megabyte, then passes.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
+from proxy.apart import Turns
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Sink, UpstreamReply
 from proxy.openai.decoding import Decoder, supported
 
 _PIECE_BYTES: Final = 262_144
 _MOST_DECODED_BYTES: Final = 67_108_864
-"""Decompression runs on the event loop, and a few kilobytes can expand to gigabytes."""
+"""A few kilobytes can expand to gigabytes."""
+_STEP_BYTES: Final = 16_384
+"""Of compressed bytes: behind each member of gzip what follows is copied, and an empty one has 20 bytes."""
+_MOST_HELD_BYTES: Final = 1_048_576
 
 
 def searched(reply: UpstreamReply, secrets: tuple[bytes, ...]) -> UpstreamReply:
@@ -56,38 +64,42 @@ class EncodedReply:
         """Return what has arrived and ends in no beginning of a credential. Raises UpstreamFailed at a credential."""
         while piece := await self._reply.read():
             self._held += piece
-            if self._is_harmless(piece) or self._reply.complete:
+            if await self._is_harmless(piece) or self._reply.complete or len(self._held) > _MOST_HELD_BYTES:
                 break
         held, self._held = self._held, b""
         return held
 
-    def _is_harmless(self, piece: bytes) -> bool:
+    async def _is_harmless(self, piece: bytes) -> bool:
         """Search the next piece; False: its end may be the beginning of a credential."""
-        if self._decoder is None:
-            return True
-        is_clean = True
-        try:
-            for plain in self._decoder.feed(piece):
-                is_clean = self._search(plain)
-                if not is_clean or self._decoded_bytes > _MOST_DECODED_BYTES:
-                    break  # one piece may expand a thousandfold
-        except UpstreamFailed:
-            self._decoder = None
-            return True
-        if not is_clean:
-            raise UpstreamFailed(
-                "The provider's answer holds a credential of ours in compressed form; it was stopped.",
-                code="upstream_credential_echoed",
-            )
-        if self._decoded_bytes > _MOST_DECODED_BYTES:
-            self._decoder = None
-        return not self._tail or safe_length(self._tail, self._secrets) == len(self._tail)
+        turns = Turns()
+        turns.begin()
+        for plain in self._decoded(piece):
+            text = self._tail + plain
+            self._tail = text[-self._overlap :] if self._overlap else b""
+            if any(secret in text for secret in self._secrets):
+                raise UpstreamFailed(
+                    "The provider's answer holds a credential of ours in compressed form; it was stopped.",
+                    code="upstream_credential_echoed",
+                )
+            if turns.is_over:
+                await turns.give()
+        return self._decoder is None or not self._tail or safe_length(self._tail, self._secrets) == len(self._tail)
 
-    def _search(self, plain: bytes) -> bool:
-        self._decoded_bytes += len(plain)
-        text = self._tail + plain
-        self._tail = text[-self._overlap :] if self._overlap else b""
-        return not any(secret in text for secret in self._secrets)
+    def _decoded(self, piece: bytes) -> Iterator[bytes]:
+        """Yield the text of a piece, in steps that may be empty, up to what is invalid or too much."""
+        for at in range(0, len(piece), _STEP_BYTES):
+            if self._decoder is None:
+                return
+            try:
+                for plain in self._decoder.feed(piece[at : at + _STEP_BYTES]):
+                    self._decoded_bytes += len(plain)
+                    yield plain
+                    if self._decoded_bytes > _MOST_DECODED_BYTES:
+                        self._decoder = None
+                        return
+            except UpstreamFailed:
+                self._decoder = None
+            yield b""
 
     @property
     def complete(self) -> bool:

@@ -1,6 +1,8 @@
 """However a compressed answer is cut into pieces: unchanged without a credential of ours, stopped before one."""
 
+import asyncio
 import gzip
+import time
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -129,3 +131,31 @@ def test_reply_when_wrapped_then_it_is_the_others_in_all_else() -> None:
     reply.close()
     assert inner.closed
     assert (reply.status, reply.reason, reply.headers, reply.complete) == (401, "Unauthorized", inner.headers, True)
+
+
+@pytest.mark.parametrize("data", [gzip.compress(b" " * 40_000_000), gzip.compress(b"") * 20_000])
+async def test_read_when_one_piece_takes_long_then_others_have_their_turn(data: bytes) -> None:
+    longest, ended = 0.0, False
+
+    async def others() -> None:
+        nonlocal longest
+        while not ended:
+            begun = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - begun)
+
+    waiting = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    begun = time.thread_time()
+    assert await read_all(searched(Pieces(b"gzip", [data]), SECRETS), []) == data
+    took, ended = time.thread_time() - begun, True
+    await waiting
+    assert longest < max(took / 4, 0.01)
+
+
+async def test_read_when_every_piece_may_begin_a_credential_then_what_waits_is_bounded(monkeypatch) -> None:
+    monkeypatch.setattr(encoded, "_MOST_HELD_BYTES", 1000)
+    deflater = zlib.compressobj()
+    pieces = [deflater.compress(b"a word s") + deflater.flush(zlib.Z_SYNC_FLUSH) for _ in range(500)]
+    reply = searched(Pieces(b"deflate", list(pieces)), SECRETS)
+    assert 1000 < len(await reply.read()) < 1100
