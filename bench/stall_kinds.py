@@ -5,10 +5,11 @@ secrets and of card numbers, nothing but addresses, a hundred thousand messages,
 `limits.json_structurals` takes.
 """
 
+import gzip
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ class Kind:
     answer: bytes | None = None
     """The body of the provider's answer; `None`: its usual one."""
     answer_type: str = "application/json"
+    is_compressed: bool = False
+    """Whether `answer` is in gzip."""
     up: tuple[str, ...] = ()
     """Messages of the client on a websocket."""
     down: tuple[str, ...] = ()
@@ -41,7 +44,18 @@ class Kind:
 
 def kinds() -> dict[str, Callable[[], Kind]]:
     """Return how each kind is made, by name."""
-    return {**_bodies(), **_uploads(), **_answers(), **_streams(), **_websockets()}
+    answers = {**_answers(), **_streams()}
+    compressed = {f"in gzip, {name}": _compressed(answers[name]) for name in _IN_GZIP}
+    return {**_bodies(), **_uploads(), **answers, **compressed, **_websockets()}
+
+
+def _compressed(make: Callable[[], Kind]) -> Callable[[], Kind]:
+    def made() -> Kind:
+        kind = make()
+        assert kind.answer is not None
+        return replace(kind, answer=gzip.compress(kind.answer), is_compressed=True)
+
+    return made
 
 
 @cache
@@ -80,6 +94,10 @@ _ESCAPED: Final = {"backslashes": "\\", "quotes": '"', "control characters": "\x
 _TEXTS: Final = (
     "prose", "code", "base64", "lines of base64", "random words", "sk-proj- repeated", "groups of digits", "addresses",
     "letters of two bytes",
+)  # fmt: skip
+_IN_GZIP: Final = (
+    "answer, prose", "answer, base64", "answer, empty objects", "answer, text", "event of 8 MB, prose",
+    "events of 40 bytes, prose", "answer, embeddings",
 )  # fmt: skip
 
 

@@ -181,7 +181,8 @@ class _Provider:
             return web.Response()
         if kind.answer is None or len(body) == 0 or b"one short paragraph" in body:
             return web.Response(body=self._usual, content_type="application/json")
-        return web.Response(body=kind.answer, headers={"Content-Type": kind.answer_type})
+        headers = {"Content-Type": kind.answer_type} | ({"Content-Encoding": "gzip"} if kind.is_compressed else {})
+        return web.Response(body=kind.answer, headers=headers)
 
     async def _talk(self, request: web.BaseRequest, kind: Kind) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=0, compress=False)

@@ -3,25 +3,30 @@
 A credential cannot be masked inside compressed bytes, so an answer that has one ends there, as if the provider had
 broken it off; nothing of the credential has passed. Clients ask for gzip by themselves, and error messages quote keys.
 
-A small piece may expand a thousandfold: it is decoded in steps, between which others have their turn.
+A few kilobytes may expand to megabytes. So a piece that does is passed on in parts, with a turn of the event loop for
+others before each: whoever decodes a part has about a megabyte to decode.
 
 Failure mode: an encoding that we did not offer, an invalid one, or what follows 64 MiB of decoded text is not searched.
 What ends in the beginning of a credential waits for its next byte up to a megabyte, then passes.
 """
 
-from collections.abc import Iterator
+import asyncio
 from typing import Final
 
-from proxy.apart import Turns
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Sink, UpstreamReply
 from proxy.openai.decoding import Decoder, supported
 
+_ECHOED: Final = "upstream_credential_echoed"
 _PIECE_BYTES: Final = 262_144
 _MOST_DECODED_BYTES: Final = 67_108_864
 """A few kilobytes can expand to gigabytes."""
-_STEP_BYTES: Final = 16_384
-"""Of compressed bytes: behind each member of gzip what follows is copied, and an empty one has 20 bytes."""
+_STEP_BYTES: Final = 2048
+"""Of compressed bytes: they expand to 2 MiB at most."""
+_PART_BYTES: Final = 524_288
+"""Of decoded text, in a part; a step may exceed it."""
+_MOST_PART_BYTES: Final = 65_536
+"""Of compressed bytes, in a part: empty members of gzip expand to nothing."""
 _MOST_HELD_BYTES: Final = 1_048_576
 
 
@@ -53,6 +58,8 @@ class EncodedReply:
         self._secrets = secrets
         self._decoder: Decoder | None = Decoder(encoding, _PIECE_BYTES)
         self._overlap = max(map(len, secrets), default=1) - 1
+        self._ahead: bytes | None = None
+        """Has arrived, and is to be searched; `None`: nothing was read yet."""
         self._held = b""
         self._tail = b""
         self._decoded_bytes = 0
@@ -62,49 +69,50 @@ class EncodedReply:
 
     async def read(self, _sink: Sink | None = None) -> bytes:
         """Return what has arrived and ends in no beginning of a credential. Raises UpstreamFailed at a credential."""
-        while piece := await self._reply.read():
-            self._held += piece
-            if await self._is_harmless(piece) or self._reply.complete or len(self._held) > _MOST_HELD_BYTES:
+        if self._ahead:
+            await asyncio.sleep(0)
+        while self._ahead or (piece := await self._reply.read()):
+            if self._take_part(self._ahead or piece) or self.complete or len(self._held) > _MOST_HELD_BYTES:
                 break
         held, self._held = self._held, b""
         return held
 
-    async def _is_harmless(self, piece: bytes) -> bool:
-        """Search the next piece; False: its end may be the beginning of a credential."""
-        turns = Turns()
-        turns.begin()
-        for plain in self._decoded(piece):
-            text = self._tail + plain
-            self._tail = text[-self._overlap :] if self._overlap else b""
-            if any(secret in text for secret in self._secrets):
-                raise UpstreamFailed(
-                    "The provider's answer holds a credential of ours in compressed form; it was stopped.",
-                    code="upstream_credential_echoed",
-                )
-            if turns.is_over:
-                await turns.give()
+    def _take_part(self, ahead: bytes) -> bool:
+        """Search the first part of `ahead`; False: its end may be the beginning of a credential."""
+        at, enough = 0, self._decoded_bytes + _PART_BYTES
+        most = min(len(ahead), _MOST_PART_BYTES)
+        while self._decoder is not None and at < most and self._decoded_bytes < enough:
+            self._search(self._decoder, ahead[at : at + _STEP_BYTES])
+            at += _STEP_BYTES
+        if self._decoder is None:
+            at = len(ahead)
+        self._held += ahead[:at]
+        self._ahead = ahead[at:]
         return self._decoder is None or not self._tail or safe_length(self._tail, self._secrets) == len(self._tail)
 
-    def _decoded(self, piece: bytes) -> Iterator[bytes]:
-        """Yield the text of a piece, in steps that may be empty, up to what is invalid or too much."""
-        for at in range(0, len(piece), _STEP_BYTES):
-            if self._decoder is None:
-                return
-            try:
-                for plain in self._decoder.feed(piece[at : at + _STEP_BYTES]):
-                    self._decoded_bytes += len(plain)
-                    yield plain
-                    if self._decoded_bytes > _MOST_DECODED_BYTES:
-                        self._decoder = None
-                        return
-            except UpstreamFailed:
-                self._decoder = None
-            yield b""
+    def _search(self, decoder: Decoder, data: bytes) -> None:
+        try:
+            for plain in decoder.feed(data):
+                self._decoded_bytes += len(plain)
+                text = self._tail + plain
+                self._tail = text[-self._overlap :] if self._overlap else b""
+                if any(secret in text for secret in self._secrets):
+                    raise UpstreamFailed(
+                        "The provider's answer holds a credential of ours in compressed form; it was stopped.",
+                        code=_ECHOED,
+                    )
+                if self._decoded_bytes > _MOST_DECODED_BYTES:
+                    self._decoder = None
+                    return
+        except UpstreamFailed as error:
+            if error.code == _ECHOED:
+                raise
+            self._decoder = None
 
     @property
     def complete(self) -> bool:
-        """True when the whole body has arrived."""
-        return self._reply.complete
+        """True when `read` has returned the whole body; never before the first time, as that may be a part."""
+        return self._ahead == b"" and self._reply.complete
 
     def close(self) -> None:
         """Close the wrapped reply."""
