@@ -249,6 +249,8 @@ async def measure(options: argparse.Namespace, directory: Path, database_url: st
         await asyncio.sleep(2)
         seen = len(proxy.stalls())
         print(f"{'while it starts':36} largest stall {max(proxy.stalls(), default=0):5.1f} ms")
+        if options.where is not None:
+            print(proxy.log(), end="")
         if _is_chosen(options, _RELOAD):
             seen = await _measure_reload(proxy, rules, seen)
         for name, make in kinds().items():

@@ -35,7 +35,7 @@ class SchemaWatch:
         self._database = database
         self._migrates = migrates
         self._directory = directory
-        self._newest = len(migrate.load(directory))
+        self._newest: int | None = None
         self._told: int | None = None
 
     async def bring_up(self) -> None:
@@ -63,6 +63,8 @@ class SchemaWatch:
                 found = await migrate.version(connection)
         except DatabaseUnavailable:
             return False
+        if self._newest is None:
+            self._newest = len(await asyncio.to_thread(migrate.load, self._directory))
         if found >= self._newest:
             self._told = None
             return False

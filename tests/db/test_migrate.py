@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -182,6 +183,20 @@ async def test_up_when_ten_start_at_once_then_each_is_applied_once(empty_databas
 
     done = await asyncio.gather(*(start() for _ in range(10)))
     assert sorted(applied.version for each in done for applied in each) == [each.version for each in load()]
+
+
+async def test_up_when_it_reads_the_files_then_not_on_the_event_loop(
+    connection: asyncpg.Connection, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers, read_text = set[int](), Path.read_text
+
+    def watched(path: Path, *given: str) -> str:
+        readers.add(threading.get_ident())
+        return read_text(path, *given)
+
+    monkeypatch.setattr(Path, "read_text", watched)
+    await up(connection, directory=directory)
+    assert readers and threading.get_ident() not in readers
 
 
 def test_load_when_shipped_then_every_migration_has_a_rollback() -> None:
