@@ -125,8 +125,25 @@ class Browser:
 @contextlib.asynccontextmanager
 async def launched() -> AsyncIterator[Browser]:
     """Start a browser with a profile of its own; end it and forget the profile."""
+    async with contextlib.AsyncExitStack() as stack:
+        url = await _started(stack)
+        async with ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
+            browser = Browser(socket)
+            listening = asyncio.create_task(browser.listen())
+            yield browser
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+
+
+async def _started(stack: contextlib.AsyncExitStack) -> str:
+    """Return the address of a browser's protocol. One that does not open its port in time, as was seen once, is ended,
+    and another one started."""
     assert CHROMIUM is not None
-    with tempfile.TemporaryDirectory(prefix="sidegate-chromium-", ignore_cleanup_errors=True) as profile:
+    for is_last in (False, True):
+        profile = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="sidegate-chromium-", ignore_cleanup_errors=True)
+        )
         process = await asyncio.create_subprocess_exec(
             CHROMIUM,
             *_OPTIONS,
@@ -136,20 +153,22 @@ async def launched() -> AsyncIterator[Browser]:
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+        stack.push_async_callback(_end, process)
         try:
             port, path = await _address(Path(profile) / "DevToolsActivePort")
-            url = f"ws://127.0.0.1:{port}{path}"
-            async with ClientSession() as session, session.ws_connect(url, max_msg_size=0) as socket:
-                browser = Browser(socket)
-                listening = asyncio.create_task(browser.listen())
-                yield browser
-                listening.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await listening
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # nothing in its profile is worth a polite end
-            await process.wait()
+            return f"ws://127.0.0.1:{port}{path}"
+        except TimeoutError:
+            if is_last:
+                raise
+            await _end(process)
+    raise AssertionError("unreachable")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # nothing in its profile is worth a polite end
+        await process.wait()
 
 
 async def _address(file: Path) -> tuple[str, str]:
