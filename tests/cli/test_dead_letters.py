@@ -153,11 +153,10 @@ def test_letter_that_is_refused_again_does_not_keep_those_after_it(sidegate, dat
     assert asyncio.run(told(database_url, CHARGED)) == 17
 
 
-async def test_dead_letter_when_the_answer_to_an_unfinished_commit_is_lost_then_the_next_try_waits_for_it(database_url):
-    name, each = body(1, "gpt-4o-mini")
-    letter = record_of(FINAL, name, each)
-    database = Database(schema.Database())
-    await database.connect(database_url)
+async def test_dead_letter_when_the_answer_to_an_unfinished_commit_is_lost_then_the_next_try_waits_for_it(
+    database: Database, database_url: str
+) -> None:
+    letter = record_of(FINAL, *body(1, "gpt-4o-mini"))
     store, ledger = TraceStore(database, schema.Database()), Ledger(database, Quota(), "holder")
 
     async def keep() -> bool:
@@ -173,16 +172,14 @@ async def test_dead_letter_when_the_answer_to_an_unfinished_commit_is_lost_then_
         again = asyncio.create_task(keep())
         await asyncio.sleep(0.3)
     assert not await again
-    await database.close()
     assert await told(database_url, CHARGED) == 17
     assert await told(database_url, "SELECT count(*) FROM trace_dead_letters") == 1
 
 
-async def test_dead_letter_when_the_same_record_is_stored_meanwhile_then_it_is_neither_kept_nor_charged(database_url):
-    name, each = body(1, "gpt-4o-mini")
-    letter = record_of(FINAL, name, each)
-    database = Database(schema.Database())
-    await database.connect(database_url)
+async def test_dead_letter_when_the_same_record_is_stored_meanwhile_then_it_is_neither_kept_nor_charged(
+    database: Database, database_url: str
+) -> None:
+    letter = record_of(FINAL, *body(1, "gpt-4o-mini"))
     store, ledger = TraceStore(database, schema.Database()), Ledger(database, Quota(), "holder")
 
     async def keep() -> bool:
@@ -200,7 +197,6 @@ async def test_dead_letter_when_the_same_record_is_stored_meanwhile_then_it_is_n
     assert not await again
     assert not await keep()  # the trace is refused just before the retry, and put aside just after it
     assert not await store.letter_ids()
-    await database.close()
     assert await told(database_url, CHARGED) == 17
 
 

@@ -137,38 +137,34 @@ async def launched() -> AsyncIterator[Browser]:
 
 
 async def _started(stack: contextlib.AsyncExitStack) -> str:
-    """Return the address of a browser's protocol. One that does not open its port in time, as was seen once, is ended,
-    and another one started."""
+    """Return the address of a browser's protocol. One that does not open its port in time was seen once."""
+    try:
+        return await _start(stack)
+    except TimeoutError:
+        return await _start(stack)
+
+
+async def _start(stack: contextlib.AsyncExitStack) -> str:
     assert CHROMIUM is not None
-    for is_last in (False, True):
-        profile = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="sidegate-chromium-", ignore_cleanup_errors=True)
-        )
-        process = await asyncio.create_subprocess_exec(
-            CHROMIUM,
-            *_OPTIONS,
-            f"--user-data-dir={profile}",
-            env={**os.environ, "HOME": profile},
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        stack.push_async_callback(_end, process)
-        try:
-            port, path = await _address(Path(profile) / "DevToolsActivePort")
-            return f"ws://127.0.0.1:{port}{path}"
-        except TimeoutError:
-            if is_last:
-                raise
-            await _end(process)
-    raise AssertionError("unreachable")
+    profile = stack.enter_context(tempfile.TemporaryDirectory(prefix="sidegate-chromium-", ignore_cleanup_errors=True))
+    process = await asyncio.create_subprocess_exec(
+        CHROMIUM,
+        *_OPTIONS,
+        f"--user-data-dir={profile}",
+        env={**os.environ, "HOME": profile},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    stack.push_async_callback(_end, process)
+    port, path = await _address(Path(profile) / "DevToolsActivePort")
+    return f"ws://127.0.0.1:{port}{path}"
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # nothing in its profile is worth a polite end
-        await process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # nothing in its profile is worth a polite end
+    await process.wait()
 
 
 async def _address(file: Path) -> tuple[str, str]:
