@@ -238,7 +238,8 @@ async def test_body_when_large_and_not_read_then_what_is_left_counts_as_unsent()
         await until(lambda: made and made[0].unsent_bytes > len(LARGE))
         made[0].drop()
         await until(lambda: seen)
-    assert isinstance(seen[0], ClientDisconnected)
+    # Told where it waits for the client, cancelled between two pieces: how far it had come is up to the kernel.
+    assert isinstance(seen[0], ClientDisconnected | asyncio.CancelledError)
     assert made[0].unsent_bytes == 0
 
 
