@@ -35,7 +35,7 @@ from bench.postgres import StoppablePostgres
 from proxy.config.quota import Quota
 from proxy.config.schema import Limits, Prices
 from proxy.db import migrate
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
 from proxy.quota.estimate import bound

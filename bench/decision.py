@@ -19,7 +19,7 @@ from proxy.config.schema import Config, Limits, Prices
 from proxy.exchange import Inbound, ParsedRequest, Principal
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
-from proxy.planner import Planner
+from proxy.phases.planner import Planner
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
 from proxy.upstream.pricing import load as load_prices

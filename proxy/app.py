@@ -24,7 +24,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proxy import generation, memory
 from proxy.api.kept import KeptAnswers
 from proxy.api.lazy import LazyApi
 from proxy.auth.admission import Admission
@@ -37,20 +36,23 @@ from proxy.config.plain import plain
 from proxy.config.schema import Config, Otel
 from proxy.db.pool import Database
 from proxy.db.portion import Portion
+from proxy.event_loop.write_batching import LoopTurn
 from proxy.exchange import Charge
-from proxy.gauges import Gauges
-from proxy.generation import Compiled, Generation
 from proxy.ingress.handler import Ingress
 from proxy.ingress.ops import Ops
 from proxy.ingress.serving import Serving
-from proxy.intake import ByteBudget
 from proxy.journal.segments import Journal
 from proxy.journal.writer import Writer
-from proxy.lazy import function
 from proxy.metrics import Metrics
 from proxy.openai.estimate import estimate_usage
+from proxy.phases.intake import ByteBudget
+from proxy.phases.planner import Planner
 from proxy.pipeline import Pipeline
-from proxy.planner import Planner
+from proxy.process import generation, memory
+from proxy.process.gauges import Gauges
+from proxy.process.generation import Compiled, Generation
+from proxy.process.lazy import function
+from proxy.process.shedding import Shedding
 from proxy.projects.directory import Directory
 from proxy.projects.store import ProjectStore
 from proxy.quota.callers import Callers
@@ -64,13 +66,11 @@ from proxy.quota.tally import QuotaTally
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
-from proxy.shedding import Shedding
 from proxy.trace import record
 from proxy.trace.chains import Chains
 from proxy.trace.otlp import Outbox
 from proxy.trace.spans import tracer
 from proxy.trace.store import TraceStore
-from proxy.turn import LoopTurn
 from proxy.upstream.client import make_client
 from proxy.upstream.lines import Line, Lines
 from proxy.upstream.poster import Poster

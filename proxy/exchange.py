@@ -15,22 +15,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
-from proxy.candidates import Candidate as Candidate
-from proxy.candidates import Judgement as Judgement
-from proxy.candidates import RoutePlan as RoutePlan
 from proxy.errors import ProxyError
-from proxy.findings import Verdict
-from proxy.holds import Bound, Hold
-from proxy.peers import Capture as Capture
-from proxy.peers import Downstream as Downstream
-from proxy.peers import Header as Header
-from proxy.peers import Headers as Headers
-from proxy.peers import Message as Message
-from proxy.peers import Sink as Sink
-from proxy.peers import UpstreamReply as UpstreamReply
-from proxy.peers import UpstreamRequest as UpstreamRequest
-from proxy.peers import WebsocketPeer as WebsocketPeer
-from proxy.peers import first_values as first_values
+from proxy.nouns.candidates import Candidate as Candidate
+from proxy.nouns.candidates import Judgement as Judgement
+from proxy.nouns.candidates import RoutePlan as RoutePlan
+from proxy.nouns.findings import Verdict
+from proxy.nouns.holds import Bound, Hold
+from proxy.nouns.peers import Capture as Capture
+from proxy.nouns.peers import Downstream as Downstream
+from proxy.nouns.peers import Header as Header
+from proxy.nouns.peers import Headers as Headers
+from proxy.nouns.peers import Message as Message
+from proxy.nouns.peers import Sink as Sink
+from proxy.nouns.peers import UpstreamReply as UpstreamReply
+from proxy.nouns.peers import UpstreamRequest as UpstreamRequest
+from proxy.nouns.peers import WebsocketPeer as WebsocketPeer
+from proxy.nouns.peers import first_values as first_values
 
 T = TypeVar("T")
 

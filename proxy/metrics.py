@@ -25,7 +25,7 @@ from proxy.config.upstreams import UpstreamEntry
 from proxy.credentials import resembles_credential
 from proxy.errors import ProxyError
 from proxy.exchange import Attempt, Charge, Exchange, Judgement, Usage
-from proxy.findings import Verdict
+from proxy.nouns.findings import Verdict
 
 _DURATION_BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _OVERHEAD_BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2)

@@ -19,7 +19,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Protocol
 
-from proxy.assurance import Assurance, is_assured, is_reviewed
 from proxy.auth.admission import Admission, check_model
 from proxy.auth.identify import conversation_hint, identify, is_critical, request_type_hint, with_body_hint
 from proxy.cache.answers import AnswerCache
@@ -37,30 +36,31 @@ from proxy.exchange import (
     UpstreamReply,
     WebsocketPeer,
 )
-from proxy.further import Further
-from proxy.intake import ByteBudget, Intake, RequestBody
 from proxy.journal.segments import Journal
 from proxy.metrics import Metrics
 from proxy.openai import error_body
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.request import parse_handshake
-from proxy.outgoing import Outgoing
-from proxy.planner import Planner
+from proxy.phases.answer_cache import CacheLookup
+from proxy.phases.assurance import Assurance, is_assured, is_reviewed
+from proxy.phases.further_answers import Further
+from proxy.phases.intake import ByteBudget, Intake, RequestBody
+from proxy.phases.outgoing import Outgoing
+from proxy.phases.planner import Planner
+from proxy.phases.screening import ScreenedClient, Screening
+from proxy.phases.settling import Settling
 from proxy.policy.ready import Policies
+from proxy.process.shedding import Shedding
 from proxy.projects.directory import Directory
 from proxy.quota.headers import merge
 from proxy.quota.reservation import Reservation
 from proxy.quota.reservations import Reservations
-from proxy.recall import Recall
 from proxy.relay.answer import Answer
 from proxy.relay.relay import relay
 from proxy.relay.websocket import SessionLimit, SessionScan, relay_websocket
 from proxy.routing.dispatch import Dispatcher, ask_once
 from proxy.routing.needs import read_hints
 from proxy.routing.response_headers import check_headers, route_headers
-from proxy.screening import ScreenedClient, Screening
-from proxy.settling import Settling
-from proxy.shedding import Shedding
 from proxy.trace.chains import Chains
 from proxy.trace.spans import Tracer
 from proxy.upstream.pricing import PriceTable
@@ -121,7 +121,7 @@ class _Run:
     """One exchange in the course of its phases."""
 
     __slots__ = (
-        "_answer", "_downstream", "_further", "_intake", "_outgoing", "_own", "_project", "_recall", "_request_id",
+        "_answer", "_downstream", "_further", "_intake", "_lookup", "_outgoing", "_own", "_project", "_request_id",
         "_screening", "_settling", "_shares_with", "_with", "_x",
     )  # fmt: skip
 
@@ -136,7 +136,7 @@ class _Run:
         self._shares_with: str | None = None
         """The project whose share of the concurrent requests this one uses, until it ends."""
         self._screening: Screening | None = None
-        self._recall: Recall | None = None
+        self._lookup: CacheLookup | None = None
         self._settling = Settling(x, pipeline, intake)
         self._outgoing = Outgoing(x, pipeline, self._settling)
         trace_id = x.trace_id.encode()
@@ -155,7 +155,7 @@ class _Run:
         x.request = intake.slim(await self._screen(x.request, intake))
         x.marks["scan"] = time.monotonic()
         plan = await self._plan(x.request)
-        reply = await self._recalled(plan) if self._project.features.enable_cache else None
+        reply = await self._cached(plan) if self._project.features.enable_cache else None
         if reply is None:
             await self._reserve()
             outgoing.body = intake.outgoing(x.request)
@@ -164,15 +164,15 @@ class _Run:
             reply = self._with.planner.listing(x.inbound, reply, self._project)
             if is_assured(x.inbound.operation, plan, self._project.features):
                 reply = await self._assured(plan, reply)
-            reply = reply if self._recall is None else self._recall.record(reply)
+            reply = reply if self._lookup is None else self._lookup.record(reply)
         x.marks["dispatch"] = time.monotonic()
         try:
             answering = x.answering
             assert answering is not None
             self._answer = self._to_answer(answering, reply)
             await relay(self._answer, self._downstream, self._with.config)
-            if self._recall is not None:
-                self._recall.keep()
+            if self._lookup is not None:
+                self._lookup.keep()
         finally:
             reply.close()
 
@@ -320,12 +320,12 @@ class _Run:
         x.marks["plan"] = time.monotonic()
         return plan
 
-    async def _recalled(self, plan: RoutePlan) -> UpstreamReply | None:
+    async def _cached(self, plan: RoutePlan) -> UpstreamReply | None:
         """Return a cached answer. It has been paid for, so it needs neither a reservation nor an intent."""
         x = self._x
-        self._recall = recall = Recall(self._with.cache, x, self._project.features, self._with.budget)
-        reply = await recall.find()
-        x.cache = recall.use
+        self._lookup = lookup = CacheLookup(self._with.cache, x, self._project.features, self._with.budget)
+        reply = await lookup.find()
+        x.cache = lookup.use
         if reply is not None:
             now = time.monotonic()
             candidate, meter = plan.candidates[0], replace(reply.meter)
@@ -378,8 +378,8 @@ class _Run:
             own = (*own, *route_headers(attempt, x.attempts))
             if x.judgement is not None:
                 own = (*own, *check_headers(x.judgement))
-        if self._recall is not None:
-            own = (*own, *self._recall.headers)
+        if self._lookup is not None:
+            own = (*own, *self._lookup.headers)
         return Answer(
             reply,
             (*merge(headers, self._rate_limits()), *own, *self._told()),

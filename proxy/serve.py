@@ -20,8 +20,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from proxy import logs, memory
-from proxy.admin_key import admin_key
+from proxy import logs
 from proxy.analytics.rollup import Rollup
 from proxy.api.lazy import may_be_ours
 from proxy.app import App
@@ -32,11 +31,13 @@ from proxy.db.embedded import EmbeddedPostgres
 from proxy.db.install import EmbeddedPostgresError
 from proxy.db.schema_watch import LOOK_S, SchemaWatch
 from proxy.errors import DatabaseUnavailable, JournalUnavailable
-from proxy.huge_pages import use_huge_pages
 from proxy.ingress.lean import LeanServer
-from proxy.lazy import function
 from proxy.policy.rules import RuleError
-from proxy.reload import Reload
+from proxy.process import memory
+from proxy.process.admin_key import admin_key
+from proxy.process.huge_pages import use_huge_pages
+from proxy.process.lazy import function
+from proxy.process.reload import Reload
 from proxy.tasks import Background, every
 from proxy.upstream.pricing import PriceTableError
 

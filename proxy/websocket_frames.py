@@ -6,7 +6,7 @@ Source: RFC 6455 sections 5.1 (masks), 5.2 (opcodes), 5.5 (control frames) and 7
 from struct import pack
 from typing import Any, Final, Protocol
 
-from proxy.peers import Message, MessageKind
+from proxy.nouns.peers import Message, MessageKind
 
 _OPCODES: Final[dict[MessageKind, int]] = {"text": 1, "binary": 2, "close": 8, "ping": 9, "pong": 10}
 _KINDS: Final = {opcode: kind for kind, opcode in _OPCODES.items()}

@@ -20,17 +20,17 @@ from proxy.config.quota import Quota
 from proxy.config.schema import Config, Prices, Tracing
 from proxy.config.schema import Shedding as LimitsOfLoad
 from proxy.exchange import Exchange, Inbound, Message, ToolCall, Usage, first_values
-from proxy.intake import ByteBudget
 from proxy.metrics import Metrics
 from proxy.openai.operations import match
+from proxy.phases.intake import ByteBudget
+from proxy.phases.planner import Planner
 from proxy.pipeline import Pipeline
-from proxy.planner import Planner
 from proxy.policy.ready import Policies
+from proxy.process.shedding import Shedding
 from proxy.quota.reservations import Reservations
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
-from proxy.shedding import Shedding
 from proxy.trace.chains import Chains
 from proxy.trace.record import trace_id
 from tests.fakes.projects import Projects

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
-from proxy.peers import Message
+from proxy.nouns.peers import Message
 from proxy.websocket_frames import MaskGuard, control_text, frame_of, message_of, with_control_text
 from tests.fakes.websocket import BINARY, TEXT, Frame, encode
 

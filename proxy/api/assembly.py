@@ -11,7 +11,7 @@ from proxy.auth.keys import KeyStore, digest
 from proxy.auth.store import MemberStore
 from proxy.config.schema import Config
 from proxy.db.pool import Connections
-from proxy.planner import Planner
+from proxy.phases.planner import Planner
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.quota.ledger import Ledger

@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from proxy.api.parameters import Parameter, parsed
 from proxy.errors import InvalidRequest
-from proxy.intake import too_large
+from proxy.phases.intake import too_large
 
 _MAX_BODY_BYTES = 16_384
 _BODY_S = 10.0

@@ -11,14 +11,14 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from proxy.apart import apart
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
 from proxy.api.parameters import invalid, read_query
 from proxy.api.shapes import ANY, INTEGER, OBJECT, TEXT, array, describes, nullable, obj, one_of
 from proxy.config.names import shown
 from proxy.errors import InvalidRequest
-from proxy.findings import Sighting, Unscanned
+from proxy.event_loop.off_loop import off_loop
+from proxy.nouns.findings import Sighting, Unscanned
 from proxy.policy.dry_run import DryRun, dry_run
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
@@ -72,7 +72,7 @@ class PolicyApi:
         policy = await self._policies.get(security)
         document = given["body"] if "body" in given else given["text"]
         settings = self._policies.settings
-        ran = await apart(partial(dry_run, policy, document, given.get("direction", "prompt"), settings))
+        ran = await off_loop(partial(dry_run, policy, document, given.get("direction", "prompt"), settings))
         return json_answer(_document(ran, settings.max_findings))
 
 

@@ -19,21 +19,21 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from proxy.apart import apart
 from proxy.api.bodies import json_answer, read_body
 from proxy.api.caller import Caller
 from proxy.api.parameters import read_query
 from proxy.api.policy import FINDING, UNSCANNED, finding_document, unscanned_document
 from proxy.api.shapes import ANY, BOOLEAN, INTEGER, NUMBER, OBJECT, TEXT, array, by_name, describes, nullable, obj
-from proxy.assurance import promised
 from proxy.auth.admission import check_model, check_operation
 from proxy.auth.identify import identify, with_body_hint
 from proxy.config.project import ProjectSettings
 from proxy.config.schema import Config
+from proxy.event_loop.off_loop import off_loop
 from proxy.exchange import Inbound, ParsedRequest, Principal, first_values
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
-from proxy.planner import Planner
+from proxy.phases.assurance import promised
+from proxy.phases.planner import Planner
 from proxy.policy.dry_run import dry_run
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
@@ -142,7 +142,7 @@ class RoutingApi:
         policy, settings = await self._policies.get(project.security), self._config.policy
         if not policy.scan_prompts:
             return {"version": policy.version, "scanned": False, "action": "allow", "findings": [], "unscanned": []}
-        ran = await apart(partial(dry_run, policy, parsed.document, "prompt", settings))
+        ran = await off_loop(partial(dry_run, policy, parsed.document, "prompt", settings))
         return {
             "version": ran.version,
             "scanned": True,

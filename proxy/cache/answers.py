@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from proxy.apart import LARGE_BODY_BYTES, decoded_apart
 from proxy.cache.memory import Form, Kept, Memory, Ready
 from proxy.cache.replay import KeptReply, made_ready
 from proxy.cache.request_key import RequestKey
 from proxy.cache.sharing import Sharing
 from proxy.cache.store import Row
 from proxy.config.cache import Cache
+from proxy.event_loop.off_loop import LARGE_BODY_BYTES, decoded_off_loop
 from proxy.exchange import CacheUse
 from proxy.metrics import Sample
 
@@ -81,7 +81,7 @@ class AnswerCache:
             return ready
         make = partial(made_ready, kept, key.shape, key.dialect)
         is_large = len(kept.body) > LARGE_BODY_BYTES
-        ready = await decoded_apart(make) if is_large else make()
+        ready = await decoded_off_loop(make) if is_large else make()
         if ready is not None:
             self._memory.put_beside(key.digest, kept, key.shape, ready)
         return ready

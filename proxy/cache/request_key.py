@@ -27,8 +27,8 @@ from typing import Any, Final
 import orjson
 
 from proxy.cache.memory import Shape
-from proxy.candidates import Candidate
 from proxy.exchange import Dialect, Headers, Inbound, ParsedRequest
+from proxy.nouns.candidates import Candidate
 from proxy.openai import json_steps
 from proxy.openai.media_bounds import is_unseen
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
-from proxy.admin_key import FILE_NAME
 from proxy.cli.failure import CommandFailed
 from proxy.config.advice import is_loopback
 from proxy.config.load import Loaded
 from proxy.config.names import shown
+from proxy.process.admin_key import FILE_NAME
 
 _TIMEOUT_S: Final = 15.0
 _PIECE_BYTES: Final = 65_536

@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from proxy.config.environment import split_address
-from proxy.lazy import function
+from proxy.process.lazy import function
 
 _DESCRIPTION: Final = """\
 Start a deterministic, OpenAI-shaped provider. It is not a language model: it answers with canned text,

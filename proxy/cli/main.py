@@ -20,7 +20,7 @@ from proxy.cli.failure import CommandFailed, Exit
 from proxy.config.names import did_you_mean, nearest, shown
 from proxy.config.problems import ConfigError
 from proxy.errors import ProxyError
-from proxy.lazy import function
+from proxy.process.lazy import function
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 from proxy.cli.failure import Exit
 from proxy.cli.policy import add_rules, rules_of
-from proxy.findings import Category, Finding, Severity
+from proxy.nouns.findings import Category, Finding, Severity
 from proxy.policy.detect import Detector
 from proxy.policy.mask import mask, redact
 

@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from proxy.apart import joined
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
+from proxy.event_loop.off_loop import joined
 from proxy.ingress.asked import Asked, BrokenBody, Content
-from proxy.intake import too_large
+from proxy.phases.intake import too_large
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 

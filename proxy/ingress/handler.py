@@ -24,10 +24,10 @@ from proxy.ingress.downstream import HttpDownstream
 from proxy.ingress.own import add_reference, refuse
 from proxy.ingress.running import Running
 from proxy.ingress.serving import Serving
-from proxy.lazy import function
 from proxy.metrics import Metrics
 from proxy.openai.operations import check_target, match, target_of
-from proxy.shedding import Shedding
+from proxy.process.lazy import function
+from proxy.process.shedding import Shedding
 from proxy.trace.record import trace_id
 
 _log = logging.getLogger("sidegate.ingress")

@@ -17,11 +17,11 @@ from typing import Any
 
 from proxy.config.schema import Limits
 from proxy.errors import Overloaded, ProxyError
+from proxy.event_loop.write_batching import LoopTurn
 from proxy.ingress.lean_connection import LeanConnection
 from proxy.ingress.lingering import Lingering
 from proxy.ingress.own import raw_answer
-from proxy.lazy import function
-from proxy.turn import LoopTurn
+from proxy.process.lazy import function
 
 _LISTENER = "proxy.ingress.listener:SafeServer"
 

@@ -20,11 +20,11 @@ import logging
 import socket
 from typing import Any, Final, Protocol, cast
 
+from proxy.event_loop.write_batching import LoopTurn, Outlet
 from proxy.exchange import Headers, Inbound
 from proxy.ingress.lean_body import LeanBody
 from proxy.ingress.lean_head import Head, is_begun, read_head
 from proxy.ingress.lingering import Lingering
-from proxy.turn import LoopTurn, Outlet
 
 _log = logging.getLogger("sidegate.ingress")
 _VERSION: Final = (1, 1)

@@ -28,12 +28,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from proxy.exchange import Dialect
+from proxy.nouns.scanners import TextKind
 from proxy.openai.binary import is_base64
 from proxy.openai.channel_keys import ALL, Key, Path, block_of, ended_by, part_of
 from proxy.openai.channels_media import MAYBE_MEDIA, hands_out_credentials, is_media, left_out
 from proxy.openai.member_names import SHORTEST, telling
 from proxy.openai.token_texts import LOGPROBS, spelled
-from proxy.scanners import TextKind
 
 CALLED: Final = "name"
 """The last step of the channel of a tool's name, which clients put together. It ends with every piece."""

@@ -13,10 +13,10 @@ from typing import Any
 
 import orjson
 
+from proxy.event_loop.fair_threads import give_way
 from proxy.exchange import ParsedRequest
 from proxy.openai.estimate import BYTES_PER_TOKEN
 from proxy.openai.pieces import utf8_len
-from proxy.way import give_way
 
 MEDIA_PART_BYTES = 765 * BYTES_PER_TOKEN
 """One image, audio or file: 765 tokens is what OpenAI bills for a 1024 x 1024 image in high detail."""

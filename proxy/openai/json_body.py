@@ -20,10 +20,10 @@ import orjson
 
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
+from proxy.event_loop.fair_threads import give_way
 from proxy.openai import json_steps, key_counts, lenient
 from proxy.openai.documents import dump_exact, load_exact
 from proxy.openai.long_strings import load_parted
-from proxy.way import give_way
 
 _TOGETHER = 1000
 _KEY_END = re.compile(rb'"[ \t\r\n]*:')

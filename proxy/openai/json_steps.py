@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final
 
+from proxy.event_loop.fair_threads import give_way
 from proxy.openai.documents import dump_exact
 from proxy.openai.long_strings import behind_string, is_long_beside_strings, load_parted, quoted
 from proxy.openai.pieces import cut
-from proxy.way import give_way
 
 ANY_DEPTH: Final = 1024
 """What the decoder reads at most."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, AnyStr, Final
 
-from proxy.way import give_way
+from proxy.event_loop.fair_threads import give_way
 
 _PIECE: Final = 1 << 18
 _LOOKED: Final = 500
@@ -73,7 +73,7 @@ def _in_text(text: str) -> int:
 
 
 def _pieces(text: AnyStr, apart: re.Pattern[AnyStr]) -> Iterator[AnyStr]:
-    """Yield `text` in pieces that end where no pair does. `apart`: finds what is in none."""
+    """Yield `text` in pieces that end where no pair does. `off_loop`: finds what is in none."""
     at, size = 0, len(text)
     while at < size:
         give_way()

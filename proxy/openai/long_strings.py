@@ -13,9 +13,9 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from proxy.event_loop.fair_threads import give_way
 from proxy.openai.documents import load
 from proxy.openai.pieces import joined
-from proxy.way import give_way
 
 LONG_BYTES: Final = 1 << 18
 """A shorter string is decoded within a millisecond."""

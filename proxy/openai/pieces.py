@@ -11,7 +11,7 @@ import codecs
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from proxy.way import give_way
+from proxy.event_loop.fair_threads import give_way
 
 PIECE: Final = 1 << 18
 """0.4 ms, in two bytes each."""

@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Any
 
 from proxy.exchange import Meter, Usage
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 
 MAX_TOKENS = 1_000_000_000
 """A higher figure is not even a count."""

@@ -6,14 +6,14 @@ Source: RFC 6455 section 8.1.
 from dataclasses import replace
 from functools import partial
 
-from proxy.apart import LARGE_BODY_BYTES, apart
+from proxy.event_loop.off_loop import LARGE_BODY_BYTES, off_loop
+from proxy.nouns.peers import Message
 from proxy.openai.pieces import decoded, encoded
-from proxy.peers import Message
 
 
 async def text_of(data: bytes) -> str:
     """Return the text of a message. Raises UnicodeDecodeError."""
-    return data.decode() if len(data) <= LARGE_BODY_BYTES else await apart(partial(decoded, data))
+    return data.decode() if len(data) <= LARGE_BODY_BYTES else await off_loop(partial(decoded, data))
 
 
 async def in_bytes(message: Message) -> Message:
@@ -21,4 +21,4 @@ async def in_bytes(message: Message) -> Message:
     text = message.data
     if type(text) is not str or len(text) <= LARGE_BODY_BYTES:
         return message
-    return replace(message, data=await apart(partial(encoded, text)))
+    return replace(message, data=await off_loop(partial(encoded, text)))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final
 
-from proxy.findings import Action, Direction, Finding, in_steps
+from proxy.nouns.findings import Action, Direction, Finding, in_steps
 
 _KIND: Final[Callable[[Finding], tuple[str, str, str]]] = itemgetter(slice(3))
 """Rule, category and severity of a finding."""

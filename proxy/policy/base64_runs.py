@@ -8,7 +8,7 @@ Rule of the file: no patterns, only table look-ups.
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.way import give_way
+from proxy.event_loop.fair_threads import give_way
 
 SHORTEST: Final = 40
 _CHARACTERS: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-")

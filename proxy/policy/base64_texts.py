@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from proxy.event_loop.fair_threads import give_way
 from proxy.openai.binary import encodes_text
 from proxy.policy import base64_runs
-from proxy.way import give_way
 
 _CHARACTER: Final = "[A-Za-z0-9+/_-]"
 _BEGIN: Final = re.compile(rf"(?<!{_CHARACTER})(?:(?<=\\)[nrt])?({_CHARACTER}{{{base64_runs.SHORTEST}}})")

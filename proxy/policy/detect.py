@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
-from proxy.findings import Finding, Severity
+from proxy.event_loop.fair_threads import MAIN, give_way
+from proxy.nouns.findings import Finding, Severity
 from proxy.openai.pieces import encoded
 from proxy.policy import base64_runs, boundaries, crowds, openings, patterns, placeholders, prefixes, validators
 from proxy.policy.automata import Automaton, Ending, Spans
@@ -35,7 +36,6 @@ from proxy.policy.gates import Gates, Search
 from proxy.policy.patience import Patience
 from proxy.policy.repetition import CANDIDATES, Repetition
 from proxy.policy.rules import NAME_GROUP, SECRET_GROUP, Rule, RuleSet
-from proxy.way import MAIN, give_way
 
 _OPAQUE: Final = re.compile(r"\[\^?\]?(?:\[:\^?[a-z]+:\]|\\.|[^\]\\])*\]|\\[^Az]")
 _ANCHOR: Final = re.compile(r"[$^]|\\[Az]")

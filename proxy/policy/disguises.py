@@ -18,8 +18,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final
 
+from proxy.event_loop.fair_threads import give_way
 from proxy.policy.patience import Patience
-from proxy.way import give_way
 
 _INVISIBLE: Final = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 _UNRESERVED: Final = "2[DdEe]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaFf]|6[1-9A-Fa-f]|7[0-9AaEe]"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.config.policy import Policy as Settings
-from proxy.findings import Action, Direction, Sighting, Unscanned
+from proxy.nouns.findings import Action, Direction, Sighting, Unscanned
 from proxy.policy import mask, places
 from proxy.policy.policy import Policy
 from proxy.policy.scan import scan

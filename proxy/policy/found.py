@@ -3,9 +3,9 @@
 import heapq
 from typing import Final
 
-from proxy.findings import Finding, in_steps
+from proxy.event_loop.fair_threads import give_way
+from proxy.nouns.findings import Finding, in_steps
 from proxy.openai.pieces import PIECE
-from proxy.way import give_way
 
 _CONTINUATIONS: Final = bytes(range(0x80, 0xC0))
 """The bytes with which no character begins."""

@@ -7,9 +7,9 @@ what the scanner has held back before.
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from proxy.findings import Finding
+from proxy.nouns.findings import Finding
+from proxy.nouns.scanners import ChannelScanner, OutputScanner, Piece, ScannedText, TextKind
 from proxy.policy import stream_scan
-from proxy.scanners import ChannelScanner, OutputScanner, Piece, ScannedText, TextKind
 
 Fault = Callable[[Exception], None]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final
 
-from proxy.findings import Finding
-from proxy.way import give_way
+from proxy.event_loop.fair_threads import give_way
+from proxy.nouns.findings import Finding
 
 KEPT: Final = 4
 STARS: Final = "*" * 8

@@ -22,12 +22,12 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from typing import Final
 
+from proxy.event_loop.fair_threads import MAIN
 from proxy.policy import boundaries, patterns, prefixes
 from proxy.policy.automata import Automaton, Ending
 from proxy.policy.gates import MUCH, Gates, Search, in_parts
 from proxy.policy.prefixes import Group
 from proxy.policy.rules import SECRET_GROUP, Rule
-from proxy.way import MAIN
 
 _FEW: Final = 8
 """Rules of one automaton of a closer look. Of 16, a look at base64 takes half as long again; of four, as long."""

@@ -1,4 +1,4 @@
-"""Phase 7, scanOutput: the policy for one answer. Relays drive it through `proxy.scanners.OutputScanner`.
+"""Phase 7, scanOutput: the policy for one answer. Relays drive it through `proxy.nouns.scanners.OutputScanner`.
 
 A complete text and one that arrived in pieces get the same result: the same rules find, the same actions decide and
 the same masks are applied.
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from proxy.config.policy import Policy as Settings
-from proxy.findings import Finding, Sighting, Unscanned, Verdict
+from proxy.nouns.findings import Finding, Sighting, Unscanned, Verdict
+from proxy.nouns.scanners import ChannelScanner, ScannedText, TextKind
 from proxy.policy import mask
 from proxy.policy.detect import LARGE, encode
 from proxy.policy.patience import USUAL_S, Patience, TooSlow
 from proxy.policy.policy import Policy
 from proxy.policy.stream_json import JsonScanner
-from proxy.scanners import ChannelScanner, ScannedText, TextKind
 
 _PART: Final = 1 << 16
 """Documents in texts are read part by part, so that not all pieces are in memory at once."""

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from proxy.event_loop.fair_threads import give_way
 from proxy.openai.binary import encodes_text, is_base64, is_media
-from proxy.way import give_way
 
 
 class OfKey(NamedTuple):

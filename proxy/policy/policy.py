@@ -20,7 +20,7 @@ from typing import Final
 
 from proxy.config.policy import Policy as Settings
 from proxy.config.project import DEFAULT, SecuritySettings
-from proxy.findings import Action, Verdict
+from proxy.nouns.findings import Action, Verdict
 from proxy.policy import patterns, rules
 from proxy.policy.actions import DEFAULTS, Actions
 from proxy.policy.budget import Budget

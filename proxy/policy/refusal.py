@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from proxy.errors import PolicyViolation
-from proxy.findings import Category, Sighting
+from proxy.nouns.findings import Category, Sighting
 
 MAX_RULES: Final = 16
 _WHAT: Final[dict[Category, str]] = {

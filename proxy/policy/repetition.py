@@ -13,9 +13,9 @@ Rule of the file: exact. A candidate is skipped only if all bytes that can influ
 from collections.abc import Iterator
 from typing import Final
 
-from proxy.findings import Finding
+from proxy.event_loop.fair_threads import give_way
+from proxy.nouns.findings import Finding
 from proxy.policy import boundaries
-from proxy.way import give_way
 
 CANDIDATES: Final = 32
 """After how many candidates the text is compared with what precedes; a longer period is not noticed."""

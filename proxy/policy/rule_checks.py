@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
 
 from proxy.config.names import did_you_mean, nearest, shown
-from proxy.findings import Category, Severity
+from proxy.nouns.findings import Category, Severity
 from proxy.policy import boundaries, patterns, prefixes, validators
 
 _NEEDED: Final = ("id", "category", "severity", "pattern")

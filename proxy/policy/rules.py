@@ -34,7 +34,7 @@ import yaml
 
 from proxy import resources
 from proxy.config.files import read_regular
-from proxy.findings import Category, Severity
+from proxy.nouns.findings import Category, Severity
 from proxy.policy import patterns, rule_checks
 
 SECRET_GROUP: Final = "secret"

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.findings import Finding, Sighting, Unscanned, Verdict, in_steps, let_go
+from proxy.nouns.findings import Finding, Sighting, Unscanned, Verdict, in_steps, let_go
 from proxy.openai.binary import encodes_text
 from proxy.openai.json_body import edited
 from proxy.openai.pieces import PIECE, joined_by

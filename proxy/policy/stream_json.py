@@ -17,7 +17,7 @@ Source: RFC 8259
 import re
 from typing import Final
 
-from proxy.findings import Finding
+from proxy.nouns.findings import Finding
 from proxy.policy import places
 from proxy.policy.stream_scan import Piece, StreamPlan, StreamScanner
 

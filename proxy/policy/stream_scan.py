@@ -24,7 +24,7 @@ Cost: a few microseconds per delta; see `bench/policy_stream.py`.
 from bisect import insort
 from typing import Final, NamedTuple
 
-from proxy.findings import Finding
+from proxy.nouns.findings import Finding
 from proxy.policy import boundaries, mask
 from proxy.policy.base64_runs import SHORTEST, ends_in_run
 from proxy.policy.detect import Detector, encode

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from proxy.findings import Action, Finding, Severity
+from proxy.nouns.findings import Action, Finding, Severity
 from proxy.policy import boundaries, mask, openings
 from proxy.policy.automata import Ending
 from proxy.policy.detect import Detector, Matcher

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.findings import Finding
+from proxy.nouns.findings import Finding
 from proxy.policy.detect import Candidate, Matcher
 from proxy.policy.openings import Openings
 from proxy.policy.repetition import CANDIDATES, Repetition

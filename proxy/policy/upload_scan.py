@@ -18,7 +18,7 @@ Source: RFC 7578.
 
 from typing import Final
 
-from proxy.findings import Sighting, Unscanned, Verdict
+from proxy.nouns.findings import Sighting, Unscanned, Verdict
 from proxy.openai.binary import begins_as_binary, is_undecided
 from proxy.openai.multipart import MultipartObserver
 from proxy.policy import places

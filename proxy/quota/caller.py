@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from proxy.holds import Bound, Unleased
+from proxy.nouns.holds import Bound, Unleased
 from proxy.quota.lease import Account, Part
 from proxy.quota.ledger import Balance
 from proxy.quota.limits import ProjectQuota

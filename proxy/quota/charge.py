@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from proxy.exchange import Attempt, Charge, Meter, Operation, ParsedRequest, Usage
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.openai.estimate import estimate_usage
 from proxy.openai.usage import add_usage, is_believable, is_short, unfinished
 

@@ -23,7 +23,7 @@ import orjson
 
 from proxy.config.quota import Quota
 from proxy.exchange import Operation, ParsedRequest, Usage
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.openai import json_steps
 from proxy.openai.documents import dump_exact
 from proxy.openai.media_bounds import (

@@ -16,7 +16,7 @@ the reservation (an estimate that was too low) is taken from spare units first.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from proxy.holds import Share
+from proxy.nouns.holds import Share
 
 
 @dataclass(slots=True, eq=False)

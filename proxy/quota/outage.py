@@ -17,7 +17,7 @@ from typing import Final
 
 from proxy.config.quota import Quota
 from proxy.errors import DatabaseUnavailable
-from proxy.holds import Bound, Unleased
+from proxy.nouns.holds import Bound, Unleased
 from proxy.quota import refusals
 from proxy.quota.caller import USEFUL_TOKENS, Admission, Caller, Waiter, fits, lowered, lowered_to
 from proxy.quota.tally import QuotaTally

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import QuotaExceeded, QuotaUnavailable, RateLimited
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.quota.headers import NANOS, dollars, duration
 from proxy.quota.lease import Account
 from proxy.quota.windows import Dimension, Refusal

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from proxy.errors import ProxyError
 from proxy.exchange import Meter
-from proxy.holds import Bound, Hold, Share, Unleased
+from proxy.nouns.holds import Bound, Hold, Share, Unleased
 from proxy.openai.usage import is_believable, unfinished
 from proxy.quota.caller import Caller
 from proxy.quota.lease import Part

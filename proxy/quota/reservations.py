@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from proxy.config.quota import Quota
 from proxy.errors import ProxyError, QuotaExceeded
 from proxy.exchange import Headers, Principal
-from proxy.holds import Bound, Share, Unleased
+from proxy.nouns.holds import Bound, Share, Unleased
 from proxy.quota import refusals
 from proxy.quota.caller import Caller
 from proxy.quota.callers import Callers

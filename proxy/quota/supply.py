@@ -21,7 +21,7 @@ from uuid import UUID, uuid4
 
 from proxy.config.quota import Quota
 from proxy.errors import DatabaseUnavailable, ProxyError, QuotaExceeded
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.quota import refusals
 from proxy.quota.caller import USEFUL_TOKENS, Admission, Caller, Waiter, fits, lowered, lowered_to
 from proxy.quota.lease import Lease, Part

@@ -11,8 +11,8 @@ from typing import Literal
 
 from proxy.errors import PolicyViolation, ProxyError, QuotaExceeded
 from proxy.exchange import Allowance, Attempt, Capture, Dialect, Headers, UpstreamReply, first_values
-from proxy.findings import Finding
-from proxy.scanners import OutputScanner
+from proxy.nouns.findings import Finding
+from proxy.nouns.scanners import OutputScanner
 
 EVENT_STREAM = b"text/event-stream"
 NO_BODY_STATUSES = frozenset({204, 304})

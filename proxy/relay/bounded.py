@@ -21,8 +21,8 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-from proxy.apart import LARGE_BYTES, Turns, apart, decoded_apart
 from proxy.errors import ProxyError, UpstreamFailed
+from proxy.event_loop.off_loop import LARGE_BYTES, Turns, decoded_off_loop, off_loop
 from proxy.exchange import Allowance, Downstream
 from proxy.openai import json_steps
 from proxy.openai.decoding import supported
@@ -60,7 +60,7 @@ async def relay_bounded(
     try:
         await _pump(answer, reading, gate, Rest(answer.reply, after_end_s))
     except UpstreamFailed:
-        await gate.write(await decoded_apart(reading.decided) if reading.holds_large else reading.decided())
+        await gate.write(await decoded_off_loop(reading.decided) if reading.holds_large else reading.decided())
         raise
     finally:
         reading.note()
@@ -80,9 +80,9 @@ async def _pump(answer: Answer, reading: Reading, gate: "_Gate", rest: Rest) -> 
             if not await gate.pass_on(gate.events(plain)):
                 return
     is_large, last = reading.held_bytes > LARGE_BYTES, reading.rest()
-    if not await gate.pass_on(await decoded_apart(lambda: list(last)) if is_large else last):
+    if not await gate.pass_on(await decoded_off_loop(lambda: list(last)) if is_large else last):
         return
-    held = await decoded_apart(reading.held) if reading.holds_large else reading.held()
+    held = await decoded_off_loop(reading.held) if reading.holds_large else reading.held()
     if reading.error is not None:
         await gate.withhold(held, reading.error)
         return
@@ -202,13 +202,13 @@ class _Gate:
         reading, allowance, turns = self._reading, self._allowance, self._turns
         turns.begin()
         for found in events:
-            read = await decoded_apart(partial(reading.read, found)) if found.is_unread else found
+            read = await decoded_off_loop(partial(reading.read, found)) if found.is_unread else found
             if allowance is not None and self._meter.text_deltas != self._asked_at:
                 if not await self._is_covered(allowance, ready):
                     await self._cut(allowance, read)
                     return False
             if self._holds_large or _is_large(read):
-                ready.append(await decoded_apart(partial(self._admitted, read)))
+                ready.append(await decoded_off_loop(partial(self._admitted, read)))
                 self._holds_large = reading.holds_large
             else:
                 ready.append(self._admitted(read))
@@ -255,10 +255,10 @@ class _Gate:
         """End the stream before an event that is not covered."""
         answer = self._answer
         answer.reply.close()  # anything generated while the client reads would have to be paid for
-        left = await decoded_apart(self._reading.decided) if self._holds_large else self._reading.decided()
+        left = await decoded_off_loop(self._reading.decided) if self._holds_large else self._reading.decided()
         last = self._end.finish(self._reading.document_of(dropped)) if answer.at_limit == "finish" else None
         if _is_large(dropped):
-            await apart(partial(self._reading.let_go, dropped))
+            await off_loop(partial(self._reading.let_go, dropped))
         self._meter.cut = True
         if answer.mid_event:  # nothing well-formed can follow a part of an event
             self._seal()

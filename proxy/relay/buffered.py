@@ -9,7 +9,7 @@ import asyncio
 from functools import partial
 from typing import Final
 
-from proxy.apart import decoded_apart, joined
+from proxy.event_loop.off_loop import decoded_off_loop, joined
 from proxy.exchange import Downstream
 from proxy.openai.response import inspect
 from proxy.relay.answer import Answer
@@ -34,7 +34,7 @@ async def relay_buffered(answer: Answer, downstream: Downstream, *, inspect_byte
         if len(first) <= _SMALL_BYTES:
             note()
         else:
-            await decoded_apart(note)
+            await decoded_off_loop(note)
         answer.seal()
         await downstream.send(reply.status, reply.reason, answer.headers, first)
     else:
@@ -106,5 +106,5 @@ async def conclude(answer: Answer, inspector: BodyInspector) -> None:
     if inspector.kept_bytes <= _SMALL_BYTES:
         inspector.finish(meter)
     else:
-        await decoded_apart(partial(inspector.finish, meter))
+        await decoded_off_loop(partial(inspector.finish, meter))
     answer.seal()

@@ -5,12 +5,12 @@ Rule of the file: nothing is held, changed or ended here. Uses the scan of `scan
 
 from typing import Any
 
+from proxy.nouns.scanners import OutputScanner
 from proxy.openai import json_steps, lenient
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.sse import Event
 from proxy.relay.answer import Answer
 from proxy.relay.scanned import ScannedStream
-from proxy.scanners import OutputScanner
 
 
 class NotingObserver(StreamObserver):

@@ -6,9 +6,9 @@ Source: RFC 9110 sections 8.3 and 8.4; RFC 6838 section 4.2.8 (structured syntax
 
 from typing import Final
 
+from proxy.nouns.scanners import OutputScanner
 from proxy.openai.decoding import supported
 from proxy.relay.answer import Answer, not_scannable
-from proxy.scanners import OutputScanner
 
 _TEXT_TYPES: Final = frozenset(
     {

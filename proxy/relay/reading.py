@@ -12,8 +12,8 @@ edited or the policy requires everything to be scanned; all of it counts as text
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from proxy.apart import LARGE_BYTES
 from proxy.errors import ProxyError, UpstreamFailed
+from proxy.event_loop.off_loop import LARGE_BYTES
 from proxy.openai import json_steps, lenient
 from proxy.openai.channel_keys import Key
 from proxy.openai.decoding import Decoder

@@ -27,7 +27,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from proxy.errors import ProxyError
 from proxy.exchange import Dialect
-from proxy.findings import let_go
+from proxy.nouns.findings import let_go
+from proxy.nouns.scanners import ChannelScanner, OutputScanner, Piece
 from proxy.openai.channel_keys import ALL, Key, Path
 from proxy.openai.channels import (
     CALLED,
@@ -44,7 +45,6 @@ from proxy.openai.masked_text import alone, with_names, with_texts
 from proxy.openai.token_texts import LOGPROBS
 from proxy.relay.answer import forbidden, not_scannable
 from proxy.relay.waiting import UNREAD, Channel, Item
-from proxy.scanners import ChannelScanner, OutputScanner, Piece
 
 _PART: Final = 1 << 16
 _CLEAN_CHARACTERS: Final = 64

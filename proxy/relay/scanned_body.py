@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from proxy.apart import LARGE_ANSWER_BYTES, MODERATE_ANSWER_BYTES, apart, decoded_apart, joined
 from proxy.config.schema import Limits
 from proxy.errors import UpstreamFailed
+from proxy.event_loop.off_loop import LARGE_ANSWER_BYTES, MODERATE_ANSWER_BYTES, decoded_off_loop, joined, off_loop
 from proxy.exchange import Dialect, Downstream, Headers
-from proxy.findings import let_go
+from proxy.nouns.findings import let_go
+from proxy.nouns.scanners import OutputScanner, ScannedText
 from proxy.openai import json_steps, lenient
 from proxy.openai.channel_keys import Path
 from proxy.openai.channels import Texts, Whole, place_of, read_document
@@ -29,7 +30,6 @@ from proxy.relay.answer import Answer, forbidden, not_scannable
 from proxy.relay.buffered import conclude, send_on
 from proxy.relay.inspector import BodyInspector
 from proxy.relay.sse import DECODED_PIECE_BYTES
-from proxy.scanners import OutputScanner, ScannedText
 
 _BLANK: Final = b" \t\r\n"
 _NAME: Final[Path] = ("name",)
@@ -55,7 +55,7 @@ async def relay_scanned_body(
     plain = body
     if body is not None and answer.content_encoding:
         decode = partial(_plain, answer, body, most)
-        plain = decode() if len(body) <= LARGE_ANSWER_BYTES else await apart(decode)
+        plain = decode() if len(body) <= LARGE_ANSWER_BYTES else await off_loop(decode)
     if plain is None:
         scanner.missed("body", "too_large" if body is None else "malformed")
         if scanner.unscannable == "deny":
@@ -189,14 +189,14 @@ async def _unhurried(answer: Answer, scanner: OutputScanner, plain: bytes) -> by
     if size <= LARGE_ANSWER_BYTES:
         return _scanned(answer, scanner, plain)
     if size > MODERATE_ANSWER_BYTES:
-        return await decoded_apart(partial(_scanned, answer, scanner, plain))
+        return await decoded_off_loop(partial(_scanned, answer, scanner, plain))
     read = _read(answer, plain)
     texts, is_read = read.texts, read.document is not None or not answer.is_json
     if is_read and not texts.missed and not texts.names and all(whole.kind == "text" for whole in texts.wholes):
         if scanner.is_clean([whole.text for whole in texts.wholes]):
             scanner.saw(sum(len(whole.text) for whole in texts.wholes))
             return None
-    return await apart(partial(_masked, answer, scanner, read))
+    return await off_loop(partial(_masked, answer, scanner, read))
 
 
 def _scanned(answer: Answer, scanner: OutputScanner, plain: bytes) -> bytes | None:

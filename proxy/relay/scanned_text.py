@@ -12,13 +12,13 @@ import codecs
 from collections.abc import Iterable
 from functools import partial
 
-from proxy.apart import LARGE_BYTES, apart
 from proxy.errors import PolicyViolation
+from proxy.event_loop.off_loop import LARGE_BYTES, off_loop
 from proxy.exchange import Downstream
+from proxy.nouns.scanners import OutputScanner
 from proxy.openai.decoding import Decoder
 from proxy.relay.answer import Answer, forbidden, not_scannable
 from proxy.relay.sse import DECODED_PIECE_BYTES, check_complete, without_encoding
-from proxy.scanners import OutputScanner
 
 _PLACE = "body"
 
@@ -41,7 +41,7 @@ async def relay_scanned_text(answer: Answer, scanner: OutputScanner, downstream:
         meter.response_bytes += len(piece)
         for plain in (piece,) if decoder is None else decoder.feed(piece):
             scan = partial(text.feed, plain)
-            ready = scan() if len(plain) <= LARGE_BYTES else await apart(scan)
+            ready = scan() if len(plain) <= LARGE_BYTES else await off_loop(scan)
             answer.keep(ready)
             await _write(answer, downstream, text, ready)
     if decoder is not None:

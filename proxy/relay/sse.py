@@ -22,8 +22,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Protocol
 
-from proxy.apart import LARGE_BYTES, Turns, decoded_apart
 from proxy.errors import UpstreamFailed, UpstreamTimeout
+from proxy.event_loop.off_loop import LARGE_BYTES, Turns, decoded_off_loop
 from proxy.exchange import Downstream, Headers, UpstreamReply
 from proxy.openai.decoding import Decoder, supported
 from proxy.openai.deltas import StreamObserver, has_terminator
@@ -68,7 +68,7 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
         meter.response_bytes += len(piece)
         turns.begin()
         is_large = len(piece) > most or tap.held_bytes > most
-        for ready in await decoded_apart(partial(_all_of, tap, piece)) if is_large else tap.feed(piece):
+        for ready in await decoded_off_loop(partial(_all_of, tap, piece)) if is_large else tap.feed(piece):
             answer.keep(ready)
             if meter.terminated:
                 answer.seal()
@@ -76,7 +76,7 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
         if turns.is_over:
             await turns.give()
         turns.end()
-    held = await decoded_apart(tap.end) if tap.held_bytes > most else tap.end()
+    held = await decoded_off_loop(tap.end) if tap.held_bytes > most else tap.end()
     observer.end()
     has_no_end = not readable or not has_terminator(answer.dialect)
     meter.terminated = meter.terminated or observer.all_finished or has_no_end

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
+from proxy.nouns.scanners import ChannelScanner, Piece
 from proxy.openai import json_steps, lenient
 from proxy.openai.channel_keys import Path
-from proxy.scanners import ChannelScanner, Piece
 
 UNREAD: Final = object()
 Raw = TypeVar("Raw")

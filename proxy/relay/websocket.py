@@ -21,15 +21,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from proxy.apart import LARGE_BYTES, decoded_apart
 from proxy.errors import ClientDisconnected, ProxyError, UpstreamFailed
+from proxy.event_loop.off_loop import LARGE_BYTES, decoded_off_loop
 from proxy.exchange import Allowance, Dialect, Message, Meter, WebsocketPeer
+from proxy.nouns.scanners import OutputScanner
 from proxy.openai import json_steps, lenient
 from proxy.openai.pieces import encoded
 from proxy.openai.stream_end import realtime_error
 from proxy.relay.answer import reason_of
 from proxy.relay.scanned import ScannedStream
-from proxy.scanners import OutputScanner
 from proxy.websocket_frames import control_text, with_control_text
 
 _NORMAL, _POLICY = 1000, 1008
@@ -201,7 +201,7 @@ class _ScannedProvider:
                 return message
             scan = partial(self._scanned, message)
             is_large = not is_control and (len(message.data) > LARGE_BYTES or self._stream.holds_large)
-            ready = await decoded_apart(scan) if is_large else scan()
+            ready = await decoded_off_loop(scan) if is_large else scan()
             if is_control and self._stream.error is None:
                 return ready[0]
             self._ready += ready
@@ -247,7 +247,7 @@ async def _observed(observe: Callable[[str], None], text: str) -> None:
     if len(text) <= _SMALL_CHARACTERS or observe is _ignore:
         observe(text)
     else:
-        await decoded_apart(partial(observe, text))
+        await decoded_off_loop(partial(observe, text))
 
 
 def _farewell(reason: ProxyError) -> list[Message]:

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
-from proxy.apart import LARGE_BODY_BYTES, decoded_apart
 from proxy.errors import UpstreamFailed
+from proxy.event_loop.off_loop import LARGE_BODY_BYTES, decoded_off_loop
 from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, Sink, UpstreamReply, first_values
 from proxy.openai.decoding import Decoder, supported
 from proxy.openai.deltas import StreamObserver
@@ -252,7 +252,7 @@ class _Reading:
         if self._size <= LARGE_BODY_BYTES and self._decoded_size <= LARGE_BODY_BYTES:
             read()
         else:
-            await decoded_apart(read)
+            await decoded_off_loop(read)
         return None
 
     def _read_whole(self, body: bytes) -> None:

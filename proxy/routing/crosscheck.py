@@ -14,8 +14,8 @@ failure leaves the dispute open.
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, Protocol
 
-from proxy.candidates import Candidate
 from proxy.config.routing import Layer
+from proxy.nouns.candidates import Candidate
 from proxy.routing.collect import Collected
 from proxy.routing.escalate import rank_of
 from proxy.routing.review import Verdict

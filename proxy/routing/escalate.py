@@ -13,9 +13,9 @@ comes from a higher layer. The judgement says why the search ended:
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
-from proxy.candidates import Candidate, Escalated, Judgement, Rejection
 from proxy.config.routing import LAYERS, Layer
 from proxy.exchange import Attempt, UpstreamReply
+from proxy.nouns.candidates import Candidate, Escalated, Judgement, Rejection
 from proxy.routing.checks import WORTH
 from proxy.routing.collect import Collected
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
-from proxy.apart import LARGE_BODY_BYTES, decoded_apart
+from proxy.event_loop.off_loop import LARGE_BODY_BYTES, decoded_off_loop
 from proxy.exchange import Headers, Sink, UpstreamReply, first_values
 from proxy.openai import json_steps
 from proxy.openai.documents import dump_exact
@@ -71,7 +71,7 @@ class ListedReply:
         body = bytes(read)
         if len(body) <= LARGE_BODY_BYTES:
             return extended(body, self._named, self._allows)
-        return await decoded_apart(partial(extended, body, self._named, self._allows))
+        return await decoded_off_loop(partial(extended, body, self._named, self._allows))
 
     @property
     def complete(self) -> bool:

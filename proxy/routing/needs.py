@@ -18,11 +18,11 @@ from typing import Any, Final, Literal, get_args
 
 import re2
 
-from proxy.candidates import Complexity as Level
 from proxy.config.layers import CAPABILITIES
 from proxy.config.routing import LAYERS, Complexity, Layer
 from proxy.errors import InvalidRequest
 from proxy.exchange import ParsedRequest
+from proxy.nouns.candidates import Complexity as Level
 
 Quality = Literal["low", "normal", "high", "critical"]
 _QUALITIES: Final[tuple[Quality, ...]] = get_args(Quality)

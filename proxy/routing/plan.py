@@ -32,10 +32,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
-from proxy.candidates import Candidate, Complexity, Rejection, RoutePlan
 from proxy.config.routing import LAYERS, Layer, Routing
 from proxy.errors import InvalidRequest, PermissionDenied, ProxyError
-from proxy.holds import Bound
+from proxy.nouns.candidates import Candidate, Complexity, Rejection, RoutePlan
+from proxy.nouns.holds import Bound
 from proxy.routing.catalogue import Catalogue, Offer, Tier
 from proxy.routing.needs import Hints
 

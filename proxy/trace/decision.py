@@ -8,8 +8,8 @@ possible: its only candidate, and that it was the only one.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from proxy.candidates import Candidate, Judgement, RoutePlan
 from proxy.exchange import CacheUse
+from proxy.nouns.candidates import Candidate, Judgement, RoutePlan
 from proxy.trace.values import dollars
 
 _MOST_REJECTED: Final = 32

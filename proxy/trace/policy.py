@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from proxy.findings import Sighting, Verdict
+from proxy.nouns.findings import Sighting, Verdict
 from proxy.trace.values import TEXT, bounded
 
 

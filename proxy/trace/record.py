@@ -27,10 +27,10 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from proxy.candidates import RoutePlan
 from proxy.credentials import cover, cover_shapes
 from proxy.exchange import Attempt, Candidate, Charge, Exchange, Outcome, Usage
-from proxy.holds import Bound, Hold
+from proxy.nouns.candidates import RoutePlan
+from proxy.nouns.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
 from proxy.trace import context
 from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls

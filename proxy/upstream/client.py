@@ -10,9 +10,9 @@ Rule of the file: callers see `Client` and the errors named there, never a libra
 from typing import Protocol
 
 from proxy.config import schema
+from proxy.event_loop.write_batching import LoopTurn
 from proxy.exchange import UpstreamReply, UpstreamRequest
-from proxy.lazy import function
-from proxy.turn import LoopTurn
+from proxy.process.lazy import function
 from proxy.upstream.lean import LeanClient
 from proxy.upstream.stats import ClientStats
 

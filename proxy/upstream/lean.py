@@ -19,8 +19,8 @@ from typing import Final
 
 from proxy.config import schema
 from proxy.errors import UpstreamFailed
+from proxy.event_loop.write_batching import LoopTurn
 from proxy.exchange import UpstreamReply, UpstreamRequest
-from proxy.turn import LoopTurn
 from proxy.upstream import failures
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_dial import dial

@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import cast
 
-from proxy.turn import LoopTurn, Outlet
+from proxy.event_loop.write_batching import LoopTurn, Outlet
 from proxy.upstream import failures
 from proxy.upstream.lean_answer import AnswerParser
 from proxy.upstream.lean_deadline import Deadline

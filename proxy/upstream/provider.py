@@ -7,9 +7,9 @@ own, except for the model if this provider has another name for it.
 from collections.abc import AsyncIterator
 from functools import lru_cache
 
-from proxy.apart import LARGE_BODY_BYTES, decoded_apart
 from proxy.config.schema import UpstreamEntry
 from proxy.credentials import secrets_in
+from proxy.event_loop.off_loop import LARGE_BODY_BYTES, decoded_off_loop
 from proxy.exchange import Attempt, Candidate, Headers, Inbound, UpstreamReply, UpstreamRequest
 from proxy.openai.model_edit import with_model, without_usage_option
 from proxy.upstream.address import azure_url, openai_url
@@ -87,7 +87,7 @@ class Provider:
             name = candidate.sent_as
             return left if name is None else with_model(left, name, has_model=candidate.replaces_model)
 
-        return fitted() if len(body) <= LARGE_BODY_BYTES else await decoded_apart(fitted)
+        return fitted() if len(body) <= LARGE_BODY_BYTES else await decoded_off_loop(fitted)
 
     def _request(
         self, attempt: Attempt, inbound: Inbound, body: bytes | AsyncIterator[bytes] | None

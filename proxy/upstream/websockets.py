@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from proxy.config import schema
 from proxy.exchange import UpstreamRequest
-from proxy.lazy import function
+from proxy.process.lazy import function
 from proxy.upstream.covering import Handshake
 from proxy.upstream.origin import Origin
 

@@ -10,7 +10,7 @@ from proxy.cache.replay import made_ready
 from proxy.cache.request_key import RequestKey
 from proxy.cache.store import Row
 from proxy.config.cache import Cache
-from proxy.way import MAIN
+from proxy.event_loop.fair_threads import MAIN
 
 KEY = RequestKey(b"k" * 32, "shop", stream=False, wants_usage=False, has_bare=True, dialect="chat")
 STREAM = replace(KEY, stream=True)

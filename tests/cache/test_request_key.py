@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from proxy.cache.request_key import directives, key_of
-from proxy.candidates import Candidate
 from proxy.config.schema import Limits
 from proxy.exchange import Inbound, first_values
-from proxy.intake import slim
+from proxy.nouns.candidates import Candidate
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
+from proxy.phases.intake import slim
 
 CHAT = {"model": "auto", "messages": [{"role": "user", "content": "héllo"}], "temperature": 0.5}
 HERE = Candidate("openai", "gpt-4o", sent_as="gpt-4o")

@@ -11,7 +11,7 @@ import pytest
 from proxy.cli.failure import CommandFailed
 from proxy.cli.main import COMMANDS, main
 from proxy.errors import DatabaseUnavailable
-from proxy.lazy import function
+from proxy.process.lazy import function
 
 SCRIPT = Path(sys.executable).with_name("sidegate")
 ROOT = Path(__file__).parents[2]

@@ -7,13 +7,13 @@ from threading import Event, Timer
 
 import pytest
 
-from proxy import generation
 from proxy.config import layers
 from proxy.config.files import read_regular
 from proxy.config.references import BadReference, resolve
 from proxy.config.schema import Config, Prices
 from proxy.config.source import read_file
 from proxy.policy import rules
+from proxy.process import generation
 from proxy.upstream import pricing
 from proxy.upstream.origin import tls_context
 

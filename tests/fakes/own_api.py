@@ -22,7 +22,7 @@ from proxy.config.layers import Layers
 from proxy.db.pool import Database
 from proxy.errors import ProxyError
 from proxy.openai.error_body import render
-from proxy.planner import Planner
+from proxy.phases.planner import Planner
 from proxy.policy.ready import Policies
 from proxy.projects.directory import Directory
 from proxy.quota.ledger import Ledger

@@ -5,8 +5,8 @@ is flagged. Held back is what could become one of the first two.
 import re
 from dataclasses import dataclass, field
 
-from proxy.findings import Finding
-from proxy.scanners import ScannedText
+from proxy.nouns.findings import Finding
+from proxy.nouns.scanners import ScannedText
 
 MASK = "KEY-****"
 SECRET = "KEY-12345678"

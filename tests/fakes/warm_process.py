@@ -26,7 +26,7 @@ from proxy.cli.main import COMMANDS, main
 
 MAX_TASK_BYTES = 1 << 17
 # What commands import when they run, and the proxy when it is first asked for its own API.
-LATER = ("proxy.serve", "proxy.workers", "proxy.demo", "proxy.api.assembly", "proxy.ingress.listener")
+LATER = ("proxy.serve", "proxy.process.workers", "proxy.demo", "proxy.api.assembly", "proxy.ingress.listener")
 
 
 class Kennel:

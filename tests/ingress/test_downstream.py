@@ -3,10 +3,10 @@ import asyncio
 import pytest
 
 from proxy.errors import ClientDisconnected
+from proxy.event_loop.write_batching import Outlet
 from proxy.exchange import Delivery
 from proxy.ingress.aiohttp_streams import AiohttpOutlet
 from proxy.ingress.downstream import HttpDownstream
-from proxy.turn import Outlet
 from tests.ingress.wire import request, serving, until
 
 HEADERS = ((b"X-CaSe", b"Va lue\xe9"), (b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2"), (b"x-empty", b""))

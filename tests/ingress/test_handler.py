@@ -17,7 +17,7 @@ from proxy.exchange import Exchange
 from proxy.ingress.handler import Ingress
 from proxy.ingress.serving import Serving
 from proxy.metrics import Metrics
-from proxy.shedding import Shedding
+from proxy.process.shedding import Shedding
 from tests.ingress.wire import Server, request, serving, until
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.exchange import Usage
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.openai.usage import MAX_TOKENS, add_usage, is_believable, read_seconds, read_usage
 
 CHAT = {

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from proxy.apart import LARGE_BODY_BYTES
+from proxy.event_loop.off_loop import LARGE_BODY_BYTES
+from proxy.nouns.peers import Message
 from proxy.openai import websocket_texts
 from proxy.openai.websocket_texts import in_bytes, text_of
-from proxy.peers import Message
 
 LARGE = "жизнь" * LARGE_BODY_BYTES
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.findings import STEP, Finding
+from proxy.nouns.findings import STEP, Finding
 from proxy.policy.actions import DEFAULTS, Actions
 
 

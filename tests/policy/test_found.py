@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy import findings
-from proxy.findings import Finding
+from proxy.nouns import findings
+from proxy.nouns.findings import Finding
 from proxy.policy import found as found_module
 from proxy.policy.found import in_characters, merged, place
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from proxy.findings import Finding
+from proxy.nouns.findings import Finding
 from proxy.policy.mask import STARS, kept, mask, redact
 
 

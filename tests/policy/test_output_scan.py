@@ -5,7 +5,7 @@ import json
 import pytest
 
 from proxy.config.policy import Policy as Settings
-from proxy.findings import Verdict
+from proxy.nouns.findings import Verdict
 from proxy.policy import output_scan as module
 from proxy.policy.output_scan import OutputScan
 from tests.policy.policies import policy_of

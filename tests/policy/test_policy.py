@@ -5,7 +5,7 @@ import yaml
 
 from proxy.config.policy import Policy as Settings
 from proxy.config.project import SecuritySettings, parse
-from proxy.findings import Finding
+from proxy.nouns.findings import Finding
 from proxy.policy.policy import NO_SECURITY, load_rules, own_rules
 from proxy.policy.rules import RuleError
 from tests.policy.policies import policy_of

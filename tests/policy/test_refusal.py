@@ -1,6 +1,6 @@
 """What a client is told of a refusal: place and rules, never the text."""
 
-from proxy.findings import Finding, Sighting
+from proxy.nouns.findings import Finding, Sighting
 from proxy.openai.error_body import render
 from proxy.policy.refusal import MAX_RULES, denied, violation
 

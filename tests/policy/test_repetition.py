@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.findings import Finding
+from proxy.nouns.findings import Finding
 from proxy.policy.detect import Detector, Matcher
 from proxy.policy.examples import expand
 from proxy.policy.repetition import Repetition

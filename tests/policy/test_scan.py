@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.findings import Verdict
+from proxy.nouns.findings import Verdict
 from proxy.policy import places
 from proxy.policy.patience import Patience
 from proxy.policy.places import OfKey

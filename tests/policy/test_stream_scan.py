@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.findings import Action, Finding
+from proxy.nouns.findings import Action, Finding
 from proxy.policy import examples, mask, rules
 from proxy.policy.detect import Detector, Matcher
 from proxy.policy.found import place

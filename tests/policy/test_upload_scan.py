@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import PolicyViolation
-from proxy.findings import Verdict
+from proxy.nouns.findings import Verdict
 from proxy.openai.multipart import MultipartObserver
 from proxy.policy.upload_scan import UploadScan
 from tests.policy.policies import policy_of

@@ -10,9 +10,9 @@ from proxy.config import schema
 from proxy.config.quota import Quota
 from proxy.db.pool import Database
 from proxy.exchange import Attempt, Candidate, Charge, Exchange, Inbound, Principal, Usage
-from proxy.holds import Bound, Hold
 from proxy.journal.segments import Journal
 from proxy.journal.writer import Writer
+from proxy.nouns.holds import Bound, Hold
 from proxy.openai.operations import match
 from proxy.quota.callers import Callers
 from proxy.quota.keeper import Keeper

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.exchange import Attempt, Candidate, Operation, Usage
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.openai.request import parse_empty
 from proxy.quota.charge import billed_model, charge
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proxy.config.quota import Quota
 from proxy.config.schema import Limits, Prices
 from proxy.exchange import Usage
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.openai import json_steps
 from proxy.openai.operations import match, operations
 from proxy.openai.request import parse_empty, parse_handshake, parse_json

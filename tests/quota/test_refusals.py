@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import QuotaExceeded, RateLimited
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.openai.error_body import render
 from proxy.quota import refusals
 from proxy.quota.headers import NANOS

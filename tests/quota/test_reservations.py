@@ -8,8 +8,8 @@ import pytest
 
 from proxy.errors import QuotaExceeded, RateLimited
 from proxy.exchange import Meter, Usage
-from proxy.holds import Bound, Share
 from proxy.metrics import Sample
+from proxy.nouns.holds import Bound, Share
 from proxy.quota.caller import Caller
 from proxy.quota.lease import Account, Part
 from proxy.quota.limits import ProjectQuota

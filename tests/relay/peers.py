@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 from proxy.errors import ClientDisconnected, ProxyError, QuotaExceeded
 from proxy.exchange import Allowance, Attempt, Candidate, Capture, Delivery, Dialect, Header, Headers, Message, Meter
+from proxy.nouns.scanners import OutputScanner
 from proxy.relay.answer import Answer, AtLimit
-from proxy.scanners import OutputScanner
 
 Step = bytes | Exception | asyncio.Event
 """What comes next from a provider: bytes, a failure, or silence until an event is set."""

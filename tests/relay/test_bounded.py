@@ -15,7 +15,7 @@ from proxy.errors import ClientDisconnected, UpstreamFailed, UpstreamTimeout
 from proxy.exchange import Capture, Exchange, Inbound, Operation, Usage
 from proxy.openai.sse_cut import EventCutter
 from proxy.openai.stream_end import MOST_CHOICES
-from proxy.outcome import outcome_of
+from proxy.phases.outcome import outcome_of
 from proxy.relay.bounded import can_be_bounded, relay_bounded
 from proxy.relay.reading import Reading
 from proxy.relay.relay import relay

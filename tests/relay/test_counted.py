@@ -4,8 +4,8 @@ import pytest
 
 from proxy.cache.memory import Ready
 from proxy.cache.replay import KeptReply
-from proxy.candidates import Candidate
 from proxy.exchange import Attempt, Capture, Meter
+from proxy.nouns.candidates import Candidate
 from proxy.relay.answer import Answer
 from proxy.relay.counted import relay_counted
 

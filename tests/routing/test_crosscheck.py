@@ -1,7 +1,7 @@
 import pytest
 
-from proxy.candidates import Candidate
 from proxy.exchange import Attempt
+from proxy.nouns.candidates import Candidate
 from proxy.routing.collect import Collected, CollectedReply
 from proxy.routing.crosscheck import cross_check, others
 from proxy.routing.review import Verdict

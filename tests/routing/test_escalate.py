@@ -2,8 +2,8 @@
 
 import pytest
 
-from proxy.candidates import Candidate, Escalated, Judgement, Rejection
 from proxy.exchange import Attempt
+from proxy.nouns.candidates import Candidate, Escalated, Judgement, Rejection
 from proxy.routing.collect import Collected, CollectedReply
 from proxy.routing.escalate import above, escalate, none_above
 from tests.relay.peers import Reply

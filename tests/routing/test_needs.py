@@ -6,9 +6,9 @@ from proxy.config.routing import Complexity
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
 from proxy.exchange import ParsedRequest
-from proxy.intake import slim
 from proxy.openai.operations import match
 from proxy.openai.request import parse_json
+from proxy.phases.intake import slim
 from proxy.routing.needs import Hints, read_hints, read_needs
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}

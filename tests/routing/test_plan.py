@@ -11,7 +11,7 @@ from proxy.config.layers import CAPABILITIES, LayerEntry, Layers
 from proxy.config.routing import LAYERS, Routing
 from proxy.config.schema import UpstreamEntry
 from proxy.errors import InvalidRequest, PermissionDenied, ProxyError
-from proxy.holds import Bound
+from proxy.nouns.holds import Bound
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.needs import Hints
 from proxy.routing.plan import Asked, Market, Rules, least_nanos, only, plan_layers, plan_model, within

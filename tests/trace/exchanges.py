@@ -16,7 +16,7 @@ from proxy.exchange import (
     Usage,
     first_values,
 )
-from proxy.findings import Finding, Sighting, Verdict
+from proxy.nouns.findings import Finding, Sighting, Verdict
 from proxy.trace.record import trace_id
 
 STARTED_AT_MS = 1_780_000_000_123

@@ -1,6 +1,6 @@
 """How a verdict reads in a trace."""
 
-from proxy.findings import Finding, Sighting, Unscanned, Verdict
+from proxy.nouns.findings import Finding, Sighting, Unscanned, Verdict
 from proxy.trace.policy import policy_of
 
 

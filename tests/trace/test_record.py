@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.candidates import Candidate, Rejection
 from proxy.errors import ClientDisconnected, InvalidRequest, UpstreamTimeout
 from proxy.exchange import Capture, Charge, Delivery, Exchange, Principal, ToolCall, Usage
+from proxy.nouns.candidates import Candidate, Rejection
 from proxy.openai.operations import match
 from proxy.trace import record
 from tests.trace.exchanges import MODELS, STARTED, STARTED_AT_MS, begun, finished, planned

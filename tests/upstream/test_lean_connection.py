@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proxy.errors import UpstreamFailed
-from proxy.turn import LoopTurn, Outlet
+from proxy.event_loop.write_batching import LoopTurn, Outlet
 from proxy.upstream.failures import CLOSED
 from proxy.upstream.lean_connection import Bounds, Connection
 from tests.fakes.garbage import garbage

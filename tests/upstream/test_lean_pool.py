@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from proxy.errors import ShuttingDown, UpstreamFailed, UpstreamTimeout
-from proxy.turn import LoopTurn
+from proxy.event_loop.write_batching import LoopTurn
 from proxy.upstream.failures import CONNECT_TIMEOUT, timed_out
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_pool import Pool

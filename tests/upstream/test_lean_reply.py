@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.errors import UpstreamFailed, UpstreamTimeout
-from proxy.turn import LoopTurn
+from proxy.event_loop.write_batching import LoopTurn
 from proxy.upstream.covering import CoveredReply
 from proxy.upstream.lean_connection import Bounds, Connection
 from proxy.upstream.lean_reply import Reply

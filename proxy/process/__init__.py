@@ -1,0 +1,1 @@
+"""The life of the process: its workers, memory, configuration in use, and load."""
