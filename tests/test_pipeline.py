@@ -34,10 +34,10 @@ from proxy.routing.health import Health
 from proxy.trace.chains import Chains
 from proxy.trace.record import trace_id
 from tests.fakes.projects import Projects
+from tests.phases.test_intake import FORM, MULTIPART, Body
 from tests.policy.secrets import HIGH
 from tests.quota.replica import without_limits
 from tests.relay.peers import JSON, STREAM, Client, Reply, Socket, announced
-from tests.test_intake import FORM, MULTIPART, Body
 
 CHAT = b'{"model":"gpt-4o","messages":[{"role":"user","content":"hello you"}]}'
 STREAMED = b'{"model":"gpt-4o","stream":true,"messages":[]}'

@@ -4,7 +4,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 
 from proxy.ingress.aiohttp_streams import AiohttpOutlet
-from tests.test_turn import Socket
+from tests.event_loop.test_write_batching import Socket
 
 
 def connected() -> tuple[BaseProtocol, AiohttpOutlet, list[bytes]]:

@@ -16,7 +16,7 @@ from proxy.phases.assurance import Assurance, promised
 from proxy.phases.further_answers import Further
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
-from tests.test_outgoing import Scene, replica
+from tests.phases.test_outgoing import Scene, replica
 
 WEAK, STRONG = Candidate("a", "gpt-5-nano", layer="L0"), Candidate("b", "gpt-5", layer="L1")
 __all__ = ["replica"]
