@@ -1,9 +1,9 @@
 """The nouns of the project: the data of one request. Verbs live in the packages.
 
 `Exchange` (RFC 9110 section 3.4: a request/response exchange) holds all state of one request: slots in groups, one per
-phase, `None` until that phase ran. Phases take values and return a value; only `pipeline` and `settling` assign to it.
-The exception is `attempts`: dispatch appends an `Attempt` before it sends, and the relay counts into the attempt's
-`Meter`, so that a task cancelled anywhere still settles what was spent.
+phase, `None` until that phase ran. Phases take values and return a value; only `pipeline`, `settling` and `outgoing`
+assign to it. `attempts` is shared: dispatch appends an `Attempt` before it sends, and the relay counts into the
+attempt's `Meter`, so that a task cancelled anywhere still settles what was spent.
 
 Facts built once per request (`Inbound`, `ParsedRequest`, `Charge` ...) are never modified afterwards. They are not
 declared frozen: a frozen dataclass sets each field through `object.__setattr__`, at five times the cost (timeit).

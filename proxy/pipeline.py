@@ -1,4 +1,4 @@
-"""The life of a request: its phases, in order. Only this file and `settling` assign to the Exchange.
+"""The life of a request: its phases, in order. Only this file, `settling` and `outgoing` assign to the Exchange.
 
     identify -> parse -> scan_prompt -> plan_route -> kept? -> reserve -> intent -> dispatch -> [commit point] -> relay
     always: settle -> record, and show once the answer is written

@@ -1,6 +1,7 @@
 """What the reference tables of the documentation say is what the code has: error codes, metrics, defaults."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from functools import reduce
 from typing import Any
@@ -35,6 +36,25 @@ def test_modules_that_join_packages_when_listed_then_all_of_them_and_no_others()
     holders = [ROOT / "proxy", *(ROOT / "proxy" / name for name in ("phases", "process", "event_loop", "nouns"))]
     there = {path.stem for holder in holders for path in holder.glob("*.py")} - {"__init__", "__main__"}
     assert sorted(listed) == sorted(there)
+
+
+def test_layers_when_drawn_then_they_are_those_that_imports_are_checked_against() -> None:
+    _, _, rest = (ROOT / "docs/architecture.md").read_text(encoding="utf-8").partition("**Layers.**")
+    drawn = rest.split("```")[1].split("\n")[1:-1]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    checked = [re.sub(r"proxy\.(\w+\.)?", "", line) for line in contracts[0]["layers"]]
+    assert drawn == [line for line in checked if line != "__main__"]
+
+
+def test_modules_when_a_page_names_their_file_then_they_exist() -> None:
+    named = set(re.findall(r"`(?:proxy/)?((?:\w+/)?\w+\.py)`", TEXT))
+    there = {str(path.relative_to(ROOT / "proxy")) for path in (ROOT / "proxy").rglob("*.py")}
+    there |= {
+        str(path.relative_to(ROOT)) for home in ("bench", "scripts", "tests") for path in (ROOT / home).rglob("*.py")
+    }
+    assert sorted(named - there) == []
 
 
 def test_alerts_when_they_fire_then_a_page_says_what_to_do_first() -> None:
