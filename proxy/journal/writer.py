@@ -8,21 +8,25 @@ Rules of the file: a record leaves the journal only after a transaction that con
 committed. So everything may happen twice: the answer to COMMIT may be lost, or the process crash before
 `journal.commit`. Appliers must recognise what they already have; dead letters must be idempotent per trace id and kind.
 
-Failure mode: what the database refuses is told apart in `journal.landing`. A file that cannot be read is tried again.
+Failure mode: `landing` decides what becomes of records that the database refuses. A file that cannot be read is tried
+again.
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from proxy.config import schema
 from proxy.journal.frames import Record
-from proxy.journal.landing import Applier, DeadLetter, Landing, Transaction, WriterStats
+from proxy.journal.landing import Landing
 from proxy.journal.reader import Batch
 from proxy.journal.segment import Position
 from proxy.journal.segments import Journal
+from proxy.journal.transactions import Applier, DeadLetter, Transaction, Transactions, WriterStats
 
+_log = logging.getLogger("sidegate.journal")
 _TEND_EVERY_S = 1.0
 _FRESH_BYTES = 4_194_304
 """This little, written this recently, is still in memory: reading it needs no thread."""
@@ -43,13 +47,14 @@ class Writer:
     ) -> None:
         self._journal = journal
         self._settings = settings
-        self._landing = Landing(
+        self._transactions = Transactions(
             transaction=transaction,
             appliers=appliers,
             dead_letter=dead_letter,
             retry_max_s=settings.retry_max_s,
             pause=self._pause,
         )
+        self._landing = Landing(self._transactions, self._pause)
         self._full = (settings.batch_records, settings.batch_bytes)
         self._wake = asyncio.Event()
         self._advanced = asyncio.Event()
@@ -95,7 +100,7 @@ class Writer:
 
     def stats(self) -> WriterStats:
         """Return the totals."""
-        return self._landing.stats
+        return self._transactions.stats
 
     @contextmanager
     def _in_haste(self) -> Iterator[None]:
@@ -138,7 +143,7 @@ class Writer:
             self._awaited = None
 
     async def _read(self, after: Position | None = None) -> Batch:
-        pauses = self._landing.pauses()
+        pauses = self._transactions.pauses()
         while True:
             try:
                 if self._journal.unread_bytes <= _FRESH_BYTES:
@@ -146,7 +151,8 @@ class Writer:
                 # On a thread: the file may not be in memory, and a record may have 64 MiB.
                 return await asyncio.to_thread(self._journal.read_batch, *self._full, after)
             except OSError as error:
-                self._landing.note_failure(error)
+                self._transactions.count(unexpected=1)
+                _log.error("reading the journal failed; retrying", extra={"error": type(error).__name__})
             await self._pause(next(pauses))
 
     async def _pause(self, seconds: float) -> None:

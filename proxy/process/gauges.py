@@ -7,8 +7,8 @@ from typing import Final
 
 from proxy.auth.keyring import Keyring
 from proxy.db.pool import Database
-from proxy.journal.landing import WriterStats
 from proxy.journal.segments import Journal, JournalStats
+from proxy.journal.transactions import WriterStats
 from proxy.journal.writer import Writer
 from proxy.metrics import Metrics, Sample
 from proxy.phases.intake import ByteBudget

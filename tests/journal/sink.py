@@ -9,8 +9,8 @@ import pytest
 
 from proxy.errors import DatabaseUnavailable, RecordRejected
 from proxy.journal.frames import Record
-from proxy.journal.landing import Applier
 from proxy.journal.segments import Journal
+from proxy.journal.transactions import Applier
 from proxy.journal.writer import Writer
 from tests.journal.disk import make_settings
 

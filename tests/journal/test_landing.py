@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from proxy.errors import ConstraintViolated, DatabaseContended, DatabaseTooSlow, DatabaseUnfit, RecordRejected
+from proxy.journal.evidence import WITNESSES
 from proxy.journal.frames import FINAL, LEASES, Kind, Record
-from proxy.journal.landing import WITNESSES
 from proxy.journal.segments import Journal
 from tests.journal.disk import make_settings, trace_id
 from tests.journal.sink import Sink, running
