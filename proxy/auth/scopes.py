@@ -2,8 +2,9 @@
 
     {"models": [names], "operations": [names or kinds], "surfaces": ["data", "api"]}    absent: not limited
 
-A kind (`chat`) includes its operations (`chat.completions.create`), never the other way round: a kind may gain some. A
-limit that the maker has must be written down for what it makes: left out it means "not limited", which is more.
+A kind (`chat`) includes its operations (`chat.completions.create`), but a list of operations never includes their kind,
+which may gain more. If a key has a limit, every key that it creates has to state one: leaving it out would mean "not
+limited", which is more.
 
 Pure; never raises.
 """

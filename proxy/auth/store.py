@@ -1,7 +1,7 @@
-"""Who is what in which project: all SQL that reads and changes roles, but for the one of a key's user.
+"""Who has which role in which project: all SQL that reads and changes roles, except for the role of a key's user.
 
-Nobody loses a role, or gets one, by somebody whose own is lower: that is decided in the statement, so that a role which
-was raised meanwhile counts.
+Nobody can take or give a role above their own. The statement itself checks that, so a role that was raised meanwhile
+counts.
 
 Failure mode: errors of asyncpg become `DatabaseUnavailable` or `RecordRejected` where the connection came from.
 """

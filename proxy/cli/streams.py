@@ -1,9 +1,10 @@
-r"""The standard streams of the process: open from the beginning, harmless at the end.
+r"""Prepares the standard streams of the process, so that none of them can break a command.
 
 - A descriptor 0, 1 or 2 that is closed is opened on the null device. Otherwise the first sockets and files would get
-  these numbers: what a library writes to standard error would go into them, and libuv aborts when it closes one.
-- A letter that the stream's encoding does not have is written as an escape (`\xe4`): a user's name must not end a list.
-- A stream whose reader is gone, or whose disk is full, is turned to the null device, as Python would otherwise replace
+  these numbers, libraries that write to standard error would write into them, and libuv aborts when it closes one.
+- A character that the stream's encoding does not have is written as an escape (`\xe4`), so that a user's name cannot
+  end a list with an error.
+- A stream whose reader is gone, or whose disk is full, is redirected to the null device; otherwise Python would replace
   the exit code by 120.
 
 Source: POSIX `exec`, "STDIN_FILENO, STDOUT_FILENO, or STDERR_FILENO closed"; Python documentation, "Note on SIGPIPE".

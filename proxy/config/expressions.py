@@ -1,4 +1,4 @@
-"""Patterns that somebody writes into a configuration: RE2 syntax only, so that none can cost more than linear time."""
+"""Patterns in a configuration: RE2 syntax only, so that none can take more than linear time."""
 
 import re
 from typing import Annotated, Final

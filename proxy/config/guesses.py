@@ -1,7 +1,7 @@
-"""Which key was meant by a name that does not exist: for the file and for the environment alike.
+"""Guesses which key was meant by a name that does not exist, for the file and for the environment alike.
 
-Rule of the file: names only, never values. What stands in the section that was named comes first, because whoever
-wrote `upstream.url` found the right section: a wild match elsewhere (`database.url`) would send him away from it.
+Rule of the file: names only, never values. Keys of the section that was named come first, because whoever wrote
+`upstream.url` found the right section: a closer match elsewhere (`database.url`) would be misleading.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""The keys of load shedding: how late and how full a process may be before it gives up something, and what.
+"""The keys of load shedding: how late the event loop and how full the memory may be before something is given up.
 
-Degrees of both, each with all before it: nothing is captured any more; projects may not grow beyond their even share;
-only critical requests begin; nothing begins; of memory alone: what holds most is ended.
+Each degree includes those before it: contents are no longer captured; projects may not exceed their even share; only
+critical requests are admitted; none are admitted; and, for memory alone, the request that holds most is ended.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The transaction that all work is done in: what a server, a database or a role may be set to does not apply in it.
+"""The transaction in which all work is done, independent of what a server, a database or a role has as its defaults.
 
 Rule of the file: everything is set for the transaction, never for the session, in one round trip.
 

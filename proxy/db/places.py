@@ -1,7 +1,7 @@
-"""How many connections may be lent at once: the size of the pool, less those that PostgreSQL has just refused.
+"""How many connections may be in use at once: the size of the pool, minus those that PostgreSQL has recently refused.
 
-A full server, or a role's CONNECTION LIMIT, refuses a connection while others of this process work. Its place is closed
-for some seconds, and who wanted it waits for another place, so that the open connections are shared.
+A full server, or a role's CONNECTION LIMIT, refuses a connection while others of this process work. Then one place is
+closed for some seconds, and its caller waits for another one, so that the open connections are shared.
 
 Rule of the file: at least one place is always open, and a closed one opens by itself.
 """

@@ -1,7 +1,7 @@
-"""A part of the pool's connections, for work that must not keep the others from it.
+"""Limits one kind of work to a part of the pool's connections, so that it cannot keep others from theirs.
 
-The management API shares the pool with quotas, keys and the journal. Its queries may take seconds, and whoever has a
-key may send hundreds at once, while a request that waits too long for a lease takes PostgreSQL for unavailable. So the
+The management API shares the pool with quotas, keys and the journal. Its queries may take seconds, and anyone with a
+key may send hundreds at once, while a request that waits too long for a lease considers PostgreSQL unavailable. So the
 API has its own queue in front of the pool's.
 
 Failure mode: `DatabaseUnavailable` if no connection of the part is free in time; everything else as `db.pool`.

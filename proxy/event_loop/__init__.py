@@ -1,1 +1,1 @@
-"""The event loop beside long work: threads, their turns, and the writes of one turn of the loop."""
+"""Keeping the event loop free: work in threads, their turns, and batched writes."""

@@ -1,13 +1,14 @@
-"""Lets the event loop have the interpreter while threads work for long, and lets short work go before long.
+"""Shares the interpreter between the event loop and threads with long work: the loop first, then the shortest work.
 
-Only one thread has the interpreter at a time, and whoever wants it waits for it again for every step. So among several
-threads that scan large texts, the event loop would wait for each of them in turn, at every step. Here they take turns
-among themselves: one of them works, and the others sleep. After a millisecond it lets the event loop have its turn, and
-then whichever has worked least so far goes on: a short text is scanned at once, however many large ones are waiting.
+Only one thread at a time can hold the interpreter lock (GIL), and a thread that releases it for a moment competes for
+it again. If several threads scanned large texts, the event loop would wait for each of them at every step. So the
+threads take turns: one works, the others sleep in a `Lane`. After a millisecond the working thread sleeps until the
+event loop has nothing left to do, and then the thread that has worked least so far continues: a short text is scanned
+at once, however many large ones are waiting.
 
-Each call of RE2 releases the interpreter's lock for some microseconds. Whoever waits for the lock is woken, finds it
-taken again, and begins to wait anew for the interval after which it could demand it: 8 MB of groups of digits, with a
-call every 10 microseconds, kept the loop waiting for up to half a second. So a thread has to sleep for its turn to end.
+Releasing the lock is not enough to end a turn. Each call of RE2 releases it for some microseconds; whoever waits for it
+is woken, finds it taken again, and has to wait for a whole switch interval before it can demand it. With a call every
+10 microseconds (8 MB of groups of digits), that kept the loop waiting for up to half a second. So the thread sleeps.
 
 Source: CPython 3.11, Python/ceval_gil.h, `take_gil` and `drop_gil`.
 """

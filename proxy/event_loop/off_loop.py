@@ -1,10 +1,11 @@
-"""Keeps what takes long off the event loop: it is done in a thread, and between small steps others get their turn.
+"""Moves long work from the event loop to threads, where it is cut into small steps (`fair_threads`).
 
 How long a scan takes depends on the text as much as on its size: random letters take 10 to 25 microseconds a byte,
-prose a thousandth of that. So a small text may stay on the loop, whatever it is; many of them in succession may not.
+prose a thousandth of that. So a text below a certain size may stay on the loop, whatever it contains; many of them in a
+row may not, and `Turns` interrupts them.
 
-Rule of the file: an exchange is only ever worked on in one place. What is done in a thread is waited for, by a task
-that is cancelled, too, so that no thread changes what is being settled.
+Rule of the file: an exchange is only ever worked on in one place. Even a task that is cancelled waits until its thread
+has finished, so that no thread changes what is being settled.
 """
 
 import asyncio

@@ -1,11 +1,13 @@
-"""Writing to connections: a lone write leaves at once, several of one turn of the event loop leave together at its end.
+"""Batches writes: the first write in a turn of the event loop leaves at once, further ones together at the turn's end.
 
-    read, read, read --> task: write 1 ---- task: (2) ---- task: (3) --> over: write 2, 3 --> read ..
-                              leaves now        kept          kept            and the next turn keeps its first, too
+    read, read, read --> task: write 1 ---- task: write 2 ---- task: write 3 --> end of the turn: 2 and 3 --> read ..
+                              sent at once       kept               kept
 
-A write wakes whoever waits for it, and on a busy machine the kernel then runs that process at once, on this core and in
-the middle of our work. Together, several writes cost one such interruption: 0.91 of the CPU of a request over 16
-connections (`bench.run`, in turns). Nothing waits for the network or for a timer, and a lone request for nothing.
+After a turn with several writes, the first one of the next turn is kept, too.
+
+A write wakes its receiver, and on a busy machine the kernel runs that process immediately, on this core and in the
+middle of our work. Batched, several writes cost one such interruption: 0.91 of the CPU of a request over 16 connections
+(`bench.run`, in turns). No write waits for the network or for a timer, and that of a lone request does not wait at all.
 
 Rule of the file: every byte to a connection passes its one `Outlet`, so nothing can overtake or lose what it keeps.
 """

@@ -1,11 +1,11 @@
-"""Reads on after an answer that came before the end of the request, so that its client gets to see it.
+"""Reads on after an answer that was sent before the request had ended, so that the client can receive it.
 
-Many clients send everything before they read anything. If the connection were closed meanwhile, they would be told of
-a reset and most would lose the answer. What arrives is dropped.
+Many clients send their whole request before they read anything. If the connection were closed meanwhile, they would get
+a reset, and most would lose the answer. What arrives in this time is dropped.
 
-Rule of the file: a body has one reader. The task that passed it to the provider is cancelled by the answer, but has not
-noticed yet when a short one is already sent; only then is it read here. A client that is answered is owed less than one
-that is not: at the limit of connections, the one that was read on for longest is closed for a new one.
+Rule of the file: a body has one reader. The task that passed the body to the provider is cancelled by the answer, but
+may not have noticed yet when a short answer is already sent; only after that is the body read here. Connections that
+are still waiting for an answer have priority: at the limit of connections, the one read here for longest is closed.
 
 Source: RFC 9112 section 9.6 (tear-down); the times are those of nginx (`lingering_timeout`, `lingering_time`).
 """

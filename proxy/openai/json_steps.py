@@ -1,16 +1,18 @@
-"""Large JSON, read in short steps, so that other threads of the interpreter get their turn.
+"""Decodes large JSON in short steps, so that other threads get the interpreter in between.
 
-A decoder reads a text in one call, and nothing else runs meanwhile: 60 ms for a hundred thousand small messages. So the
-text is cut at commas outside strings, about every `_STEP` bytes. Each piece is read as a document of its own: what is
-open where it begins is opened again before it, what is open where it ends is closed behind it.
+A decoder reads a text in one call that nothing can interrupt: 60 ms for a hundred thousand small messages. So the text
+is cut at commas outside strings, about every `_STEP` bytes, and each piece is completed to a document of its own:
+containers that are open at its beginning are opened again before it, those open at its end are closed behind it. The
+values of the pieces are then joined.
 
-    {"model":"m","messages":[{..},{..}          the first, closed by  ,"end"]}
-    {"on":["on"  ,{..},{..}]   ,"n":1  }        the next: its comma is its own, so that none can be lost or made up
+    {"model":"m","messages":[{..},{..}          the first piece, closed by  ,"end"]}
+    {"on":["on"  ,{..},{..}]   ,"n":1  }        the next one. It begins with its comma, so a missing or a doubled comma
+                                                is an error here as well
 
-Rule of the file: the same value, and an error for the same texts, as if read at once; a key that stands twice takes its
-last value. Members stand for what is open or ends in a piece; their names are drawn anew, so no text has them.
+Rule of the file: the value and the errors are those of one call; of a duplicate key the last value counts. The members
+that complete a piece (`on`, `end`) have random names, so no text can contain them.
 
-Failure mode: `Unreadable`. Cost: as in one call where most of it is lists of objects, else some 20 ns a byte more.
+Failure mode: `Unreadable`. Cost: that of one call if most of the text is lists of objects, else 20 ns per byte more.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Proves without writing a large document again that no object in it has a duplicate key, in short steps.
+"""Proves that no object of a large document has a duplicate key, without encoding the document again; in short steps.
 
-Each key ends in a quote and a colon, and the last of duplicate keys alone is in the decoded document. So a body has no
-duplicates if it has as many quotes followed by a colon as the document has keys, and such pairs in its texts.
+Each key ends in a quote and a colon, and the decoded document has only the last of duplicate keys. So a body has no
+duplicates if it contains exactly as many `":` as the document has keys, plus those inside its texts.
 
-Rule of the file: no call looks at more than `_PIECE` bytes, as nothing else of the interpreter runs meanwhile.
+Rule of the file: no call looks at more than `_PIECE` bytes, as nothing else gets the interpreter during a call.
 """
 
 import re

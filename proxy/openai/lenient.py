@@ -1,10 +1,11 @@
-"""JSON that is none by the letter, but that clients read: whoever scans an answer has to read it, too.
+"""Reads JSON that is not valid by the letter but that clients read all the same: whoever scans it has to read it, too.
 
-    NaN, Infinity, 1e999     what Python writes for log probabilities and scores, and reads
+    NaN, Infinity, 1e999     Python writes these for log probabilities and scores, and reads them
     a byte order mark        skipped by browsers, and by clients that decode an answer's bytes
     UTF-16, UTF-32           recognised by its first bytes
 
-Rule of the file: what is JSON is read as ever. Failure mode: `None`, or the bytes as they came.
+Rule of the file: valid JSON is read as everywhere else. Failure mode: `None`, or the bytes unchanged.
+
 Source: RFC 8259 sections 6 and 8.1; Python's `json` (`detect_encoding`), which httpx uses; WHATWG Fetch, `json()`.
 """
 

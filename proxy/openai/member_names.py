@@ -1,6 +1,6 @@
-"""Which names of an object's members could be secrets themselves: clients and tools choose names, too.
+"""Which member names of an object could be secrets themselves, as clients and tools choose names, too.
 
-Rule of the file: a look at lengths decides nearly always, as this is asked of every object of an answer.
+Rule of the file: lengths decide nearly always, because this is asked for every object of an answer.
 """
 
 from collections.abc import Iterable

@@ -1,9 +1,10 @@
-"""Large texts, joined, encoded, decoded, measured and searched in pieces: a call for 8 MB takes 3 to 12 ms.
+"""Joins, encodes, decodes, measures and searches large texts in pieces: one call for 8 MB would take 3 to 12 ms.
 
-Nothing else of the interpreter runs meanwhile. Only bytes may be joined at once: it does not keep the interpreter for
-a megabyte and more.
+Nothing else gets the interpreter during such a call. The exception is joining bytes: above a megabyte, `bytes.join`
+releases the interpreter by itself.
 
-Rule of the file: the same result as of one call, and no call is for more than `PIECE` characters.
+Rule of the file: the result is that of one call, and no call is for more than `PIECE` characters.
+
 Source: CPython 3.11, Objects/stringlib/join.h, `GIL_THRESHOLD`; Objects/unicodeobject.c, `PyUnicode_Append`.
 """
 

@@ -1,6 +1,6 @@
-"""Server-sent events: texts that are in no data line: comments, ids, names of events, fields that do not exist.
+"""Server-sent events: text outside the data lines, in comments, ids, names of events and unknown fields.
 
-Clients ignore them or do not show them, but they get them, and so does whoever logs the stream.
+Clients ignore it or do not show it, but they receive it, and so does whoever logs the stream.
 
 Rule of the file: every other byte is kept. Source: WHATWG HTML, section 9.2.6, "Interpreting an event stream".
 """

@@ -1,7 +1,7 @@
-"""Log probabilities: lists that spell a text token by token, mostly the one beside them.
+"""The texts that log probabilities spell, token by token. Usually that is the text beside them.
 
-Some servers send those of tokens that are not in the text: of reasoning, of calls that they take apart, of a text that
-comes later. So what they spell is a text like any other, unless it stands beside them.
+Some servers send log probabilities of tokens that are not in the text: of reasoning, of tool calls that they take
+apart, of text that comes later. So what they spell is scanned like any other text, unless it stands beside them.
 
 | form                                    | from                          |
 |-----------------------------------------|-------------------------------|
@@ -10,6 +10,7 @@ comes later. So what they spell is a text like any other, unless it stands besid
 | `{"tokens": ["..", ..], ..}`            | completions                   |
 
 Rule of the file: anything may be missing or of the wrong type; nothing raises.
+
 Source: OpenAI API reference: log probabilities of chat, completions, responses.
 """
 

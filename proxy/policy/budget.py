@@ -1,15 +1,15 @@
-"""What the rules that a project adds may cost: a bound for each of them, and one for all.
+"""Limits what the rules of a project may cost to compile: each rule alone, and all of them together.
 
-RE2 compiles a pattern in one call that keeps the interpreter from everything else, in a thread as well: some 0.5 us
-per instruction of its program, and a Unicode class such as `\\pL` takes 1,200 of them each time it may be repeated. A
-rule is compiled alone, for the exact match, and together with all others of its policy, for the gate and for what may
-be open at the end of a stream. So two things are bounded for a whole project, and the first for each rule as well:
+RE2 compiles a pattern in one call during which no other thread gets the interpreter: about 0.5 us per instruction of
+its program, and a Unicode class such as `\\pL` takes 1,200 of them each time it may be repeated. A rule is compiled
+twice: by itself, for the exact match, and together with all others of its policy, for the gate and for what may still
+be open at the end of a stream. So two sums are limited for a project, and the first one for each rule as well:
 
-    alone     instructions of the exact patterns: time in all, in many calls
+    alone     instructions of the exact patterns: total time, spread over many calls
     together  instructions of gates and closures: the length of single calls, and the memory of one automaton
 
-Failure mode: a rule beyond a bound is refused with a reason that tells what to change, never with its text; the rules
-before it count.
+Failure mode: a rule beyond a limit is refused with a reason that says what to change but never quotes it; the rules
+before it stay valid.
 """
 
 from typing import Final

@@ -1,14 +1,14 @@
-"""Matches that stand close together, found by Python's `re`: lists of numbers, telephone numbers, mail addresses.
+"""Finds matches that stand close together with Python's `re`: lists of numbers, telephone numbers, mail addresses.
 
-    RE2   2.5 microseconds a match, 2.5 nanoseconds a byte       a match here and there: nearly every text
-    re    0.5 microseconds a match,  20 nanoseconds a byte       a match in every line
+    RE2   2.5 microseconds per match, 2.5 nanoseconds per byte      fast for a match here and there: nearly every text
+    re    0.5 microseconds per match,  20 nanoseconds per byte      fast for a match in every line
 
-So after many matches in a row the text is read in blocks by `re`, until a block has few. Both give the same spans: only
-patterns of plain ASCII parts are used that way, and for these the two are defined alike (leftmost, first alternative).
-What `re` could not see, beginnings of words behind an escape, is not left to it: RE2 reads such blocks.
+So after many matches in a row, the text is read in blocks by `re`, until a block has few. Both engines give the same
+spans: only patterns of plain ASCII parts are used this way, and for these both define a match alike (leftmost, first
+alternative). Blocks with an escape, behind which a word may begin unseen by `re`, are left to RE2.
 
-Rule of the file: which of the two read a text never changes what is found. `re` has no bound on its time, so a block
-that takes too long is the last one of its text.
+Rule of the file: which engine reads a text never changes what is found. `re` has no bound on its time, so a block that
+takes too long is the last one that it reads of a text.
 
 Source: https://github.com/google/re2/wiki/Syntax, https://docs.python.org/3/library/re.html
 """

@@ -1,16 +1,15 @@
-r"""Characters of a text that are written otherwise than they are read: whoever reads it next may undo that.
+r"""Undoes encodings of single characters that hide a secret from a pattern but not from the next reader of the text.
 
     \u0067hp_..., \x67hp_..., \\u0067hp_...    escapes of programs and of JSON, at any depth
     %67hp_...                                  in URLs and forms
     &#103;hp_..., &#x67;hp_...                 in HTML
-    ghp_R4nd<soft hyphen>0m...                 invisible: from web pages, documents and chats
+    ghp_R4nd<soft hyphen>0m...                 invisible characters: from web pages, documents and chats
 
-Nobody writes letters, digits and most marks in such a way by chance, but serializers do so with some of them, and texts
-that are copied have invisible characters in them. Rules describe what stands in ordinary text; escapes that stand next
-to a token (`\n`, `%3D`) are known to them.
+People do not write letters and digits in such a way, but some serializers do, and copied texts contain invisible
+characters. The rules describe ordinary text; escapes next to a token (`\n`, `%3D`) they know themselves.
 
-Rule of the file: ASCII only, as secrets are. Cost: some finds for a text without any of these; for others a pass of
-5 ns for a character, and 1 us for each disguise.
+Rule of the file: ASCII only, as secrets are. Cost: a few `find` calls for a text without any of these; for others a
+pass of 5 ns per character, and 1 us for each disguised one.
 """
 
 import re

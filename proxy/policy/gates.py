@@ -1,14 +1,15 @@
-"""The gates of a process: each pattern is compiled once, and in calls of milliseconds while requests are served.
+"""The compiled gates of a process, shared between policies: each pattern is compiled once, and never in one long call.
 
-RE2 compiles a gate in one call that keeps the interpreter from all threads: 0.4 us for each of its instructions, 12 ms
-for the gate of the shipped rules, and for that of a glance at a stream. So those of the usual policy are compiled
-whole before it serves. Later, as for a project with rules of its own or after a reload, a policy takes over the gates
-that know most of its patterns, and what is new gets small gates of its own, each of which takes a pass.
+RE2 compiles a gate in one call during which no other thread gets the interpreter: 0.4 us per instruction, so 12 ms for
+the gate of the shipped rules, and as long for the one that glances at a stream. Before the process serves requests, the
+gates of the usual policy are therefore compiled whole. Later, for a project with rules of its own or after a reload, a
+policy reuses the gates that know most of its patterns; only new patterns are compiled, in small gates, each of which
+costs one more pass over a text.
 
-A gate may know patterns that a policy does not have: it tells of them, and nobody listens.
+A reused gate may know patterns that the policy does not have; their hits are ignored.
 
-Use: who asks. Those that may not wait for each other have gates of their own: RE2 locks an automaton whose memory is
-used up, and the event loop would wait until a thread has read all of a large text.
+Gates are shared only between scans with the same `use`: RE2 locks an automaton whose memory is used up, and the event
+loop would wait until a thread has read all of a large text.
 """
 
 import threading

@@ -1,9 +1,9 @@
-"""Bounds how long one scan keeps the event loop: a text that takes longer is given up, to be scanned in a thread.
+"""Limits how long one scan may hold the event loop: a scan that takes longer is abandoned and repeated in a thread.
 
-Clean text takes 2.5 microseconds per KB, but RE2 builds a state for nearly every byte of a text that is made for it,
-such as beginnings of keys: up to ten microseconds per byte. No limit on the size tells one from the other.
+Clean text takes 2.5 microseconds per KB, but for a text made of, say, beginnings of keys, RE2 builds a state for nearly
+every byte: up to ten microseconds each. The size of a text does not tell the two apart.
 
-Failure mode: a busy machine takes longer for any text, and then clean ones are scanned in a thread as well.
+Failure mode: on a busy machine any text takes longer, and then clean ones are scanned in a thread as well.
 """
 
 import time

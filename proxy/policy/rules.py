@@ -2,13 +2,14 @@
 
 A rule is a pattern in RE2's syntax, so that it costs linear time, and properties that a pattern cannot express:
 
-    group `secret`   the part that is the secret; the text before it is context (`password = `). Default: the whole
-    match group `name`     what the value is called, for rules that exclude names (`not_named`) alphabet         the
-    characters of the token. A finding is a maximal run of them, so that no tail is left exact            the run has to
-    end where the pattern ends: formats of a fixed length until            a text that ends the run and belongs to it
-    (`-----END ...-----`) boundary         what may not precede the match; see `proxy.policy.boundaries` validators
-    functions that all must accept the secret; `checksum`: one that lowers the severity if it fails examples
-    texts that must match and texts that must not; part of the file and tested with it
+    group `secret`   the part that is the secret; the text before it is context (`password = `). Default: all of it
+    group `name`     what the value is called, for rules that exclude names (`not_named`)
+    alphabet         the characters of the token. A finding is a maximal run of them, so that no tail is left
+    exact            the run has to end where the pattern ends: formats of a fixed length
+    until            a text that ends the run and belongs to it (`-----END ...-----`)
+    boundary         what may not precede the match; see `proxy.policy.boundaries`
+    validators       functions that all must accept the secret; `checksum`: one that lowers the severity if it fails
+    examples         texts that must match and texts that must not; part of the file and tested with it
 
 `{{name}}` in a pattern or a gate is replaced by a piece of pattern from `parts`; a part may use those before it.
 

@@ -1,9 +1,9 @@
-"""Where a value ends in a text that is URL-encoded: its alphabet has a `%`, and so the run goes on in what follows.
+"""Finds where a value ends in URL-encoded text, where a token whose alphabet has a `%` would run on into what follows.
 
-    AbC1...%22%2C%20...    a value, a quote, a comma, a blank
-    AbC1...+and+so+on      in forms a plus is a blank; a plus that is meant is `%2B`
+    AbC1...%22%2C%20...    a value, then an encoded quote, comma and blank
+    AbC1...+and+so+on      in forms a plus is a blank; a literal plus is written `%2B`
 
-Rule of the file: for judging values only. What is masked is the whole run.
+Rule of the file: only for judging a value. What is masked is the whole run.
 
 Source: RFC 3986 section 2.1, WHATWG URL (application/x-www-form-urlencoded).
 """

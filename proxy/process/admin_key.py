@@ -1,7 +1,7 @@
 """The operator's key: the configured one, or one created at the first start in the data directory.
 
-Of two first starts at once, one creates the key under a lock on the file and the other reads it. An empty file is what
-a process left that died before it wrote, and counts as none.
+If two processes start at once, one creates the key under a lock on the file, and the other reads it. An empty file was
+left by a process that died before it wrote the key, and counts as none.
 """
 
 import fcntl

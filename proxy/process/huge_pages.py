@@ -1,12 +1,12 @@
 """Puts the memory that requests touch on huge pages.
 
-A request uses some thousand places that lie all over the heap. Where there is little traffic its caches are cold, and
-with pages of 4 KiB nearly every place costs a walk through the page tables as well, in a virtual machine a walk through
-two of them. On huge pages 0.88 of the latency is added at 100 requests per second, and such a request takes 0.89 of the
-CPU (bench/run.py; two processes asked in turns).
+A request touches some thousand places all over the heap. With little traffic the caches are cold, and with pages of 4
+KiB nearly every access also costs a walk through the page tables, on a virtual machine through two of them. Huge pages
+save 12 % of the latency added at 100 requests per second, and 11 % of the CPU of such a request (bench/run.py; two
+processes in turns).
 
 Rule of the file: a block is moved only if three quarters of it are resident, so that the process hardly grows (1 MB of
-82), and unused stacks of threads stay unused. The system's own way (`MADV_HUGEPAGE`, khugepaged) does not look at that.
+82), and unused stacks of threads stay unused. The system's own way (`MADV_HUGEPAGE`, khugepaged) does not check that.
 
 Failure mode: none to handle. Without support (Linux before 6.1, `transparent_hugepage/enabled: never`, another system)
 nothing is moved.

@@ -1,8 +1,8 @@
-"""Imports on demand: the only place where an import depends on what happens.
+"""Imports on demand: the only place where an import depends on what happens at run time.
 
-What most processes never use should cost no memory or start-up time: the CLI commands that are not run, and aiohttp,
-which serves rare requests (`ingress.lean`) and takes 11 MB and a fifth of the start. Everywhere else, imports are at
-the head of a file.
+What most processes never use should cost neither memory nor start-up time: the CLI commands that are not run, and
+aiohttp, which serves rare requests (`ingress.lean`) and takes 11 MB and a fifth of the start. Everywhere else, imports
+are at the head of a file.
 """
 
 from collections.abc import Callable

@@ -1,12 +1,12 @@
-"""What an answer is whose label does not tell: its first bytes do. The label stays as it is.
+"""Answers whose label (Content-Type) is wrong or says nothing: their first bytes decide. The label is kept.
 
-- Event streams that a provider labels as something else. Official clients read them all the same, and so do we. Only
-  asked where a stream was requested and another type came: an error, a whole answer after all, lines of JSON, or such a
-  stream. It begins with a field or a comment, which no JSON document does.
-- Texts that are labelled as no text, above all as `application/octet-stream`: files, and with them the results of
-  batches. Only asked where texts are scanned.
+- Event streams that a provider labels as something else. Official clients read them all the same, and so do we. This is
+  checked only if a stream was requested and another type arrived: an error, a whole answer after all, lines of JSON, or
+  such a stream. A stream begins with a field or a comment, which no JSON document does.
+- Texts that are labelled as binary, above all as `application/octet-stream`: files, and with them the results of
+  batches. This is checked only if texts are scanned.
 
-Both only where no Content-Encoding hides them.
+Neither is checked if a Content-Encoding hides the bytes.
 
 Source: WHATWG HTML section 9.2.6; openai-python 2.x, `_response.py` (a stream is parsed whatever its Content-Type is);
 ruby-openai #474 (the type of results of batches).

@@ -1,11 +1,11 @@
-"""Chains of responses: `previous_response_id` names the last answer, and what groups them is the first.
+"""Groups a chain of responses, in which each one names its predecessor (`previous_response_id`), into one conversation.
 
     resp_1 <- resp_2 <- resp_3        all that continue resp_1 belong to the conversation `resp_1`, or to the one
                                       that a header or a body has named on the way
 
-Remembered in this process for the latest `MOST` answers, for spans, which cannot wait. In what is stored, PostgreSQL
-resolves the response that a record continues, across replicas and restarts (migrations/014). A project's chains are its
-own: the name of another's conversation cannot be learned from the id of a response.
+For spans, which cannot wait for a query, this process remembers the latest `MOST` answers. In stored traces, PostgreSQL
+resolves the chain, across replicas and restarts (migrations/014). Chains are kept apart by project, so nobody learns
+the name of another project's conversation from the id of a response.
 """
 
 from typing import Final

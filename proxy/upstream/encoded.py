@@ -1,13 +1,15 @@
-"""Keeps our own credentials out of compressed answers: a decoded copy is searched, the bytes pass as they came.
+"""Keeps our own credentials out of compressed answers: a decoded copy is searched while the original bytes pass.
 
-A credential cannot be masked inside compressed bytes, so an answer that has one ends there, as if the provider had
-broken it off; nothing of the credential has passed. Clients ask for gzip by themselves, and error messages quote keys.
+A credential cannot be masked inside compressed bytes. So an answer that contains one is cut before it, as if the
+provider had broken off; nothing of the credential has passed. This matters because clients request gzip themselves, and
+providers' error messages quote keys.
 
-A few kilobytes may expand to megabytes. So a piece that does is passed on in parts, with a turn of the event loop for
-others before each: whoever decodes a part has about a megabyte to decode.
+A few kilobytes may expand to megabytes. A piece that does is passed on in parts, and the event loop gets a turn before
+each of them, so one turn decodes about a megabyte at most.
 
-Failure mode: an encoding that we did not offer, an invalid one, or what follows 64 MiB of decoded text is not searched.
-What ends in the beginning of a credential waits for its next byte up to a megabyte, then passes.
+Failure mode: an encoding that we did not offer, an invalid one, and anything after 64 MiB of decoded text is not
+searched. If the text so far ends in what may be the beginning of a credential, up to a megabyte of further bytes is
+held, then passes.
 """
 
 import asyncio
