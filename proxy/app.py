@@ -24,8 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from proxy.api.kept import KeptAnswers
-from proxy.api.lazy import LazyApi
+from proxy.api.lazy import ApiParts, LazyApi
+from proxy.api.response_cache import ResponseCache
 from proxy.auth.admission import Admission
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore
@@ -35,7 +35,7 @@ from proxy.cache.store import AnswerStore
 from proxy.config.plain import plain
 from proxy.config.schema import Config, Otel
 from proxy.db.pool import Database
-from proxy.db.portion import Portion
+from proxy.db.pool_share import PoolShare
 from proxy.event_loop.write_batching import LoopTurn
 from proxy.exchange import Charge
 from proxy.ingress.handler import Ingress
@@ -51,7 +51,6 @@ from proxy.pipeline import Pipeline
 from proxy.process import generation, memory
 from proxy.process.gauges import Gauges
 from proxy.process.generation import Compiled, Generation
-from proxy.process.lazy import function
 from proxy.process.shedding import Shedding
 from proxy.projects.directory import Directory
 from proxy.projects.store import ProjectStore
@@ -88,7 +87,7 @@ class App:
         self.metrics.follow(config.metrics, config.providers)
         self.database = Database(config.database)
         size, wait_s = config.database.pool_size, config.database.acquire_timeout_s
-        self._for_api = Portion(self.database, max(1, size // 2), wait_s)
+        self._api_database = PoolShare(self.database, max(1, size // 2), wait_s)
         self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
         self.store = TraceStore(self.database, config.database)
         self.ledger = Ledger(self.database, config.quota, _holder())
@@ -105,7 +104,7 @@ class App:
         answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
         self.cache = AnswerCache(config.cache, Sharing(answers) if config.cache.shared else None)
         self.chains = Chains()
-        self.kept = KeptAnswers(config.api, lambda: (self.writer.stats().batches, self.ledger.changes))
+        self.api_cache = ResponseCache(config.api, lambda: (self.writer.stats().batches, self.ledger.changes))
         self.tally = QuotaTally()
         clock = time.monotonic
         self.outage = Outage(config.quota, self.tally, clock)
@@ -155,7 +154,7 @@ class App:
         self.metrics.at_scrape(self.shedding.samples)
         self.metrics.at_scrape(self.outbox.samples)
         self.metrics.at_scrape(self.cache.samples)
-        self.metrics.at_scrape(self.kept.samples)
+        self.metrics.at_scrape(self.api_cache.samples)
         self.draining = False
         self.interrupted = 0
         """Number of requests that an earlier process left unfinished."""
@@ -216,10 +215,10 @@ class App:
             tracer=tracer(config.otel, config.providers, self.outbox, providers.secrets),
         )
         api = LazyApi(
-            lambda: function("proxy.api.assembly:assemble")(
+            ApiParts(
                 config,
                 admin_key,
-                database=self._for_api,
+                database=self._api_database,
                 ledger=self.ledger,
                 keys=self._keys,
                 keyring=self.keyring,
@@ -227,7 +226,7 @@ class App:
                 projects=self.projects,
                 planner=planner,
                 health=health,
-                kept=self.kept,
+                cache=self.api_cache,
             )
         )
         serving = Serving(settings, pipeline, api)
@@ -283,7 +282,7 @@ class App:
             part.follow(config.quota)
         self.keyring.follow(config.auth)
         self.projects.follow(config.projects)
-        self.kept.follow(config.api)
+        self.api_cache.follow(config.api)
         self.shedding.follow(config.shedding, config.limits.concurrent_requests)
         self.budget.limit_bytes = self.shedding.most_body_bytes(config.limits.buffered_bytes)
         self.outbox.follow(config.otel)

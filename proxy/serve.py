@@ -22,7 +22,7 @@ from typing import Any
 
 from proxy import logs
 from proxy.analytics.rollup import Rollup
-from proxy.api.lazy import may_be_ours
+from proxy.api.lazy import ASSEMBLE, may_be_ours
 from proxy.app import App
 from proxy.config.layers import LayersError
 from proxy.config.load import Loaded
@@ -50,7 +50,6 @@ else:
 
 _log = logging.getLogger("sidegate")
 _BACKLOG = 1024
-_OWN_API = "proxy.api.assembly:assemble"
 _BAD_CONFIGURATION = 78
 _UNUSABLE: dict[type[Exception], str] = {
     LayersError: "the layers",
@@ -183,7 +182,7 @@ class _Process:
                 keepalive_s,
                 errors,
                 is_elsewhere=may_be_ours,
-                loads=_OWN_API,
+                loads=ASSEMBLE,
                 turn=app.turn,
             )
             for_ops = LeanServer(app.ops.handle, limits, keepalive_s, errors)

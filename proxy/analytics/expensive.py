@@ -5,7 +5,7 @@ from typing import Final
 
 from proxy.analytics.figures import Expensive, Question, TimeRange
 from proxy.analytics.ranges import resolve
-from proxy.db.bounded import Connection
+from proxy.db.transaction import Connection
 
 _EXPENSIVE: Final = """
 SELECT id::text, created_at, project_id, user_id, request_type, model, outcome, jsonb_array_length(llm_calls),

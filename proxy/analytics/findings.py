@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.analytics.figures import Question, TimeRange
 from proxy.analytics.ranges import whole_days
-from proxy.db.bounded import Connection
+from proxy.db.transaction import Connection
 
 # $1 project, $2 the first day, $3 the day after the last, $4 how many.
 _FINDINGS: Final = """

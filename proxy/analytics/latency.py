@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from proxy.analytics.figures import Latency, Measure, Percentiles, Question, TimeRange, percentiles
 from proxy.analytics.ranges import whole_days
-from proxy.db.bounded import Connection
+from proxy.db.transaction import Connection
 
 # $1 project, $2 the first day, $3 the day after the last, $4 request type. Added up by all names first: that reads each
 # row once, and leaves few for the two ways in which they are added up further.

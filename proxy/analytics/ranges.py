@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from proxy.analytics.figures import PERIODS, Edge, Question, TimeRange
-from proxy.db.bounded import Connection
+from proxy.db.transaction import Connection
 from proxy.errors import InvalidRequest
 
 _DAY: Final = timedelta(days=1)

@@ -18,8 +18,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from proxy.db.bounded import Connection
 from proxy.db.pool import Connections
+from proxy.db.transaction import Connection
 
 # The rows of sums of sums that differ from the totals of the finer ones, or exist on one side only. Blocks are compared
 # with their halves, down to two days.

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from proxy.analytics.columns import filled, of_calls
 from proxy.analytics.figures import Question, Sums, TimeRange
 from proxy.analytics.ranges import whole_days
-from proxy.db.bounded import Connection
+from proxy.db.transaction import Connection
 
 Split = Literal["model", "layer"]
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from proxy.analytics.columns import filled, of_requests
 from proxy.analytics.figures import Question, Share, TimeRange
 from proxy.analytics.ranges import whole_days
-from proxy.db.bounded import Connection
+from proxy.db.transaction import Connection
 
 # $1 project, $2 the first day, $3 the day after the last, $4 request type, $5 limit. Past days are read from blocks of
 # up to 64 days. Both have rows by type, without layer and model. OFFSET 0 keeps the planner from reading all rows of a

@@ -17,7 +17,7 @@ from typing import Any, Final
 from proxy.analytics.columns import filled, of_calls, of_requests
 from proxy.analytics.figures import Question, Sums, TimeRange, Usage
 from proxy.analytics.ranges import resolve, split, to_quarters
-from proxy.db.bounded import Connection
+from proxy.db.transaction import Connection
 
 # The start and end of the range in each project. $6 and $7 the start as a day or a time, $8 and $9 the end.
 _EDGES: Final = """

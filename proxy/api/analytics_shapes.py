@@ -1,4 +1,4 @@
-"""JSON schemas of what `api.analytics_shown` builds; the tests hold every response to them."""
+"""JSON schemas of what `api.analytics_documents` builds; the tests hold every response to them."""
 
 from typing import Final
 

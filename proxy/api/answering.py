@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from proxy.api.caller import Caller
-from proxy.api.kept import Asked, KeptAnswer, KeptAnswers
+from proxy.api.response_cache import CachedResponse, CacheKey, ResponseCache
 
 IF_NONE_MATCH: Final = "If-None-Match"
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
@@ -29,20 +29,20 @@ LIFE: Final = web.ResponseKey("life_s", float)
 Handler = Callable[[web.BaseRequest, Mapping[str, str], Caller], Awaitable[web.Response]]
 
 
-async def kept_or_made(
-    kept: KeptAnswers, path: str, handler: Handler, request: web.BaseRequest, caller: Caller
+async def cached_or_made(
+    cache: ResponseCache, path: str, handler: Handler, request: web.BaseRequest, caller: Caller
 ) -> web.Response:
-    """Return the kept response to the same question with the same visibility, or let the handler make one."""
+    """Return the cached response to the same question with the same visibility, or let the handler make one."""
     query = request.raw_path.partition("?")[2]
     parameters = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
-    asked = Asked(path, caller.project_id, tuple(sorted(parameters)))
-    if (found := kept.find(asked)) is not None:
+    key = CacheKey(path, caller.project_id, tuple(sorted(parameters)))
+    if (found := cache.find(key)) is not None:
         return web.Response(body=found.body, headers=found.headers)
-    since = kept.now()
+    start = cache.begin()
     response = await handler(request, {}, caller)
     if response.status == 200 and isinstance(response.body, bytes):
         life_s = response.get(LIFE, math.inf)
-        kept.keep(asked, since, KeptAnswer(tuple(response.headers.items()), response.body, life_s))
+        cache.keep(key, start, CachedResponse(tuple(response.headers.items()), response.body, life_s))
     return response
 
 

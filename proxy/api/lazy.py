@@ -1,11 +1,25 @@
 """The management API, built on first use: most sidecars never serve it, and importing it loads aiohttp.
 
-Rule of the file: it knows the first path segments of the table in `routes`, and imports nothing else of the API.
+Rule of the file: it knows the first path segments of the table in `routes`, and imports nothing that imports aiohttp.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
+from proxy.api.response_cache import ResponseCache
+from proxy.auth.keyring import Keyring
+from proxy.auth.keys import KeyStore
+from proxy.config.schema import Config
+from proxy.db.pool import Connections
+from proxy.phases.planner import Planner
+from proxy.policy.ready import Policies
+from proxy.process.lazy import function
+from proxy.projects.directory import Directory
+from proxy.quota.ledger import Ledger
+from proxy.routing.health import Health
+
+ASSEMBLE: Final = "proxy.api.assembly:assemble"
+"""Builds the API; loads aiohttp."""
 FIRST_SEGMENTS: Final = frozenset({"traces", "quota", "analytics", "sidegate", "route"})
 
 
@@ -17,11 +31,29 @@ def may_be_ours(target: str) -> bool:
     return segment in FIRST_SEGMENTS and target.startswith("/v1/")
 
 
-class LazyApi:
-    """`routes.Api`, built by `make` at the first path that may be ours."""
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """The parts of the proxy that the API reads and changes."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
+    config: Config
+    admin_key: str
+    database: Connections
+    ledger: Ledger
+    keys: KeyStore
+    keyring: Keyring
+    policies: Policies
+    projects: Directory
+    planner: Planner
+    health: Health
+    cache: ResponseCache
+
+
+class LazyApi:
+    """`routes.Api`, built at the first path that may be ours. `assemble`: names the function that builds it."""
+
+    def __init__(self, parts: ApiParts, assemble: str = ASSEMBLE) -> None:
+        self._parts = parts
+        self._assemble = assemble
         self._api: Any = None
 
     def match(self, method: str, path: str) -> Any | None:
@@ -40,5 +72,5 @@ class LazyApi:
 
     def _made(self) -> Any:
         if self._api is None:
-            self._api = self._make()
+            self._api = function(self._assemble)(self._parts)
         return self._api

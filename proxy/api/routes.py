@@ -20,11 +20,10 @@ from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
 from proxy.api.access import Access
 from proxy.api.analytics import AnalyticsApi
-from proxy.api.answering import Handler, is_conditional, kept_or_made, unless_known
+from proxy.api.answering import Handler, cached_or_made, is_conditional, unless_known
 from proxy.api.audit import Audit
 from proxy.api.caller import Caller
 from proxy.api.dashboard import Dashboard
-from proxy.api.kept import KeptAnswers
 from proxy.api.keys import Keys
 from proxy.api.members import Members
 from proxy.api.openapi import OpenApi
@@ -33,6 +32,7 @@ from proxy.api.policy import PolicyApi
 from proxy.api.project_config import ProjectConfigs
 from proxy.api.projects import Projects
 from proxy.api.quotas import Quotas
+from proxy.api.response_cache import ResponseCache
 from proxy.api.routing import RoutingApi
 from proxy.api.traces import Traces
 from proxy.auth.audit import AuditLog
@@ -64,7 +64,7 @@ class Endpoint:
     handler: Handler
     permission: Permission | None
     """`None`: any valid key will do."""
-    is_kept: bool = False
+    cached: bool = False
     """Responses are cached for `api.cache_s`; such a path has no arguments."""
     public: bool = False
 
@@ -95,7 +95,7 @@ class Stores:
     projects: Directory
     tenants: TenantStore
     members: MemberStore
-    kept: KeptAnswers
+    cache: ResponseCache
     default_project: str
     """The project of requests that name none; it cannot be archived."""
     auth_mode: str | None
@@ -117,7 +117,7 @@ class Api:
     def __init__(self, stores: Stores, routing: RoutingApi, admin_key_hash: bytes) -> None:
         self._access = Access(admin_key_hash, stores.keyring)
         self._dashboard = Dashboard()
-        self._kept = stores.kept
+        self._cache = stores.cache
         of_traces, of_quotas = Traces(stores.traces), Quotas(stores.quotas, stores.audit)
         of_analytics = AnalyticsApi(stores.analytics, stores.rollup, stores.audit)
         of_keys = Keys(stores.keys, stores.keyring, stores.audit)
@@ -130,19 +130,19 @@ class Api:
         self.table: tuple[Endpoint, ...] = (
             Endpoint("GET", "/v1/traces", of_traces.search, "traces:read"),
             Endpoint("GET", "/v1/traces/{traceId}", of_traces.get, "traces:read"),
-            Endpoint("GET", "/v1/quota/status", of_quotas.status, "quota:read", is_kept=True),
+            Endpoint("GET", "/v1/quota/status", of_quotas.status, "quota:read", cached=True),
             Endpoint("GET", "/v1/quota/top", of_quotas.top, "quota:read"),
             Endpoint("POST", "/v1/quota/update", of_quotas.update, "quota:write"),
             Endpoint("POST", "/v1/quota/reset", of_quotas.reset, "quota:write"),
-            Endpoint("GET", "/v1/analytics", of_analytics.usage, "analytics:read", is_kept=True),
-            Endpoint("GET", "/v1/analytics/top-expensive", of_analytics.top_expensive, "analytics:read", is_kept=True),
-            Endpoint("GET", "/v1/analytics/error-rate", of_analytics.error_rate, "analytics:read", is_kept=True),
-            Endpoint("GET", "/v1/analytics/series", of_analytics.series, "analytics:read", is_kept=True),
-            Endpoint("GET", "/v1/analytics/policy", of_analytics.policy, "analytics:read", is_kept=True),
-            Endpoint("GET", "/v1/analytics/cache", of_analytics.cache, "analytics:read", is_kept=True),
-            Endpoint("GET", "/v1/analytics/latency", of_analytics.latency, "analytics:read", is_kept=True),
-            Endpoint("GET", "/v1/analytics/users", of_analytics.users, "analytics:read", is_kept=True),
-            Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read", is_kept=True),
+            Endpoint("GET", "/v1/analytics", of_analytics.usage, "analytics:read", cached=True),
+            Endpoint("GET", "/v1/analytics/top-expensive", of_analytics.top_expensive, "analytics:read", cached=True),
+            Endpoint("GET", "/v1/analytics/error-rate", of_analytics.error_rate, "analytics:read", cached=True),
+            Endpoint("GET", "/v1/analytics/series", of_analytics.series, "analytics:read", cached=True),
+            Endpoint("GET", "/v1/analytics/policy", of_analytics.policy, "analytics:read", cached=True),
+            Endpoint("GET", "/v1/analytics/cache", of_analytics.cache, "analytics:read", cached=True),
+            Endpoint("GET", "/v1/analytics/latency", of_analytics.latency, "analytics:read", cached=True),
+            Endpoint("GET", "/v1/analytics/users", of_analytics.users, "analytics:read", cached=True),
+            Endpoint("GET", "/v1/analytics/projects", of_analytics.projects, "analytics:read", cached=True),
             Endpoint("GET", "/v1/analytics/check", of_analytics.check, "analytics:rebuild"),
             Endpoint("POST", "/v1/analytics/rebuild", of_analytics.rebuild, "analytics:rebuild"),
             Endpoint("GET", "/v1/sidegate/whoami", of_audit.whoami, None),
@@ -226,9 +226,9 @@ class Api:
             try:
                 return await endpoint.handler(request, arguments, caller)
             finally:
-                self._kept.drop()
-        if endpoint.is_kept:
-            response = await kept_or_made(self._kept, endpoint.path, endpoint.handler, request, caller)
+                self._cache.drop()
+        if endpoint.cached:
+            response = await cached_or_made(self._cache, endpoint.path, endpoint.handler, request, caller)
         else:
             response = await endpoint.handler(request, arguments, caller)
         return unless_known(request, response) if is_conditional(endpoint.handler) else response

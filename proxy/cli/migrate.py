@@ -13,8 +13,8 @@ from proxy.cli.failure import CommandFailed, Exit
 from proxy.cli.options import add_config, add_data_dir, settings, whole_number
 from proxy.config.schema import Config
 from proxy.db import migrate
-from proxy.db.bounded import Connection
 from proxy.db.pool import Database
+from proxy.db.transaction import Connection
 
 _ENDING: Final = """\
 examples:

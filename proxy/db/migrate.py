@@ -22,7 +22,7 @@ from typing import Literal
 
 import asyncpg
 
-from proxy.db.bounded import Connection, bounded_transaction
+from proxy.db.transaction import Connection, bounded_transaction
 from proxy.resources import ROOT
 
 MIGRATIONS = ROOT / "migrations"

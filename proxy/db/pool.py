@@ -36,9 +36,9 @@ import asyncpg
 import orjson
 
 from proxy.config.schema import Database as Settings
-from proxy.db.bounded import Connection, bounded_transaction
+from proxy.db.connection_slots import ConnectionSlots
 from proxy.db.health import HELD_DOWN_S, Health, State
-from proxy.db.places import Places
+from proxy.db.transaction import Connection, bounded_transaction
 from proxy.errors import (
     ConstraintViolated,
     DatabaseContended,
@@ -95,7 +95,7 @@ class _NoMore(Exception):
 
 
 class Connections(Protocol):
-    """What lends connections: all of the pool, or a part of them (`db.portion`)."""
+    """What lends connections: all of the pool, or a part of them (`db.pool_share`)."""
 
     def acquire(self, *, patient: bool = False) -> AbstractAsyncContextManager[Connection]:
         """Lend a connection; errors as at the head of this module."""
@@ -112,7 +112,7 @@ class Database:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._health = Health()
         self._late: set[asyncio.Task[None]] = set()
-        self._places = Places(settings.pool_size, HELD_DOWN_S)
+        self._slots = ConnectionSlots(settings.pool_size, HELD_DOWN_S)
 
     @property
     def is_up(self) -> bool:
@@ -166,7 +166,7 @@ class Database:
             try:
                 await self._give_back(pool, connection)
             finally:
-                self._places.give_back()
+                self._slots.give_back()
 
     @asynccontextmanager
     async def transaction(self, *, patient: bool = False) -> AsyncIterator[Connection]:
@@ -204,7 +204,7 @@ class Database:
         until = asyncio.get_running_loop().time() + wait_s
         while True:
             try:
-                await self._places.take(until)
+                await self._slots.take(until)
             except TimeoutError:
                 raise DatabaseUnavailable("All connections to the database are busy.") from None
             try:
@@ -212,7 +212,7 @@ class Database:
             except _NoMore:
                 continue  # its place is closed
             except BaseException:
-                self._places.give_back()
+                self._slots.give_back()
                 raise
 
     async def _tested(
@@ -230,7 +230,7 @@ class Database:
                 raise DatabaseUnavailable("The database is slow (no answer in time).") from None
             raise self._health.note_down("no connection in time") from None
         except asyncpg.PostgresError as error:  # includes a wrong password or missing database, which can be fixed
-            if error.sqlstate == _TOO_MANY and self._places.close(has_connections=pool.get_size() > 0):
+            if error.sqlstate == _TOO_MANY and self._slots.close(has_connections=pool.get_size() > 0):
                 raise _NoMore from None
             self._health.note_refusal(error.sqlstate or "")
             meaning = _REFUSALS.get(error.sqlstate or "", type(error).__name__)

@@ -48,7 +48,7 @@ class Ingress:
         self._running: set[Running] = set()
         self._own: set[asyncio.Task[Any] | None] = set()
         """Tasks that answer for the management API: a drain waits for them, but they use up no limit of the data plane,
-        as the part of the pool that they share bounds them (`db.portion`)."""
+        as the part of the pool that they share bounds them (`db.pool_share`)."""
         self._draining = False
         self._idle = asyncio.Event()
         """Set when the last request has ended, while draining only."""

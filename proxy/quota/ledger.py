@@ -20,8 +20,8 @@ from typing import Any
 from uuid import UUID
 
 from proxy.config.quota import Quota
-from proxy.db.bounded import Connection
 from proxy.db.pool import Database
+from proxy.db.transaction import Connection
 from proxy.errors import DatabaseContended
 from proxy.journal.frames import FINAL, LEASES, Record
 

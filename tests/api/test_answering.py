@@ -9,7 +9,7 @@ import orjson
 import pytest
 from aiohttp.test_utils import RawTestServer, TestClient
 
-from proxy.api.kept import KeptAnswers
+from proxy.api.response_cache import ResponseCache
 from proxy.api.routes import Api
 from proxy.auth.keys import NewKey, digest
 from proxy.config import schema
@@ -26,7 +26,7 @@ STATUS = "/v1/quota/status?userId=alice&projectId=shop"
 class Served:
     database: Database
     client: TestClient
-    kept: KeptAnswers
+    kept: ResponseCache
     commits: list[None] = field(default_factory=list)
     """What the writer counts."""
     keys: dict[str, str] = field(default_factory=dict)
@@ -55,8 +55,8 @@ async def served(database_url: str) -> AsyncIterator[Served]:
     await database.connect(database_url)
     parts = stores(database)
     commits: list[None] = []
-    kept = KeptAnswers(schema.Api(cache_s=60), lambda: (len(commits), parts.quotas.changes))
-    api = Api(replace(parts, kept=kept), routing(), digest(ADMIN_KEY))
+    kept = ResponseCache(schema.Api(cache_s=60), lambda: (len(commits), parts.quotas.changes))
+    api = Api(replace(parts, cache=kept), routing(), digest(ADMIN_KEY))
     async with TestClient(RawTestServer(handler(api))) as client:
         served = Served(database, client, kept, commits)
         for project in ("shop", "lab"):

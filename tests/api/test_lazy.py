@@ -35,24 +35,26 @@ def test_target_when_judged_then_its_first_segment_decides(target, ours):
     assert may_be_ours(target) is ours
 
 
+_made: list[object] = []
+
+
+class Made:
+    def __init__(self, parts):
+        _made.append(parts)
+
+    def match(self, method, path):
+        return (method, path)
+
+    async def handle(self, request, route):
+        return request, route
+
+
 async def test_api_when_no_path_of_it_is_asked_for_then_it_is_not_made():
-    made = []
-
-    class Made:
-        def match(self, method, path):
-            return (method, path)
-
-        async def handle(self, request, route):
-            return request, route
-
-    def make():
-        made.append(1)
-        return Made()
-
-    api = LazyApi(make)
+    _made.clear()
+    api = LazyApi("parts", f"{__name__}:Made")
     assert api.match("GET", "/v1/models") is None
-    assert made == []
+    assert _made == []
     for _ in range(2):
         assert api.match("GET", "/v1/traces") == ("GET", "/v1/traces")
-    assert made == [1]
+    assert _made == ["parts"]
     assert await api.handle("request", "route") == ("request", "route")

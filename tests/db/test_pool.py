@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.config import schema
-from proxy.db import bounded, health, pool
+from proxy.db import health, pool, transaction
 from proxy.db.pool import Database, _decode_jsonb, _encode_jsonb
 from proxy.errors import DatabaseUnavailable, RecordRejected
 from tests.db.faulty_link import FaultyLink, faulty_link
@@ -480,7 +480,7 @@ async def test_transaction_when_block_raises_then_rolled_back(database: Database
 async def test_transaction_when_its_process_vanishes_then_its_locks_are_free_in_seconds(
     link: FaultyLink, far: Database, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bounded, "_ABANDONED_MS", 300)
+    monkeypatch.setattr(transaction, "_ABANDONED_MS", 300)
     async with database.acquire() as connection:
         await connection.execute("CREATE TABLE shared AS SELECT 1 AS value")
     with pytest.raises(DatabaseUnavailable):
@@ -614,7 +614,7 @@ async def test_connections_when_all_are_lent_then_a_caller_waits_for_one_and_no_
     release.set()
     await asyncio.gather(*tasks)
     assert await answers(database)
-    assert database._places._free._value == SETTINGS.pool_size
+    assert database._slots._free._value == SETTINGS.pool_size
     with pytest.raises(DatabaseUnavailable):
         await waiting[2]
 

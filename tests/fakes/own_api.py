@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient
 
 from proxy.analytics.queries import Analytics
 from proxy.analytics.rollup import Rollup
-from proxy.api.kept import KeptAnswers
+from proxy.api.response_cache import ResponseCache
 from proxy.api.routes import Api, Stores
 from proxy.api.routing import RoutingApi
 from proxy.auth.audit import AuditLog
@@ -77,7 +77,7 @@ def stores(database: Database, quota: schema.Quota | None = None, auth: schema.A
         projects=Projects(),  # type: ignore[arg-type]
         tenants=TenantStore(database),
         members=MemberStore(database),
-        kept=KeptAnswers(schema.Api(cache_s=0), tuple),
+        cache=ResponseCache(schema.Api(cache_s=0), tuple),
         default_project="default-project",
         auth_mode="trusted",
     )

@@ -1,6 +1,6 @@
 import asyncpg
 
-from proxy.db.bounded import bounded_transaction
+from proxy.db.transaction import bounded_transaction
 
 
 async def test_transaction_when_the_server_is_set_otherwise_then_what_statements_need_counts_in_it_alone(

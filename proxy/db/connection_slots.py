@@ -12,7 +12,7 @@ import logging
 _log = logging.getLogger(__name__)
 
 
-class Places:
+class ConnectionSlots:
     """The places of one pool. `closed_s`: how long a refusal counts."""
 
     def __init__(self, number: int, closed_s: float) -> None:

@@ -1,9 +1,8 @@
-"""A small cache of the management API's responses: a dashboard that ten people watch asks the same questions over and
-over.
+"""A small cache of the management API's responses, for dashboards that ask the same questions over and over.
 
-    find(asked) --kept--> the answer
+    find(key) --cached--> the response
         |
-        `--no--> since = now() --> PostgreSQL --> keep(asked, since, answer)
+        `--no--> start = begin() --> PostgreSQL --> keep(key, start, response)
 
 The cache key holds the question and the caller's visibility, so nobody gets a response made for another project. An
 entry is valid until it expires (`api.cache_s`, or earlier where the handler knows better: a quota's window ends) or
@@ -29,8 +28,8 @@ _OVERHEAD_BYTES: Final = 1024
 Revision = tuple[int, ...]
 
 
-class Asked(NamedTuple):
-    """A question: the path in the table of routes, the project the caller is limited to, and sorted parameters."""
+class CacheKey(NamedTuple):
+    """A question: the path in the table of routes, the project that the caller is limited to, and sorted parameters."""
 
     path: str
     scope: str | None
@@ -38,7 +37,7 @@ class Asked(NamedTuple):
     parameters: tuple[tuple[str, str], ...]
 
 
-class Since(NamedTuple):
+class ReadStart(NamedTuple):
     """When a query began: the revision at that time, and monotonic seconds."""
 
     revision: Revision
@@ -46,17 +45,17 @@ class Since(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class KeptAnswer:
+class CachedResponse:
     """A response of status 200."""
 
     headers: tuple[tuple[str, str], ...]
     body: bytes
     life_s: float = math.inf
-    """How long it can be true at most, from the beginning of its reading."""
+    """How long it stays valid at most, counted from the start of its query."""
 
 
-class KeptAnswers:
-    """The kept responses of one process. `clock`: monotonic seconds."""
+class ResponseCache:
+    """The cached responses of one process. `clock`: monotonic seconds."""
 
     def __init__(
         self, settings: Settings, revision: Callable[[], Revision], clock: Callable[[], float] = time.monotonic
@@ -65,7 +64,7 @@ class KeptAnswers:
         self._revision = revision
         self._clock = clock
         self._changes = 0
-        self._kept: OrderedDict[Asked, tuple[KeptAnswer, Since]] = OrderedDict()
+        self._kept: OrderedDict[CacheKey, tuple[CachedResponse, ReadStart]] = OrderedDict()
         self._uses = {"hit": 0, "miss": 0}
         self._evictions = 0
         self._bytes = 0
@@ -75,27 +74,27 @@ class KeptAnswers:
         self._settings = settings
         self.drop()
 
-    def now(self) -> Since:
-        """Return what `keep` wants to know; to be called before the answer is read."""
-        return Since((self._changes, *self._revision()), self._clock())
+    def begin(self) -> ReadStart:
+        """Return what `keep` needs to know; call it before the answer is read."""
+        return ReadStart((self._changes, *self._revision()), self._clock())
 
-    def find(self, asked: Asked) -> KeptAnswer | None:
+    def find(self, key: CacheKey) -> CachedResponse | None:
         """Return a response that is still valid, or `None`."""
-        answer = self._good(asked)
+        answer = self._good(key)
         self._uses["miss" if answer is None else "hit"] += 1
         if answer is None:
-            self._remove(asked)
+            self._remove(key)
         else:
-            self._kept.move_to_end(asked)
+            self._kept.move_to_end(key)
         return answer
 
-    def keep(self, asked: Asked, since: Since, answer: KeptAnswer) -> None:
+    def keep(self, key: CacheKey, start: ReadStart, answer: CachedResponse) -> None:
         """Keep a response, unless something changed since its query began or it exceeds the whole cache."""
-        self._remove(asked)
-        size = _size(asked, answer)
-        if not self._settings.cache_s or size > self._settings.cache_bytes or since.revision != self.now().revision:
+        self._remove(key)
+        size = _size(key, answer)
+        if not self._settings.cache_s or size > self._settings.cache_bytes or start.revision != self.begin().revision:
             return
-        self._kept[asked] = answer, since
+        self._kept[key] = answer, start
         self._bytes += size
         while self._bytes > self._settings.cache_bytes or len(self._kept) > self._settings.cache_entries:
             self._remove(next(iter(self._kept)))
@@ -116,17 +115,17 @@ class KeptAnswers:
         yield Sample("counter", "sidegate_api_cache_evictions", text, {}, self._evictions)
         yield Sample("gauge", "sidegate_api_cache_bytes", "Size of the cached responses.", {}, self._bytes)
 
-    def _good(self, asked: Asked) -> KeptAnswer | None:
-        if (found := self._kept.get(asked)) is None:
+    def _good(self, key: CacheKey) -> CachedResponse | None:
+        if (found := self._kept.get(key)) is None:
             return None
-        now, (answer, since) = self.now(), found
-        is_young = now.at - since.at < min(self._settings.cache_s, answer.life_s)
-        return answer if is_young and since.revision == now.revision else None
+        now, (answer, start) = self.begin(), found
+        is_young = now.at - start.at < min(self._settings.cache_s, answer.life_s)
+        return answer if is_young and start.revision == now.revision else None
 
-    def _remove(self, asked: Asked) -> None:
-        if (found := self._kept.pop(asked, None)) is not None:
-            self._bytes -= _size(asked, found[0])
+    def _remove(self, key: CacheKey) -> None:
+        if (found := self._kept.pop(key, None)) is not None:
+            self._bytes -= _size(key, found[0])
 
 
-def _size(asked: Asked, answer: KeptAnswer) -> int:
-    return len(answer.body) + sum(len(name) + len(value) for name, value in asked.parameters) + _OVERHEAD_BYTES
+def _size(key: CacheKey, answer: CachedResponse) -> int:
+    return len(answer.body) + sum(len(name) + len(value) for name, value in key.parameters) + _OVERHEAD_BYTES

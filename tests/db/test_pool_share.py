@@ -7,7 +7,7 @@ import pytest
 
 from proxy.config import schema
 from proxy.db.pool import Database
-from proxy.db.portion import Portion
+from proxy.db.pool_share import PoolShare
 from proxy.errors import DatabaseUnavailable
 
 
@@ -20,7 +20,7 @@ async def database(database_url: str):
 
 
 async def test_portion_when_all_of_it_is_lent_then_others_still_get_connections(database: Database) -> None:
-    portion = Portion(database, 2, wait_s=0.05)
+    portion = PoolShare(database, 2, wait_s=0.05)
     async with AsyncExitStack() as lent:
         for _ in range(2):
             await lent.enter_async_context(portion.acquire())
@@ -33,7 +33,7 @@ async def test_portion_when_all_of_it_is_lent_then_others_still_get_connections(
 
 
 async def test_portion_when_a_wait_or_a_block_ends_badly_then_nothing_of_it_is_lost(database: Database) -> None:
-    portion = Portion(database, 1, wait_s=5)
+    portion = PoolShare(database, 1, wait_s=5)
     async with portion.acquire():
         waiting = asyncio.create_task(_once(portion))
         await asyncio.sleep(0)
@@ -45,7 +45,7 @@ async def test_portion_when_a_wait_or_a_block_ends_badly_then_nothing_of_it_is_l
 
 
 async def test_portion_when_a_transaction_raises_then_it_is_rolled_back(database: Database) -> None:
-    portion = Portion(database, 1, wait_s=5)
+    portion = PoolShare(database, 1, wait_s=5)
     with pytest.raises(ZeroDivisionError):
         async with portion.transaction() as connection:
             await connection.execute("CREATE TABLE rolled_back ()")
@@ -54,7 +54,7 @@ async def test_portion_when_a_transaction_raises_then_it_is_rolled_back(database
         assert await connection.fetchval("SELECT to_regclass('rolled_back') IS NULL")
 
 
-async def _once(portion: Portion) -> int:
+async def _once(portion: PoolShare) -> int:
     async with portion.acquire() as connection:
         found: int = await connection.fetchval("SELECT 1")
     return found

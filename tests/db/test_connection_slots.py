@@ -1,18 +1,18 @@
-"""Places for connections: closed after refusals, never the last one, and open again by themselves."""
+"""ConnectionSlots for connections: closed after refusals, never the last one, and open again by themselves."""
 
 import asyncio
 
 import pytest
 
-from proxy.db.places import Places
+from proxy.db.connection_slots import ConnectionSlots
 
 
-async def soon(places: Places, seconds: float = 0.02) -> None:
+async def soon(places: ConnectionSlots, seconds: float = 0.02) -> None:
     await places.take(asyncio.get_running_loop().time() + seconds)
 
 
 async def test_places_when_all_are_taken_then_the_next_waits_until_one_is_given_back() -> None:
-    places = Places(2, 60.0)
+    places = ConnectionSlots(2, 60.0)
     await soon(places)
     await soon(places)
     with pytest.raises(TimeoutError):
@@ -24,7 +24,7 @@ async def test_places_when_all_are_taken_then_the_next_waits_until_one_is_given_
 
 
 async def test_place_when_its_connection_was_refused_then_it_is_closed_for_a_while() -> None:
-    places = Places(2, 0.05)
+    places = ConnectionSlots(2, 0.05)
     await soon(places)
     await soon(places)
     assert places.close(has_connections=True)
@@ -34,7 +34,7 @@ async def test_place_when_its_connection_was_refused_then_it_is_closed_for_a_whi
 
 
 async def test_place_when_it_is_the_last_open_one_then_it_stays() -> None:
-    places = Places(2, 60.0)
+    places = ConnectionSlots(2, 60.0)
     await soon(places)
     await soon(places)
     assert places.close(has_connections=True)
@@ -44,7 +44,7 @@ async def test_place_when_it_is_the_last_open_one_then_it_stays() -> None:
 
 
 async def test_place_when_nobody_else_has_or_gets_a_connection_then_it_stays() -> None:
-    places = Places(3, 60.0)
+    places = ConnectionSlots(3, 60.0)
     await soon(places)
     assert not places.close(has_connections=False)
     await soon(places)

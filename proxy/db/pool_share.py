@@ -11,12 +11,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from proxy.db.bounded import Connection, bounded_transaction
 from proxy.db.pool import Database
+from proxy.db.transaction import Connection, bounded_transaction
 from proxy.errors import DatabaseUnavailable
 
 
-class Portion:
+class PoolShare:
     """At most `connections` of the pool. Implements `pool.Connections`. `wait_s`: longest wait for one to be free."""
 
     def __init__(self, database: Database, connections: int, wait_s: float) -> None:
