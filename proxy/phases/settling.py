@@ -12,7 +12,7 @@ left out. Neither affects the client's answer.
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -30,6 +30,7 @@ from proxy.phases.outcome import outcome_of
 from proxy.quota.charge import charge
 from proxy.quota.reservation import Reservation
 from proxy.trace import record
+from proxy.trace.calls import total_of
 from proxy.trace.chains import Chains
 from proxy.trace.spans import Tracer
 from proxy.upstream.pricing import PriceTable
@@ -130,7 +131,7 @@ class Settling:
         """Return what the attempts before the last one cost; `None` if a reservation covers them."""
         if len(self._x.attempts) < 2 or self.total is not None:
             return None
-        return _together([self.charge_of(one, None) for one in self._x.attempts[:-1]])
+        return total_of([self.charge_of(one, None) for one in self._x.attempts[:-1]])
 
     def end_session(self, attempt: Attempt) -> None:
         """Settle a websocket session that was closed cleanly."""
@@ -198,11 +199,8 @@ class Settling:
         held, bound = self.reservation, self.bound
         x.charges = tuple([self.charge_of(attempt, bound) for attempt in x.attempts])
         if held is not None:
-            tokens = nanos = 0
-            for one in x.charges:
-                tokens += one.usage.input_tokens + one.usage.output_tokens
-                nanos += one.cost_nanos
-            x.hold = held.settle(tokens, nanos)
+            total = total_of(x.charges)
+            x.hold = held.settle(total.usage.input_tokens + total.usage.output_tokens, total.cost_nanos)
 
     def charge_of(self, attempt: Attempt, bound: Bound | None) -> Charge:
         """Return what an attempt cost so far. `bound`: the current reservation, for the last attempt."""
@@ -264,7 +262,7 @@ class Settling:
             return Charge(Usage(), "none", 0, priced=True)
         if not x.charges:
             return Charge(estimate_usage(text_bytes, 0), "estimated", 0, priced=False)
-        return x.charges[0] if len(x.charges) == 1 else _together(x.charges)
+        return total_of(x.charges)
 
     def _captured(self) -> bytes | None:
         """Return the record of captured bodies, if there is one. It may fail: the exchange itself is recorded."""
@@ -277,12 +275,3 @@ class Settling:
 
 def _project(x: Exchange) -> str | None:
     return None if x.principal is None else x.principal.project_id
-
-
-def _together(charges: Sequence[Charge]) -> Charge:
-    """Return the sum of several charges."""
-    usage = Usage(
-        input_tokens=sum(one.usage.input_tokens for one in charges),
-        output_tokens=sum(one.usage.output_tokens for one in charges),
-    )
-    return Charge(usage, "estimated", sum(one.cost_nanos for one in charges), all(one.priced for one in charges))

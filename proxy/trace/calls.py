@@ -4,9 +4,11 @@ Rule of the file: pure; keys of entries are the camelCase names that the API sho
 attempt's `Charge`, so an attempt that was not settled has none instead of a guess.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from proxy.exchange import MAX_TOOL_CALLS, Attempt, Charge, Exchange, ToolCall
+from proxy.exchange import MAX_TOOL_CALLS, Attempt, Charge, Exchange, ToolCall, Usage, UsageSource
+from proxy.openai.usage import add_usage
 from proxy.trace.failure import call_error
 from proxy.trace.values import NAME, dollars, milliseconds
 
@@ -78,25 +80,32 @@ def cost_of(charge: Charge) -> dict[str, Any]:
     return cost
 
 
-def add_totals(document: dict[str, Any], charges: tuple[Charge, ...]) -> None:
-    """Add up the charges in the columns of the trace. If one is an estimate, so is the sum."""
-    taken = cached = given = reasoning = nanos = 0
-    source = "none"
+def total_of(charges: Sequence[Charge]) -> Charge:
+    """Return the sum of several charges. If one is an estimate, so is the sum."""
+    if len(charges) == 1:  # nearly always
+        return charges[0]
+    usage, nanos = Usage(), 0
+    source: UsageSource = "none"
     for charge in charges:
-        usage = charge.usage
-        taken += usage.input_tokens
-        cached += usage.cached_input_tokens
-        given += usage.output_tokens
-        reasoning += usage.reasoning_tokens
+        usage = add_usage(usage, charge.usage)
         nanos += charge.cost_nanos
         if source != "estimated" and charge.usage_source != "none":
             source = charge.usage_source
-    document["input_tokens"] = taken
-    document["cached_input_tokens"] = cached
-    document["output_tokens"] = given
-    document["reasoning_tokens"] = reasoning
-    document["usage_source"] = source
-    document["total_cost"] = dollars(nanos if nanos < _MAX_COST_NANOS else _MAX_COST_NANOS)
+    return Charge(usage, source, nanos, all(charge.priced for charge in charges))
+
+
+def totals(charges: Sequence[Charge]) -> dict[str, Any]:
+    """Return the columns of a trace that add up its charges."""
+    total = total_of(charges)
+    usage, nanos = total.usage, total.cost_nanos
+    return {
+        "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
+        "output_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+        "usage_source": total.usage_source,
+        "total_cost": dollars(nanos if nanos < _MAX_COST_NANOS else _MAX_COST_NANOS),
+    }
 
 
 def tool_calls(x: Exchange) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ Source: RFC 9562 section 5.7 (UUIDv7); PostgreSQL "JSON Types" (what jsonb refus
 """
 
 from binascii import b2a_base64, hexlify
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 from random import getrandbits
@@ -26,21 +26,20 @@ from struct import Struct
 from typing import Any, Literal, NamedTuple
 
 import orjson
+from orjson import Fragment
 
-from proxy.credentials import cover, cover_shapes
 from proxy.exchange import Attempt, Candidate, Charge, Exchange, Outcome, Usage
 from proxy.nouns.candidates import RoutePlan
 from proxy.nouns.holds import Bound, Hold
 from proxy.openai.input_text import text_bound
-from proxy.trace import context
-from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls
+from proxy.trace.calls import busy_seconds, cost_of, llm_call, tool_calls, totals
+from proxy.trace.client import client_of
 from proxy.trace.decision import decision, judged, repeated
 from proxy.trace.failure import error_info, unexplained
 from proxy.trace.policy import policy_of
 from proxy.trace.redact import redact, size_of
-from proxy.trace.values import MAX_BIGINT, NAME, TEXT, bounded, encode, milliseconds
+from proxy.trace.values import MAX_BIGINT, TEXT, encode, milliseconds, written
 
-_REMEMBERED_CLIENTS = 64
 _REMEMBERED_HEADS = 256
 _GROUPS = Struct("8s4s4s4s12s").unpack
 Document = dict[str, Any]
@@ -145,7 +144,7 @@ def _told(facts: _Facts) -> bytes:
             reason, upstream, model = decided
             decided = [decision(RoutePlan((Candidate(upstream, model),), reason))]
         document["routing_decisions"] = decided
-    return _written(document, facts.secrets)[1:-1]
+    return written(document, facts.secrets)[1:-1]
 
 
 _told_again = lru_cache(_REMEMBERED_HEADS)(_told)
@@ -155,19 +154,6 @@ _told_again = lru_cache(_REMEMBERED_HEADS)(_told)
 def _second(seconds: int) -> bytes:
     """Return a second since 1970 as it begins a timestamp in UTC."""
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat().encode()
-
-
-def _written(document: Document, secrets: tuple[bytes, ...]) -> bytes:
-    """Return JSON without credentials."""
-    return cover_shapes(cover(encode(document), secrets))
-
-
-def _continued(head: bytes, figures: Document, document: Document, secrets: tuple[bytes, ...]) -> bytes:
-    """Return a whole record: `head` comes from `begin`; `figures` and `document` have different members than it.
-
-    `figures`: numbers, and texts of our own making; no credential can be in them, so they are not searched.
-    """
-    return b"%b,%b,%b" % (head, encode(figures)[1:-1], _written(document, secrets)[1:])
 
 
 def intent(
@@ -185,7 +171,6 @@ def intent(
     """
     candidate = x.attempts[-1].candidate if x.attempts else _first_candidate(x)
     request = (x.attempts[-1].request if x.attempts else None) or x.request
-    document = {"candidate": None if candidate is None else [candidate.upstream, candidate.model]}
     figures: Document = {
         "billable": x.inbound.operation.billable or bound is not None,
         "input_text_bytes": text_bound(request) if request and bound is None else 0,
@@ -194,7 +179,14 @@ def intent(
     }
     if spent is not None:
         figures["spent"] = [spent.usage.input_tokens, spent.usage.output_tokens, spent.cost_nanos]
-    return _continued(head, figures, document, secrets)
+    named = _named(None if candidate is None else (candidate.upstream, candidate.model), secrets)
+    return b"%b,%b,%b" % (head, encode(figures)[1:-1], named)
+
+
+@lru_cache(_REMEMBERED_HEADS)
+def _named(candidate: tuple[str, str | None] | None, secrets: tuple[bytes, ...]) -> bytes:
+    """Return the end of an intent: provider and model of its attempt. Cached, as a caller repeats them."""
+    return written({"candidate": candidate}, secrets)[1:]
 
 
 def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secrets: tuple[bytes, ...] = ()) -> bytes:
@@ -203,43 +195,42 @@ def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secre
     `tracing` false keeps only what accounting needs.
     """
     ended = x.ended if x.ended is not None else _latest(x)
-    upstream_s = busy_seconds(x.attempts, ended)
-    total_s = ended - x.started
-    document: Document = {"llm_calls": [llm_call(x, attempt, ended, tracing=tracing) for attempt in x.attempts]}
-    figures: Document = {"quota": quota_of(x.hold), "outcome": x.outcome or "internal_error"}
-    add_totals(figures, x.charges)
-    # A buffered answer has no status line yet: the error's status is what will be sent.
-    status = x.delivery.status
-    figures["status"] = x.error.http_status if status is None and x.error is not None else status
-    figures["total_duration_ms"] = milliseconds(total_s)
-    figures["upstream_ms"] = milliseconds(upstream_s)
-    figures["overhead_ms"] = milliseconds(total_s - upstream_s if total_s > upstream_s else 0.0)
-    answering, first_byte_at = x.answering, x.delivery.committed_at
-    figures["response_bytes"] = _response_bytes(x, answering)
+    upstream_s, total_s = busy_seconds(x.attempts, ended), ended - x.started
+    answering, status, first_byte_at = x.answering, x.delivery.status, x.delivery.committed_at
+    if first_byte_at is None and answering is not None:
+        first_byte_at = answering.first_byte_at
+    # Numbers, texts of our own making and what was searched before: no credential can be in them.
+    figures: Document = {
+        "quota": quota_of(x.hold),
+        "outcome": x.outcome or "internal_error",
+        # A buffered answer has no status line yet: the error's status is what will be sent.
+        "status": x.error.http_status if status is None and x.error is not None else status,
+        "total_duration_ms": milliseconds(total_s),
+        "upstream_ms": milliseconds(upstream_s),
+        "overhead_ms": milliseconds(total_s - upstream_s if total_s > upstream_s else 0.0),
+        "first_byte_ms": None if first_byte_at is None else milliseconds(first_byte_at - x.started),
+        "response_bytes": _response_bytes(x, answering),
+        **totals(x.charges),
+    }
+    names: Document = {"llm_calls": [llm_call(x, attempt, ended, tracing=tracing) for attempt in x.attempts]}
     if answering is not None:
-        document["upstream"] = answering.candidate.upstream
         used = answering.used
-        document["response_model"] = used.response_model
-        document["upstream_request_id"] = answering.request_id
-        first_byte_at = answering.first_byte_at if first_byte_at is None else first_byte_at
+        names["upstream"] = answering.candidate.upstream
+        names["response_model"] = used.response_model
+        names["upstream_request_id"] = answering.request_id
         if x.request is None or x.request.conversation is None:
-            document["conversation_ref"] = used.conversation
+            names["conversation_ref"] = used.conversation
         if x.inbound.operation.dialect == "responses":
-            document["response_id"] = used.response_id
-    figures["first_byte_ms"] = None if first_byte_at is None else milliseconds(first_byte_at - x.started)
+            names["response_id"] = used.response_id
     if tracing:
         figures["phases"] = _phases(x)
-        document["tool_calls"] = tool_calls(x)
-        document["error_info"] = error_info(x)
-        document["policy"] = policy_of(x.verdict)
-        document["client"] = client = x.inbound.said(
-            _client, x.inbound.peer, x.principal.key_id if x.principal else None
-        )
-        if b"traceparent" in x.inbound.fields and (of := context.read(x.inbound.fields, x.trace_id)).parent_id:
-            document["client"] = {**client, "w3cTraceId": of.trace_id, "w3cParentId": of.parent_id}
+        figures["client"] = Fragment(client_of(x, secrets))
+        names["tool_calls"] = tool_calls(x)
+        names["error_info"] = error_info(x)
+        names["policy"] = policy_of(x.verdict)
     if head is None:
         head = begin(x, tracing=tracing, secrets=secrets)
-    return _continued(head, figures, document, secrets)
+    return b"%b,%b,%b" % (head, encode(figures)[1:-1], written(names, secrets)[1:])
 
 
 def interrupted(
@@ -271,7 +262,7 @@ def interrupted(
     if billable:
         charges = (estimate(model or document["model"], max(text_bytes, 1)),)
         document["llm_calls"] = [{"index": 0, "upstream": upstream, "model": model, **cost_of(charges[0])}]
-    add_totals(document, charges)
+    document.update(totals(charges))
     document["upstream"] = upstream
     document["outcome"] = outcome
     document["error_info"] = unexplained(outcome)
@@ -349,42 +340,6 @@ def _phases(x: Exchange) -> dict[str, float]:
         phases[name] = ((at - before) * 1_000_000.0 + 0.5) // 1.0 / 1000.0  # inlined `milliseconds`
         before = at
     return phases
-
-
-def _client(fields: Mapping[bytes, bytes], peer: str | None, key_id: str | None) -> Mapping[str, str | None]:
-    get = fields.get
-    version = get(b"x-stainless-package-version", b"?")
-    return _described(
-        *[
-            None if value is None else value[:NAME]
-            for value in (get(b"user-agent"), get(b"x-stainless-lang"), version, get(b"x-stainless-retry-count"))
-        ],
-        (bounded(peer, NAME), key_id),
-    )
-
-
-@lru_cache(_REMEMBERED_CLIENTS)
-def _described(
-    agent: bytes | None,
-    language: bytes | None,
-    version: bytes | None,
-    retries: bytes | None,
-    origin: tuple[str | None, str | None],
-) -> Mapping[str, str | None]:
-    """Return the description of a client. Cached, as it is the same for all its requests. Not to be modified."""
-    peer, key_id = origin
-    client = {"userAgent": _text(agent), "peer": peer}
-    if language is not None:
-        client["sdk"] = f"{_text(language)}/{_text(version)}"
-    if retries is not None:
-        client["retryCount"] = _text(retries)
-    if key_id is not None:
-        client["keyId"] = key_id
-    return client
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "replace")
 
 
 def _latest(x: Exchange) -> float:

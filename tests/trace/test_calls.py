@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import UpstreamTimeout
 from proxy.exchange import Attempt, Candidate, Charge, ToolCall, Usage, UsageSource
-from proxy.trace.calls import add_totals, busy_seconds, cost_of, llm_call, tool_calls
+from proxy.trace.calls import busy_seconds, cost_of, llm_call, tool_calls, totals
 from tests.trace.exchanges import STARTED, finished
 
 
@@ -37,8 +37,7 @@ def test_busy_seconds_of_an_open_attempt_runs_to_the_end() -> None:
     ],
 )
 def test_totals_with_one_estimate_are_an_estimate(sources: tuple[UsageSource, ...], whole: str) -> None:
-    document: dict[str, object] = {}
-    add_totals(document, tuple(Charge(Usage(1, 2), source, 3, True) for source in sources))
+    document = totals(tuple(Charge(Usage(1, 2), source, 3, True) for source in sources))
     assert document["usage_source"] == whole
     assert document["input_tokens"] == len(sources)
     assert document["output_tokens"] == 2 * len(sources)
@@ -46,8 +45,7 @@ def test_totals_with_one_estimate_are_an_estimate(sources: tuple[UsageSource, ..
 
 @given(st.lists(st.integers(0, 10**15), max_size=5))
 def test_total_cost_of_any_charges_is_exact(nanos: list[int]) -> None:
-    document: dict[str, str] = {}
-    add_totals(document, tuple(Charge(Usage(), "provider", cost, True) for cost in nanos))
+    document = totals(tuple(Charge(Usage(), "provider", cost, True) for cost in nanos))
     assert Fraction(document["total_cost"]) == Fraction(sum(nanos), 10**9)
 
 
