@@ -63,11 +63,14 @@ def read_usage(value: Any) -> Usage | None:
     """
     if type(value) is not dict:
         return None
-    if value.get("type") == "duration":
-        return read_seconds(value.get("seconds"))
-    sent_input = _told(value, "prompt_tokens", "input_tokens")
-    sent_output = _told(value, "completion_tokens", "output_tokens")
-    total = value.get("total_tokens")
+    get = value.get
+    if get("type") == "duration":
+        return read_seconds(get("seconds"))
+    if (sent_input := get("prompt_tokens")) is None:
+        sent_input = get("input_tokens")
+    if (sent_output := get("completion_tokens")) is None:
+        sent_output = get("output_tokens")
+    total = get("total_tokens")
     if sent_input is None and sent_output is None:
         if total is None:
             return None
@@ -76,7 +79,7 @@ def read_usage(value: Any) -> Usage | None:
     if input_tokens is None or output_tokens is None:
         return None
     usage = Usage(input_tokens, output_tokens)
-    if total is not None:
+    if total is not None and total != input_tokens + output_tokens:
         beside = (_count(total) or 0) - input_tokens - output_tokens
         if 0 < beside <= _MOST_BESIDE:
             usage.output_tokens += beside
@@ -93,7 +96,7 @@ def later_usage(known: Usage, latest: Usage, sent: Mapping[str, Any]) -> Usage:
     only figures of the piece (then without input), continues the earlier ones.
     """
     output = max(known.output_tokens, latest.output_tokens)
-    if _told(sent, "prompt_tokens", "input_tokens") is None:
+    if sent.get("prompt_tokens") is None and sent.get("input_tokens") is None:
         return replace(known, output_tokens=output, reasoning_tokens=latest.reasoning_tokens)
     if known.input_tokens and not latest.input_tokens:
         return add_usage(known, latest)
@@ -156,7 +159,7 @@ def _note_parts(
     for name in names:
         if (details := value.get(name)) is not None:
             break
-    if type(details) is dict:
+    if type(details) is dict and any(details.values()):  # mostly they are all zero
         for part, sent in details.items():
             if sent and part in fields:
                 setattr(usage, fields[part], _part(sent, total))
@@ -166,9 +169,10 @@ def _note_parts(
 
 def _note_cached(usage: Usage, value: dict[str, Any]) -> None:
     """Note cached input that is told beside the details: as part of the input or, by Anthropic, in addition to it."""
-    if hits := value.get("prompt_cache_hit_tokens") or value.get("cached_tokens"):
+    get = value.get
+    if hits := get("prompt_cache_hit_tokens") or get("cached_tokens"):
         usage.cached_input_tokens = _part(hits, usage.input_tokens)
-    read, made = value.get("cache_read_input_tokens"), value.get("cache_creation_input_tokens")
+    read, made = get("cache_read_input_tokens"), get("cache_creation_input_tokens")
     if read is None and made is None:
         return
     read_tokens, made_tokens = _total(read) or 0, _total(made) or 0
@@ -176,14 +180,6 @@ def _note_cached(usage: Usage, value: dict[str, Any]) -> None:
         usage.input_tokens += read_tokens + made_tokens
     usage.cached_input_tokens = min(read_tokens, usage.input_tokens)
     usage.cache_write_tokens = min(made_tokens, usage.input_tokens)
-
-
-def _told(value: Mapping[str, Any], *names: str) -> Any:
-    """Return the first member of these names; `None` without one."""
-    for name in names:
-        if (told := value.get(name)) is not None:
-            return told
-    return None
 
 
 def _note_cached_media(usage: Usage, sent: dict[str, Any], details: dict[str, Any]) -> None:
