@@ -73,15 +73,21 @@ def render(requests: Standing | None, tokens: Standing | None, cost: Standing | 
 
 def render_day(tokens: tuple[int, int], nanos: tuple[int, int], reset_s: float) -> Headers:
     """Return the same for the limits of a day alone, as most callers have them. Pairs of limit and remainder."""
-    reset, left = _reset(reset_s), nanos[1] if nanos[1] > 0 else 0
+    reset = _reset(reset_s)
+    token_limit, cost_limit = _day_limits(tokens[0], nanos[0])
     return (
-        (_TOKENS[0], b"%d" % tokens[0]),
+        token_limit,
         (_TOKENS[1], b"%d" % (tokens[1] if tokens[1] > 0 else 0)),
         (_TOKENS[2], reset),
-        (_COST[0], _limit_in_dollars(nanos[0])),
-        (_COST[1], dollars(left).encode()),
+        cost_limit,
+        (_COST[1], dollars(nanos[1] if nanos[1] > 0 else 0).encode()),
         (_COST[2], reset),
     )
+
+
+@lru_cache(_REMEMBERED)
+def _day_limits(tokens: int, nanos: int) -> tuple[Header, Header]:
+    return (_TOKENS[0], b"%d" % tokens), (_COST[0], dollars(nanos).encode())
 
 
 def _counted(names: _Triple, standing: Standing) -> tuple[Header, Header, Header]:

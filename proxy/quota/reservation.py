@@ -93,8 +93,8 @@ class Reservation:
         A crash charges exactly these shares. The parts can be larger than `total`: a fallback may need less than the
         attempt before it.
         """
-        total, shares = self.total, []
-        tokens, nanos = total.tokens, total.cost_nanos
+        (tokens, nanos), shares = self.spent, []
+        tokens, nanos = tokens + self.bound.tokens, nanos + self.bound.cost_nanos
         for part in self.parts:
             share = Share(
                 part.lease.id,

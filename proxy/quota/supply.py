@@ -101,11 +101,12 @@ class Supply:
     def look_ahead(self, caller: Caller, now: float) -> None:
         """Acquire more before it is needed, while plenty is left."""
         balance = caller.balance
-        if caller.supply is not None or balance is None or self._outage.is_away or caller.is_scarce:
+        if balance is None:
             return
         tokens, nanos = caller.account.spare(now)
         least = self._settings.lease_share / 4
-        if tokens < caller.peak or tokens < balance.max_tokens * least or nanos < balance.max_nanos * least:
+        is_low = tokens < caller.peak or tokens < balance.max_tokens * least or nanos < balance.max_nanos * least
+        if is_low and not (self._outage.is_away or caller.is_scarce):
             self._start(caller)
 
     def after_settle(self, caller: Caller) -> None:
