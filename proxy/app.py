@@ -71,7 +71,7 @@ from proxy.trace.otlp import Outbox
 from proxy.trace.spans import tracer
 from proxy.trace.store import TraceStore
 from proxy.upstream.client import make_client
-from proxy.upstream.lines import Line, Lines
+from proxy.upstream.client_pool import ClientPool, Clients
 from proxy.upstream.poster import Poster
 from proxy.upstream.provider import Provider
 from proxy.upstream.upstreams import Upstreams
@@ -83,11 +83,17 @@ class App:
     """One wired proxy; `serve` starts, watches and stops it."""
 
     def __init__(self, config: Config, admin_key: str) -> None:
+        clock = time.monotonic
+        self.draining = False
+        self.interrupted = 0
+        """Number of requests that an earlier process left unfinished."""
         self.metrics = Metrics(config.metrics.max_models)
         self.metrics.follow(config.metrics, config.providers)
+        # PostgreSQL. The management API may use half of the connections, so that it cannot keep requests waiting.
         self.database = Database(config.database)
         size, wait_s = config.database.pool_size, config.database.acquire_timeout_s
         self._api_database = PoolShare(self.database, max(1, size // 2), wait_s)
+        # Records: journaled by every request, then stored as traces, and charged, in one transaction.
         self.journal = Journal(Path(config.data_dir) / "journal", config.journal)
         self.store = TraceStore(self.database, config.database)
         self.ledger = Ledger(self.database, config.quota, _holder())
@@ -99,21 +105,24 @@ class App:
             settings=config.journal,
         )
         self.outbox = Outbox(config.otel, _poster)
-        self.turn = LoopTurn()
-        self.lines = Lines(partial(make_client, turn=self.turn))
-        answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
-        self.cache = AnswerCache(config.cache, Sharing(answers) if config.cache.shared else None)
         self.chains = Chains()
-        self.api_cache = ResponseCache(config.api, lambda: (self.writer.stats().batches, self.ledger.changes))
-        self.tally = QuotaTally()
-        clock = time.monotonic
-        self.outage = Outage(config.quota, self.tally, clock)
+        # Connections to providers outlive a configuration. Writes of one turn of the event loop leave together.
+        self.turn = LoopTurn()
+        self.clients = ClientPool(partial(make_client, turn=self.turn))
+        # Who calls, and by which settings.
+        self._keys = KeyStore(self.database)
+        self.keyring = Keyring(config.auth, self._keys, clock=clock)
         self.projects = Directory(
             config.projects,
             ProjectStore(self.database, config.projects.max_projects),
             kept_in=Path(config.data_dir) / "projects.json",
             clock=clock,
         )
+        # Caches: of answers, for projects that enable it, and of the management API's responses.
+        answers = AnswerStore(self.database, config.cache.shared_bytes, config.cache.ttl_s)
+        self.cache = AnswerCache(config.cache, Sharing(answers) if config.cache.shared else None)
+        self.api_cache = ResponseCache(config.api, lambda: (self.writer.stats().batches, self.ledger.changes))
+        # What this process can take: requests are refused, and large bodies wait, before it runs out of memory or time.
         self.shedding = Shedding(
             config.shedding,
             self.metrics,
@@ -122,9 +131,10 @@ class App:
             has_critical=lambda: self.projects.has_critical,
         )
         self.budget = ByteBudget(self.shedding.most_body_bytes(config.limits.buffered_bytes))
+        # Quotas: the leases of this replica. `keeper` renews and returns them, `supply` requests more.
+        self.tally = QuotaTally()
+        self.outage = Outage(config.quota, self.tally, clock)
         self.callers = Callers(config.quota, self.projects.quota_rules)
-        self._keys = KeyStore(self.database)
-        self.keyring = Keyring(config.auth, self._keys, clock=clock)
         book = LeaseBook(self.journal, self.writer.hurry)
         self.keeper = Keeper(
             config.quota,
@@ -144,20 +154,16 @@ class App:
             heard=self.keeper.heard,
             clock=clock,
         )
+        # The rest is built anew for each version of the configuration; the ports use the current one.
         compiled = generation.compiled(config)
-        lines = tuple(self._take_lines(config, compiled))
-        self.current = self.assembled(config, compiled, lines, admin_key)
+        clients = tuple(self._take_clients(config, compiled))
+        self.current = self.assembled(config, compiled, clients, admin_key)
         self._ending: set[asyncio.Task[None]] = set()
+        """Generations that still have running requests."""
         self.ingress = Ingress(self.current.serving, self.metrics, self.shedding)
         self.ops = Ops(self.metrics, self.state)
-        self.metrics.at_scrape(self._gauges().samples)
-        self.metrics.at_scrape(self.shedding.samples)
-        self.metrics.at_scrape(self.outbox.samples)
-        self.metrics.at_scrape(self.cache.samples)
-        self.metrics.at_scrape(self.api_cache.samples)
-        self.draining = False
-        self.interrupted = 0
-        """Number of requests that an earlier process left unfinished."""
+        for part in (self._gauges(), self.shedding, self.outbox, self.cache, self.api_cache):
+            self.metrics.at_scrape(part.samples)
 
     @property
     def config(self) -> Config:
@@ -168,13 +174,13 @@ class App:
         self,
         config: Config,
         compiled: Compiled,
-        lines: Sequence[Line],
+        clients: Sequence[Clients],
         admin_key: str,
         before: Generation | None = None,
     ) -> Generation:
         """Build a generation from this configuration, from what lasts and from what `before` passes on."""
         providers = Upstreams(
-            [Provider(own, line.client, line.websockets) for own, line in zip(config.providers, lines, strict=True)]
+            [Provider(own, one.http, one.websockets) for own, one in zip(config.providers, clients, strict=True)]
         )
         health = Health(config.providers, config.routing.breaker, random.random, before.health if before else None)
         is_same_stock = before is not None and before.config.routing.retry_budget == config.routing.retry_budget
@@ -230,7 +236,7 @@ class App:
             )
         )
         serving = Serving(settings, pipeline, api)
-        return Generation(config, compiled, tuple(lines), providers, health, dispatcher, planner, serving)
+        return Generation(config, compiled, tuple(clients), providers, health, dispatcher, planner, serving)
 
     def _gauges(self) -> Gauges:
         return Gauges(
@@ -255,26 +261,26 @@ class App:
         Raises:
             OSError: `client.ca_file` cannot be read.
         """
-        lines: list[Line] = []
+        clients: list[Clients] = []
         try:
-            for line in self._take_lines(config, compiled):
-                lines.append(line)
+            for taken in self._take_clients(config, compiled):
+                clients.append(taken)
                 await asyncio.sleep(0)
         except BaseException:
-            await self._give(lines)
+            await self._give_back(clients)
             raise
         before = self.current
-        self.current = self.assembled(config, compiled, lines, admin_key, before)
+        self.current = self.assembled(config, compiled, clients, admin_key, before)
         self._follow(config)
         self.ingress.use(self.current.serving)
         ending = asyncio.create_task(self._end(before), name="end of a configuration")
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
-    def _take_lines(self, config: Config, compiled: Compiled) -> Iterator[Line]:
+    def _take_clients(self, config: Config, compiled: Compiled) -> Iterator[Clients]:
         trust = compiled.digests.get("client.ca_file", "")
         for settings in config.providers:
-            yield self.lines.take(settings, config, trust)
+            yield self.clients.take(settings, config, trust)
 
     def _follow(self, config: Config) -> None:
         """Apply a changed configuration to the parts that last."""
@@ -291,19 +297,19 @@ class App:
     async def _end(self, generation: Generation) -> None:
         """Release a configuration's resources once the last request that began with it has ended."""
         await generation.serving.until_over()
-        await self._give(generation.lines)
+        await self._give_back(generation.clients)
         del generation
         await asyncio.to_thread(memory.tidy)
 
-    async def _give(self, lines: Sequence[Line]) -> None:
-        for line in lines:
-            await self.lines.give(line)
+    async def _give_back(self, clients: Sequence[Clients]) -> None:
+        for one in clients:
+            await self.clients.give_back(one)
 
-    async def close_lines(self) -> None:
+    async def close_clients(self) -> None:
         """Drop all connections to providers."""
         for ending in tuple(self._ending):
             ending.cancel()
-        await self.lines.close()
+        await self.clients.close()
 
     def recover(self) -> int:
         """Open the journal and record what an earlier process left unfinished; return how many requests that were."""

@@ -256,7 +256,7 @@ class _Process:
             await manager.shutdown(_LEAST_GRACE_S if self._hurry.is_set() else _CUT_GRACE_S)
         await self._background.stop()
         app.journal.close()
-        await app.close_lines()
+        await app.close_clients()
         await app.database.close()
         if self._embedded is not None:
             await self._embedded.stop()

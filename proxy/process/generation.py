@@ -24,7 +24,7 @@ from proxy.policy.ready import Policies
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
 from proxy.upstream import pricing
-from proxy.upstream.lines import Line
+from proxy.upstream.client_pool import Clients
 from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
 
@@ -51,7 +51,7 @@ class Generation:
 
     config: Config
     compiled: Compiled
-    lines: tuple[Line, ...]
+    clients: tuple[Clients, ...]
     providers: Upstreams
     health: Health
     dispatcher: Dispatcher

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.config.schema import Config
-from proxy.upstream.lines import Line, Lines
+from proxy.upstream.client_pool import ClientPool, Clients
 
 ONE = {"name": "one", "base_url": "http://127.0.0.1:1/v1"}
 
@@ -12,8 +12,8 @@ def config(*upstreams: dict[str, object], **settings: object) -> Config:
     return Config.model_validate({"upstreams": upstreams or (ONE,), **settings})
 
 
-def take(lines: Lines, changed: Config, trust: str = "") -> list[Line]:
-    return [lines.take(settings, changed, trust) for settings in changed.providers]
+def take(pool: ClientPool, changed: Config, trust: str = "") -> list[Clients]:
+    return [pool.take(settings, changed, trust) for settings in changed.providers]
 
 
 @pytest.mark.parametrize(
@@ -31,29 +31,29 @@ def take(lines: Lines, changed: Config, trust: str = "") -> list[Line]:
         (config(), "other certificates", False),
     ],
 )
-async def test_line_when_the_configuration_changed_then_kept_unless_it_depends_on_that(
+async def test_clients_when_the_configuration_changed_then_kept_unless_they_depend_on_that(
     changed: Config, trust: str, is_kept: bool
 ) -> None:
-    lines = Lines()
-    (before,) = take(lines, config())
-    (after,) = take(lines, changed, trust)
+    pool = ClientPool()
+    (before,) = take(pool, config())
+    (after,) = take(pool, changed, trust)
     assert (before is after) is is_kept
-    await lines.give(before)
-    assert len(lines) == 1
-    await lines.give(after)
-    assert len(lines) == 0
+    await pool.give_back(before)
+    assert len(pool) == 1
+    await pool.give_back(after)
+    assert len(pool) == 0
 
 
-async def test_line_when_others_still_use_it_then_it_is_not_closed() -> None:
-    lines = Lines()
-    (one,), (same,) = take(lines, config()), take(lines, config())
-    await lines.give(one)
-    assert lines.take(config().providers[0], config()) is same
-    await lines.close()
+async def test_clients_when_others_still_use_them_then_they_are_not_closed() -> None:
+    pool = ClientPool()
+    (one,), (same,) = take(pool, config()), take(pool, config())
+    await pool.give_back(one)
+    assert pool.take(config().providers[0], config()) is same
+    await pool.close()
 
 
-async def test_close_when_lines_are_taken_then_all_are_closed() -> None:
-    lines = Lines()
-    take(lines, config(ONE, {**ONE, "name": "two"}))
-    await lines.close()
-    assert len(lines) == 0
+async def test_close_when_clients_are_taken_then_all_are_closed() -> None:
+    pool = ClientPool()
+    take(pool, config(ONE, {**ONE, "name": "two"}))
+    await pool.close()
+    assert len(pool) == 0
