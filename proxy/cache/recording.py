@@ -7,7 +7,7 @@ for it, it is dropped. The relay is not aware of it.
 from typing import Final, Protocol
 
 from proxy.errors import Overloaded, UpstreamFailed
-from proxy.exchange import Headers, Sink, UpstreamReply, first_values
+from proxy.exchange import Headers, Sink, UpstreamReply
 from proxy.openai.decoding import Decoder, supported
 
 _PIECE_BYTES: Final = 65_536
@@ -37,6 +37,7 @@ class RecordedReply:
         self.status: int = reply.status
         self.reason: str = reply.reason
         self.headers: Headers = reply.headers
+        self.fields = reply.fields
 
     async def read(self, sink: Sink | None = None) -> bytes:
         """Return what has arrived."""
@@ -56,7 +57,7 @@ class RecordedReply:
 
     def body(self) -> bytes | None:
         """Return the body with its encoding removed; `None` if it exceeds the limit, or that is impossible."""
-        encoding = first_values(self.headers).get(b"content-encoding", b"").strip().lower()
+        encoding = self.fields.get(b"content-encoding", b"").strip().lower()
         if self._copy is None or encoding in (b"", b"identity"):
             return None if self._copy is None else bytes(self._copy)
         return self._decoded(encoding) if supported(encoding) else None

@@ -10,7 +10,7 @@ result is cached with it, so that every further hit is one write (bench/cache.py
 from typing import Final
 
 from proxy.cache.memory import Kept, Ready, Shape
-from proxy.exchange import Dialect, Headers, Meter, Sink
+from proxy.exchange import Dialect, Headers, Meter, Sink, first_values
 from proxy.openai.chunks import as_events
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
@@ -28,6 +28,7 @@ class KeptReply:
         self.status = 200
         self.reason = "OK"
         self.headers: Headers = ((b"content-type", ready.content_type),)
+        self.fields = first_values(self.headers)
         self.meter = ready.meter
         self._rest = ready.body
 

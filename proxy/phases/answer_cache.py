@@ -22,7 +22,7 @@ from proxy.cache.replay import KeptReply
 from proxy.cache.request_key import RequestKey, directives, key_of
 from proxy.config.project import FeatureSettings
 from proxy.event_loop.off_loop import decoded_off_loop
-from proxy.exchange import Attempt, CacheUse, Exchange, Header, UpstreamReply, first_values
+from proxy.exchange import Attempt, CacheUse, Exchange, Header, UpstreamReply
 from proxy.nouns.findings import Verdict
 
 _GOOD_ENDS: Final = frozenset({"stop", "tool_calls", "function_call", "completed"})
@@ -82,7 +82,7 @@ class CacheLookup:
             return
         self._cache.counts.crowded += recorded.is_crowded
         meter = x.attempts[0].meter
-        content_type = first_values(recorded.headers).get(b"content-type", b"")
+        content_type = recorded.fields.get(b"content-type", b"")
         has_form = content_type.lower().startswith(b"text/event-stream" if key.stream else b"application/json")
         if not has_form or not _is_good(x.attempts[0], x.inbound.operation.dialect) or not _is_clean(x.verdict):
             return

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.errors import PolicyViolation, ProxyError, QuotaExceeded
-from proxy.exchange import Allowance, Attempt, Capture, Dialect, Headers, UpstreamReply, first_values
+from proxy.exchange import Allowance, Attempt, Capture, Dialect, Headers, UpstreamReply
 from proxy.nouns.findings import Finding
 from proxy.nouns.scanners import OutputScanner
 
@@ -80,7 +80,7 @@ class Answer:
 
     def __post_init__(self) -> None:
         """Read the head."""
-        fields = first_values(self.reply.headers)
+        fields = self.reply.fields
         status = self.status = self.reply.status
         self.has_body = not self.is_head and status not in NO_BODY_STATUSES
         length = fields.get(b"content-length", b"")

@@ -60,7 +60,8 @@ class _Reread:
     def __init__(self, reply: UpstreamReply, first: bytes) -> None:
         self._reply = reply
         self._first = first
-        self.status, self.reason, self.headers = reply.status, reply.reason, reply.headers
+        self.status, self.reason = reply.status, reply.reason
+        self.headers, self.fields = reply.headers, reply.fields
 
     async def read(self, sink: Sink | None = None) -> bytes:
         """Return what was read ahead, with the rest if that is here; then what arrives."""

@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from proxy.errors import UpstreamFailed
 from proxy.event_loop.off_loop import LARGE_BODY_BYTES, decoded_off_loop
-from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, Sink, UpstreamReply, first_values
+from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, Sink, UpstreamReply
 from proxy.openai.decoding import Decoder, supported
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
@@ -52,6 +52,7 @@ class CollectedReply:
         self.status = reply.status
         self.reason = reply.reason
         self.headers: Headers = reply.headers
+        self.fields = reply.fields
         self._reply = reply
         self._pieces = pieces
         self._error = error
@@ -146,7 +147,7 @@ class _Reading:
         hold: Callable[[int], bool],
         allowance: Allowance | None,
     ) -> None:
-        fields = first_values(reply.headers)
+        fields = reply.fields
         kind = fields.get(b"content-type", b"").partition(b";")[0].strip().lower()
         self.pieces: list[bytes] = []
         self._reply = reply

@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 
 from proxy.config.routing import Routing
 from proxy.errors import NoUpstreamAvailable, Overloaded, ProxyError, QuotaExceeded, UpstreamFailed
-from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, Sink, UpstreamReply, first_values
+from proxy.exchange import Attempt, Candidate, Headers, RoutePlan, Sink, UpstreamReply
 from proxy.openai.documents import MAX_NAME
 from proxy.routing.health import Health, Permit, Place
 from proxy.routing.peek import PeekedReply, can_be_heard, can_be_peeked
@@ -247,7 +247,7 @@ class _Search:
         try:
             result.reply = reply = await self._send(attempt)
             _note_head(attempt, reply)
-            result.failure = of_status(reply.status, first_values(reply.headers))
+            result.failure = of_status(reply.status, reply.fields)
             if result.failure is not None and can_be_heard(reply):
                 result.reply = heard = PeekedReply(reply)
                 await heard.hear(_HEAR_S)
@@ -327,6 +327,7 @@ class HeldReply:
         self.status: int = reply.status
         self.reason: str = reply.reason
         self.headers: Headers = reply.headers
+        self.fields = reply.fields
 
     async def read(self, sink: Sink | None = None) -> bytes:
         """Return what has arrived. A failure in the middle counts half."""
@@ -357,10 +358,8 @@ class HeldReply:
 def _note_head(attempt: Attempt, reply: UpstreamReply) -> None:
     attempt.headers_at = time.monotonic()
     attempt.status = reply.status
-    for name, value in reply.headers:
-        if len(name) == 12 and name.lower() == b"x-request-id":
-            attempt.request_id = value[:MAX_NAME].decode("latin-1")
-            return
+    if (request_id := reply.fields.get(b"x-request-id")) is not None:
+        attempt.request_id = request_id[:MAX_NAME].decode("latin-1")
 
 
 def _end(attempt: Attempt, error: ProxyError) -> None:

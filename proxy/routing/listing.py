@@ -25,7 +25,7 @@ Named = Sequence[tuple[str, str]]
 
 def can_be_extended(reply: UpstreamReply) -> bool:
     """Tell whether an answer is an uncompressed JSON document."""
-    fields = first_values(reply.headers)
+    fields = reply.fields
     is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
     return reply.status == 200 and is_plain and b"json" in fields.get(b"content-type", b"").lower()
 
@@ -57,6 +57,7 @@ class ListedReply:
         self.status = reply.status
         self.reason = reply.reason
         self.headers: Headers = [field for field in reply.headers if field[0].lower() not in _OF_THE_BODY]
+        self.fields = first_values(self.headers)
 
     async def read(self, sink: Sink | None = None) -> bytes:
         """Return the whole list at once, then the rest of one that is too large."""

@@ -11,7 +11,7 @@ import asyncio
 from typing import Any, Final
 
 from proxy.errors import UpstreamFailed
-from proxy.exchange import Meter, Sink, UpstreamReply, first_values
+from proxy.exchange import Meter, Sink, UpstreamReply
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
 from proxy.openai.sse import Event, EventReader
@@ -34,6 +34,7 @@ class PeekedReply:
         self.status = reply.status
         self.reason = reply.reason
         self.headers = reply.headers
+        self.fields = reply.fields
 
     async def read(self, sink: Sink | None = None) -> bytes:
         """Return what was read ahead, then what arrives."""
@@ -132,7 +133,7 @@ def can_be_heard(reply: UpstreamReply) -> bool:
 
 def _plain_type(reply: UpstreamReply) -> bytes:
     """Return the media type of a body, empty if it is compressed."""
-    fields = first_values(reply.headers)
+    fields = reply.fields
     is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
     return fields.get(b"content-type", b"").partition(b";")[0].strip().lower() if is_plain else b""
 

@@ -42,6 +42,7 @@ class CoveredReply:
         self.status = reply.status
         self.reason = covered_text(reply.reason, secrets)
         self.headers: Headers = reply.headers
+        self.fields = reply.fields
 
     async def read(self, sink: Sink | None = None) -> bytes:
         """Return what has arrived; an error is raised only after bytes held back before it were returned."""

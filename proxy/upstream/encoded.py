@@ -34,11 +34,8 @@ _MOST_HELD_BYTES: Final = 1_048_576
 
 def searched(reply: UpstreamReply, secrets: tuple[bytes, ...]) -> UpstreamReply:
     """Return the reply, wrapped if it is compressed in a way that can be read."""
-    for name, value in reply.headers:
-        if len(name) == 16 and name.lower() == b"content-encoding":  # the length first: every reply passes here
-            encoding = value.strip().lower()
-            return EncodedReply(reply, encoding, secrets) if supported(encoding) else reply
-    return reply
+    encoding = reply.fields.get(b"content-encoding", b"").strip().lower()
+    return EncodedReply(reply, encoding, secrets) if supported(encoding) else reply
 
 
 def safe_length(data: bytes, secrets: tuple[bytes, ...]) -> int:
@@ -68,6 +65,7 @@ class EncodedReply:
         self.status = reply.status
         self.reason = reply.reason
         self.headers: Headers = reply.headers
+        self.fields = reply.fields
 
     async def read(self, _sink: Sink | None = None) -> bytes:
         """Return what has arrived and ends in no beginning of a credential. Raises UpstreamFailed at a credential."""

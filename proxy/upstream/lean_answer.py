@@ -14,11 +14,12 @@ result. After `complete`, further bytes only make the connection unfit for reuse
 Source: RFC 9112 sections 4, 6 and 7; RFC 9110 section 15.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import httptools
 
-from proxy.exchange import Header
+from proxy.exchange import Header, first_values
 
 _MAX_INTERIM: Final = 1024
 """Some servers send `102 Processing` every few seconds of a long call; the timeouts bound it."""
@@ -53,6 +54,7 @@ class AnswerParser:
         "_trailers",
         "complete",
         "fault",
+        "fields",
         "headers",
         "on_body",
         "reason",
@@ -89,6 +91,8 @@ class AnswerParser:
         """Of the final response; 0 until its head is complete."""
         self.reason = ""
         self.headers: list[Header] = []
+        self.fields: Mapping[bytes, bytes] = {}
+        """The first value of each of them, by lower-case name."""
         self.complete = False
         self.until_eof = False
         """The body ends with the connection."""
@@ -160,6 +164,7 @@ class AnswerParser:
             self._headers = []
             self._reason = b""
             return
+        self.fields = first_values(self._headers)
         self._check_framing()
         self.reusable = self._parser.should_keep_alive()
         self.reason = self._reason.decode("latin-1")  # sent on as the same bytes
@@ -211,16 +216,11 @@ class AnswerParser:
             self._refuse("head too long")
 
     def _check_framing(self) -> None:
-        codings: list[bytes] = []
-        sized = False
-        for name, value in self._headers:
-            if len(name) == 14:
-                sized = sized or name.lower() == b"content-length"
-            elif len(name) == 17 and name.lower() == b"transfer-encoding":
-                codings.append(value)
-        if codings:
-            if len(codings) > 1 or codings[0].lower() != b"chunked" or self._parser.get_http_version() == "1.0":
+        if b"transfer-encoding" in self.fields:
+            codings = [value.lower() for name, value in self._headers if name.lower() == b"transfer-encoding"]
+            if codings != [b"chunked"] or self._parser.get_http_version() == "1.0":
                 self._refuse("unknown Transfer-Encoding")
             self._chunked = True
             return
+        sized = b"content-length" in self.fields
         self.until_eof = not sized and self._parser.get_status_code() not in _BODILESS_STATUSES

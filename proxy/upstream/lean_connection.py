@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
 
     def _take_head(self, reply: Reply) -> None:
         parser = self._parser
-        reply.take_head(parser.status, parser.reason, parser.headers)
+        reply.take_head(parser.status, parser.reason, parser.headers, parser.fields)
         if parser.status >= 400 and self._upload is not None:
             # The provider does not want the rest of the body.
             self._upload.cancel()

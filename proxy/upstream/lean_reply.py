@@ -9,9 +9,10 @@ the reader. Nothing is unread then, so that nothing is overtaken.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
-from proxy.exchange import Header, Headers, Sink
+from proxy.exchange import Headers, Sink
 from proxy.upstream import failures
 
 
@@ -37,7 +38,8 @@ class Reply:
     """Implements `exchange.UpstreamReply`. `status` is 0 until the head has arrived."""
 
     __slots__ = (
-        "_ended", "_error", "_line", "_loop", "_pieces", "_sink", "_unread", "_waiter", "headers", "reason", "status",
+        "_error", "_line", "_loop", "_pieces", "_sink", "_unread", "_waiter", "complete", "fields", "headers", "reason",
+        "status",
     )  # fmt: skip
 
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
@@ -49,10 +51,12 @@ class Reply:
         self._sink: Sink | None = None
         """The waiting reader's."""
         self._error: Exception | None = None
-        self._ended = False
+        self.complete = False
+        """The whole body has arrived."""
         self.status = 0
         self.reason = ""
         self.headers: Headers = ()
+        self.fields: Mapping[bytes, bytes] = {}
 
     async def head(self) -> None:
         """Wait until the head has arrived.
@@ -72,7 +76,7 @@ class Reply:
         while not pieces:
             if self._error is not None:
                 raise self._error
-            if self._ended:
+            if self.complete:
                 return b""
             if self._line is not None:
                 self._line.await_more()
@@ -94,26 +98,22 @@ class Reply:
         """True while a reader waits: only then can the provider be late."""
         return self._waiter is not None and not self._waiter.done()
 
-    @property
-    def complete(self) -> bool:
-        """True when the whole body has arrived."""
-        return self._ended
-
     def close(self) -> None:
         """Drop the connection unless the answer is complete. Idempotent; never waits."""
         self._pieces.clear()
-        if not self._ended:  # replaces what a sink has raised, whose frames know this reply
+        if not self.complete:  # replaces what a sink has raised, whose frames know this reply
             self._error = failures.failed(failures.BODY_CUT)
         line, self._line = self._line, None
         if line is not None:
             line.abort()
             self._wake()
 
-    def take_head(self, status: int, reason: str, headers: list[Header]) -> None:
+    def take_head(self, status: int, reason: str, headers: Headers, fields: Mapping[bytes, bytes]) -> None:
         """Receive the head."""
         self.status = status
         self.reason = reason
         self.headers = headers
+        self.fields = fields
         self._wake()
 
     def take(self, piece: bytes) -> int:
@@ -137,7 +137,7 @@ class Reply:
 
     def end(self) -> None:
         """Receive the regular end; the connection no longer belongs to this reply."""
-        self._ended = True
+        self.complete = True
         self._line = None
         self._wake()
 

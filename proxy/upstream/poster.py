@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy.config.schema import Timeouts, Upstream, UpstreamClient
 from proxy.errors import ProxyError
-from proxy.exchange import UpstreamRequest, first_values
+from proxy.exchange import UpstreamRequest
 from proxy.upstream.lean import LeanClient
 
 _MOST_ANSWER_BYTES: Final = 65_536
@@ -47,7 +47,7 @@ class Poster:
             answer = b""
             while len(answer) < _MOST_ANSWER_BYTES and (piece := await reply.read()):
                 answer += piece
-            retry_after = first_values(reply.headers).get(b"retry-after")
+            retry_after = reply.fields.get(b"retry-after")
             return reply.status, answer, None if retry_after is None else retry_after.decode("latin-1")
         except ProxyError:
             return 0, b"", None

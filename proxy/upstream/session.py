@@ -23,7 +23,7 @@ from yarl import URL
 
 from proxy.config import schema
 from proxy.errors import UpstreamFailed
-from proxy.exchange import Headers, Sink, UpstreamReply, UpstreamRequest
+from proxy.exchange import Headers, Sink, UpstreamReply, UpstreamRequest, first_values
 from proxy.upstream import failures
 from proxy.upstream.origin import Origin
 from proxy.upstream.session_setup import (
@@ -116,6 +116,7 @@ class SessionReply:
         self.status = response.status
         self.reason = reason_text(response)
         self.headers: Headers = response.raw_headers
+        self.fields = first_values(self.headers)
 
     async def read(self, sink: Sink | None = None) -> bytes:
         """Return what has arrived, `b""` at the end; wait only if nothing has."""

@@ -32,7 +32,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.config import schema
-from proxy.exchange import Headers, Message, Sink, UpstreamRequest
+from proxy.exchange import Headers, Message, Sink, UpstreamRequest, first_values
 from proxy.openai.websocket_texts import in_bytes, text_of
 from proxy.upstream import failures
 from proxy.upstream.headers import names_credential
@@ -198,6 +198,7 @@ class WebsocketReply:
         self.reason = reason_text(response)
         # The header fields of an accepted handshake concern only this connection.
         self.headers = response.raw_headers if socket is None else _without_handshake(response.raw_headers)
+        self.fields = first_values(self.headers)
         self.socket = None if socket is None else UpstreamWebsocket(socket, response)
         self.subprotocol = None if socket is None else socket.protocol
 

@@ -7,6 +7,7 @@ import pytest
 
 from proxy.cache.recording import RecordedReply
 from proxy.errors import Overloaded
+from proxy.exchange import first_values
 
 
 class Memory:
@@ -29,6 +30,7 @@ class Reply:
 
     def __init__(self, *pieces, encoding=b""):
         self.headers = ((b"Content-Encoding", encoding),) if encoding else ()
+        self.fields = first_values(self.headers)
         self._pieces = list(pieces)
         self.closed = 0
 

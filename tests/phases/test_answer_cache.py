@@ -29,9 +29,11 @@ PATH = "/v1/chat/completions"
 class Reply:
     status, reason, complete = 200, "OK", True
     headers = ((b"Content-Type", b"application/json; charset=utf-8"),)
+    fields = first_values(headers)
 
     def __init__(self, **more: Any) -> None:
         vars(self).update(more)
+        self.fields = first_values(self.headers)
 
     async def read(self, sink=None) -> bytes:
         return BODY

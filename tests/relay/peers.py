@@ -9,7 +9,19 @@ import time
 from collections.abc import Callable, Iterable
 
 from proxy.errors import ClientDisconnected, ProxyError, QuotaExceeded
-from proxy.exchange import Allowance, Attempt, Candidate, Capture, Delivery, Dialect, Header, Headers, Message, Meter
+from proxy.exchange import (
+    Allowance,
+    Attempt,
+    Candidate,
+    Capture,
+    Delivery,
+    Dialect,
+    Header,
+    Headers,
+    Message,
+    Meter,
+    first_values,
+)
 from proxy.nouns.scanners import OutputScanner
 from proxy.relay.answer import Answer, AtLimit
 
@@ -40,6 +52,7 @@ class Reply:
         self.status = status
         self.reason = "OK"
         self.headers = headers
+        self.fields = first_values(headers)
         self.closed = False
         self._steps = list(steps)
         self._at_once = at_once

@@ -8,7 +8,7 @@ import pytest
 from proxy.config.routing import Breaker, Routing
 from proxy.config.schema import UpstreamEntry
 from proxy.errors import NoUpstreamAvailable, Overloaded, ProxyError, QuotaExceeded, UpstreamFailed
-from proxy.exchange import Candidate, RoutePlan, Usage
+from proxy.exchange import Candidate, RoutePlan, Usage, first_values
 from proxy.routing.dispatch import Dispatcher, ask_once
 from proxy.routing.health import Health
 from tests.relay.peers import JSON, STREAM
@@ -22,6 +22,10 @@ class Reply:
     status: int = 200
     reason: str = "OK"
     headers: tuple = field(default=((b"X-Request-Id", b"req_1"),))
+
+    @property
+    def fields(self):
+        return first_values(self.headers)
 
 
 async def test_dispatch_when_the_provider_answers_then_the_attempt_knows_the_head():

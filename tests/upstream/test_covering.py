@@ -1,7 +1,8 @@
 """However an answer is cut into pieces, our credentials are covered, and nothing else is changed, lost or kept back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ class Pieces:
 
     status, reason = 200, f"see {KEY.decode()}"
     headers: Headers = ()
+    fields: ClassVar[Mapping[bytes, bytes]] = {}
 
     def __init__(
         self, pieces: Sequence[bytes], error: UpstreamFailed | None = None, ends_at_once: bool = False

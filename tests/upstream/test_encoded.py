@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
-from proxy.exchange import Headers, Sink, UpstreamReply
+from proxy.exchange import Headers, Sink, UpstreamReply, first_values
 from proxy.openai.decoding import Decoder
 from proxy.upstream import encoded
 from proxy.upstream.encoded import searched
@@ -34,6 +34,7 @@ class Pieces:
 
     def __init__(self, encoding: bytes, pieces: list[bytes], ends_at_once: bool = False) -> None:
         self.headers: Headers = ((b"Date", b"x"), (b"Content-Encoding", encoding))
+        self.fields = first_values(self.headers)
         self._pieces = pieces
         self._ends_at_once = ends_at_once
         self.closed = False

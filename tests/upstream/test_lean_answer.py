@@ -40,6 +40,13 @@ def _feed(pieces, bodiless=False):
     )
 
 
+def _fields(data):
+    parser = _parser()
+    parser.begin(bodiless=False)
+    parser.feed(data)
+    return parser.fields
+
+
 def _split(data, cuts):
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     return [data[start:end] for start, end in pairwise(places)]
@@ -64,6 +71,7 @@ def test_answer_when_whole_says_everything():
     assert (body, status, reason) == (b"hello0123456789", 200, "All right")
     assert headers == [(b"X-A", b"v"), (b"x-a", b""), (b"Transfer-Encoding", b"Chunked")]
     assert (complete, fault, until_eof, reusable) == (True, None, False, True)
+    assert _fields(CHUNKED) == {b"x-a": b"v", b"transfer-encoding": b"Chunked"}
     assert _feed([CLOSED])[4:7] == (False, None, True)
     assert _feed([BROKEN])[0] == b"hello"
     assert "chunk size" in _feed([BROKEN])[5]
