@@ -154,13 +154,14 @@ class _Run:
         x.marks["parse"] = time.monotonic()
         x.request = intake.slim(await self._screen(x.request, intake))
         x.marks["scan"] = time.monotonic()
-        plan = await self._plan(x.request)
+        x.plan = plan = self._plan(x.request) or await self._plan_apart(x.request)
+        x.marks["plan"] = time.monotonic()
         reply = await self._cached(plan) if self._project.features.enable_cache else None
         if reply is None:
-            await self._reserve()
+            await outgoing.reserve()
+            self._write_intent()
             outgoing.body = intake.outgoing(x.request)
-            ask = self._with.dispatcher.dispatch
-            reply = await ask(plan, x.attempts, outgoing.send, outgoing.prepare, x.started)
+            reply = await self._with.dispatcher.dispatch(plan, x.attempts, outgoing.send, outgoing.prepare, x.started)
             reply = self._with.planner.listing(x.inbound, reply, self._project)
             if is_assured(x.inbound.operation, plan, self._project.features):
                 reply = await self._assured(plan, reply)
@@ -178,16 +179,16 @@ class _Run:
 
     async def websocket(self, client: ClientSocket) -> None:
         """Phases 1 to 7 of a websocket session."""
-        x, provider = self._x, self._with.provider
+        x, provider, outgoing = self._x, self._with.provider, self._outgoing
         await self._identify()
         x.request = parse_handshake(x.inbound.target)
         self._complete(x.request)
         x.request = await self._screen(x.request, None)
-        plan = await self._plan(x.request)
-        await self._reserve()
-        reply = await ask_once(
-            plan, x.attempts, lambda attempt: provider.connect(attempt, self._outgoing.head(attempt))
-        )
+        x.plan = plan = self._plan(x.request) or await self._plan_apart(x.request)
+        x.marks["plan"] = time.monotonic()
+        await outgoing.reserve()
+        self._write_intent()
+        reply = await ask_once(plan, x.attempts, lambda attempt: provider.connect(attempt, outgoing.head(attempt)))
         x.marks["dispatch"] = time.monotonic()
         attempt = x.attempts[-1]
         try:
@@ -241,11 +242,8 @@ class _Run:
         """Report a failure to the client in the way that is still possible."""
         x, answer, downstream = self._x, self._answer, self._downstream
         x.error = x.error or error
-        if (
-            isinstance(error, PolicyViolation | PolicyUnavailable)
-            and (asked := x.answering)
-            and asked.headers_at is None
-        ):
+        asked = x.answering if isinstance(error, PolicyViolation | PolicyUnavailable) else None
+        if asked is not None and asked.headers_at is None:
             asked.withdrawn = True
         try:
             if isinstance(error, ClientDisconnected):
@@ -308,17 +306,20 @@ class _Run:
             return request
         return await self._screening.request(request, x.inbound, x.capture)
 
-    async def _plan(self, request: ParsedRequest) -> RoutePlan:
-        """Phase 4: decide where the request may go."""
-        x, planner = self._x, self._with.planner
+    def _plan(self, request: ParsedRequest) -> RoutePlan | None:
+        """Phase 4: decide where the request may go; `None` for a large body, whose decoded form was dropped."""
+        x = self._x
         assert x.principal is not None
-        if request.document is not None or request.body is None:
-            x.plan = plan = planner.plan(x.inbound, request, x.principal, self._project)
-        else:
-            turn = self._with.budget.decoding_of(request.body)
-            x.plan = plan = await planner.plan_apart(x.inbound, request, x.principal, self._project, turn)
-        x.marks["plan"] = time.monotonic()
-        return plan
+        if request.document is None and request.body is not None:
+            return None
+        return self._with.planner.plan(x.inbound, request, x.principal, self._project)
+
+    async def _plan_apart(self, request: ParsedRequest) -> RoutePlan:
+        """Do the same for such a body."""
+        x = self._x
+        assert x.principal is not None
+        turn = self._with.budget.decoding_of(request.body or b"")
+        return await self._with.planner.plan_apart(x.inbound, request, x.principal, self._project, turn)
 
     async def _cached(self, plan: RoutePlan) -> UpstreamReply | None:
         """Return a cached answer. It has been paid for, so it needs neither a reservation nor an intent."""
@@ -332,10 +333,9 @@ class _Run:
             x.replayed = Attempt(0, candidate, now, why="cache", headers_at=now, status=reply.status, meter=meter)
         return reply
 
-    async def _reserve(self) -> None:
-        """Phase 5 and the intent. After it, bytes may leave the process."""
+    def _write_intent(self) -> None:
+        """Record the intent once phase 5 has reserved. After it, bytes may leave the process."""
         marks = self._x.marks
-        await self._outgoing.reserve()
         if self._settling.reservation is not None and self._settling.has_quota:
             marks["reserve"] = time.monotonic()
         self._settling.write_intent()

@@ -58,12 +58,12 @@ class Server(Protocol):
 class LeanRequest:
     """A plain request, with the attributes of `listener.RawRequest`."""
 
-    __slots__ = ("body", "content_length", "head", "keep_alive", "method", "protocol")
+    __slots__ = ("body", "content_length", "head", "keep_alive", "method", "outlet", "remote", "task")
 
     version = _VERSION
     is_upgrade = ends_connection = expects_continue = False
 
-    def __init__(self, head: Head, content_length: int | None, body: LeanBody, protocol: "LeanConnection") -> None:
+    def __init__(self, head: Head, content_length: int | None, body: LeanBody, connection: "LeanConnection") -> None:
         self.head = head
         self.method = head.method
         """In capitals."""
@@ -71,7 +71,12 @@ class LeanRequest:
         """Whether the client wants to keep the connection."""
         self.content_length = content_length
         self.body = body
-        self.protocol = protocol
+        self.outlet = connection.outlet
+        """Where the answer is written."""
+        self.remote = connection.peer
+        """The client's address."""
+        self.task = connection.task
+        """The task that serves the connection."""
 
     @property
     def target(self) -> str:
@@ -87,21 +92,6 @@ class LeanRequest:
     def body_exists(self) -> bool:
         """Whether a body was announced."""
         return bool(self.content_length)
-
-    @property
-    def remote(self) -> str | None:
-        """The client's address."""
-        return self.protocol.peer
-
-    @property
-    def task(self) -> "asyncio.Task[None] | None":
-        """The task that serves the connection."""
-        return self.protocol.task
-
-    @property
-    def outlet(self) -> Outlet:
-        """Where the answer is written."""
-        return self.protocol.outlet
 
     def recall(self, version: object) -> Inbound | None:
         """Return what the handler stored for this head, in the same version of the configuration."""
@@ -239,10 +229,10 @@ class LeanConnection(asyncio.Protocol):
         end = size + (length or 0)
         body = LeanBody(self, length or 0, data[size:end])
         self._waiting = data[end:] if len(data) > end else b""
-        self._request = LeanRequest(known, length, body, self)
         if self.task is None:
             self.task = self._loop.create_task(self._serve(), name="client connection")
-        elif self._news is not None and not self._news.done():
+        self._request = LeanRequest(known, length, body, self)
+        if self._news is not None and not self._news.done():
             self._news.set_result(None)
 
     def _hand_over(self, data: bytes, is_elsewhere: bool) -> None:

@@ -3,11 +3,9 @@
 Rule of the file: nothing here contains the matched text or any part of it.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from proxy.event_loop.fair_threads import give_way
 
@@ -15,6 +13,7 @@ Category = Literal["secret", "pii", "keyword", "command"]
 Severity = Literal["high", "medium", "low"]
 Action = Literal["allow", "flag", "redact", "block"]
 Direction = Literal["prompt", "output"]
+_K = TypeVar("_K")
 STEP: Final = 1000
 """Findings handled in one call of C. Half a million keep the interpreter from other threads for 50 ms."""
 
@@ -49,10 +48,6 @@ class Unscanned(NamedTuple):
     """One of a closed set: `media`, `binary`, `compressed`, `malformed`, `nested`, `too_large` ..."""
 
 
-# Usually nothing is counted. A Counter is implemented in Python and costs four times as much to create (timeit).
-_NO_COUNTS: Final[Callable[[], defaultdict[Any, int]]] = partial(defaultdict, int)
-
-
 @dataclass(slots=True)
 class Verdict:
     """The policy's verdict on one exchange. Scanners add to it while bytes pass; the record reads it at the end."""
@@ -63,13 +58,13 @@ class Verdict:
     """Bounds `sightings` and `unscanned`; the counts cover everything."""
     sightings: list[Sighting] = field(default_factory=list)
     unscanned: list[Unscanned] = field(default_factory=list)
-    counts: defaultdict[tuple[Direction, str, Action], int] = field(default_factory=_NO_COUNTS)
+    counts: dict[tuple[Direction, str, Action], int] = field(default_factory=dict)
     """Number of findings by direction, rule and action."""
-    missed: defaultdict[tuple[Direction, str], int] = field(default_factory=_NO_COUNTS)
+    missed: dict[tuple[Direction, str], int] = field(default_factory=dict)
     """Number of parts that could not be scanned, by direction and reason."""
     scanned_characters: dict[Direction, int] = field(default_factory=dict)
     """Characters scanned; a direction that is missing was not scanned."""
-    hurried: defaultdict[str, int] = field(default_factory=_NO_COUNTS)
+    hurried: dict[str, int] = field(default_factory=dict)
     """Events of an answer released without their undecided end because others waited too long, by reason."""
     faults: int = 0
     """Scans that failed although the configuration let the text pass."""
@@ -78,13 +73,13 @@ class Verdict:
         """Record a finding. Allowed ones leave no trace."""
         if sighting.action == "allow":
             return
-        self.counts[sighting.direction, sighting.finding.rule_id, sighting.action] += 1
+        _count(self.counts, (sighting.direction, sighting.finding.rule_id, sighting.action))
         if len(self.sightings) < self.max_kept:
             self.sightings.append(sighting)
 
     def miss(self, unscanned: Unscanned) -> None:
         """Record a part that could not be scanned."""
-        self.missed[unscanned.direction, unscanned.reason] += 1
+        _count(self.missed, (unscanned.direction, unscanned.reason))
         if len(self.unscanned) < self.max_kept:
             self.unscanned.append(unscanned)
 
@@ -93,9 +88,9 @@ class Verdict:
         for direction, characters in part.scanned_characters.items():
             self.saw(direction, characters)
         for found, count in part.counts.items():
-            self.counts[found] += count
+            _count(self.counts, found, count)
         for missed, count in part.missed.items():
-            self.missed[missed] += count
+            _count(self.missed, missed, count)
         self.sightings += part.sightings[: max(self.max_kept - len(self.sightings), 0)]
         self.unscanned += part.unscanned[: max(self.max_kept - len(self.unscanned), 0)]
 
@@ -105,9 +100,17 @@ class Verdict:
         for recorded in (self.sightings, self.unscanned, self.counts, self.missed, self.scanned_characters):
             recorded.clear()
 
+    def hurry(self, reason: str) -> None:
+        """Record that an event was released without its undecided end."""
+        _count(self.hurried, reason)
+
     def saw(self, direction: Direction, characters: int) -> None:
         """Record how much text was scanned."""
-        self.scanned_characters[direction] = self.scanned_characters.get(direction, 0) + characters
+        _count(self.scanned_characters, direction, characters)
+
+
+def _count(counts: dict[_K, int], key: _K, more: int = 1) -> None:
+    counts[key] = counts.get(key, 0) + more
 
 
 def in_steps(size: int) -> Iterator[slice]:

@@ -64,7 +64,8 @@ class Screening:
         wants_kept = capture is not None and self.policy.redacts
         try:
             work = partial(self._screened, request, inbound, wants_kept)
-            refusal, kept, sent = await self._unhurried(len(request.body), work)
+            done = self._at_once(len(request.body), work)
+            refusal, kept, sent = await self._apart(work) if done is None else done
         except ProxyError:
             raise
         except Exception as error:
@@ -83,7 +84,9 @@ class Screening:
         if not self.policy.scan_prompts:
             return text
         try:
-            refusal, sent = await self._unhurried(len(text), partial(self._message, text))
+            work = partial(self._message, text)
+            done = self._at_once(len(text), work)
+            refusal, sent = await self._apart(work) if done is None else done
         except Exception as error:
             self._fault(error)
             return text
@@ -99,10 +102,9 @@ class Screening:
         if not self.policy.scan_prompts:
             return True
         try:
-            scanned = await self._unhurried(
-                sum(map(len, texts)),
-                lambda _, patience: scan(self.policy, list(texts), self._settings.nested_bytes, patience, keeps=False),
-            )
+            work = partial(self._quoted, texts)
+            done = self._at_once(sum(map(len, texts)), work)
+            scanned = await self._apart(work) if done is None else done
         except Exception as error:
             self._fault(error)
             return True
@@ -189,22 +191,29 @@ class Screening:
         read.let_go()
         return self._refusal(scanned), sent
 
+    def _quoted(self, texts: Sequence[str], _verdict: Verdict, patience: Patience | None) -> Scanned:
+        return scan(self.policy, list(texts), self._settings.nested_bytes, patience, keeps=False)
+
     def _refusal(self, scanned: Scanned) -> PolicyViolation | None:
         """Return the error for what is blocked, and for what was not scanned if the policy requires a scan."""
-        if (blocked := scanned.blocked) is not None:
+        if scanned.sightings and (blocked := scanned.blocked) is not None:
             rules = (sighting.finding.rule_id for sighting in scanned.sightings if sighting.action == "block")
             return violation(blocked, rules)
         if scanned.unscanned and self._settings.unscannable == "deny":
             return denied(scanned.unscanned[0].place, scanned.unscanned[0].reason)
         return None
 
-    async def _unhurried(self, size: int, work: Callable[[Verdict, Patience | None], T]) -> T:
-        """Run small work inline unless that takes too long, and all other work in a thread."""
-        if size <= self._settings.thread_bytes:
-            try:
-                return work(self.verdict, Patience(USUAL_S))
-            except TooSlow:
-                pass  # a thread has the time for it
+    def _at_once(self, size: int, work: Callable[[Verdict, Patience | None], T]) -> T | None:
+        """Run small work here and now; `None`: it takes too long for the event loop."""
+        if size > self._settings.thread_bytes:
+            return None
+        try:
+            return work(self.verdict, Patience(USUAL_S))
+        except TooSlow:
+            return None
+
+    async def _apart(self, work: Callable[[Verdict, Patience | None], T]) -> T:
+        """Run work in a thread, which has the time for it."""
         verdict = self.policy.verdict(self.verdict.max_kept)  # answers of a session are scanned meanwhile
         try:
             return await decoded_off_loop(partial(work, verdict, None))

@@ -88,4 +88,4 @@ class OutputScan:
 
     def hurried(self, reason: Literal["time", "size"]) -> None:
         """Record that an event was sent without its undecided end."""
-        self._verdict.hurried[reason] += 1
+        self._verdict.hurry(reason)

@@ -56,8 +56,6 @@ class Scanned:
     @property
     def blocked(self) -> Sighting | None:
         """The first finding that blocks the request."""
-        if not self.sightings:  # nearly always
-            return None
         return next((sighting for sighting in self.sightings if sighting.action == "block"), None)
 
     def let_go(self) -> None:
@@ -82,11 +80,13 @@ def scan(
     `keeps`: whether `kept` is needed; without it, a finding costs less.
     """
     gathered = places.gather(document)
-    scanned = Scanned(sum(map(len, gathered.texts)))
+    texts, left_out = gathered.texts, False
+    scanned = Scanned(sum(map(len, texts)))
     if gathered.has_media:
         scanned.unscanned += [Unscanned("prompt", places.name(at), "media") for at in places.media(document)]
-    inner, left_out = _decoded(gathered.nested, nested_bytes)
-    texts = [*gathered.texts, *inner] if inner else gathered.texts
+    if gathered.nested:
+        inner, left_out = _decoded(gathered.nested, nested_bytes)
+        texts = [*texts, *inner]
     text = _BETWEEN.join(texts) if scanned.characters <= PIECE else joined_by(_BETWEEN, texts)
     data, has_base64, is_cut = _without_binary(encode(text))
     if is_cut or gathered.has_files:
