@@ -101,6 +101,7 @@ class App:
             self.journal,
             transaction=partial(self.database.transaction, patient=True),
             appliers=(self.store, self.ledger),
+            sift=self.store.refused,
             dead_letter=self.store.dead_letter,
             settings=config.journal,
         )

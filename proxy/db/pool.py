@@ -322,9 +322,9 @@ class Database:
             self._health.note_obstacle("a table has no partition for a row: attach one, or a default partition", error)
             return DatabaseUnavailable(f"A partition is missing (SQLSTATE {state}).")
         if state[:2] in _REJECTED_CLASSES:
-            return RecordRejected(_describe(error))
+            return RecordRejected(describe(error))
         if state[:2] == _CONSTRAINT_CLASS:
-            return ConstraintViolated(_describe(error))
+            return ConstraintViolated(describe(error))
         if state in _NOT_MIGRATED_STATES:
             self._health.note_schema(state)
             return DatabaseUnfit(f"The schema is not migrated to this version (SQLSTATE {state}).")
@@ -340,7 +340,8 @@ class Database:
         return error
 
 
-def _describe(error: asyncpg.PostgresError) -> str:
+def describe(error: asyncpg.PostgresError) -> str:
+    """Name an error, and what of the schema it is about, without its message, which may quote data."""
     names = (error.table_name, error.column_name, error.constraint_name)
     where = ", ".join(name for name in names if name)
     return f"SQLSTATE {error.sqlstate} {type(error).__name__}" + (f" ({where})" if where else "")

@@ -11,7 +11,7 @@ Rule of the file: reasons name types and parts of the schema, never a message, w
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +34,11 @@ _T = TypeVar("_T")
 
 Transaction = Callable[[], AbstractAsyncContextManager[Any]]
 """Opens a transaction: leaving the block commits, an exception rolls back. Raises what `Applier.apply` raises."""
+
+Sift = Callable[[Sequence[Record]], Awaitable[Mapping[bytes, str]]]
+"""Returns the trace ids of finals that are refused even alone, with the reasons; stores nothing. It may miss some."""
+Letter = tuple[Record, str]
+"""A refused record, and the reason."""
 
 
 class DeadLetter(Protocol):
@@ -92,12 +97,14 @@ class Transactions:
         *,
         transaction: Transaction,
         appliers: Sequence[Applier],
+        sift: Sift,
         dead_letter: DeadLetter,
         retry_max_s: float,
         pause: Callable[[float], Awaitable[None]],
     ) -> None:
         self._transaction = transaction
         self._appliers = appliers
+        self._sift = sift
         self._dead_letter = dead_letter
         self._retry_max_s = retry_max_s
         self._pause = pause
@@ -117,15 +124,25 @@ class Transactions:
         self.count(batches=1, replayed=len(records) - len(stored))
         return stored
 
-    async def keep(self, record: Record, reason: str, *, is_charged: bool) -> None:
-        """Make a dead letter of a record. `is_charged`: do what is computed from it all the same.
+    async def refused(self, records: Sequence[Record]) -> Mapping[int, str]:
+        """Ask which finals are refused even alone; return the reasons by `seq`. None may mean that nobody knows."""
+        try:
+            reasons = await self._sift(records)
+        except Exception as error:  # whatever it is shows again where the records are stored
+            _log.debug("refused records cannot be told apart at once: %s", type(error).__name__)
+            return {}
+        finals = [record for record in records if record.kind is FINAL]
+        return {record.seq: reasons[record.trace_id] for record in finals if record.trace_id in reasons}
+
+    async def keep(self, letters: Sequence[Letter], *, is_charged: bool) -> None:
+        """Make dead letters of records. `is_charged`: do what is computed from them all the same.
 
         Raises:
-            RecordRejected, Unexplained: nothing was stored.
+            RecordRejected, TooMuch, Unexplained: nothing was stored.
         """
-        keep = partial(self._keep, record, reason, is_charged)
+        keep = partial(self._keep, letters, is_charged)
         # Only the charge may lack something of its own: without it, wait for the table of the dead letters.
-        await self._answered(keep, can_split=False, unfit_is_refusal=is_charged)
+        await self._answered(keep, can_split=len(letters) > 1, unfit_is_refusal=is_charged)
 
     def pauses(self) -> Iterator[float]:
         """Yield pauses that double up to the limit, with random jitter, so that many proxies do not return at once."""
@@ -155,12 +172,13 @@ class Transactions:
                 new = await applier.apply(connection, new)
         return stored
 
-    async def _keep(self, record: Record, reason: str, is_charged: bool) -> None:
+    async def _keep(self, letters: Sequence[Letter], is_charged: bool) -> None:
         async with self._transaction() as connection:
-            is_new = await self._dead_letter(connection, record, reason, is_charged=is_charged)
-            if is_new and is_charged:
+            keep = partial(self._dead_letter, connection, is_charged=is_charged)
+            new = [record for record, reason in letters if await keep(record, reason)]
+            if new and is_charged:
                 for applier in self._appliers[1:]:
-                    await applier.apply(connection, [record])
+                    await applier.apply(connection, new)
 
     async def _answered(self, action: Callable[[], Awaitable[_T]], *, can_split: bool, unfit_is_refusal: bool) -> _T:
         """Run `action` until the database has given an answer.

@@ -24,7 +24,7 @@ from proxy.journal.landing import Landing
 from proxy.journal.reader import Batch
 from proxy.journal.segment import Position
 from proxy.journal.segments import Journal
-from proxy.journal.transactions import Applier, DeadLetter, Transaction, Transactions, WriterStats
+from proxy.journal.transactions import Applier, DeadLetter, Sift, Transaction, Transactions, WriterStats
 
 _log = logging.getLogger("sidegate.journal")
 _TEND_EVERY_S = 1.0
@@ -42,6 +42,7 @@ class Writer:
         *,
         transaction: Transaction,
         appliers: Sequence[Applier],
+        sift: Sift,
         dead_letter: DeadLetter,
         settings: schema.Journal,
     ) -> None:
@@ -50,6 +51,7 @@ class Writer:
         self._transactions = Transactions(
             transaction=transaction,
             appliers=appliers,
+            sift=sift,
             dead_letter=dead_letter,
             retry_max_s=settings.retry_max_s,
             pause=self._pause,

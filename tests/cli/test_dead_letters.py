@@ -60,6 +60,7 @@ async def write(journal: Journal, url: str) -> Writer:
         journal,
         transaction=database.transaction,
         appliers=(store, Ledger(database, Quota(), "holder")),
+        sift=store.refused,
         dead_letter=store.dead_letter,
         settings=schema.Journal(batch_delay_ms=1, retry_max_s=0.05),
     )

@@ -1,14 +1,14 @@
 """A database in memory with what matters of the real one: transactions, uniqueness, refusals, absence."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from proxy.errors import DatabaseUnavailable, RecordRejected
-from proxy.journal.frames import Record
+from proxy.errors import ConstraintViolated, DatabaseUnavailable, RecordRejected
+from proxy.journal.frames import FINAL, Record
 from proxy.journal.segments import Journal
 from proxy.journal.transactions import Applier
 from proxy.journal.writer import Writer
@@ -20,6 +20,9 @@ Row = tuple[int, bytes]
 class Sink:
     """`before_commit` and `after_commit` are called in every transaction and may raise."""
 
+    sifts = True
+    """Which records are refused can be told all at once."""
+
     def __init__(self) -> None:
         self.rows: dict[Row, Record] = {}
         self.dead: dict[Row, str] = {}
@@ -28,6 +31,8 @@ class Sink:
         self.transactions = 0
         self.applied: list[int] = []
         """Size of every batch that was tried."""
+        self.sifted: list[int] = []
+        """Of every one that was looked through for refused records."""
         self.trouble: Callable[[Sequence[Record]], Exception | None] = lambda records: None
         """Raised instead of storing these."""
         self.poison: Callable[[Record], bool] = lambda record: record.body.startswith(b"poison")
@@ -60,6 +65,19 @@ class Sink:
         self.rows.update({(record.kind, record.trace_id): record for record in new})
         return new
 
+    async def refused(self, records: Sequence[Record]) -> Mapping[bytes, str]:
+        if not self.sifts:
+            raise DatabaseUnavailable("away")
+        self.sifted.append(len(records))
+        found = {}
+        for record in records:
+            error = self.trouble([record]) if record.kind is FINAL else None
+            if error and not isinstance(error, DatabaseUnavailable | RecordRejected):
+                found[record.trace_id] = f"SQLSTATE P0001 {type(error).__name__}"
+            if isinstance(error, ConstraintViolated):
+                found[record.trace_id] = str(error)
+        return found
+
     async def dead_letter(self, connection: "Sink", record: Record, reason: str, *, is_charged: bool) -> bool:
         if self.refuses_dead_letters:
             raise RecordRejected("22P05")
@@ -76,6 +94,7 @@ async def running(journal: Journal, sink: Sink, *more: Applier, **changes: Any) 
         journal,
         transaction=sink.transaction,
         appliers=(sink, *more),
+        sift=sink.refused,
         dead_letter=sink.dead_letter,
         settings=settings,
     )

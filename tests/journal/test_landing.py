@@ -43,6 +43,17 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.close()
 
 
+@pytest.fixture(params=[True, False], ids=["at once", "one by one"], autouse=True)
+def sifts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run each test in both ways in which refused records are found."""
+    monkeypatch.setattr(Sink, "sifts", request.param)
+    return request.param
+
+
+at_once = pytest.mark.parametrize("sifts", [True], ids=["at once"], indirect=True)
+one_by_one = pytest.mark.parametrize("sifts", [False], ids=["one by one"], indirect=True)
+
+
 def bad(record: Record) -> bool:
     return record.body.startswith(b"bad")
 
@@ -72,6 +83,41 @@ async def test_record_when_a_trigger_refuses_it_and_not_the_others_then_it_alone
     assert "P0001" in sink.dead[FINAL, trace_id(42)] or "23502" in sink.dead[FINAL, trace_id(42)]
     assert "sk-secret" not in caplog.text + str([vars(entry) for entry in caplog.records])
     assert sum(entry.levelno == logging.ERROR for entry in caplog.records) == 3
+
+
+async def test_batches_when_a_trigger_refuses_many_of_each_then_few_transactions_tell_and_no_innocent_one_is_put_aside(
+    sifts: bool, journal: Journal
+) -> None:
+    sink, charges = Sink(), Charges()
+    sink.trouble = raise_for(bad)
+    for number in range(600):
+        journal.append_final(trace_id(number), b"bad" if number % 12 == 5 else b"final")
+    async with running(journal, sink, charges, batch_records=200, retry_max_s=60) as writer:
+        assert await writer.flush(10)
+        stats = writer.stats()
+    assert {name for _, name in sink.dead} == {trace_id(number) for number in range(5, 600, 12)}
+    assert all(sink.charged.values()) and (stats.records, stats.dead_letters, stats.lost) == (550, 50, 0)
+    assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(600)]
+    if sifts:
+        # Each: all of them; the good ones; the letters. The first once more: the reason may have been an outage.
+        assert sink.transactions == 3 * 3 + 1 and len(sink.sifted) == 3 * 2
+
+
+@at_once
+async def test_outage_when_it_begins_after_refused_records_were_found_then_those_it_hits_are_not_put_aside(
+    journal: Journal,
+) -> None:
+    sink = Sink()
+    is_over = False
+    sink.trouble = lambda records: RaiseError() if not is_over and (sink.sifted or any(map(bad, records))) else None
+    for number in range(20):
+        journal.append_final(trace_id(number), b"bad" if number == 4 else b"final")
+    async with running(journal, sink, batch_records=20) as writer:
+        assert not await writer.flush(0.5)
+        assert not sink.dead
+        is_over = True
+        assert await writer.flush(5)
+    assert len(sink.rows) == 20 and not sink.dead
 
 
 async def test_record_when_it_is_alone_then_one_that_comes_later_proves_its_fault(journal: Journal) -> None:
@@ -105,23 +151,25 @@ async def test_reason_when_it_hits_every_record_then_all_wait_until_it_is_gone(j
     assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(40)]
 
 
-async def test_reason_when_it_hits_every_record_then_few_others_are_tried_for_a_proof(journal: Journal) -> None:
+async def test_reason_when_it_hits_every_record_then_few_others_are_tried_for_a_proof(
+    sifts: bool, journal: Journal
+) -> None:
     sink = Sink()
     sink.trouble = raise_for(lambda record: True)
     for number in range(600):
         journal.append_final(trace_id(number), b"final")
     async with running(journal, sink, batch_records=100, retry_max_s=60) as writer:
         async with asyncio.timeout(5):
-            while writer.stats().unexpected < 220:
+            while writer.stats().unexpected < 2 + WITNESSES:
                 await asyncio.sleep(0.01)
-        await asyncio.sleep(0.1)
-        # Two tries of all; then all, down to the single records; then what follows.
-        assert len(sink.applied) == 2 + 199 + WITNESSES
+        await asyncio.sleep(0.2)
+        # Two tries of all; then all, at once or down to the single records; then what follows.
+        assert len(sink.applied) == 2 + (0 if sifts else 199) + WITNESSES
         assert writer.stats().records == 0
 
 
 async def test_proof_when_it_is_far_behind_then_it_is_found_with_one_batch_at_a_time_in_memory(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
+    sifts: bool, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sink, read = Sink(), journal.read_batch
     sink.trouble = raise_for(bad)
@@ -138,10 +186,13 @@ async def test_proof_when_it_is_far_behind_then_it_is_found_with_one_batch_at_a_
     async with running(journal, sink, batch_records=WITNESSES) as writer:
         assert await writer.flush(20)
     assert (len(sink.dead), len(sink.rows)) == (refused, WITNESSES)
-    # Two tries of all, all one by one, one batch of those that follow; the same again, and two batches.
-    assert tried[:5] == [0, 2 + 39, 61 + 2 + 39, 122, 122 + 1 + WITNESSES]
+    # Two tries of all, all at once or one by one, one batch of those that follow; the same again, and two batches.
+    each = 0 if sifts else 39
+    once = 2 + each + WITNESSES
+    assert tried[:5] == [0, 2 + each, once + 2 + each, 2 * once, 2 * once + 1 + (0 if sifts else WITNESSES)]
 
 
+@one_by_one
 async def test_outage_when_it_begins_while_each_record_is_tried_then_only_the_one_at_fault_is_put_aside(
     journal: Journal,
 ) -> None:
@@ -280,9 +331,11 @@ async def test_proof_when_it_was_stored_before_then_it_counts_for_nothing(journa
     assert sorted(charges.seen) == [(FINAL, trace_id(number)) for number in range(3)]
 
 
-async def test_reason_when_it_passes_while_the_others_are_tried_then_nothing_is_put_aside(journal: Journal) -> None:
+async def test_reason_when_it_passes_while_the_others_are_tried_then_nothing_is_put_aside(
+    sifts: bool, journal: Journal
+) -> None:
     sink = Sink()
-    left = [4]
+    left = [3 if sifts else 4]  # all of them twice, and the record alone; and one half
 
     def sometimes(records: Sequence[Record]) -> Exception | None:
         if any(map(bad, records)) and left[0]:

@@ -27,7 +27,12 @@ def transactions(sink: Sink, pauses: list[float]) -> Transactions:
             sink.trouble = lambda records: None
 
     return Transactions(
-        transaction=sink.transaction, appliers=[sink], dead_letter=sink.dead_letter, retry_max_s=1, pause=pause
+        transaction=sink.transaction,
+        appliers=[sink],
+        sift=sink.refused,
+        dead_letter=sink.dead_letter,
+        retry_max_s=1,
+        pause=pause,
     )
 
 
@@ -70,3 +75,12 @@ async def test_pauses_when_the_database_stays_away_then_they_double_up_to_the_li
     await storing.store(ONE)
     assert all(most / 2 <= pause <= most for pause, most in zip(pauses, [0.1, 0.2, 0.4, 0.8], strict=True))
     assert (storing.stats.unavailable, storing.stats.batches) == (AGAIN, 1)
+
+
+async def test_refused_when_the_question_fails_then_nothing_is_known() -> None:
+    sink, pauses = Sink(), list[float]()
+    sink.trouble = lambda records: ValueError("sk-secret")
+    assert await transactions(sink, pauses).refused(SEVERAL) == {1: "SQLSTATE P0001 ValueError"}
+    sink.sifts = False
+    assert await transactions(sink, pauses).refused(SEVERAL) == {}
+    assert not pauses

@@ -193,6 +193,7 @@ async def test_poison_record_in_a_batch_becomes_one_dead_letter(
         journal,
         transaction=database.transaction,
         appliers=(store,),
+        sift=store.refused,
         dead_letter=store.dead_letter,
         settings=settings,
     )
@@ -433,3 +434,35 @@ async def test_trace_without_a_partition_waits_for_one(
     async with database.acquire() as connection:
         await connection.execute("ALTER TABLE request_traces ATTACH PARTITION request_traces_default DEFAULT")
     assert await _apply(database, store, _final(x))
+
+
+async def test_finals_that_a_trigger_or_a_rule_refuses_are_told_without_a_trace_of_the_question(
+    database: Database, store: TraceStore
+) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(
+            """
+            CREATE FUNCTION foreign_rule() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF NEW.model = 'odd' THEN RAISE EXCEPTION 'zqSECRETzq'; END IF;
+                IF NEW.model = 'busy' THEN RAISE EXCEPTION 'busy' USING ERRCODE = '40P01'; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER foreign_rule BEFORE INSERT ON request_traces FOR EACH ROW EXECUTE FUNCTION foreign_rule();
+            ALTER TABLE request_traces ADD CONSTRAINT small CHECK (model <> 'large')
+            """
+        )
+    models = ["fine", "odd", "busy", "large"]
+    finals = {model: _final(finished(NOW_MS, model=model, conversation="c")) for model in models}
+    content = _raw(begun(NOW_MS).trace_id, b"{}", Kind.CONTENT)
+    told = await store.refused([*finals.values(), content])
+    assert told.keys() == {finals["odd"].trace_id, finals["large"].trace_id}
+    assert told[finals["odd"].trace_id] == "SQLSTATE P0001 RaiseError"
+    assert told[finals["large"].trace_id].startswith("SQLSTATE 23514 CheckViolationError (request_traces")
+    assert told[finals["large"].trace_id].endswith(", small)")
+    assert await store.refused([content]) == {}
+    for table in ("request_traces", "conversations", "analytics_usage"):
+        assert await _count(database, table) == 0
+    stored = [finals["fine"]]
+    assert await _apply(database, store, *stored) == stored
+    assert await store.refused([finals["fine"]]) == {}

@@ -61,6 +61,7 @@ class Replica:
             self.journal,
             transaction=partial(self.database.transaction, patient=True),
             appliers=(self.store, self.ledger),
+            sift=self.store.refused,
             dead_letter=self.store.dead_letter,
             settings=schema.Journal(batch_delay_ms=10),
         )
