@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from proxy.event_loop.fair_threads import MAIN, give_way
@@ -31,6 +31,7 @@ from proxy.openai.pieces import encoded
 from proxy.policy import base64_runs, boundaries, crowds, openings, patterns, placeholders, prefixes, validators
 from proxy.policy.automata import Automaton, Ending, Spans
 from proxy.policy.crowds import BLOCK, TOO_LONG_S, Crowds
+from proxy.policy.extent import Followed, before_escape, behind_escape, extent
 from proxy.policy.found import in_characters, merged
 from proxy.policy.gates import Gates, Search
 from proxy.policy.patience import Patience
@@ -52,7 +53,6 @@ _SHORT: Final = 1 << 17
 PARTS: Final = 8
 """Number of groups in which rules scan base64; see bench/policy_stream.py."""
 _PART_MEMORY: Final = 8 << 20
-_BYTES: Final = bytes(range(256))
 
 
 class Candidate(NamedTuple):
@@ -73,8 +73,8 @@ class Matcher:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._run = re.compile(rule.alphabet.encode() + b"*") if rule.alphabet else None
-        self._continues = _bytes_of(rule.alphabet)
+        self._extent = extent(rule.alphabet)
+        self._continues = self._extent.continues if self._extent else frozenset()
         self._is_anchored = _ANCHOR.search(_OPAQUE.sub("", rule.pattern)) is not None
         self._begins = boundaries.BOUNDARIES[rule.boundary]
         self._next_place = _next_byte if rule.boundary in boundaries.INSIDE_WORDS else boundaries.next_place
@@ -165,8 +165,11 @@ class Matcher:
         goes_on = end < len(data) and data[end] in self._continues
         if goes_on and rule.exact:
             return None
+        start = behind_escape(data, start)
+        if self._extent is None:
+            end = before_escape(data, start, end)
         most = start + rule.max_length
-        seen = self._end(data, end, most) if goes_on else end
+        seen = self._end(data, end, min(most, len(data))) if goes_on else end
         secret = data[start : seen if seen < most else most].decode("utf-8", "replace")
         severity = None if secret == self._refused else self._severity(secret)
         if severity is None:
@@ -174,16 +177,20 @@ class Matcher:
             return None
         return Finding(rule.id, rule.category, severity, start, self._end(data, end, len(data)) if goes_on else end)
 
-    def follow(self, data: bytes, at: int, final: bool) -> tuple[int | None, int]:
-        """Return where the run that continues at `at` ends, `None` if it may go on; and where to continue later."""
-        end = self._run_end(data, at, len(data))
-        if final or end < len(data) or self._run is None:
-            return self._end(data, at, end), end
+    def follow(self, data: bytes, at: int, final: bool) -> Followed:
+        """Follow the run that continues at `at`."""
+        if self._extent is None:
+            return Followed(at, at, at)
+        end, is_open = self._extent.reach(data, at, len(data), final)
+        if not is_open:
+            end = self._with_until(data, at, end)
+            return Followed(end, end, end)
         if self._until is None:
-            return None, end
-        open_from = self._until_open.start(data, at)
-        last = self._until.search(data, at)
-        return (last[0][1] if last and last[0][0] < open_from else None), open_from
+            return Followed(None, end, end)
+        seen = data if end == len(data) else data[:end]
+        open_from = self._until_open.start(seen, at)
+        last = self._until.search(seen, at)
+        return Followed(last[0][1] if last and last[0][0] < open_from else None, open_from, end)
 
     def _severity(self, secret: str) -> Severity | None:
         """Return the severity of `secret` once the pattern matched, `None` if it is not a secret after all."""
@@ -264,21 +271,14 @@ class Matcher:
 
     def _end(self, data: bytes, at: int, stop: int) -> int:
         """Return where the finding that continues at `at` ends, including `until`; reads nothing from `stop` on."""
-        if self._run is None or self.rule.exact:
+        if self._extent is None or self.rule.exact or at >= stop:
             return at
-        end = self._run_end(data, at, stop)
+        return self._with_until(data, at, self._extent.reach(data, at, stop).end)
+
+    def _with_until(self, data: bytes, at: int, end: int) -> int:
+        """Return where a run from `at` to `end` ends if its first `until` ends it."""
         last = self._until.search(data, at, end) if self._until else None
         return last[0][1] if last else end
-
-    def _run_end(self, data: bytes, at: int, stop: int) -> int:
-        run = self._run.match(data, at, stop) if self._run and at < stop else None
-        return run.end() if run else at
-
-
-@lru_cache
-def _bytes_of(alphabet: str) -> frozenset[int]:
-    """Return the bytes of a class of ASCII characters; one object for all rules that have it."""
-    return frozenset(b"".join(re.findall(alphabet.encode(), _BYTES)) if alphabet else b"")
 
 
 class Detector:

@@ -39,7 +39,6 @@ _GLANCES: Final = 160
 """The most bytes for a glance, which reads all of them every time."""
 _PATIENCE: Final = 352
 """After how many more bytes a closer look is due within a run of base64 (bench/policy_stream.py).
-
 There a glance is useless, as nearly all of it could be a key, and most expensive, as random letters make RE2 build new
 states. Until then nothing is sent; several pieces are handled as a longer one."""
 _HASTE: Final = 64
@@ -108,7 +107,7 @@ class StreamScanner:
         self._held = [Track(watch) for watch in plan.held.watches]
         self._noted = [Track(watch) for watch in plan.noted.watches]
         self._window = Window(position, context)
-        self._first = self._out = self._cover = self._window.end
+        self._first = self._out = self._cover = self._reached = self._window.end
         """First: start of the channel's own text. Out: end of what was sent. Cover: end of the last mask so far."""
         self._noted_at = self._settled = 0
         """Settled: in the window; matches that begin before are decided, as of the last closer look."""
@@ -210,10 +209,10 @@ class StreamScanner:
         data = self._window.data
         if self._window.end >= self._masked_until:
             return False
-        end, at = track.watch.matchers[run.index].follow(data, run.at, final=False)
-        if end is None:
-            run.at = at
-        return end is None
+        end, at, reached = track.watch.matchers[run.index].follow(data, run.at, final=False)
+        goes_on = end is None and reached == len(data)
+        run.at = at if goes_on else run.at
+        return goes_on
 
     def _swallowed(self) -> list[Piece]:
         """Drop all text as part of the last mask."""
@@ -303,7 +302,7 @@ class StreamScanner:
             stop = block.start
         for start, end in spans:
             if start < self._cover:
-                self._cover = max(self._cover, min(end, self._window.end))
+                self._cover = max(self._cover, min(end, self._reached))
         self._swallow(pieces)
         for start, end in joined(spans, self._cover):
             self._let_out(pieces, min(start, stop))
@@ -314,18 +313,18 @@ class StreamScanner:
         return stop
 
     def _spans(self) -> tuple[list[tuple[int, int]], Finding | None]:
-        """Return the spans to be hidden, in order, and the first finding that blocks."""
-        spans, blocks = self._hidden, self._blocks
-        if not self._begun:
-            return spans, blocks[0] if blocks else None
-        for track in self._held:
+        """Return the spans to be hidden, in order, and the first that blocks; set up to where unfinished ones go."""
+        spans, blocks, reached = self._hidden, self._blocks, list[int]()
+        for track in self._held if self._begun else ():
             for run in track.runs:
                 action = self._plan.action(run.finding)
                 start = max(self._window.base + run.finding.start, self._first)
                 if action == "redact":
                     spans = sorted([*spans, (start, _ENDLESS)])
+                    reached.append(self._window.base + run.reached)
                 elif action == "block":
                     blocks = sorted([*blocks, run.finding._replace(start=start, end=self._window.end)], key=place)
+        self._reached = max(reached, default=self._window.end)
         return spans, blocks[0] if blocks else None
 
     def _stop(self, spans: list[tuple[int, int]]) -> int:
@@ -339,7 +338,7 @@ class StreamScanner:
                 if track.watch.kept and undecided >= covered:
                     undecided = head_end(data, undecided)
                 stop = min(stop, undecided)
-        return self._window.base + stop
+        return min(self._window.base + stop, self._reached)
 
     def _is_told(self, start: int, end: int, sure: int) -> bool:
         """Tell whether the mask for `start` to `end` (at least) is final."""
@@ -350,7 +349,7 @@ class StreamScanner:
     def _hide(self, pieces: list[Piece], start: int, end: int, block: Finding | None) -> None:
         """Emit a mask for a part of which the first characters may have been sent."""
         window = self._window
-        end = min(end, window.end)
+        end = min(end, self._reached)
         head = window.meant(start, min(start + mask.KEPT, end if block is None else min(end, block.start)))
         kept = len(mask.kept(head, len(window.meant(start, end))))
         left = len(window.shown(start, self._out))

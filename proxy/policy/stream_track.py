@@ -50,6 +50,8 @@ class Run:
     """Index of its rule in the group."""
     at: int
     """Position from which the run is to be followed."""
+    reached: int
+    """Everything before belongs to it, whatever follows; behind, an escape or a quote may be incomplete."""
 
 
 class Track:
@@ -98,6 +100,7 @@ class Track:
         self._next = {index: at if at == _NEVER else at - count for index, at in self._next.items() if at > count}
         for run in self.runs:
             run.at -= count
+            run.reached -= count
             run.finding = run.finding._replace(start=run.finding.start - count)
 
     def _limit(self, data: bytes, has_hits: bool, in_run: bool) -> int:
@@ -143,9 +146,9 @@ class Track:
             if finding is None:
                 at = matcher.after(data, candidate)
                 continue
-            end, ask_at = matcher.follow(data, candidate.end, final)
+            end, ask_at, reached = matcher.follow(data, candidate.end, final)
             if end is None:
-                self.runs.append(Run(finding, index, ask_at))
+                self.runs.append(Run(finding, index, ask_at, reached))
                 at = _NEVER
             else:
                 found.append(finding)
@@ -160,7 +163,7 @@ class Track:
         """
         if not matcher.rule.exact and len(data) - candidate.start >= matcher.rule.max_length:
             return True
-        if matcher.follow(data, candidate.end, final=False)[0] is not None:
+        if matcher.follow(data, candidate.end, final=False).end is not None:
             return True
         return matcher.rule.exact and candidate.end < len(data)
 
@@ -168,7 +171,7 @@ class Track:
         """Follow the runs; return the findings that have ended."""
         ended: list[Finding] = []
         for run in tuple(self.runs):
-            end, run.at = self.watch.matchers[run.index].follow(data, run.at, final)
+            end, run.at, run.reached = self.watch.matchers[run.index].follow(data, run.at, final)
             if end is not None:
                 self.runs.remove(run)
                 self._next[run.index] = end
