@@ -57,6 +57,7 @@ TESTED_ELSEWHERE = {
     "api/caller": "api/test_routes_roles.py",
     "api/audit": "api/test_keys.py",
     "app": "flow",
+    "cli/analytics_text": "cli/test_analytics.py",
     "config/auth": "auth/test_keyring.py",
     "config/projects": "projects/test_directory.py",
     "db/become": "db/test_postmaster.py",

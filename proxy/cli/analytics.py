@@ -1,21 +1,18 @@
 """`sidegate analytics`: who spent what, where and why, and rebuilding the sums, over the API of a running proxy.
 
-Rule of the file: amounts of money stay decimal from the proxy's digits to the terminal; names pass through `shown`.
-`rebuild` works day by day, so that it can be watched, interrupted and resumed.
+`analytics_text` has the tables. `rebuild` works day by day, so that it can be watched, interrupted and resumed.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
-from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
+from proxy.cli import analytics_text
 from proxy.cli.api_client import ApiClient, connect, exact_document, printable_json
 from proxy.cli.export import add_export, export
 from proxy.cli.failure import CommandFailed, Exit
 from proxy.cli.options import add_address, add_api, moment, settings
-from proxy.config.names import shown
 
 _ENDING: Final = """\
 examples:
@@ -64,7 +61,6 @@ _OPTIONS: Final = {
     "--limit": ("limit", "N", "how many", frozenset({"expensive", "users", "projects"})),
 }
 _LOOK_BACK: Final = timedelta(days=7)
-Row = tuple[str, ...]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -117,7 +113,7 @@ def _ask(arguments: argparse.Namespace) -> int:
     client = connect(arguments.url, settings(arguments))
     body = client.get(arguments.path, _given(arguments))
     answer = exact_document(body)
-    print(printable_json(body) if arguments.json else "\n".join(_SHOW[arguments.question](answer)))
+    print(printable_json(body) if arguments.json else "\n".join(analytics_text.TABLES[arguments.question](answer)))
     return Exit.OK
 
 
@@ -150,7 +146,7 @@ def _rebuild(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(printable_json(body))
         else:
-            print("\n".join(_checked(found)) or f"{day}  no traces")
+            print("\n".join(analytics_text.checked(found)) or f"{day}  no traces")
     if not arguments.json:
         verb = "differ" if arguments.check else "differed and were recomputed"
         print(f"{differing} sums {verb}" if differing else "every sum matches its traces")
@@ -167,130 +163,6 @@ def _one_day(client: ApiClient, day: date, arguments: argparse.Namespace) -> byt
 def _progress(text: str) -> None:
     if sys.stderr.isatty():
         print(f"\r{text:<40}\r", end="", file=sys.stderr, flush=True)
-
-
-def _usage(answer: Mapping[str, Any]) -> Iterator[str]:
-    tokens, parts = answer["totalTokens"], answer["breakdown"]
-    yield _range(answer)
-    yield (
-        f"{answer['totalRequests']} requests, {tokens['input']} input and {tokens['output']} output tokens, "
-        f"${answer['totalCost']:f}"
-    )
-    heading = ("REQUESTS", "TOKENS", "COST $", "AVG MS")
-    for title, rows in (
-        ("DAY", [(row["date"], row["requests"], row["tokens"], row) for row in parts["byDay"]]),
-        ("LAYER", [(name, row["requests"], row["tokens"], row) for name, row in parts["byLayer"].items()]),
-        ("MODEL", [(name, row["requests"], row["tokens"]["total"], row) for name, row in parts["byModel"].items()]),
-    ):
-        yield ""
-        yield from _table(
-            (title, *heading),
-            [
-                (shown(name), str(requests), str(total), f"{row['cost']:.6f}", f"{row['avgDurationMs']:.0f}")
-                for name, requests, total, row in rows
-            ],
-        )
-
-
-def _errors(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield _range(answer)
-    yield (
-        f"{answer['errors']} of {answer['totalRequests']} requests failed ({_percent(answer['errorRate'])}); "
-        f"{answer['rejected']} of these were refused, the client aborted {answer['aborted']} others"
-    )
-    yield ""
-    rows = [
-        (shown(name), str(row["calls"]), str(row["errors"]), _percent(row["errorRate"]))
-        for name, row in answer["byModel"].items()
-    ]
-    yield from _table(("MODEL", "CALLS", "FAILED", "RATE"), rows)
-
-
-def _latency(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield _range(answer)
-    named = [("requests", answer), *answer["byModel"].items()]
-    rows = [
-        (
-            shown(name),
-            *(_ms(found[member][rank]) for member in ("durationMs", "firstByteMs") for rank in ("p50", "p95")),
-        )
-        for name, found in named
-    ]
-    yield from _table(("", "P50 MS", "P95 MS", "FIRST P50", "FIRST P95"), rows)
-
-
-def _expensive(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield _range(answer)
-    rows = [
-        (
-            row["traceId"],
-            f"{row['cost']:.6f}",
-            str(row["tokens"]["total"]),
-            str(row["calls"]),
-            shown(row["userId"] or "-"),
-            shown(row["model"] or "-"),
-        )
-        for row in answer["requests"]
-    ]
-    yield from _table(("TRACE", "COST $", "TOKENS", "CALLS", "USER", "MODEL"), rows)
-
-
-def _shares(answer: Mapping[str, Any]) -> Iterator[str]:
-    member, title = ("userId", "USER") if "users" in answer else ("projectId", "PROJECT")
-    yield _range(answer)
-    rows = [
-        (
-            shown(row[member] or "-"),
-            str(row["requests"]),
-            str(row["errors"]),
-            str(row["tokens"]["total"]),
-            f"{row['cost']:.6f}",
-        )
-        for row in answer.get("users", answer.get("projects"))
-    ]
-    yield from _table((title, "REQUESTS", "ERRORS", "TOKENS", "COST $"), rows)
-
-
-_SHOW: Final = {
-    "usage": _usage,
-    "errors": _errors,
-    "latency": _latency,
-    "expensive": _expensive,
-    "users": _shares,
-    "projects": _shares,
-}
-
-
-def _checked(found: Mapping[str, Any]) -> Iterator[str]:
-    for row in found["projects"]:
-        kept, counted = row["kept"], row["counted"]
-        state = f"{row['differences']} sums differ" if row["differences"] else "right"
-        yield (
-            f"{found['day']}  {shown(row['projectId'] or '-'):24} {state}; requests {kept['requests']} of "
-            f"{counted['requests']}, tokens {kept['tokens']} of {counted['tokens']}, "
-            f"${kept['cost']:f} of ${counted['cost']:f}"
-        )
-
-
-def _table(heading: Row, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield aligned lines: the first column to the left, the others to the right."""
-    widths = [min(max(len(line[at]) for line in (heading, *rows)), 40) for at in range(len(heading))]
-    for line in (heading, *rows):
-        first, *others = line
-        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        yield f"{first[: widths[0]]:<{widths[0]}}  {'  '.join(cells)}".rstrip()
-
-
-def _range(answer: Mapping[str, Any]) -> str:
-    return f"from {answer['timeRange']['start']} to {answer['timeRange']['end']}"
-
-
-def _percent(rate: Decimal | float) -> str:
-    return f"{100 * rate:.2f}%"
-
-
-def _ms(value: Decimal | float | None) -> str:
-    return "-" if value is None else f"{value:.0f}"
 
 
 def _time(text: str) -> str:
