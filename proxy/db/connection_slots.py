@@ -1,9 +1,9 @@
 """How many connections may be in use at once: the size of the pool, minus those that PostgreSQL has recently refused.
 
-A full server, or a role's CONNECTION LIMIT, refuses a connection while others of this process work. Then one place is
+A full server, or a role's CONNECTION LIMIT, refuses a connection while others of this process work. Then one slot is
 closed for some seconds, and its caller waits for another one, so that the open connections are shared.
 
-Rule of the file: at least one place is always open, and a closed one opens by itself.
+Rule of the file: at least one slot is always open, and a closed one opens by itself.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class ConnectionSlots:
-    """The places of one pool. `closed_s`: how long a refusal counts."""
+    """The slots of one pool. `closed_s`: how long a refusal counts."""
 
     def __init__(self, number: int, closed_s: float) -> None:
         self._number = number
@@ -23,20 +23,20 @@ class ConnectionSlots:
         self._is_told = False
 
     async def take(self, until: float) -> None:
-        """Wait for a place until then (event loop time). Raises TimeoutError."""
+        """Wait for a slot until then (event loop time). Raises TimeoutError."""
         async with asyncio.timeout_at(until):
             await self._free.acquire()
         self._taken += 1
 
     def give_back(self) -> None:
-        """Let the next one have the place."""
+        """Let the next caller have the slot."""
         self._taken -= 1
         self._free.release()
 
     def close(self, *, has_connections: bool) -> bool:
-        """Close the place that the caller has; False, and it keeps it, if no other can lead to a connection.
+        """Close the caller's slot; False, and the caller keeps it, if no other one can lead to a connection.
 
-        `has_connections`: of this process; others may be on their way.
+        `has_connections`: this process has some; further ones may be opening.
         """
         if self._closed + 1 >= self._number or not (has_connections or self._taken > 1):
             return False

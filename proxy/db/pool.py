@@ -195,7 +195,7 @@ class Database:
         return self._pool
 
     async def _take(self, pool: "asyncpg.Pool[asyncpg.Record]", *, patient: bool) -> tuple[Connection, bool]:
-        """Take a place, and a tested connection: a dead one would cost the caller a whole statement timeout.
+        """Take a slot, and a tested connection: a dead one would cost the caller a whole statement timeout.
 
         Also returns whether it answered at once.
         """
@@ -210,7 +210,7 @@ class Database:
             try:
                 return await self._tested(pool, until, patient=patient)
             except _NoMore:
-                continue  # its place is closed
+                continue  # its slot is closed
             except BaseException:
                 self._slots.give_back()
                 raise
@@ -218,7 +218,7 @@ class Database:
     async def _tested(
         self, pool: "asyncpg.Pool[asyncpg.Record]", until: float, *, patient: bool
     ) -> tuple[Connection, bool]:
-        """Raises _NoMore: PostgreSQL grants no further connection, but this process has others; the place is closed."""
+        """Raises _NoMore: PostgreSQL grants no further connection, but this process has others; the slot is closed."""
         clock = asyncio.get_running_loop().time
         left_s = max(until - clock(), 0.001)
         try:

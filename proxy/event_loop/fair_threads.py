@@ -24,15 +24,15 @@ T = TypeVar("T")
 MAIN: Final = threading.main_thread().ident
 """The thread of the event loop."""
 _TURN_S: Final = 0.001
-"""How long a thread may keep the interpreter: what the loop does in a turn releases it some times, too."""
+"""How long a thread may keep the interpreter; the event loop may have to wait that long several times in one turn."""
 _IDLE_S: Final = 0.05
-"""A thread outside of the lane that has not asked for so long was idle, or in one long call."""
+"""A thread outside of the lane that has not called `give_way` for so long was idle, or in one long call."""
 _WAY_S: Final = 0.000_05
-"""Long enough for the event loop's thread to wake up."""
+"""One sleep: long enough for the event loop's thread to wake up."""
 _AT_ONCE_S: Final = 0.000_25
-"""Who wakes up later had to wait: for the event loop, which is not done yet, or for a core."""
+"""A thread whose sleep took longer had to wait for the event loop, which is still busy, or for a core."""
 _MOST_S: Final = 0.002
-"""How long a thread sleeps at most for a turn: it has a third of the time where the event loop never rests."""
+"""How long a thread sleeps at most between turns, so that it has a third of the time if the event loop never rests."""
 _STUCK_S: Final = 0.01
 """A thread that has not left the lane for so long is in a call that needs no interpreter, such as a search of RE2."""
 
@@ -97,7 +97,7 @@ class _Way(threading.local):
     until = 0.0
     worked_s = 0.0
     lane: Lane | None = None
-    """Where the thread does the work at hand; `None`: it belongs to no lane."""
+    """The lane of the work that this thread is doing; `None`: it is in no lane."""
     holder: object = None
 
 
@@ -106,9 +106,9 @@ _LANE: Final = Lane()
 
 
 def in_turn(work: Callable[[], T], lane: Lane = _LANE) -> T:
-    """Return the result of `work`, done in this thread, which is not the event loop's, in turns with other threads."""
+    """Do `work` in this thread, taking turns with other threads; return its result. Not for the event loop's thread."""
     way = _way
-    if way.lane is not None:  # part of such work
+    if way.lane is not None:  # called by work that is in the lane already
         return work()
     way.lane, way.worked_s = lane, 0.0
     way.holder = lane.enter(0.0)
@@ -121,7 +121,7 @@ def in_turn(work: Callable[[], T], lane: Lane = _LANE) -> T:
 
 
 def give_way() -> None:
-    """End the turn of a thread that has had a millisecond. To be called often by what takes long; the loop may, too."""
+    """End this thread's turn if its millisecond is over. Long work calls it often; the event loop may."""
     if threading.get_ident() == MAIN:
         return
     way = _way

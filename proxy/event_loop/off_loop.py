@@ -23,22 +23,22 @@ from proxy.process.memory import allow_full_collections, put_off_full_collection
 T = TypeVar("T")
 
 LARGE_BODY_BYTES: Final = 65_536
-"""What is larger is not decoded, edited or encoded on the event loop: the slowest JSON of this size takes 4 ms."""
+"""Larger bodies are not decoded, edited or encoded on the event loop: the slowest JSON of this size takes 4 ms."""
 LARGE_BYTES: Final = 1024
-"""What is larger is scanned off the loop, if the scanner has to follow a stream: 25 ms at worst."""
+"""Larger texts of a stream are scanned off the loop: at this size, the slowest take 25 ms."""
 LARGE_ANSWER_BYTES: Final = 2048
-"""The same for complete texts: 20 ms at worst. Most answers are smaller, and a thread takes 0.1 ms."""
+"""The same for complete texts, which take 20 ms at worst. Most answers are smaller, and using a thread costs 0.1 ms."""
 MODERATE_ANSWER_BYTES: Final = 16_384
-"""Up to this size, a clean answer mostly is known to be clean within a tenth of a millisecond, without a thread."""
+"""Up to this size, most clean answers are recognised as clean within 0.1 ms, which needs no thread."""
 _LARGE_JOINED_BYTES: Final = 1 << 20
-"""More is joined without the interpreter (CPython, Objects/stringlib/join.h)."""
+"""More bytes than that `bytes.join` copies without holding the interpreter (CPython, Objects/stringlib/join.h)."""
 _TURN_S: Final = 0.004
 _MOST_THREADS: Final = 32
-"""Enough for a short text not to wait behind large ones for a thread; more would hold more bodies than memory has."""
+"""Enough that a short text finds a free thread; with more, the bodies in them could exceed the memory."""
 
 
 class _Threads:
-    """Where it is done: not where the writer of traces or whoever reads a file would wait behind large texts."""
+    """Threads of their own, so that neither the writer of traces nor a reader of files waits behind large texts."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(_MOST_THREADS, "off-loop")
@@ -57,7 +57,7 @@ class _Threads:
         try:
             if is_last:
                 with suppress(RuntimeError):  # the process ends
-                    self._pool.submit(_nothing)  # starts the next thread: the event loop would wait until it runs
+                    self._pool.submit(_nothing)  # starts the next thread here: starting one would block the event loop
             return in_turn(work)
         finally:
             with self._lock:
@@ -72,7 +72,7 @@ _threads = _Threads()
 
 
 def begin_off_loop(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Do work in a thread that nobody needs to wait for."""
+    """Start work in a thread; nobody has to wait for the result."""
     return _threads.do(work)
 
 
@@ -88,7 +88,7 @@ async def off_loop(work: Callable[[], T]) -> T:
             except asyncio.CancelledError:
                 continue
         if not done.cancelled():
-            done.exception()  # it was seen: nobody else asks for it
+            done.exception()  # marks it as retrieved: nobody else will
         raise
 
 
@@ -119,7 +119,7 @@ async def decoded_off_loop(work: Callable[[], T]) -> T:
 
 
 class Turns:
-    """How long one task has worked on the event loop without giving others their turn; what it waits is not counted."""
+    """Measures how long one task has worked on the event loop since others had a turn. Waiting is not counted."""
 
     __slots__ = ("_left", "_until")
 
@@ -128,11 +128,11 @@ class Turns:
         self._until = 0.0
 
     def begin(self) -> None:
-        """Go on with the work."""
+        """Begin or continue to measure."""
         self._until = time.perf_counter() + self._left
 
     def end(self) -> None:
-        """Interrupt it."""
+        """Stop measuring, because the task waits now."""
         self._left = self._until - time.perf_counter()
 
     @property

@@ -29,7 +29,7 @@ from proxy.upstream.pricing import PriceTable
 from proxy.upstream.upstreams import Upstreams
 
 _MOST_BYTES: Final = 16_777_216
-"""More of a file is not told apart: a bundle of all certificates of the world has a quarter of a megabyte."""
+"""Only so much of a file is compared: a bundle of all certificate authorities has a quarter of a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)

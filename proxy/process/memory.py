@@ -34,32 +34,32 @@ def tidy() -> None:
 
 
 def settle() -> None:
-    """Let no collection look at what the start has made: some 300,000 objects, for which every thread stops for 25 ms.
+    """Exclude from collections what the start has created: 300,000 objects, for which every thread stops for 25 ms.
 
-    Nor is it collected now: nearly all of it is alive to the end.
+    It is not collected first, as nearly all of it lives to the end.
     """
     gc.freeze()
 
 
 def collect_rarely() -> None:
-    """Let the garbage collector run rarely from now on; until now it was off."""
+    """Enable the garbage collector, which was off until now, at long intervals."""
     gc.freeze()
     gc.set_threshold(*_YOUNG, _OLD)
     gc.enable()
 
 
 def put_off_full_collections() -> None:
-    """Let no collection look at all objects, until `allow_full_collections`; young ones are collected as before.
+    """Suspend full collections until `allow_full_collections`; young objects are collected as before.
 
-    For a million lists that are alive, each of them on another page, one took 1.1 s. Calls add up; the threshold is
-    their count, too. Only for the event loop.
+    With a million live lists, each on a page of its own, a full collection took 1.1 s. The threshold counts the calls.
+    Only for the event loop.
     """
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, old + 1 if old >= _NEVER else _NEVER)
 
 
 def allow_full_collections() -> None:
-    """End one `put_off_full_collections`. What was put off is done soon after the last of them ended."""
+    """End one `put_off_full_collections`. Soon after the last one, full collections happen again."""
     young, middle, old = gc.get_threshold()
     gc.set_threshold(young, middle, old - 1 if old > _NEVER else _OLD)
 
