@@ -57,29 +57,36 @@ def charge(
     bound: Bound | None = None,
 ) -> Charge:
     """Return what `attempt` used and cost so far. `bound`: its current reservation, if it has one."""
-    meter = attempt.used
+    meter, asked = attempt.used, attempt.candidate.model
     prices = prices.at(meter.service_tier)
-    model = _billed(meter.response_model, attempt.candidate.model, prices)
     told = meter.usage
     if told is None:
         return _estimated(attempt, operation, request, prices, bound)
-    if not meter.usage_by_model and not is_believable(told, bound):
+    if meter.usage_by_model:
+        return _of_session(meter, told, asked, prices)
+    if not is_believable(told, bound):
         return replace(_estimated(attempt, operation, request, prices, bound), told=told)
-    cost_nanos, priced = _price_of(meter, model, attempt.candidate.model, prices)
+    model = _billed(meter.response_model, asked, prices)
+    cost_nanos, priced = prices.price(model, told)
     if is_short(meter):
         estimated = _estimated(attempt, operation, request, prices, bound)
         return _greater(Charge(told, "provider", cost_nanos, priced), estimated, model, prices)
+    is_within = bound is None or (told.input_tokens <= bound.input_tokens and told.output_tokens <= bound.output_tokens)
+    return Charge(told, "provider", cost_nanos, priced, None, not is_within)
+
+
+def _of_session(meter: Meter, told: Usage, asked: str | None, prices: Prices) -> Charge:
+    """Return the cost of a session's figures, each at its answer's model, and of an answer that has begun since.
+
+    They may be above the reservation: a session reserves for each of its answers anew.
+    """
+    models = [_billed(name, asked, prices) for name in meter.usage_by_model]
+    each = zip(models, meter.usage_by_model.values(), strict=True)
+    parts = [prices.price(model, usage, meter.largest_input_tokens) for model, usage in each]
+    cost_nanos, priced = sum(nanos for nanos, _ in parts), all(priced for _, priced in parts)
     if (more := unfinished(meter)) is None:
-        return Charge(told, "provider", cost_nanos, priced, is_beyond=_is_beyond(meter, told, bound))
-    models = [_billed(name, attempt.candidate.model, prices) for name in meter.usage_by_model]
+        return Charge(told, "provider", cost_nanos, priced)
     return Charge(add_usage(told, more), "estimated", cost_nanos + _most(more, models, prices), priced, told)
-
-
-def _is_beyond(meter: Meter, told: Usage, bound: Bound | None) -> bool:
-    """Tell whether figures are above the reservation; a session reserves for each of its answers anew."""
-    if bound is None or meter.usage_by_model:
-        return False
-    return told.input_tokens > bound.input_tokens or told.output_tokens > bound.output_tokens
 
 
 def _estimated(
@@ -119,16 +126,6 @@ def billed_model(attempt: Attempt, prices: Prices) -> str | None:
     A price that the settings give to the requested name counts whatever the answer calls the model.
     """
     return _billed(attempt.used.response_model, attempt.candidate.model, prices)
-
-
-def _price_of(meter: Meter, model: str | None, asked: str | None, prices: Prices) -> tuple[int, bool]:
-    """Return the cost of the provider's figures, and whether all of them have a price."""
-    if not meter.usage_by_model:
-        assert meter.usage is not None
-        return prices.price(model, meter.usage)
-    largest = meter.largest_input_tokens
-    parts = [prices.price(_billed(name, asked, prices), usage, largest) for name, usage in meter.usage_by_model.items()]
-    return sum(cost_nanos for cost_nanos, _ in parts), all(priced for _, priced in parts)
 
 
 def _most(usage: Usage, models: Sequence[str | None], prices: Prices) -> int:
