@@ -15,8 +15,7 @@ from functools import partial
 
 from bench.policy_stream import CODE, PROSE, cpu_us
 from proxy.config.policy import Policy as Settings
-from proxy.exchange import Attempt, Candidate, Headers
-from proxy.policy.guarded_output import GuardedOutput
+from proxy.exchange import Attempt, Candidate, Headers, first_values
 from proxy.policy.output_scan import OutputScan
 from proxy.policy.patience import Patience
 from proxy.policy.policy import Policy
@@ -33,6 +32,7 @@ class _Reply:
 
     status, reason, complete = 200, "OK", False
     headers: Headers = ((b"Content-Type", b"text/event-stream"),)
+    fields = first_values(headers)
 
     async def read(self) -> bytes:
         return b""
@@ -56,7 +56,7 @@ def relayed(policy: Policy | None, events: list[bytes]) -> int:
     """Read a stream to its end; return how many events did not leave at once."""
     scanner = None
     if policy is not None:
-        scanner = GuardedOutput(OutputScan(policy, policy.verdict(100), Settings()), _raise)
+        scanner = OutputScan(policy, policy.verdict(100), Settings(), _raise)
     attempt = Attempt(0, Candidate("default", "gpt-4o"), 0.0, sent=True, status=200)
     answer = Answer(
         _Reply(), _Reply.headers, attempt, dialect="chat", strip_usage=False, is_head=False, seal=_seal, capture=None,
