@@ -93,10 +93,12 @@ class Outlet:
 
     # Called by whoever sends.
 
-    @property
-    def is_open(self) -> bool:
-        """False once the connection is lost, or closes."""
-        return self._transport is not None and not self._transport.is_closing()
+    def is_drained(self) -> bool:
+        """Tell whether it is open, and the kernel has taken everything."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        return not self.kept and not transport.get_write_buffer_size()
 
     @property
     def unsent_bytes(self) -> int:

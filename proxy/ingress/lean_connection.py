@@ -250,7 +250,11 @@ class LeanConnection(asyncio.Protocol):
     async def _serve(self) -> None:
         """Serve the requests of this connection, one after another, in this one task."""
         try:
-            while (request := self._request or await self._next()) is not None:
+            while not self._is_handed_over:
+                if (request := self._request) is None:
+                    self._news = self._loop.create_future()
+                    await self._news
+                    continue
                 answer = await self._server.handler(request)
                 if not request.body.is_eof():
                     await self._server.lingering.linger(request.body)
@@ -269,16 +273,6 @@ class LeanConnection(asyncio.Protocol):
             self._request = None  # it knows this connection
             if not self._is_handed_over:
                 self.close()
-
-    async def _next(self) -> LeanRequest | None:
-        """Wait for a request; `None`: the connection was handed over."""
-        while self._request is None and not self._is_handed_over:
-            self._news = self._loop.create_future()
-            try:
-                await self._news
-            finally:
-                self._news = None
-        return self._request
 
     def _end(self) -> None:
         """Become idle, or start what is waiting already."""

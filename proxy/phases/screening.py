@@ -27,7 +27,6 @@ from proxy.openai.input_text import input_text_bytes
 from proxy.openai.multipart import MultipartObserver
 from proxy.openai.stream_end import realtime_error
 from proxy.policy import places
-from proxy.policy.guarded_output import GuardedOutput
 from proxy.policy.output_scan import OutputScan
 from proxy.policy.patience import USUAL_S, Patience, TooSlow
 from proxy.policy.policy import Policy
@@ -134,7 +133,7 @@ class Screening:
         """Return the scanner of the answer; `None` if answers are not scanned."""
         if not self.policy.scan_outputs:
             return None
-        return GuardedOutput(OutputScan(self.policy, self.verdict, self._settings), self._fault)
+        return OutputScan(self.policy, self.verdict, self._settings, self._fault)
 
     def header(self) -> Header | None:
         """Return the response header that reports findings in the request; `None` without any."""

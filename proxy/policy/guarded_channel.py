@@ -1,57 +1,20 @@
-"""A scanner of answers that handles internal faults: what cannot be scanned is refused, or passes and is counted.
+"""The scanner of one channel, with faults of it handled: what cannot be scanned is refused, or passes and is counted.
 
 `fault` records the error and raises if such answers may not pass; if it returns, the text passes unscanned, including
 what the scanner has held back before.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 from proxy.nouns.findings import Finding
-from proxy.nouns.scanners import ChannelScanner, OutputScanner, Piece, ScannedText, TextKind
+from proxy.nouns.scanners import ChannelScanner, Piece
 from proxy.policy import stream_scan
 
 Fault = Callable[[Exception], None]
 
 
-class GuardedOutput:
-    """One answer."""
-
-    def __init__(self, scanner: OutputScanner, fault: Fault) -> None:
-        self.edits = scanner.edits
-        self.unscannable: Literal["allow", "deny"] = scanner.unscannable
-        self.hold_s = scanner.hold_s
-        self.hold_bytes = scanner.hold_bytes
-        self.max_channels = scanner.max_channels
-        self.hurried = scanner.hurried
-        self.found = scanner.found
-        self.missed = scanner.missed
-        self.saw = scanner.saw
-        self._scanner = scanner
-        self._fault = fault
-
-    def channel(self, kind: TextKind = "text") -> "GuardedChannel":
-        """Return the scanner of a new channel."""
-        return GuardedChannel(self._scanner.channel(kind), self._fault)
-
-    def is_clean(self, texts: Sequence[str]) -> bool:
-        """Tell whether complete plain texts have no finding; False if that fails, as a closer look will."""
-        try:
-            return self._scanner.is_clean(texts)
-        except Exception:
-            return False
-
-    def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
-        """Scan a complete text. Raises what `fault` raises."""
-        try:
-            return self._scanner.whole(text, kind)
-        except Exception as error:
-            self._fault(error)
-            return ScannedText(text)
-
-
 class GuardedChannel:
-    """One channel of an answer."""
+    """Implements `scanners.ChannelScanner` around another."""
 
     __slots__ = ("_failed", "_fault", "_scanner", "_take", "_untaken", "findings")
 

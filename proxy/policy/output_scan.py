@@ -2,6 +2,8 @@
 
 A complete text and one that arrived in pieces get the same result: the same rules find, the same actions decide and
 the same masks are applied.
+
+Failure mode: a fault while a text is scanned is told to `fault`, as in `guarded_channel`, which also says what follows.
 """
 
 from collections.abc import Sequence
@@ -12,7 +14,8 @@ from proxy.nouns.findings import Finding, Sighting, Unscanned, Verdict
 from proxy.nouns.scanners import ChannelScanner, ScannedText, TextKind
 from proxy.policy import mask
 from proxy.policy.detect import LARGE, encode
-from proxy.policy.patience import USUAL_S, Patience, TooSlow
+from proxy.policy.guarded_channel import Fault, GuardedChannel
+from proxy.policy.patience import USUAL_S, Patience
 from proxy.policy.policy import Policy
 from proxy.policy.stream_json import JsonScanner
 
@@ -25,8 +28,9 @@ _new: Final = tuple.__new__
 class OutputScan:
     """One answer. Findings are added to `verdict`."""
 
-    def __init__(self, policy: Policy, verdict: Verdict, settings: Settings) -> None:
+    def __init__(self, policy: Policy, verdict: Verdict, settings: Settings, fault: Fault) -> None:
         self._policy = policy
+        self._fault = fault
         self._verdict = verdict
         self.unscannable = settings.unscannable
         self.hold_s = settings.hold_s
@@ -43,22 +47,25 @@ class OutputScan:
     def channel(self, kind: TextKind = "text") -> ChannelScanner:
         """Return the scanner of a new channel."""
         plan = self._policy.output_plan
-        return JsonScanner(plan) if kind == "json" else plan.scanner()
+        return GuardedChannel(JsonScanner(plan) if kind == "json" else plan.scanner(), self._fault)
 
     def is_clean(self, texts: Sequence[str]) -> bool:
-        """Tell whether complete plain texts have no finding, as far as the event loop has the time to find out."""
-        data = encode("\n".join(texts))
-        if len(data) >= LARGE:
-            return False
+        """Tell whether complete plain texts have no finding; False if that takes long, or fails, as `whole` will."""
         try:
-            return not self._policy.detector.suspects(data, Patience(USUAL_S))
-        except TooSlow:
+            data = encode("\n".join(texts))
+            return len(data) < LARGE and not self._policy.detector.suspects(data, Patience(USUAL_S))
+        except Exception:  # TooSlow, too
             return False
 
     def whole(self, text: str, kind: TextKind = "text") -> ScannedText:
-        """Scan a complete text."""
-        if kind == "json":
-            return self._whole_json(text)
+        """Scan a complete text. Raises what `fault` raises."""
+        try:
+            return self._whole_json(text) if kind == "json" else self._whole_text(text)
+        except Exception as error:
+            self._fault(error)
+            return ScannedText(text)
+
+    def _whole_text(self, text: str) -> ScannedText:
         found = self._policy.detector.find(text)
         if not found:
             return _new(ScannedText, (text, (), None))

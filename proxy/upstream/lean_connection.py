@@ -73,15 +73,13 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         """`loop.time()` of the last return to the pool; maintained by the pool."""
 
-    @property
     def is_open(self) -> bool:
-        """True while another request may be written."""
+        """Tell whether another request may be written."""
         transport = self._transport
         return transport is not None and not transport.is_closing()
 
-    @property
     def is_silent(self) -> bool:
-        """True if the kernel has neither data nor EOF that the event loop has not delivered yet."""
+        """Tell whether the kernel has neither data nor EOF that the event loop has not delivered yet."""
         poller = select.poll()
         assert self._transport is not None
         poller.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
@@ -215,7 +213,7 @@ class Connection(asyncio.Protocol):
         uploading = self._upload is not None and (not self._upload.done() or self._upload.cancelled())
         self._detach()
         reply.end()
-        if uploading or not self._parser.reusable or not self.is_open or self._outlet.unsent_bytes:
+        if uploading or not self._parser.reusable or not self._outlet.is_drained():
             self.abort()
             return
         if self.is_paused:

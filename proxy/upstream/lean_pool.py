@@ -80,7 +80,7 @@ class Pool:
             connection = await self._queue_up(total_at)
             if connection is None:
                 return await self._connect(total_at)
-            if connection.is_open:
+            if connection.is_open():
                 return connection
 
     def release(self, connection: Connection) -> None:
@@ -121,7 +121,7 @@ class Pool:
         while self._idle:
             connection = self._idle.pop()
             rested_s = self.now() - connection.idle_since
-            if connection.is_open and rested_s < self._idle_s and (rested_s < _RESTED_S or connection.is_silent):
+            if connection.is_open() and rested_s < self._idle_s and (rested_s < _RESTED_S or connection.is_silent()):
                 return connection
             connection.abort()
         return None
@@ -141,7 +141,7 @@ class Pool:
         if self._closed:
             connection.abort()  # releases the slot
             raise failures.shutting_down()
-        if not connection.is_open:  # closed while `dial` returned
+        if not connection.is_open():  # closed while `dial` returned
             self.lost(connection)
             raise failures.failed(failures.CLOSED, sent=False)
         return connection
@@ -171,7 +171,7 @@ class Pool:
             gift = waiter.result()
             if gift is None:
                 self._give_up_slot()
-            elif gift.is_open:
+            elif gift.is_open():
                 self.release(gift)
 
     def _serve_next(self, gift: Connection | None) -> bool:

@@ -31,8 +31,10 @@ class Socket(asyncio.Transport):
         self.is_shut = True
         self.written.append(b"aborted")
 
+    unsent_bytes = 7
+
     def get_write_buffer_size(self) -> int:
-        return 7
+        return self.unsent_bytes
 
 
 def outlets(count: int) -> tuple[list[bytes], list[Outlet]]:
@@ -114,11 +116,26 @@ async def test_close_when_an_answer_waits_then_it_is_sent_before():
     assert written == [b"answer", b"closed"]
 
 
+async def test_outlet_when_nothing_waits_here_or_in_the_transport_then_it_is_drained():
+    written, outlet = kept()
+    outlet._transport.unsent_bytes = 0
+    assert not outlet.is_drained()
+    await _turns()
+    assert (written, outlet.is_drained()) == ([b"answer"], True)
+    outlet._transport.unsent_bytes = 1
+    assert not outlet.is_drained()
+    outlet._transport.unsent_bytes = 0
+    outlet.close()
+    assert not outlet.is_drained()
+    outlet.lost()
+    assert not outlet.is_drained()
+
+
 async def test_abort_when_an_answer_waits_then_it_is_discarded():
     written, outlet = kept()
     outlet.abort()
     await _turns()
-    assert (written, outlet.is_open, outlet.write(b"x"), outlet.write_in_turn(b"x")) == (
+    assert (written, outlet.is_drained(), outlet.write(b"x"), outlet.write_in_turn(b"x")) == (
         [b"aborted"],
         False,
         False,

@@ -15,7 +15,7 @@ from proxy.relay.scanned import ScannedStream
 def test_images_of_three_choices_leave_as_they_came() -> None:
     policy, chance = Policies(Settings()).prepare(), random.Random("image")
     verdict = policy.verdict(100)
-    scan = ScannedStream("chat", OutputScan(policy, verdict, Settings()), reframed, clock=lambda: 0.0)
+    scan = ScannedStream("chat", OutputScan(policy, verdict, Settings(), print), reframed, clock=lambda: 0.0)
     texts = [base64.b64encode(chance.randbytes(900)).decode() for _ in range(3)]
     sent, received = b"", b""
     for characters in zip(*texts, strict=True):

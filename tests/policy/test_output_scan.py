@@ -1,10 +1,12 @@
 """One answer: a whole text and a channel say the same, and what is put on record has its action."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from proxy.config.policy import Policy as Settings
+from proxy.errors import PolicyUnavailable
 from proxy.nouns.findings import Verdict
 from proxy.policy import output_scan as module
 from proxy.policy.output_scan import OutputScan
@@ -16,7 +18,25 @@ TEXT = f"The key is {HIGH}, mail {EMAIL}, number {SSN}."
 
 def scan(**settings):
     verdict = Verdict("v", 50)
-    return OutputScan(policy_of(**settings), verdict, Settings()), verdict
+    return OutputScan(policy_of(**settings), verdict, Settings(), _refuse), verdict
+
+
+def _refuse(_error):
+    raise PolicyUnavailable("no")
+
+
+class Faulty:
+    """A policy with nothing but a detector, which fails."""
+
+    output_plan = SimpleNamespace(held=SimpleNamespace(watches=()))
+
+    @property
+    def detector(self):
+        raise RuntimeError("fault")
+
+
+def faulty(fault):
+    return OutputScan(Faulty(), Verdict("v", 50), Settings(), fault)
 
 
 @pytest.mark.parametrize("settings", [{}, {"output_actions": {"pii": "redact"}}, {"redact_secrets": False}], ids=str)
@@ -90,3 +110,17 @@ def test_texts_when_a_glance_takes_long_then_they_are_not_called_clean(monkeypat
     scanner, _ = scan()
     monkeypatch.setattr(module, "USUAL_S", -1.0)
     assert not scanner.is_clean(["so many words " * 200])
+
+
+def test_scanner_when_it_fails_and_nothing_unscanned_may_pass_then_nothing_does():
+    scanner = faulty(_refuse)
+    for kind in ("text", "json"):
+        with pytest.raises(PolicyUnavailable):
+            scanner.whole("some", kind)
+    assert not scanner.is_clean(["some"])
+
+
+def test_scanner_when_it_fails_and_that_is_only_counted_then_the_text_goes_on():
+    faults = []
+    scanner = faulty(faults.append)
+    assert (scanner.whole("some").text, scanner.is_clean(["some"]), len(faults)) == ("some", False, 1)
