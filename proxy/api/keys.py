@@ -14,6 +14,7 @@ from aiohttp import web
 
 from proxy.api.bodies import json_answer, members, read_body
 from proxy.api.caller import Caller, not_found
+from proxy.api.known_projects import missing_project
 from proxy.api.names import MAX_NAME, NAME, is_identifier, name
 from proxy.api.paging import DEFAULT_LIMIT, PAGE, page, page_of
 from proxy.api.parameters import Parameter, invalid, read_query, text, whole
@@ -22,8 +23,10 @@ from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, NewKey, StoredKey
 from proxy.auth.roles import ROLES
-from proxy.auth.scopes import SCOPES, SURFACES
+from proxy.auth.scopes import OPERATIONS, SCOPES, SURFACES
+from proxy.config.names import did_you_mean, nearest, shown
 from proxy.errors import InvalidRequest
+from proxy.tenants.store import TenantStore
 
 _MAX_ENTRIES: Final = 100
 _DEFAULT_OVERLAP_S: Final = 86_400
@@ -38,6 +41,14 @@ def _scopes(value: object) -> dict[str, list[str]]:
         if scope not in SCOPES or scope in found or not isinstance(entries, list) or len(entries) > _MAX_ENTRIES:
             raise ValueError
         found[scope] = [name(entry) for entry in entries]
+    for operation in found.get("operations", ()):
+        if operation not in OPERATIONS:
+            guess = did_you_mean(nearest(operation, OPERATIONS))
+            raise invalid(
+                "scopes.operations",
+                f"There is no operation or kind of operations {shown(operation)}{guess or '.'} "
+                f"Kinds: {', '.join(sorted({kind for kind in OPERATIONS if '.' not in kind}))}.",
+            )
     if not set(found.get("surfaces", ())) <= set(SURFACES):
         raise ValueError
     return found
@@ -108,7 +119,8 @@ _NEW_KEY: Final = obj("NewKey", **_SHAPE, key=TEXT)
 class Keys:
     """Handlers of `/v1/sidegate/keys`."""
 
-    def __init__(self, store: KeyStore, keyring: Keyring, audit: AuditLog) -> None:
+    def __init__(self, store: KeyStore, keyring: Keyring, audit: AuditLog, tenants: TenantStore) -> None:
+        self._tenants = tenants
         self._store = store
         self._keyring = keyring
         self._audit = audit
@@ -139,7 +151,7 @@ class Keys:
         async with self._audit.change(caller.actor, "keys.create", project_id, None, details) as change:
             made = await self._store.create(new, caller.actor.name)
             if made is None:
-                raise not_found("project", "projectId")
+                raise await missing_project(self._tenants, caller, project_id)
             change.target = made[0]
         return await self._made(*made)
 

@@ -170,6 +170,12 @@ def _amount(value: str) -> Decimal:
     return amount
 
 
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise ValueError
+    return value
+
+
 def _trace_id(value: str) -> UUID:
     parsed = UUID(value)
     if parsed.version != 7:
@@ -187,6 +193,7 @@ EDGE = Parameter(
     "a day such as 2026-11-23, or an ISO 8601 time such as 2026-11-23T07:00:00Z",
     {"anyOf": [_DAY_FORM, _TIME_FORM]},
 )
+FLAG = Parameter(_flag, "true or false", {"type": "boolean"})
 AMOUNT = Parameter(_amount, "an amount of dollars such as 0.05", {"type": "number", "minimum": 0})
 TRACE_ID = Parameter(
     _trace_id,

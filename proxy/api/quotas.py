@@ -6,6 +6,9 @@ follow the same rule as those of requests (`auth.identify`), so no limit can be 
 Bodies are read strictly (`api.bodies`): a limit that was not understood must never count as set. Money stays decimal
 from the client's digits to PostgreSQL and back, and is returned as a JSON number with all 9 digits.
 
+A project need not exist yet: scripts set limits before the first request. Whoever would rather be told of a misspelt
+one sends `createProject: false`, as the CLI does.
+
 Failure mode: leaves of `errors`; 503 while PostgreSQL is unavailable. All changes are idempotent.
 """
 
@@ -20,12 +23,14 @@ from aiohttp import web
 from proxy.api.answering import LIFE
 from proxy.api.bodies import dollars, json_answer, members, read_body
 from proxy.api.caller import Caller
+from proxy.api.known_projects import missing_project
 from proxy.api.names import PRINTABLE
-from proxy.api.parameters import Parameter, integer, invalid, read_query, whole
+from proxy.api.parameters import FLAG, Parameter, integer, invalid, read_query, whole
 from proxy.api.shapes import BOOLEAN, CONDITIONAL, INTEGER, MOMENT, NUMBER, TEXT, array, describes, nullable, obj
 from proxy.auth.audit import AuditLog
 from proxy.errors import InvalidRequest
 from proxy.quota.ledger import Ledger, QuotaRow
+from proxy.tenants.store import TenantStore
 
 _MAX_TOKENS = 10**15
 _MAX_DOLLARS = 10**9
@@ -90,15 +95,19 @@ _SHAPE = obj(
     resetAt=MOMENT,
     updatedAt=nullable(MOMENT),
 )
+_CHANGED = _CALLER | _LIMITS | {"createProject": FLAG}
+_HINT = " Projects are created by `sidegate projects create`, or by `createProject: true` (`--create-project`)."
 _TOP = {"projectId": _CALLER["projectId"], "limit": integer(1, _MAX_TOP)}
 
 
 class Quotas:
     """Handlers of `/v1/quota`."""
 
-    def __init__(self, ledger: Ledger, audit: AuditLog) -> None:
+    def __init__(self, ledger: Ledger, audit: AuditLog, tenants: TenantStore, default_project: str) -> None:
         self._ledger = ledger
         self._audit = audit
+        self._tenants = tenants
+        self._default_project = default_project
 
     @describes(_SHAPE, query=_CALLER, required=_REQUIRED, **CONDITIONAL)
     async def status(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
@@ -109,13 +118,19 @@ class Quotas:
         answer[LIFE] = (row.reset_at - datetime.now(UTC)).total_seconds()
         return answer
 
-    @describes(_SHAPE, body=_CALLER | _LIMITS, required=_REQUIRED)
+    @describes(_SHAPE, body=_CHANGED, required=_REQUIRED, refuses=(404,))
     async def update(self, request: web.BaseRequest, _arguments: Mapping[str, str], caller: Caller) -> web.Response:
-        """Set one limit or both. The user need not have sent a request before."""
-        values = await self._change(request, _CALLER | _LIMITS)
+        """Set one limit or both. The user need not have sent a request before.
+
+        A project that does not exist is created, unless `createProject` is false.
+        """
+        values = await self._change(request, _CHANGED)
         user_id, project_id = self._whose(values, caller)
         if not values.keys() & _LIMITS.keys():
             raise invalid("maxTokensDaily", "Give `maxTokensDaily`, `maxCostDaily` or both.")
+        if not values.get("createProject", True) and project_id != self._default_project:
+            if await self._tenants.project(project_id) is None:
+                raise await missing_project(self._tenants, caller, project_id, _HINT)
         details = {name: str(value) for name, value in values.items() if name in _LIMITS}
         async with self._audit.change(caller.actor, "quota.update", project_id, user_id, details):
             row = await self._ledger.update(

@@ -118,9 +118,10 @@ class Api:
         self._access = Access(admin_key_hash, stores.keyring)
         self._dashboard = Dashboard()
         self._cache = stores.cache
-        of_traces, of_quotas = Traces(stores.traces), Quotas(stores.quotas, stores.audit)
+        of_traces = Traces(stores.traces)
+        of_quotas = Quotas(stores.quotas, stores.audit, stores.tenants, stores.default_project)
         of_analytics = AnalyticsApi(stores.analytics, stores.rollup, stores.audit)
-        of_keys = Keys(stores.keys, stores.keyring, stores.audit)
+        of_keys = Keys(stores.keys, stores.keyring, stores.audit, stores.tenants)
         of_audit = Audit(stores.audit, stores.auth_mode)
         of_policy = PolicyApi(stores.policies, stores.projects)
         of_organizations = Organizations(stores.tenants, stores.audit)

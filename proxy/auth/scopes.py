@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from proxy.openai.operations import KINDS
+from proxy.openai.operations import KINDS, operations
 
 SCOPES: Final = ("models", "operations", "surfaces")
 SURFACES: Final = ("data", "api")
+OPERATIONS: Final = tuple(dict.fromkeys([kind for op in operations() for kind in (op.request_type, op.name)]))
+"""Every kind and name that a key can be limited to."""
 Scopes = Mapping[str, Sequence[str]]
 
 

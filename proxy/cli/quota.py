@@ -6,6 +6,7 @@ the API unchanged, except that characters outside ASCII are escaped, so that no 
 
 import argparse
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -21,8 +22,9 @@ examples:
   sidegate quota set --user alice --project shop --max-tokens 2000000 --max-cost 12.50
   sidegate quota top --project shop --limit 5
 
-Without --project, it is the project of requests that name none. Changed limits take effect within
-seconds, also for running streams."""
+Without --project, it is the project of requests that name none. A project that does not exist is
+refused without --create-project; a user may be new, and is then named on standard error. Changed
+limits take effect within seconds, also for running streams."""
 
 _DOLLARS: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _TOP_COLUMNS: Final = "{:24.24} {:20.20} {:>6} {:>15} {:>15} {:>13} {:>13}"
@@ -51,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         add_project(action)
     change.add_argument("--max-tokens", metavar="N", type=_tokens, help="tokens a day")
     change.add_argument("--max-cost", metavar="DOLLARS", type=_dollars, help="dollars a day, such as 12.50")
+    change.add_argument("--create-project", action="store_true", help="create the project if it does not exist")
     top.add_argument("--project", metavar="ID", help="only this project")
     top.add_argument("--limit", "-n", metavar="N", type=_tokens, default=20, help="how many (default: 20)")
     get.set_defaults(run=_get)
@@ -72,7 +75,11 @@ def _set(arguments: argparse.Namespace) -> int:
     if not given:
         arguments.complain("give --max-tokens, --max-cost or both")
     client, caller = _connect(arguments)
-    return _print_one(client.post("/v1/quota/update", {**caller, **given}), arguments.json)
+    is_new = not exact_document(client.get("/v1/quota/status", caller))["exists"]
+    answer = client.post("/v1/quota/update", {**caller, **given, "createProject": arguments.create_project})
+    if is_new:
+        print(f"sidegate: {shown(arguments.user)} is new in {shown(caller['projectId'])}", file=sys.stderr)
+    return _print_one(answer, arguments.json)
 
 
 def _reset(arguments: argparse.Namespace) -> int:

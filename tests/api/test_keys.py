@@ -113,6 +113,18 @@ async def test_nobody_makes_a_key_that_may_do_more_than_himself(api: OwnApi) -> 
     assert (await api.post("owner", f"keys/{owner['id']}/rotate"))[0] == 201
 
 
+async def test_key_for_an_operation_that_does_not_exist_is_refused_with_the_nearest_one(api: OwnApi) -> None:
+    for operations in (["chat", "embeddings.create"], ["other", "unknown", "code-agent"]):
+        new = {"name": "ci", "userId": "bob", "scopes": {"operations": operations}}
+        assert (await api.post("admin", "keys", new))[0] == 201
+    new["scopes"] = {"operations": ["chat", "embedings"]}
+    status, error = await api.post("admin", "keys", new)
+    assert (status, error["error"]["param"]) == (400, "scopes.operations")
+    assert (
+        "There is no operation or kind of operations embedings; did you mean embeddings?" in error["error"]["message"]
+    )
+
+
 async def test_limited_key_makes_none_that_may_more(api: OwnApi) -> None:
     soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (1, 2))
     scopes = {"models": ["gpt-4o"], "operations": ["chat"], "surfaces": ["api", "data"]}

@@ -232,7 +232,11 @@ CALLER = '"userId": "u", "projectId": "p"'
         (CALLER, "maxTokensDaily", "Give `maxTokensDaily`, `maxCostDaily` or both."),
         (f'{CALLER}, "maxTokenDaily": 1', "maxTokenDaily", "did you mean `maxTokensDaily`?"),
         (f'{CALLER}, "max_cost_daily": 1', "max_cost_daily", "did you mean `maxCostDaily`?"),
-        (f'{CALLER}, "zzz": 1', "zzz", "Known members: maxCostDaily, maxTokensDaily, projectId, userId."),
+        (
+            f'{CALLER}, "zzz": 1',
+            "zzz",
+            "Known members: createProject, maxCostDaily, maxTokensDaily, projectId, userId.",
+        ),
         (f'{CALLER}, "maxTokensDaily": 1, "maxTokensDaily": 2', "maxTokensDaily", "given twice"),
         ('"userId": "", "projectId": "p"', "userId", "1 to 256 printable"),
         ('"userId": " u", "projectId": "p"', "userId", "no spaces around them"),

@@ -65,6 +65,7 @@ def quota_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[QuotaApi]:
         ("get --user alice", ("GET", "status", {"userId": "alice", "projectId": "default-project"})),
         ("get --user alice --project shop", ("GET", "status", {"userId": "alice", "projectId": "shop"})),
         ("set --user a --max-tokens 0", ("POST", "update", {"maxTokensDaily": 0})),
+        ("set --user a --max-tokens 0 --create-project", ("POST", "update", {"maxTokensDaily": 0})),
         ("set --user a --max-cost 12.50", ("POST", "update", {"maxCostDaily": "12.50"})),
         (
             "set --user a --project p --max-cost 0.000000001 --max-tokens 5",
@@ -77,7 +78,9 @@ def test_one_quota_is_asked_for_or_changed_by_user_and_project(quota_api, words,
     assert main(["quota", *words.split(), "--json", "--url", quota_api.url]) == 0
     method, path, given = asked
     caller = {"userId": "a", "projectId": "default-project"}
-    assert quota_api.asked == [(method, f"/v1/quota/{path}", {**caller, **given}, "Bearer k")]
+    strict = {"createProject": "--create-project" in words} if path == "update" else {}
+    assert quota_api.asked[-1] == (method, f"/v1/quota/{path}", {**caller, **given, **strict}, "Bearer k")
+    assert [one[:2] for one in quota_api.asked[:-1]] == [("GET", "/v1/quota/status")] * (path == "update")
 
 
 @pytest.mark.parametrize("words", [["get"], ["set", "--max-tokens", "1"], ["reset"]])
@@ -99,6 +102,15 @@ def test_caller_not_seen_yet_is_told_as_such(quota_api, capsys):
     quota_api.body = QUOTA.replace('"exists":true', '"exists":false').encode()
     assert main(["quota", "get", "--user", "alice", "--url", quota_api.url]) == 0
     assert capsys.readouterr().out.startswith("alice in shop; not seen yet\n")
+
+
+def test_user_that_was_never_seen_is_named_when_a_limit_is_set(quota_api, capsys):
+    words = ["quota", "set", "--user", "alcie", "--project", "shop", "--max-tokens", "5", "--url", quota_api.url]
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
+    quota_api.body = QUOTA.replace('"exists":true', '"exists":false').encode()
+    assert main(words) == 0
+    assert capsys.readouterr().err == "sidegate: alcie is new in shop\n"
 
 
 def _quota(**changed: Any) -> dict[str, Any]:
