@@ -34,7 +34,7 @@ class Content(Protocol):
 
 
 class Outlet(Protocol):
-    """The sending half of the client's connection: all that answers a request is written here. As `turn.Outlet`."""
+    """The sending half of the client's connection, for all that answers a request. As `write_batching.Outlet`."""
 
     @property
     def is_paused(self) -> bool:

@@ -4,7 +4,7 @@
                               `--passed--> cross_check --disputed--> escalate
                                                 `--else--> the one answer that the client gets
 
-`routing` has the rules (`checks`, `escalate`, `crosscheck`), `further` the accounting of further calls.
+`routing` has the rules (`checks`, `escalate`, `crosscheck`), `further_answers` makes and accounts for further calls.
 
 Failure mode: the client always gets an answer. One that cannot be checked, or replaced, is delivered and marked so.
 """
@@ -58,7 +58,10 @@ def promised(
 
 
 class Assurance:
-    """The answers of one exchange. Implements `escalate.Way`. `is_reviewed`: get a second opinion if checks pass."""
+    """The answers of one exchange. Implements `escalate.HigherLayers`.
+
+    `is_reviewed`: get a second opinion on an answer that passes the checks.
+    """
 
     def __init__(self, further: Further, features: FeatureSettings, *, is_reviewed: bool) -> None:
         self.judgement = Judgement()
@@ -71,7 +74,7 @@ class Assurance:
         """Return the answer that the client gets, and its attempt. `reply`: of the last attempt."""
         if reply.status != 200 or not (self._is_checked or self._is_reviewed):
             return reply, self._further.attempts[-1]
-        best = await self.look(reply)
+        best = await self.read_and_check(reply)
         if self._is_checked and best.weakness is not None:
             best = await escalate(best, self, self.judgement, self._most)
         self._note(best)
@@ -100,7 +103,7 @@ class Assurance:
         except ProxyError:
             return "no_answer"
 
-    async def look(self, reply: UpstreamReply) -> Collected:
+    async def read_and_check(self, reply: UpstreamReply) -> Collected:
         """Read the answer of the last attempt and check it."""
         answer = await self._further.read(reply)
         if self._is_checked:

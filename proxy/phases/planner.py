@@ -26,7 +26,7 @@ from proxy.routing.catalogue import Catalogue
 from proxy.routing.health import Health
 from proxy.routing.listing import ListedReply, can_be_extended
 from proxy.routing.needs import Hints, read_hints, read_needs
-from proxy.routing.plan import Asked, Market, Rules, least_nanos, only, plan_layers, plan_model
+from proxy.routing.plan import Market, RouteQuery, Rules, least_nanos, only, plan_layers, plan_model
 
 _NANOS: Final = 1_000_000_000
 _OF_TEXT: Final = frozenset({"chat", "completions", "responses"})
@@ -68,7 +68,7 @@ class Planner:
         if is_text and hints.layer is not None:
             check_model(principal, hints.layer, billable=True)
         if is_virtual or (is_text and hints.layer is not None):
-            asked = self._asked(request, principal, hints)
+            asked = self._query(request, principal, hints)
             plan = plan_layers(asked, named, self._market(inbound, request, project, bounds))
         elif model is None or (catalogue.is_single and self._is_free_of_rules(inbound, project)):
             plan = only(catalogue.default, model)
@@ -155,9 +155,9 @@ class Planner:
         rules = self._rules_of(project, billable=True)
         return ListedReply(reply, self.models(project), rules.allows)
 
-    def _asked(self, request: ParsedRequest, principal: Principal, hints: Hints) -> Asked:
+    def _query(self, request: ParsedRequest, principal: Principal, hints: Hints) -> RouteQuery:
         needs = read_needs(request, self._config.routing.complexity)
-        return Asked(
+        return RouteQuery(
             model=request.model,
             hints=hints,
             capabilities=needs.capabilities,

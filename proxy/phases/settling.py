@@ -4,7 +4,7 @@
     seal           once, in every case: settle and record. Never waits and never raises
     show           once, when the answer is written: metrics, spans, the log line. Never raises
 
-Only this file and `pipeline` assign to the Exchange.
+Only this file, `pipeline` and `outgoing` assign to the Exchange.
 
 Failure mode: a record that cannot be built is replaced by one built from the intent; a metric or log line that fails is
 left out. Neither affects the client's answer.

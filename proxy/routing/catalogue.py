@@ -53,7 +53,7 @@ class Catalogue:
                 self._layers_of.setdefault(offer.model, []).append(layer)
         self._hosts: dict[str, tuple[Offer, ...]] = {}
         tiers = [Tier(offers, sum(offer.weight or 0 for offer in offers)) for offers in self._layers.values()]
-        self._ways = {
+        self._orders = {
             (start, highest): tuple(tiers[rank] for rank in _way(first, last))
             for last, highest in enumerate(LAYERS)
             for first, start in enumerate(LAYERS)
@@ -67,9 +67,9 @@ class Catalogue:
         """Return the models that belong to layers."""
         return [*self._layers_of]
 
-    def way(self, start: Layer, highest: Layer) -> tuple[Tier, ...]:
-        """Return all layers in search order: `start` up to `highest`, then downwards, then those above `highest`."""
-        return self._ways[start, highest]
+    def search_order(self, start: Layer, highest: Layer) -> tuple[Tier, ...]:
+        """Return all layers as searched: `start` up to `highest`, then downwards, then those above `highest`."""
+        return self._orders[start, highest]
 
     def virtual(self, model: str | None) -> tuple[bool, Layer | None]:
         """Tell whether a model name leaves the choice to us, and which layer it names."""

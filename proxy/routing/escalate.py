@@ -26,17 +26,17 @@ _BY_REJECTION: Final[Mapping[str, Obstacle]] = {
 }  # fmt: skip
 
 
-class Way(Protocol):
+class HigherLayers(Protocol):
     """Obtains further answers; implemented where budget and providers are known."""
 
     async def ask_above(self, layer: Layer | None) -> UpstreamReply | Obstacle:
         """Request an answer from a higher layer; return its head, status 200, or why there is none."""
 
-    async def look(self, reply: UpstreamReply) -> Collected:
+    async def read_and_check(self, reply: UpstreamReply) -> Collected:
         """Read and check the answer of the last attempt."""
 
 
-async def escalate(weak: Collected, way: Way, judgement: Judgement, max_escalations: int) -> Collected:
+async def escalate(weak: Collected, layers: HigherLayers, judgement: Judgement, max_escalations: int) -> Collected:
     """Return the first answer of a higher layer that passes, else the best one. Records the failure of the others."""
     answers = [weak]
     while (latest := answers[-1]).weakness is not None:
@@ -44,11 +44,11 @@ async def escalate(weak: Collected, way: Way, judgement: Judgement, max_escalati
             judgement.because = "max_escalations"
             break
         origin = latest.attempt.candidate.layer
-        reply = await way.ask_above(origin)
+        reply = await layers.ask_above(origin)
         if isinstance(reply, str):
             judgement.because = reply
             break
-        answers.append(await way.look(reply))
+        answers.append(await layers.read_and_check(reply))
         target = answers[-1].attempt.candidate.layer
         judgement.escalated.append(Escalated(origin, target, latest.weakness))
     best = max(reversed(answers), key=lambda answer: WORTH[answer.weakness])

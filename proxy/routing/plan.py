@@ -67,7 +67,7 @@ class Rules:
 
 # Created for every request, so not frozen: that triples the time to create one (bench/decision.py).
 @dataclass(slots=True)
-class Asked:
+class RouteQuery:
     """What one request asks for."""
 
     model: str | None
@@ -94,7 +94,7 @@ class Market:
 
 
 @dataclass(slots=True)
-class _Wish:
+class _Requirements:
     """Requirements for an offer. `left_nanos`: the most that it may cost; `None`: anything."""
 
     capabilities: frozenset[str] = frozenset()
@@ -102,21 +102,21 @@ class _Wish:
     left_nanos: int | None = None
 
 
-def plan_layers(asked: Asked, named: Layer | None, market: Market) -> RoutePlan:
+def plan_layers(query: RouteQuery, named: Layer | None, market: Market) -> RoutePlan:
     """Return the candidates for a request that leaves the model to us. `named`: the layer that its model name gives.
 
     Raises:
         InvalidRequest, PermissionDenied: there is no candidate.
     """
     rules = market.rules
-    layer, reason = _begin(asked, named, rules, market.settings)
+    layer, reason = _begin(query, named, rules, market.settings)
     if _rank(layer) > _rank(rules.max_layer):
         layer, reason = rules.max_layer, f"{reason}, bounded by maxLayer"
-    offers = _in_order(market.catalogue.way(layer, rules.max_layer), asked.draw)
-    wish = _Wish(asked.capabilities | asked.hints.needs, asked.tokens, _scarce(asked.left_nanos, market))
-    taken, rejected = _select(offers, wish, market, asked.model)
+    offers = _in_order(market.catalogue.search_order(layer, rules.max_layer), query.draw)
+    needed = _Requirements(query.capabilities | query.hints.needs, query.tokens, _scarce(query.left_nanos, market))
+    taken, rejected = _select(offers, needed, market, query.model)
     if not taken and any(one.why == "beyond_budget" for one in rejected):
-        taken, rejected = _select(offers, replace(wish, left_nanos=None), market, asked.model)
+        taken, rejected = _select(offers, replace(needed, left_nanos=None), market, query.model)
     if not taken:
         raise _nothing_fits(rejected, rules)
     first = taken[0]
@@ -126,7 +126,7 @@ def plan_layers(asked: Asked, named: Layer | None, market: Market) -> RoutePlan:
         reason,
         is_managed=True,
         layer=layer,
-        complexity=asked.complexity,
+        complexity=query.complexity,
         rejected=tuple(rejected),
         max_cost_nanos=rules.max_cost_nanos,
     )
@@ -139,7 +139,7 @@ def plan_model(model: str, market: Market) -> RoutePlan:
         InvalidRequest, PermissionDenied: no provider has it, or the project may not use it.
     """
     hosts = market.catalogue.hosts(model)
-    taken, rejected = _select(hosts, _Wish(), market, model)
+    taken, rejected = _select(hosts, _Requirements(), market, model)
     if not hosts:
         text = f"The model {model!r} does not exist here or you do not have access to it."
         raise InvalidRequest(text, status=404, code="model_not_found", param="model")
@@ -160,19 +160,19 @@ def only(upstream: str, model: str | None) -> RoutePlan:
     return RoutePlan((Candidate(upstream, model),), "only_upstream")
 
 
-def _begin(asked: Asked, named: Layer | None, rules: Rules, settings: Routing) -> tuple[Layer, str]:
+def _begin(query: RouteQuery, named: Layer | None, rules: Rules, settings: Routing) -> tuple[Layer, str]:
     """Return the layer where the search begins, and why: the first row of the table that applies."""
-    explicit = asked.hints.layer or named
+    explicit = query.hints.layer or named
     if explicit is not None:
         return explicit, "explicit_layer"
-    if asked.left_nanos is not None and asked.left_nanos <= 0:
+    if query.left_nanos is not None and query.left_nanos <= 0:
         return "L0", "budget_gone"
-    quality, default = asked.hints.quality, rules.default_layer
+    quality, default = query.hints.quality, rules.default_layer
     if quality == "low":
         return "L0", _QUALITY_LOW
     if quality == "critical":
         return _higher(settings.critical_layer, default), "quality_critical"
-    if asked.complexity == "high":
+    if query.complexity == "high":
         if quality == "high":
             return _higher(settings.high_layer, default), "quality_high"
         return _higher(settings.complex_layer, default), "complexity_high"
@@ -188,8 +188,8 @@ def _scarce(left_nanos: int | None, market: Market) -> int | None:
     return None if most is not None and most <= left_nanos else left_nanos
 
 
-def _in_order(way: Sequence[Tier], draw: float) -> Sequence[Offer]:
-    return [offer for tier in way for offer in (_weighted(tier, draw) if tier.weight else tier.offers)]
+def _in_order(tiers: Sequence[Tier], draw: float) -> Sequence[Offer]:
+    return [offer for tier in tiers for offer in (_weighted(tier, draw) if tier.weight else tier.offers)]
 
 
 def _weighted(tier: Tier, draw: float) -> Sequence[Offer]:
@@ -203,10 +203,10 @@ def _weighted(tier: Tier, draw: float) -> Sequence[Offer]:
 
 
 def _select(
-    offers: Sequence[Offer], wish: _Wish, market: Market, asked_model: str | None
+    offers: Sequence[Offer], needed: _Requirements, market: Market, asked_model: str | None
 ) -> tuple[list[Candidate], list[Rejection]]:
     """Return candidates and rejections. Every layer keeps a candidate, even if others have many."""
-    rules, most, left = market.rules, market.rules.max_cost_nanos, wish.left_nanos
+    rules, most, left = market.rules, market.rules.max_cost_nanos, needed.left_nanos
     has_price = most is not None or left is not None
     taken: list[Candidate] = []
     rejected: list[Rejection] = []
@@ -216,7 +216,7 @@ def _select(
         place, layer = (offer.upstream, offer.model), offer.layer
         if place in known or (len(taken) >= MOST_CANDIDATES and layer in layers):
             continue
-        why, bound, is_lowered = _unfit(offer, wish, rules), None, False
+        why, bound, is_lowered = _unfit(offer, needed, rules), None, False
         if why is None and has_price:
             why, bound, is_lowered = _afford(market.bound_of(offer.model), most, left)
         if why is not None:
@@ -231,15 +231,15 @@ def _select(
     return taken, rejected
 
 
-def _unfit(offer: Offer, wish: _Wish, rules: Rules) -> str | None:
+def _unfit(offer: Offer, needed: _Requirements, rules: Rules) -> str | None:
     """Return why a request may not go to an offer, cost aside; cheapest tests first."""
     if not rules.allows(offer.model):
         return "not_allowed"
     if offer.layer is not None and offer.layer > rules.max_layer:  # layer names sort by rank
         return "above_max_layer"
-    if lacking := wish.capabilities - offer.capabilities:
+    if lacking := needed.capabilities - offer.capabilities:
         return f"lacks_{min(lacking)}"
-    if offer.context_tokens is not None and wish.tokens > offer.context_tokens:
+    if offer.context_tokens is not None and needed.tokens > offer.context_tokens:
         return "context_too_small"
     return None if rules.is_priced(offer.model) else "unpriced"
 

@@ -84,5 +84,5 @@ def test_memory_of_looked_up_models_is_bounded():
 )
 def test_way_goes_up_to_the_highest_layer_then_down_then_above(start, highest, models):
     made = catalogue(*BOTH)
-    assert [offer.model for tier in made.way(start, highest) for offer in tier.offers] == models
+    assert [offer.model for tier in made.search_order(start, highest) for offer in tier.offers] == models
     assert made.layered_models() == ["small", "llama", "large"]

@@ -28,7 +28,7 @@ class Up:
         step = self.steps[0]
         return self.steps.pop(0) if isinstance(step, str) else Reply([])
 
-    async def look(self, _reply):
+    async def read_and_check(self, _reply):
         return self.steps.pop(0)
 
 

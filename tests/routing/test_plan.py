@@ -14,7 +14,7 @@ from proxy.errors import InvalidRequest, PermissionDenied, ProxyError
 from proxy.nouns.holds import Bound
 from proxy.routing.catalogue import Catalogue
 from proxy.routing.needs import Hints
-from proxy.routing.plan import Asked, Market, Rules, least_nanos, only, plan_layers, plan_model, within
+from proxy.routing.plan import Market, RouteQuery, Rules, least_nanos, only, plan_layers, plan_model, within
 
 UPSTREAMS = (UpstreamEntry(name="main"), UpstreamEntry(name="local", models={"free": "*", "twin": "own"}))
 CATALOGUE = Catalogue(
@@ -40,7 +40,7 @@ def bound_of(model: str) -> Bound:
 
 
 RULES = Rules("L0", "L3", None, lambda _: True, lambda _: True)
-ASKED = Asked("auto", Hints(), frozenset(), 10, "low", None, 0.5)
+ASKED = RouteQuery("auto", Hints(), frozenset(), 10, "low", None, 0.5)
 
 
 def plan(named=None, rules=None, catalogue=CATALOGUE, routing=None, **asked):
@@ -288,7 +288,7 @@ EVERY_RULE = st.builds(
 )
 CAPABILITY_SETS = st.frozensets(st.sampled_from(CAPABILITIES), max_size=2)
 EVERY_REQUEST = st.builds(
-    Asked,
+    RouteQuery,
     model=st.just("auto"),
     hints=st.builds(
         Hints,
