@@ -12,7 +12,7 @@ Source: prometheus_client, "Custom Collectors"; OpenTelemetry GenAI metrics for 
 
 import re
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -94,6 +94,27 @@ class Distribution:
         return family
 
 
+class Spending:
+    """Tokens and cost by model and by the source of the figures; counted with one look-up, exported as two families."""
+
+    def __init__(self) -> None:
+        self.values: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        """By model and source: input tokens, output tokens, nano-dollars."""
+
+    def collect(self) -> tuple[Metric, Metric]:
+        """Return the current values."""
+        tokens = CounterMetricFamily("sidegate_tokens", "Tokens settled.", labels=("model", "type", "source"))
+        cost = CounterMetricFamily("sidegate_cost_dollars", "Cost settled.", labels=("model",))
+        by_model: Counter[str] = Counter()
+        for (model, source), (sent, made, nanos) in self.values.items():
+            tokens.add_metric((model, "input", source), sent)
+            tokens.add_metric((model, "output", source), made)
+            by_model[model] += nanos
+        for model, nanos in by_model.items():
+            cost.add_metric((model,), nanos / 1e9)
+        return tokens, cost
+
+
 class _AtScrape(Collector):
     """Exports values that are stored elsewhere."""
 
@@ -148,8 +169,7 @@ class Metrics:
             "status",
             "error",
         )
-        self._tokens = Tally("sidegate_tokens", "Tokens settled.", "model", "type", "source")
-        self._cost = Tally("sidegate_cost_dollars", "Cost settled.", "model")
+        self._spent = Spending()
         self._layers = Tally(
             "sidegate_layer_attempts",
             "Attempts at models of a layer; `why` is first, retry, fallback, escalate, review or arbitrate.",
@@ -274,25 +294,27 @@ class Metrics:
         if charge.usage_source == "none":
             return
         model = self._model_label(attempt.used.response_model or attempt.candidate.model)
-        self._tokens.values[model, "input", charge.usage_source] += charge.usage.input_tokens
-        self._tokens.values[model, "output", charge.usage_source] += charge.usage.output_tokens
+        spent = self._spent.values[model, charge.usage_source]
+        spent[0] += charge.usage.input_tokens
+        spent[1] += charge.usage.output_tokens
+        spent[2] += charge.cost_nanos
         if charge.is_beyond:
             self._beyond.values[attempt.candidate.upstream,] += 1
         if charge.told is not None:
             self._observe_told(attempt, model, charge.usage, charge.told)
-        self._cost.values[model,] += charge.cost_nanos / 1e9
         if not charge.priced:
             self._unpriced.values[()] += 1
 
     def _observe_told(self, attempt: Attempt, model: str, usage: Usage, told: Usage) -> None:
         """Only what goes beyond the provider's own figures is an estimate."""
-        pairs = (("input", told.input_tokens, usage.input_tokens), ("output", told.output_tokens, usage.output_tokens))
-        if any(known > charged for _, known, charged in pairs):
+        known = (told.input_tokens, told.output_tokens)
+        if known[0] > usage.input_tokens or known[1] > usage.output_tokens:
             self._disbelieved.values[attempt.candidate.upstream,] += 1
             return
-        for kind, known, _ in pairs:
-            self._tokens.values[model, kind, "provider"] += known
-            self._tokens.values[model, kind, "estimated"] -= known
+        of_provider, of_estimates = self._spent.values[model, "provider"], self._spent.values[model, "estimated"]
+        for kind, tokens in enumerate(known):
+            of_provider[kind] += tokens
+            of_estimates[kind] -= tokens
 
     def _observe_gen_ai(self, operation: str, attempt: Attempt, charge: Charge, ended: float) -> None:
         provider = self._gen_ai_providers.get(attempt.candidate.upstream, "openai")
@@ -316,12 +338,13 @@ class Metrics:
 
     def _collect(self) -> Iterator[Metric]:
         for family in (
-            self._requests, self._duration, self._first_byte, self._overhead, self._attempts, self._tokens, self._cost,
+            self._requests, self._duration, self._first_byte, self._overhead, self._attempts,
             self._unpriced, self._disbelieved, self._beyond, self._errors, self._findings, self._unscanned,
             self._hurried, self._faults, self._layers, self._layer_cost, self._checks, self._escalations,
             self._cross_checks,
         ):  # fmt: skip
             yield family.collect()
+        yield from self._spent.collect()
         if self._gen_ai_providers:
             yield from (self._gen_ai_duration.collect(), self._gen_ai_tokens.collect())
         yield GaugeMetricFamily("sidegate_requests_in_flight", "Requests being handled.", self.in_flight)

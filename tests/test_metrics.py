@@ -56,6 +56,15 @@ def test_observe_when_an_exchange_ended_then_every_figure_is_derived_from_it():
     assert value(samples, "sidegate_cost_dollars_total", model="gpt-4o") == 0.002
 
 
+def test_observe_when_many_calls_cost_something_then_their_sum_is_exact_whatever_the_source():
+    metrics = Metrics(max_models=10)
+    for source in ("provider", "provider", "estimated"):
+        x = finished(source=source)
+        x.charges[0].cost_nanos = 100_000_000
+        metrics.observe(x)
+    assert value(scrape(metrics), "sidegate_cost_dollars_total", model="gpt-4o") == 0.3
+
+
 def test_observe_when_figures_are_part_of_an_estimate_then_only_the_rest_is_estimated():
     metrics = Metrics(max_models=10)
     x = finished(source="estimated")
