@@ -50,6 +50,11 @@ else:
 
 _log = logging.getLogger("sidegate")
 _BACKLOG = 1024
+_PORT_HINTS = {
+    errno.EADDRINUSE: "; stop what listens there, or choose another port",
+    errno.EADDRNOTAVAIL: "; no network interface has this address",
+    errno.EACCES: "; choose a port above 1023",
+}
 _BAD_CONFIGURATION = 78
 _UNUSABLE: dict[type[Exception], str] = {
     LayersError: "the layers",
@@ -204,7 +209,8 @@ class _Process:
                 manager, listen.host, listen.port, backlog=_BACKLOG, reuse_port=shared or None
             )
         except OSError as error:
-            raise OSError(f"{setting}: {error.strerror or error}") from error
+            hint = _PORT_HINTS.get(error.errno or 0, "")
+            raise OSError(f"{setting}: {error.strerror or error}{hint}") from error
         self._managers.append(manager)
         host, port = server.sockets[0].getsockname()[:2]
         return server, Listen(host=host, port=port)

@@ -24,6 +24,7 @@ _SLOW_S = 60.0
 """For so long after the last answer of a slow PostgreSQL, silence is no reason to think that it is gone."""
 _MIGRATION_S = 10.0  # migrations may take this long; after that, a missing table is worth a warning
 _OTHER_SCHEMA = "the schema does not belong to this version"
+_SETTING: Final = "database.url (DATABASE_URL); without it, the private PostgreSQL below data_dir"
 _IS_SLOW = "the database is slow: records are stored, but requests that need it find it unavailable"
 _READ_ONLY = "25006"
 _FULL_CLASS = "53"
@@ -64,7 +65,7 @@ class Health:
         self.state = "down"
         if reason not in self._told:
             self._told.add(reason)
-            _log.warning("the database is unavailable: %s", reason)
+            _log.warning("the database is unavailable: %s", reason, extra={"setting": _SETTING})
         return DatabaseUnavailable(f"The database is not available ({reason}).")
 
     def note_refusal(self, sqlstate: str) -> None:

@@ -117,7 +117,10 @@ class Journal:
             return self._adopt()
         except BlockingIOError:
             self._taken.close()
-            raise JournalUnavailable(f"the journal {self._directory} is in use by another process") from None
+            raise JournalUnavailable(
+                f"the journal {self._directory} is in use by another process; stop that one, or give this one a "
+                "data_dir (SIDEGATE_DATA_DIR) of its own"
+            ) from None
         except OSError as error:
             self._taken.close()
             raise JournalUnavailable(f"the journal {self._directory} cannot be used: {error.strerror}") from error

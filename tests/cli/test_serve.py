@@ -70,7 +70,7 @@ def test_serve_on_a_port_that_is_taken_names_the_setting(sidegate):
     line = json.loads(done.stderr)
     assert line["event"] == "cannot start"
     assert line["reason"].startswith("server.listen (SIDEGATE_LISTEN): ")
-    assert "address already in use" in line["reason"]
+    assert "address already in use; stop what listens there, or choose another port" in line["reason"]
 
 
 def test_serve_leaves_what_it_has_made_to_no_collection_before_it_listens(tmp_path):

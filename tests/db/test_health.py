@@ -54,6 +54,7 @@ def test_log_when_states_alternate_then_each_is_told_once_until_all_is_well(capl
         "the database is unavailable", "the database is slow", "the database role lacks a right",
         "the database is available", "the database is unavailable",
     ]  # fmt: skip
+    assert "DATABASE_URL" in caplog.records[0].__dict__["setting"]
 
 
 def test_obstacle_when_its_detail_quotes_a_row_then_it_is_told_once_and_without_that(
