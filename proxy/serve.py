@@ -36,7 +36,7 @@ from proxy.policy.rules import RuleError
 from proxy.process import memory
 from proxy.process.admin_key import admin_key
 from proxy.process.huge_pages import use_huge_pages
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 from proxy.process.reload import Reload
 from proxy.tasks import Background, every
 from proxy.upstream.pricing import PriceTableError
@@ -159,7 +159,7 @@ class _Process:
         config = loaded.config
         if loaded.demo:
             if self._demo is None:
-                self._demo = function("proxy.demo:DemoUpstream")()
+                self._demo = imported("proxy.demo:DemoUpstream")()
                 self._demo_url = await self._demo.start()
             changed = {**config.upstream.model_dump(), "name": "demo", "base_url": self._demo_url}
             config = config.model_copy(update={"upstream": Upstream.model_validate(changed)})
@@ -176,7 +176,7 @@ class _Process:
         errors = app.metrics.count_error
         limits, keepalive_s = config.limits, config.server.keepalive_s
         if config.server.kind == "aiohttp":
-            make = function("proxy.ingress.listener:SafeServer")
+            make = imported("proxy.ingress.listener:SafeServer")
             for_data, for_ops = (
                 make(handle, limits, keepalive_s, errors) for handle in (app.ingress.handle, app.ops.handle)
             )

@@ -13,7 +13,7 @@ from proxy.config.schema import Config
 from proxy.db.pool import Connections
 from proxy.phases.planner import Planner
 from proxy.policy.ready import Policies
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 from proxy.projects.directory import Directory
 from proxy.quota.ledger import Ledger
 from proxy.routing.health import Health
@@ -72,5 +72,5 @@ class LazyApi:
 
     def _made(self) -> Any:
         if self._api is None:
-            self._api = function(self._assemble)(self._parts)
+            self._api = imported(self._assemble)(self._parts)
         return self._api

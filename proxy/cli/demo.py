@@ -4,7 +4,7 @@ import argparse
 from typing import Final
 
 from proxy.config.environment import split_address
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 
 _DESCRIPTION: Final = """\
 Start a deterministic, OpenAI-shaped provider. It is not a language model: it answers with canned text,
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal arrives."""
     host, port = arguments.listen
-    return int(function("proxy.demo:run")(host, port) or 0)
+    return int(imported("proxy.demo:run")(host, port) or 0)
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -20,7 +20,7 @@ from proxy.cli.failure import CommandFailed, Exit
 from proxy.config.names import did_you_mean, nearest, shown
 from proxy.config.problems import ConfigError
 from proxy.errors import ProxyError
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -125,7 +125,7 @@ def make_parser(described: Collection[str]) -> argparse.ArgumentParser:
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
         if name in described:
-            function(target)(command)
+            imported(target)(command)
     return parser
 
 

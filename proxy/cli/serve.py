@@ -10,7 +10,7 @@ from typing import Final
 from proxy.cli.failure import CommandFailed
 from proxy.cli.options import add_config, add_data_dir, settings, whole_number
 from proxy.process.extensions import map_extensions
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 
 _MOST_WORKERS: Final = 64
 _DESCRIPTION: Final = """\
@@ -54,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
     loaded = settings(arguments)
     if arguments.workers > 1:
         try:
-            return int(function("proxy.process.workers:run")(loaded.config, arguments.workers, loaded.path))
+            return int(imported("proxy.process.workers:run")(loaded.config, arguments.workers, loaded.path))
         except ValueError as error:
             raise CommandFailed(str(error)) from error
     map_extensions()
-    code: int = function("proxy.serve:run")(loaded, partial(settings, arguments), welcome=arguments.welcome)
+    code: int = imported("proxy.serve:run")(loaded, partial(settings, arguments), welcome=arguments.welcome)
     return code
 
 

@@ -26,7 +26,7 @@ from proxy.ingress.running import Running
 from proxy.ingress.serving import Serving
 from proxy.metrics import Metrics
 from proxy.openai.operations import check_target, match, target_of
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 from proxy.process.shedding import Shedding
 from proxy.trace.record import trace_id
 
@@ -145,7 +145,7 @@ class Ingress:
         try:
             if x.inbound.operation.body == "websocket":
                 message_bytes, stall_s = config.limits.websocket_message_bytes, config.timeouts.write_stall_s
-                client = function(_WEBSOCKET)(request, message_bytes, stall_s)
+                client = imported(_WEBSOCKET)(request, message_bytes, stall_s)
                 try:
                     await pipeline.handle_websocket(x, client, downstream)
                 finally:

@@ -21,7 +21,7 @@ from proxy.event_loop.write_batching import LoopTurn
 from proxy.ingress.lean_connection import LeanConnection
 from proxy.ingress.lingering import Lingering
 from proxy.ingress.own import raw_answer
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 
 _LISTENER = "proxy.ingress.listener:SafeServer"
 
@@ -139,10 +139,10 @@ class LeanServer:
 
     async def _load_and_move(self, transport: asyncio.Transport, data: bytes, is_elsewhere: bool) -> None:
         loop = asyncio.get_running_loop()
-        make = await loop.run_in_executor(None, function, _LISTENER)
+        make = await loop.run_in_executor(None, imported, _LISTENER)
         # Imported in any case, or a later request on a connection of aiohttp's would do it in the event loop.
         if self._loading is None and self._loads is not None:
-            self._loading = loop.run_in_executor(None, function, self._loads)
+            self._loading = loop.run_in_executor(None, imported, self._loads)
         if is_elsewhere and self._loading is not None:
             await self._loading
         if self._other is None:

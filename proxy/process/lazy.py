@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 
-def function(target: str) -> Callable[..., Any]:
+def imported(target: str) -> Callable[..., Any]:
     """Return the function or class that `target` names as `module:name`, importing its module now."""
     module, _, name = target.partition(":")
     found: Callable[..., Any] = getattr(import_module(module), name)

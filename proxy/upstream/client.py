@@ -12,7 +12,7 @@ from typing import Protocol
 from proxy.config import schema
 from proxy.event_loop.write_batching import LoopTurn
 from proxy.exchange import UpstreamReply, UpstreamRequest
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 from proxy.upstream.lean import LeanClient
 from proxy.upstream.stats import ClientStats
 
@@ -56,6 +56,6 @@ def make_client(
         OSError: `client.ca_file` cannot be read.
     """
     if client.kind == "aiohttp":
-        made: Client = function("proxy.upstream.session:SessionClient")(upstream, client, timeouts)
+        made: Client = imported("proxy.upstream.session:SessionClient")(upstream, client, timeouts)
         return made
     return LeanClient(upstream, client, timeouts, turn)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from proxy.config import schema
 from proxy.exchange import UpstreamRequest
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 from proxy.upstream.covering import Handshake
 from proxy.upstream.origin import Origin
 
@@ -36,7 +36,7 @@ class Websockets:
     async def connect(self, request: UpstreamRequest) -> Handshake:
         """Perform the handshake; a refused one is a reply without a socket. Raises as `WebsocketClient.connect`."""
         if self._client is None:
-            make, tls = await asyncio.get_running_loop().run_in_executor(None, lambda: (function(_CLIENT), self._tls()))
+            make, tls = await asyncio.get_running_loop().run_in_executor(None, lambda: (imported(_CLIENT), self._tls()))
             if self._client is None:
                 self._client = self._make(make, tls)
         reply: Handshake = await self._client.connect(request)

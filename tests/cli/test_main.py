@@ -11,7 +11,7 @@ import pytest
 from proxy.cli.failure import CommandFailed
 from proxy.cli.main import COMMANDS, main
 from proxy.errors import DatabaseUnavailable
-from proxy.process.lazy import function
+from proxy.process.lazy import imported
 
 SCRIPT = Path(sys.executable).with_name("sidegate")
 ROOT = Path(__file__).parents[2]
@@ -141,7 +141,7 @@ def test_ctrl_c_ends_with_130_and_without_traceback():
 
 @pytest.mark.parametrize("target", [target for target, _ in COMMANDS.values()])
 def test_every_command_of_the_table_exists(target):
-    assert callable(function(target))
+    assert callable(imported(target))
 
 
 def test_config_check_imports_no_server_and_no_database(tmp_path):
