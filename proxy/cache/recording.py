@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from proxy.errors import Overloaded, UpstreamFailed
 from proxy.exchange import Headers, Sink, UpstreamReply
-from proxy.openai.decoding import Decoder, supported
+from proxy.openai.decoding import Decoder, coding_of, supported
 
 _PIECE_BYTES: Final = 65_536
 
@@ -57,8 +57,8 @@ class RecordedReply:
 
     def body(self) -> bytes | None:
         """Return the body with its encoding removed; `None` if it exceeds the limit, or that is impossible."""
-        encoding = self.fields.get(b"content-encoding", b"").strip().lower()
-        if self._copy is None or encoding in (b"", b"identity"):
+        encoding = coding_of(self.fields.get(b"content-encoding", b""))
+        if self._copy is None or not encoding:
             return None if self._copy is None else bytes(self._copy)
         return self._decoded(encoding) if supported(encoding) else None
 

@@ -3,11 +3,13 @@
 A few kilobytes of gzip can expand to gigabytes: nothing is inflated before it is requested, and no piece exceeds the
 given limit. `deflate` is zlib's format (RFC 9110) or, as some servers send it, the raw one (RFC 1951).
 
-Failure mode: UpstreamFailed, code upstream_bad_encoding. Source: RFC 9110 section 8.4.1, RFC 1952 section 2.2.
+Failure mode: UpstreamFailed, code upstream_bad_encoding. Source: RFC 9110 section 8.4.1, RFC 1952 section 2.2; curl,
+lib/content_encoding.c (`none`).
 """
 
 import zlib
 from collections.abc import Iterator
+from typing import Final
 
 from proxy.errors import UpstreamFailed
 
@@ -15,6 +17,14 @@ _GZIP_NAMES = (b"gzip", b"x-gzip")
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
 _BARE = -zlib.MAX_WBITS
+_PLAIN: Final = frozenset({b"", b"identity", b"none", b"utf-8", b"utf8"})
+"""Servers send `none` so that nothing on the way compresses a stream, a charset by mistake; clients undo neither."""
+
+
+def coding_of(value: bytes) -> bytes:
+    """Return the coding that a Content-Encoding names, in lower case; empty if the body is not encoded."""
+    coding = value.strip().lower()
+    return b"" if coding in _PLAIN else coding
 
 
 def supported(encoding: bytes) -> bool:

@@ -13,6 +13,7 @@ from proxy.errors import PolicyViolation, ProxyError, QuotaExceeded
 from proxy.exchange import Allowance, Attempt, Capture, Dialect, Headers, UpstreamReply
 from proxy.nouns.findings import Finding
 from proxy.nouns.scanners import OutputScanner
+from proxy.openai.decoding import coding_of
 
 EVENT_STREAM = b"text/event-stream"
 NO_BODY_STATUSES = frozenset({204, 304})
@@ -89,8 +90,7 @@ class Answer:
         self.is_json = kind == b"application/json" or kind.endswith(b"+json")
         # Some providers label event streams differently; one that we must edit is what we requested.
         self.is_events = kind == EVENT_STREAM or (self.strip_usage and status == 200 and not self.is_json)
-        encoding = fields.get(b"content-encoding", b"").strip().lower()
-        self.content_encoding = b"" if encoding == b"identity" else encoding
+        self.content_encoding = coding_of(fields.get(b"content-encoding", b""))
 
     @property
     def can_end_with_error(self) -> bool:

@@ -20,7 +20,7 @@ from typing import Final, Literal
 from proxy.errors import UpstreamFailed
 from proxy.event_loop.off_loop import LARGE_BODY_BYTES, decoded_off_loop
 from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, Sink, UpstreamReply
-from proxy.openai.decoding import Decoder, supported
+from proxy.openai.decoding import Decoder, coding_of, supported
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
 from proxy.openai.response import inspect_document
@@ -159,10 +159,10 @@ class _Reading:
         self._allowance = allowance
         self._size = 0
         self._is_events = kind == _EVENTS
-        encoding = fields.get(b"content-encoding", b"identity").strip().lower()
+        encoding = coding_of(fields.get(b"content-encoding", b""))
         self._decoder = Decoder(encoding, _DECODED_BYTES) if supported(encoding) else None
         self._decoded_size = 0
-        is_plain = self._decoder is not None or encoding in (b"", b"identity")
+        is_plain = self._decoder is not None or not encoding
         self._is_readable = is_plain and (self._is_events or kind == b"application/json")
         self._said = SaidReader(dialect)
         self._whole_said: tuple[Said, ...] | None = None

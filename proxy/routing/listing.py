@@ -14,6 +14,7 @@ from typing import Any, Final
 from proxy.event_loop.off_loop import LARGE_BODY_BYTES, decoded_off_loop
 from proxy.exchange import Headers, Sink, UpstreamReply, first_values
 from proxy.openai import json_steps
+from proxy.openai.decoding import coding_of
 from proxy.openai.documents import dump_exact
 
 _MOST_BYTES: Final = 4_194_304
@@ -26,7 +27,7 @@ Named = Sequence[tuple[str, str]]
 def can_be_extended(reply: UpstreamReply) -> bool:
     """Tell whether an answer is an uncompressed JSON document."""
     fields = reply.fields
-    is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
+    is_plain = not coding_of(fields.get(b"content-encoding", b""))
     return reply.status == 200 and is_plain and b"json" in fields.get(b"content-type", b"").lower()
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Meter, Sink, UpstreamReply
+from proxy.openai.decoding import coding_of
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
 from proxy.openai.sse import Event, EventReader
@@ -134,7 +135,7 @@ def can_be_heard(reply: UpstreamReply) -> bool:
 def _plain_type(reply: UpstreamReply) -> bytes:
     """Return the media type of a body, empty if it is compressed."""
     fields = reply.fields
-    is_plain = fields.get(b"content-encoding", b"identity").strip().lower() in (b"", b"identity")
+    is_plain = not coding_of(fields.get(b"content-encoding", b""))
     return fields.get(b"content-type", b"").partition(b";")[0].strip().lower() if is_plain else b""
 
 

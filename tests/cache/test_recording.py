@@ -75,6 +75,7 @@ ENCODED = {
     "gzip": (b"gzip", gzip.compress(b"hello"), b"hello"),
     "deflate": (b" Deflate", zlib.compress(b"hello"), b"hello"),
     "identity": (b"identity", b"hello", b"hello"),
+    "none": (b"none", b"hello", b"hello"),
     "unknown": (b"br", b"hello", None),
     "cut": (b"gzip", gzip.compress(b"hello")[:-4], None),
     "not what it says": (b"gzip", b"hello", None),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
-from proxy.openai.decoding import Decoder, supported
+from proxy.openai.decoding import Decoder, coding_of, supported
 
 
 def bare(data: bytes) -> bytes:
@@ -79,3 +79,15 @@ def test_complete_when_the_body_is_cut_then_false() -> None:
 )
 def test_supported_when_an_encoding_is_named_then_only_those_of_zlib(encoding: bytes, known: bool) -> None:
     assert supported(encoding) is known
+
+
+@pytest.mark.parametrize("value", [b"", b" ", b"identity", b"Identity", b"none", b" None ", b"UTF-8", b"utf8"])
+def test_coding_of_when_clients_undo_nothing_then_it_is_empty(value) -> None:
+    assert coding_of(value) == b""
+
+
+@pytest.mark.parametrize(
+    "value", [b"gzip", b"GZIP ", b"deflate", b"br", b"zstd", b"gzip, gzip", b"none, gzip", b"rot13"]
+)
+def test_coding_of_when_it_is_another_then_it_is_that_in_lower_case(value) -> None:
+    assert coding_of(value) == value.strip().lower()

@@ -29,6 +29,21 @@ async def test_stream_when_it_is_mislabelled_then_it_is_relayed_as_the_stream_it
     assert (usage.input_tokens, usage.output_tokens) == (1, 2)
 
 
+@pytest.mark.parametrize("coding", [b"none", b"UTF-8", b"identity"])
+async def test_stream_when_its_encoding_names_no_coding_then_it_is_scanned_and_without_usage(coding):
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n'
+    headers = ((b"Content-Type", b"text/event-stream"), (b"Content-Encoding", coding))
+    client = Client()
+    reply = Reply([said % b"a", said % SECRET.encode(), USAGE, DONE], headers)
+    answer = answer_to(client, reply, strip_usage=True, scanner=FakeScanner())
+    await relay(answer, client, CONFIG)
+    assert client.body.startswith(said % b"a") and client.body.endswith(DONE)
+    assert SECRET.encode() not in client.body and b"usage" not in client.body
+    assert client.headers == headers
+    usage = answer.attempt.meter.usage
+    assert (usage.input_tokens, usage.output_tokens) == (1, 2)
+
+
 async def test_stream_when_it_is_labelled_as_json_then_no_event_waits_for_the_next():
     more = asyncio.Event()
     said = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'

@@ -136,6 +136,11 @@ async def test_answer_when_nobody_can_read_it_then_it_passes_untouched(kind):
     assert (answer.unchecked, reply.closed, await passed_on(answer)) == ("unreadable", False, b"hi")
 
 
+async def test_answer_when_its_encoding_names_no_coding_then_it_is_read():
+    answer, _ = await collected([whole()], JSON, (b"Content-Encoding", b"none"))
+    assert (answer.unchecked, answer.weakness, answer.said[0].text) == (None, None, TEXT)
+
+
 @pytest.mark.parametrize("kind", [JSON, STREAM], ids=["whole", "stream"])
 async def test_answer_when_it_is_compressed_then_it_is_read_and_passes_compressed(kind):
     body = gzip.compress(whole() if kind is JSON else streamed())

@@ -72,7 +72,7 @@ async def test_reply_when_too_large_then_it_passes_as_it_is():
 @pytest.mark.parametrize(
     ("headers", "status", "expected"),
     [((JSON,), 200, True), ((JSON,), 500, False), ((STREAM,), 200, False),
-     ((JSON, (b"Content-Encoding", b"gzip")), 200, False)],
+     ((JSON, (b"Content-Encoding", b"gzip")), 200, False), ((JSON, (b"Content-Encoding", b"none")), 200, True)],
 )  # fmt: skip
 def test_reply_that_cannot_be_read_is_not_extended(headers, status, expected):
     assert can_be_extended(Reply([], headers, status=status)) is expected

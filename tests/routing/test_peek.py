@@ -100,6 +100,7 @@ async def test_stream_that_begins_with_too_much_is_let_go():
         ((JSON,), 200, False),
         ((STREAM, (b"Content-Encoding", b"gzip")), 200, False),
         ((STREAM, (b"Content-Encoding", b"identity")), 200, True),
+        ((STREAM, (b"Content-Encoding", b"none")), 200, True),
     ],
 )
 def test_answer_that_is_no_readable_stream_is_not_peeked(headers, status, expected):
