@@ -55,7 +55,7 @@ def test_serve_when_hung_up_before_it_listens_then_it_goes_on(monkeypatch):
 def test_serve_maps_compiled_modules_before_it_imports_the_server(monkeypatch):
     done = []
     monkeypatch.setattr("proxy.cli.serve.map_extensions", lambda: done.append("mapped"))
-    monkeypatch.setattr("proxy.cli.serve.function", lambda target: lambda *_, **__: done.append(target) or 0)
+    monkeypatch.setattr("proxy.cli.serve.imported", lambda target: lambda *_, **__: done.append(target) or 0)
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://127.0.0.1:1/v1")
     assert main(["serve"]) == 0
     assert done == ["mapped", "proxy.serve:run"]

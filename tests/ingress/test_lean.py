@@ -35,7 +35,7 @@ async def test_request_when_the_management_api_is_not_loaded_yet_then_only_its_o
         return SafeServer
 
     KIND.set("lean")
-    monkeypatch.setattr(lean, "function", load)
+    monkeypatch.setattr(lean, "imported", load)
     async with serving(plain, is_elsewhere=lambda target: target == "/ours", loads="the:api") as server:
         try:
             async with server.client() as chunked, server.client() as later, server.client() as own:

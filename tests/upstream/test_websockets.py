@@ -32,7 +32,7 @@ async def test_client_when_a_first_websocket_is_wanted_then_nothing_is_loaded_in
 
         return run
 
-    monkeypatch.setattr(module, "function", noting("aiohttp's client", module.function))
+    monkeypatch.setattr(module, "imported", noting("aiohttp's client", module.imported))
     monkeypatch.setattr(module.Origin, "tls", noting("certificates", module.Origin.tls))
     base = f"https://127.0.0.1:{unused_tcp_port}/v1"
     websockets = Websockets(schema.Upstream(base_url=base), schema.UpstreamClient(), schema.Timeouts(), 1000)
