@@ -86,6 +86,11 @@ class Operation:
     sent_to: str | None = None
     """The provider's path, if it differs from the one that clients use."""
 
+    @property
+    def is_chained(self) -> bool:
+        """Tell whether answers continue each other by `previous_response_id`."""
+        return self.dialect == "responses" or self.name == "responses.connect"
+
 
 @dataclass(slots=True)
 class Inbound:
@@ -229,6 +234,8 @@ class Meter:
     """Upper bound of the tokens of generated audio seen so far, in streams and sessions of events."""
     response_model: str | None = None
     response_id: str | None = None
+    latest_response_id: str | None = None
+    """In sessions: of the latest response that has ended, which is what another session continues."""
     service_tier: str | None = None
     """The tier that the answer says it was processed in; the provider bills that, whatever was asked for."""
     conversation: str | None = None

@@ -207,7 +207,8 @@ class _Run:
             screened, scanner = ScreenedClient(client, self._screening), self._screening.output()
             meter, dialect, seal = attempt.meter, x.inbound.operation.dialect, self._settling.seal
             scan = None if scanner is None else SessionScan(meter, scanner, dialect, seal)
-            await relay_websocket(screened, reply.socket, observer.observe_message, end, limit, scan=scan)
+            hear = self._settling.hear if x.inbound.operation.is_chained else None
+            await relay_websocket(screened, reply.socket, observer.observe_message, end, limit, scan=scan, hear=hear)
             await client.finish()
         finally:
             reply.close()

@@ -187,6 +187,7 @@ class StreamObserver:
                 meter.usage_by_model.setdefault(model, Usage())  # begun: it may never be finished
         elif type(response) is dict:
             read_response(response, meter)
+            meter.latest_response_id = printable(response.get("id")) or meter.latest_response_id
             before = 0 if meter.usage is None else meter.usage.input_tokens
             if add_to_usage(response, printable(response.get("model")) or meter.response_model, meter):
                 assert meter.usage is not None

@@ -18,10 +18,12 @@ from urllib.parse import parse_qs
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
 from proxy.exchange import Operation, ParsedRequest
+from proxy.openai import json_steps
 from proxy.openai.documents import printable
 from proxy.openai.input_text import MEDIA_PART_BYTES, input_text_bytes
 from proxy.openai.json_body import parse_body, unambiguous, with_new_member, with_option
 from proxy.openai.multipart import FormFacts
+from proxy.openai.pieces import encoded
 from proxy.openai.tool_results import tool_results
 
 _OPTIONS = "stream_options"
@@ -141,6 +143,20 @@ def _conversation(document: Mapping[str, Any]) -> tuple[str | None, str | None]:
         return named, None
     continues = printable(previous) or None
     return continues, continues
+
+
+def message_conversation(text: str) -> tuple[str | None, str | None]:
+    """Return the same of a client's message in a session of responses: `response.create` has a request's members."""
+    if '"previous_response_id"' not in text and '"conversation"' not in text:
+        return None, None
+    data = encoded(text, "surrogatepass")
+    document = json_steps.read_container(data)
+    if type(document) is not dict or document.get("type") != "response.create":
+        return None, None
+    inner = document.get("response")
+    found = _conversation(inner if type(inner) is dict else document)
+    json_steps.let_go(document, data)
+    return found
 
 
 def _user_hint(members: Mapping[str, Any]) -> str | None:

@@ -25,6 +25,7 @@ from proxy.logs import log_request
 from proxy.metrics import Metrics
 from proxy.nouns.holds import Bound, Hold
 from proxy.openai.estimate import estimate_usage
+from proxy.openai.request import message_conversation
 from proxy.phases.intake import Intake
 from proxy.phases.outcome import outcome_of
 from proxy.quota.charge import charge
@@ -133,6 +134,16 @@ class Settling:
             return None
         return total_of([self.charge_of(one, None) for one in self._x.attempts[:-1]])
 
+    def hear(self, text: str) -> None:
+        """Take the conversation of a session from the first of the client's messages that names one."""
+        x = self._x
+        if (request := x.request) is None or request.conversation is not None or self._sealed:
+            return
+        conversation, continues = message_conversation(text)
+        if conversation is not None:
+            x.request, self._head = replace(request, conversation=conversation, continues=continues), None
+            self._join_chain()
+
     def end_session(self, attempt: Attempt) -> None:
         """Settle a websocket session that was closed cleanly."""
         attempt.meter.terminated = True
@@ -192,7 +203,7 @@ class Settling:
         if (answering := x.answering) is not None:
             if x.error is None and x.delivery.status is None:
                 x.delivery.status = answering.status
-            if x.inbound.operation.dialect == "responses":
+            if x.inbound.operation.is_chained:
                 self._lengthen_chain(answering.used)
         x.ended = now
         x.outcome = outcome_of(x)
@@ -220,8 +231,9 @@ class Settling:
         x = self._x
         conversation = x.request.conversation if x.request is not None else None
         conversation = answer.conversation if conversation is None else conversation
-        if answer.response_id is not None and conversation is not None:
-            self._with.chains.note(_project(x), answer.response_id, conversation)
+        latest = answer.latest_response_id or answer.response_id
+        if latest is not None and conversation is not None:
+            self._with.chains.note(_project(x), latest, conversation)
 
     def _learn(self, request: ParsedRequest) -> None:
         """Add what was learned from an upload as it passed: its model sets the price, its user may name the caller."""

@@ -67,11 +67,12 @@ async def relay_websocket(
     limit: SessionLimit | None = None,
     *,
     scan: SessionScan | None = None,
+    hear: Callable[[str], None] | None = None,
 ) -> None:
     """Pump both directions until both sides have closed, or one has disconnected.
 
-    `observe` gets each text message of the provider before the client does; `closed` runs when the session has ended by
-    a close frame, before the client gets one.
+    `observe` gets each text message of the provider before the client does, `hear` each one of the client before the
+    provider does; `closed` runs when the session has ended by a close frame, before the client gets one.
 
     Raises:
         ClientDisconnected, UpstreamFailed: a side disconnected before any had closed.
@@ -80,8 +81,9 @@ async def relay_websocket(
         provider, observe = _BoundedProvider(provider, observe, limit), _ignore
     if scan is not None:
         provider, observe = _ScannedProvider(provider, observe, scan), _ignore
+    heard = hear or _ignore
     pumps = (
-        asyncio.create_task(_pump(client, provider, _ignore, _nothing, _client_lost), name="websocket to provider"),
+        asyncio.create_task(_pump(client, provider, heard, _nothing, _client_lost), name="websocket to provider"),
         asyncio.create_task(_pump(provider, client, observe, closed, _provider_lost), name="websocket to client"),
     )
     try:
@@ -275,7 +277,7 @@ def _provider_lost() -> ProxyError:
 
 
 def _ignore(_text: str) -> None:
-    """Ignore the client's messages, which are not metered here."""
+    """Ignore a message."""
 
 
 def _nothing() -> None:

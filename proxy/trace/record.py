@@ -220,8 +220,8 @@ def final(x: Exchange, head: bytes | None = None, *, tracing: bool = True, secre
         names["upstream_request_id"] = answering.request_id
         if x.request is None or x.request.conversation is None:
             names["conversation_ref"] = used.conversation
-        if x.inbound.operation.dialect == "responses":
-            names["response_id"] = used.response_id
+        if x.inbound.operation.is_chained:
+            names["response_id"] = used.latest_response_id or used.response_id
     if tracing:
         figures["phases"] = _phases(x)
         figures["client"] = Fragment(client_of(x, secrets))

@@ -265,6 +265,44 @@ async def test_usage_when_a_realtime_response_is_done_then_it_is_in_the_trace(
     assert (trace["inputTokens"], trace["outputTokens"], trace["usageSource"]) == (60, 20, "provider")
 
 
+async def _session(sidegate: Sidegate, provider: Provider, case: str, messages: list[dict], *more: str) -> str:
+    """Have a session in which each message gets a response `<case>_<its place>`; return the id of its trace."""
+
+    async def respond(socket: Socket) -> None:
+        for number, _ in enumerate(messages, 1):
+            await skipping_control(socket.receive)
+            response = {"id": f"{case}_{number}", "object": "response", "status": "completed"}
+            await socket.send(Frame(TEXT, json.dumps({"type": "response.completed", "response": response}).encode()))
+        await skipping_control(socket.receive)
+        await socket.send(close_frame(1000))
+
+    provider.on(case, socket_script(respond))
+    async with asyncio.timeout(10):
+        wire, reply, socket = await connect(sidegate.address, "/v1/responses", *more, case=case)
+        async with wire:
+            for message in messages:
+                await socket.send(Frame(TEXT, json.dumps({"type": "response.create", **message}).encode()))
+                await skipping_control(socket.receive)
+            await socket.send(close_frame(1000))
+            await skipping_control(socket.receive)
+    return reply.trace_id
+
+
+async def test_session_of_responses_when_messages_name_a_conversation_then_it_belongs_to_that_and_what_follows_too(
+    provider: Provider, sidegate: Sidegate, case: str
+) -> None:
+    async def conversation(name: str, *messages: dict) -> str | None:
+        trace_id = await _session(sidegate, provider, f"{case}{name}", list(messages))
+        return sidegate.trace(trace_id)["conversationRef"]
+
+    first, named = f"{case}a_1", f"conv_{case}"
+    assert await conversation("a", {"input": "hi"}, {"input": "and", "previous_response_id": first}) == first
+    assert await conversation("b", {"input": "on", "previous_response_id": f"{case}a_2"}) == first
+    assert await conversation("c", {"conversation": {"id": named}}, {"conversation": "later"}) == named
+    assert await conversation("d", {"response": {"previous_response_id": f"{case}c_2"}}) == named
+    assert await conversation("e", {"input": "previous_response_id"}, {"conversation": None}) is None
+
+
 async def test_upgrade_when_not_to_a_websocket_then_it_is_an_ordinary_request(
     provider: Provider, sidegate: Sidegate, case: str
 ) -> None:

@@ -13,7 +13,7 @@ from proxy.exchange import ParsedRequest
 from proxy.openai.input_text import MEDIA_PART_BYTES
 from proxy.openai.multipart import FilePart, FormFacts
 from proxy.openai.operations import UNKNOWN, match
-from proxy.openai.request import parse_empty, parse_handshake, parse_json, parse_multipart
+from proxy.openai.request import message_conversation, parse_empty, parse_handshake, parse_json, parse_multipart
 
 CHAT = match("POST", "/v1/chat/completions", False)
 RESPONSES = match("POST", "/v1/responses", False)
@@ -222,3 +222,21 @@ def test_parse_empty_when_there_is_no_body_then_nothing_is_known() -> None:
 )
 def test_handshake_when_its_query_names_a_model_then_that_is_the_model(target, model) -> None:
     assert parse_handshake(target).model == model
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"type": "response.create", "previous_response_id": "resp_1"}', ("resp_1", "resp_1")),
+        ('{"type": "response.create", "response": {"previous_response_id": "resp_1"}}', ("resp_1", "resp_1")),
+        ('{"type": "response.create", "conversation": {"id": "c"}, "previous_response_id": "resp_1"}', ("c", None)),
+        ('{"type": "response.create", "input": "previous_response_id"}', (None, None)),
+        ('{"type": "response.cancel", "previous_response_id": "resp_1"}', (None, None)),
+        ('["previous_response_id"]', (None, None)),
+        ('{"previous_response_id":', (None, None)),
+    ],
+)
+def test_message_of_a_session_when_it_creates_a_response_then_names_its_conversation(
+    text: str, found: tuple[str | None, str | None]
+) -> None:
+    assert message_conversation(text) == found
