@@ -33,8 +33,9 @@ def test_every_key_of_a_record_is_a_column_that_the_statement_reads() -> None:
 def test_every_column_written_is_in_the_place_of_its_value() -> None:
     columns = _names(store._INSERT_TRACES, "INSERT INTO request_traces (", ")\nSELECT")
     values = store._INSERT_TRACES.partition(")\nSELECT")[2].partition("FROM r")[0]
-    values = values.replace("r.ref,", "r.conversation_ref,")
-    values = re.sub(r"coalesce\(r\.(\w+), '\[\]'\)", r"r.\1", values).replace("conversation.id", "r.conversation_id")
+    values = re.sub(r"coalesce\(r\.(\w+), '\[\]'\) AS \1\b", r"r.\1", values)
+    values = values.replace("r.ref AS conversation_ref", "r.conversation_ref")
+    values = values.replace("conversation.id AS conversation_id", "r.conversation_id")
     assert re.findall(r"r\.(\w+)", values) == columns
 
 
