@@ -34,7 +34,6 @@ _FEW: Final = 8
 """Rules of a group of which little begins."""
 SURE: Final = 4 * mask.KEPT
 """From this length on, a mask keeps the maximum."""
-_WITH_BLANK: Final = mask.KEPT + 1
 _HEAD: Final = re.compile(rb"[A-Za-z0-9_+-]{0,4}")
 
 
@@ -108,8 +107,9 @@ class Team:
         stop = size = len(data)
         before = at - boundaries.REACH if at > boundaries.REACH else 0
         asked = self._open
-        blank = data.rfind(b" ", size - _WITH_BLANK)
-        if not (0 <= blank >= cover and data[blank + 1 :].isalnum()):
+        _, blank, word = data.rpartition(b" ")
+        is_short = blank and len(word) <= mask.KEPT and (not word or word.isalnum())
+        if not is_short or size - len(word) <= cover:
             asked = asked + self._open_in_words
         for found in self._gate(data[before:]):
             if found < self._first_near:

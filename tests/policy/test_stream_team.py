@@ -34,7 +34,10 @@ def many_keys() -> Team:
     return Team(detector, [(list(detector.matchers), False, 4)])
 
 
-@pytest.mark.parametrize(("text", "asks"), [("see key", 0), ("see ke", 0), ("see key-", 1), ("monkey key-a", 1)])
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [("see key", 0), ("see ke", 0), ("see key ", 0), (" ", 0), ("see key-", 1), ("monkey key-a", 1), ("key", 1)],
+)
 def test_glance_when_a_short_word_could_begin_a_match_then_nobody_asks_where(text: str, asks: int) -> None:
     one, asked = many_keys(), []
     ((ending, _),) = one._open_in_words
