@@ -65,6 +65,14 @@ class _Parser(argparse.ArgumentParser):
         """Report wrong usage and exit."""
         self.exit(Exit.USAGE, f"sidegate: {message}; see {self.prog} --help\n")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is left here, where the options are known, and not in the parser that all commands share."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            meant = nearest(left[0].partition("=")[0], self._option_string_actions) if left[0].startswith("-") else None
+            self.error(f"unrecognized arguments: {shown(' '.join(left))}{did_you_mean(meant).rstrip('?')}")
+        return found, left
+
     def _print_message(self, message: str, file: Any = None) -> None:
         if file is sys.stdout:
             print(message, end="", flush=True)  # argparse would ignore that it cannot be written, and end with 0

@@ -62,8 +62,16 @@ def test_help_of_every_command_describes_it_and_gives_an_example(name, capsys):
         (["x\x1b[2J"], "there is no command x?[2J; see sidegate --help"),
         (["config"], "the following arguments are required: check|show|schema|template; see sidegate config --help"),
         (["quota"], "the following arguments are required: get|set|top|reset; see sidegate quota --help"),
-        (["config", "check", "--confg", "x"], "unrecognized arguments: --confg x; see sidegate --help"),
-        (["serve", "--lis", "h:1"], "unrecognized arguments: --lis h:1; see sidegate --help"),
+        (
+            ["config", "check", "--confg", "x"],
+            "unrecognized arguments: --confg x; did you mean --config; see sidegate config check --help",
+        ),
+        (["serve", "--lis", "h:1"], "unrecognized arguments: --lis h:1; see sidegate serve --help"),
+        (
+            ["quota", "set", "--user", "a", "--max-token=5", "x"],
+            "unrecognized arguments: --max-token=5 x; did you mean --max-tokens; see sidegate quota set --help",
+        ),
+        (["quota", "top", "more"], "unrecognized arguments: more; see sidegate quota top --help"),
         (["migrate", "down"], "the following arguments are required: --to; see sidegate migrate down --help"),
     ],
 )
