@@ -43,7 +43,7 @@ from proxy.openai.deltas import StreamObserver
 from proxy.openai.request import parse_handshake
 from proxy.phases.answer_cache import CacheLookup
 from proxy.phases.assurance import Assurance, is_assured, is_reviewed
-from proxy.phases.further_answers import Further
+from proxy.phases.further_answers import FurtherAnswers
 from proxy.phases.intake import ByteBudget, Intake, RequestBody
 from proxy.phases.outgoing import Outgoing
 from proxy.phases.planner import Planner
@@ -131,7 +131,7 @@ class _Run:
         self._downstream = downstream
         self._intake = intake
         self._answer: Answer | None = None
-        self._further: Further | None = None
+        self._further: FurtherAnswers | None = None
         self._project = project.DEFAULT
         self._shares_with: str | None = None
         """The project whose share of the concurrent requests this one uses, until it ends."""
@@ -347,7 +347,7 @@ class _Run:
         x, features = self._x, self._project.features
         reviewed = is_reviewed(plan, x.inbound.said(read_hints).cross_check)
         assert self._screening is not None
-        self._further = Further(x, self._with, self._outgoing, self._allowance, self._screening.may_quote)
+        self._further = FurtherAnswers(x, self._with, self._outgoing, self._allowance, self._screening.may_quote)
         assurance = Assurance(self._further, features, is_reviewed=reviewed)
         reply, x.answered = await assurance.settle_on(reply)
         x.judgement = assurance.judgement

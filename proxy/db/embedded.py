@@ -6,8 +6,8 @@ runs -> start the server -> wait until it answers. `start` never blocks the even
 - Who may connect: the operating system user that runs Sidegate, nobody else. The only way in is a unix socket in a
   directory of its own (0700), and PostgreSQL asks the kernel who is calling (`peer`). There is no password and no TCP.
 - Who may start: one process per data directory (flock on the instance; the kernel gives it back after any death).
-- When we die, also by SIGKILL, the server shuts down cleanly (see `become`). After a kill of the server itself the next
-  start, or `supervise`, recovers from the write-ahead log.
+- When we die, also by SIGKILL, the server shuts down cleanly (see `exec_postgres`). After a kill of the server itself
+  the next start, or `supervise`, recovers from the write-ahead log.
 
 Failure mode: `EmbeddedPostgresError` with the last lines of the server's log. That log never quotes data: errors of
 statements are not logged.

@@ -29,7 +29,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.db.become import INSTANCE_FD
+from proxy.db.exec_postgres import INSTANCE_FD
 
 SHELTER = Path("/var/lib/sidegate")
 """Used by root alone, and only where the server's account cannot run the installed programs."""
@@ -61,7 +61,7 @@ class Place:
     instance: Path
     """Directory of the server's account; `DATA` below it exists once it is complete."""
     reach: str
-    """How the server's account names `instance`: its path, or the descriptor that it inherits (see `become`)."""
+    """How the server's account names `instance`: its path, or the descriptor that it inherits (see `exec_postgres`)."""
     programs: Path
     """Directory of `postgres` and `initdb`."""
     account: Account

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from proxy.db import become
+from proxy.db import exec_postgres
 from proxy.db.install import EmbeddedPostgresError, Place
 
 POLL_S = 0.02
@@ -34,7 +34,7 @@ def spawn(place: Place, program: str, *arguments: str) -> subprocess.Popen[bytes
     It gets a session of its own, so that Ctrl-C reaches only us and the server outlives the drain, and an environment
     without the provider's keys.
     """
-    command = [sys.executable, "-I", "-S", become.__file__, str(place.account.uid), str(place.account.gid)]
+    command = [sys.executable, "-I", "-S", exec_postgres.__file__, str(place.account.uid), str(place.account.gid)]
     command += [str(os.getpid()), str(place.instance), str(place.programs / program), *arguments]
     with _new_log(place) as output:
         return subprocess.Popen(

@@ -9,8 +9,8 @@ from aiohttp import StreamReader, http_exceptions, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_writer import StreamWriter
 
-from proxy.ingress.asked import BrokenBody
-from proxy.ingress.own import STALL_S
+from proxy.ingress.client_request import BrokenBody
+from proxy.ingress.own_answers import STALL_S
 
 
 class AiohttpOutlet:

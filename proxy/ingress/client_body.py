@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest
 from proxy.event_loop.off_loop import joined
-from proxy.ingress.asked import Asked, BrokenBody, Content
+from proxy.ingress.client_request import BrokenBody, ClientRequest, Content
 from proxy.phases.intake import too_large
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -23,7 +23,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class ClientBody:
     """One request's body; can be read once, by `read` or by `stream`."""
 
-    def __init__(self, request: Asked, limits: Limits) -> None:
+    def __init__(self, request: ClientRequest, limits: Limits) -> None:
         self._request = request
         self._limits = limits
         self._began = time.monotonic()

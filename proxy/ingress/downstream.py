@@ -15,7 +15,7 @@ import time
 
 from proxy.errors import ClientDisconnected, ProxyError
 from proxy.exchange import Delivery, Headers
-from proxy.ingress.asked import Asked
+from proxy.ingress.client_request import ClientRequest
 
 _NO_LENGTH_STATUSES = frozenset({204, 304})
 _END_OF_CHUNKS = b"0\r\n\r\n"
@@ -32,7 +32,7 @@ _PIECE_BYTES = 1 << 20
 class HttpDownstream:
     """`exchange.Downstream` for one request; also the response object for aiohttp's handler."""
 
-    def __init__(self, request: Asked, delivery: Delivery, write_stall_s: float) -> None:
+    def __init__(self, request: ClientRequest, delivery: Delivery, write_stall_s: float) -> None:
         self._request = request
         self._outlet = request.outlet
         self._delivery = delivery

@@ -18,10 +18,10 @@ from proxy.config.schema import Config
 from proxy.credentials import client_secrets, covered_text
 from proxy.errors import InternalError, InvalidRequest, Overloaded, ProxyError, ShuttingDown
 from proxy.exchange import Exchange, Inbound, first_values
-from proxy.ingress.asked import Asked
 from proxy.ingress.client_body import ClientBody
+from proxy.ingress.client_request import ClientRequest
 from proxy.ingress.downstream import HttpDownstream
-from proxy.ingress.own import add_reference, refuse
+from proxy.ingress.own_answers import add_reference, refuse
 from proxy.ingress.running import Running
 from proxy.ingress.serving import Serving
 from proxy.metrics import Metrics
@@ -57,7 +57,7 @@ class Ingress:
         """Answer new requests with this; running ones keep what they began with."""
         self._serving = serving
 
-    def handle(self, request: Asked) -> Awaitable[Any]:
+    def handle(self, request: ClientRequest) -> Awaitable[Any]:
         """Answer one request; the awaitable returns what aiohttp treats as its response."""
         serving = self._serving
         known = request.recall(serving)
@@ -70,7 +70,7 @@ class Ingress:
             return self._refuse(request, error)
         return self._exchange(request, _with_length(known, request.content_length), serving)
 
-    async def _handle_new(self, request: Asked, serving: Serving) -> Any:
+    async def _handle_new(self, request: ClientRequest, serving: Serving) -> Any:
         """Answer a request whose head was not seen before in this version of the configuration."""
         try:
             self._admit(serving.config)
@@ -123,7 +123,7 @@ class Ingress:
             self._own.discard(request.task)
             self._note_end()
 
-    def _refuse(self, request: Asked, error: Exception) -> Awaitable[HttpDownstream]:
+    def _refuse(self, request: ClientRequest, error: Exception) -> Awaitable[HttpDownstream]:
         """Answer with an error. One that is not ours is a bug: it is logged, and the client learns no more."""
         if not isinstance(error, ProxyError):
             _log.error("request failed", exc_info=error)
@@ -131,7 +131,7 @@ class Ingress:
         self._metrics.count_error(error)
         return refuse(request, error)
 
-    async def _exchange(self, request: Asked, inbound: Inbound, serving: Serving) -> HttpDownstream:
+    async def _exchange(self, request: ClientRequest, inbound: Inbound, serving: Serving) -> HttpDownstream:
         config, pipeline = serving.config, serving.pipeline
         now_ms = time.time_ns() // 1_000_000
         x = Exchange(trace_id(now_ms), now_ms, time.monotonic(), inbound)
@@ -222,13 +222,13 @@ def _check_prefix(path: str) -> None:
         )
 
 
-def _check_head(request: Asked) -> str:
+def _check_head(request: ClientRequest) -> str:
     if request.method in _REFUSED_METHODS:
         raise InvalidRequest(f"The method {request.method} is not allowed.", status=405, code="method_not_allowed")
     return check_target(request.target)
 
 
-def _inbound(request: Asked, path: str) -> Inbound:
+def _inbound(request: ClientRequest, path: str) -> Inbound:
     fields = first_values(request.raw_header_lines)
     secrets = client_secrets(fields)
     operation = match(request.method, path, request.is_upgrade)

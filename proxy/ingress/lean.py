@@ -20,7 +20,7 @@ from proxy.errors import Overloaded, ProxyError
 from proxy.event_loop.write_batching import LoopTurn
 from proxy.ingress.lean_connection import LeanConnection
 from proxy.ingress.lingering import Lingering
-from proxy.ingress.own import raw_answer
+from proxy.ingress.own_answers import raw_answer
 from proxy.process.lazy import imported
 
 _LISTENER = "proxy.ingress.listener:SafeServer"

@@ -14,7 +14,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from proxy.ingress.asked import BrokenBody, Content
+from proxy.ingress.client_request import BrokenBody, Content
 
 _PAUSE_S: Final = 5.0
 """A client that sends nothing for so long does not wait for room."""

@@ -28,7 +28,7 @@ from proxy.exchange import Inbound
 from proxy.ingress.aiohttp_streams import AiohttpOutlet, Body, BoundedWriter
 from proxy.ingress.lean_head import is_host
 from proxy.ingress.lingering import Lingering
-from proxy.ingress.own import add_reference, raw_answer
+from proxy.ingress.own_answers import add_reference, raw_answer
 from proxy.openai.error_body import render
 from proxy.websocket_frames import MaskGuard
 

@@ -14,9 +14,9 @@ import orjson
 
 from proxy.errors import InvalidRequest
 from proxy.exchange import Headers
-from proxy.ingress.asked import Asked
+from proxy.ingress.client_request import ClientRequest
 from proxy.ingress.downstream import HttpDownstream
-from proxy.ingress.own import SERVER, answer, refuse
+from proxy.ingress.own_answers import SERVER, answer, refuse
 from proxy.metrics import CONTENT_TYPE, Metrics
 
 State = Callable[[], dict[str, Any]]
@@ -30,7 +30,7 @@ class Ops:
         self._metrics = metrics
         self._state = state
 
-    async def handle(self, request: Asked) -> HttpDownstream:
+    async def handle(self, request: ClientRequest) -> HttpDownstream:
         """Answer one request."""
         path = request.target.partition("?")[0]
         if request.method not in ("GET", "HEAD"):
@@ -47,7 +47,7 @@ class Ops:
         return await refuse(request, error)
 
 
-async def _json(request: Asked, status: int, document: dict[str, Any]) -> HttpDownstream:
+async def _json(request: ClientRequest, status: int, document: dict[str, Any]) -> HttpDownstream:
     return await answer(request, status, _typed("application/json"), orjson.dumps(document))
 
 

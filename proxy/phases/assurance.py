@@ -21,7 +21,7 @@ from proxy.event_loop.off_loop import off_loop
 from proxy.exchange import Attempt, Inbound, Operation, ParsedRequest, UpstreamReply
 from proxy.nouns.candidates import Judgement, RoutePlan
 from proxy.openai.expected import expected_of
-from proxy.phases.further_answers import Further
+from proxy.phases.further_answers import FurtherAnswers
 from proxy.phases.reviewing import Reviewing
 from proxy.routing.checks import Weakness, weakness_of
 from proxy.routing.collect import Collected
@@ -63,7 +63,7 @@ class Assurance:
     `is_reviewed`: get a second opinion on an answer that passes the checks.
     """
 
-    def __init__(self, further: Further, features: FeatureSettings, *, is_reviewed: bool) -> None:
+    def __init__(self, further: FurtherAnswers, features: FeatureSettings, *, is_reviewed: bool) -> None:
         self.judgement = Judgement()
         self._further = further
         self._is_checked = features.enable_auto_escalate

@@ -42,7 +42,7 @@ class Means(Protocol):
         """The memory budget."""
 
 
-class Further:
+class FurtherAnswers:
     """The further answers of one exchange.
 
     `allowance`: returns the limit of the last attempt's stream. `may_quote`: asked before texts of an answer are sent

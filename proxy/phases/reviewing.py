@@ -16,7 +16,7 @@ from proxy.errors import ProxyError, QuotaExceeded
 from proxy.event_loop.off_loop import off_loop
 from proxy.exchange import Attempt, ParsedRequest
 from proxy.nouns.candidates import Candidate
-from proxy.phases.further_answers import Further
+from proxy.phases.further_answers import FurtherAnswers
 from proxy.routing.collect import Collected
 from proxy.routing.crosscheck import NoOpinion, others
 from proxy.routing.review import Question, Verdict, quoted, review_of, verdict_of
@@ -27,7 +27,7 @@ _SCHEMAS: Final = "json_schema"
 class Reviewing:
     """The reviewers of one answer. Implements `crosscheck.Reviewers`."""
 
-    def __init__(self, further: Further) -> None:
+    def __init__(self, further: FurtherAnswers) -> None:
         self._further = further
         self._heard: set[str | None] = set()
         """Models already involved: the answer's own, and the reviewers so far."""

@@ -12,7 +12,7 @@ from proxy.openai.deltas import has_text
 from proxy.relay.answer import Answer
 from proxy.relay.bounded import can_be_bounded, is_readable, relay_bounded
 from proxy.relay.buffered import relay_buffered
-from proxy.relay.counted import relay_counted
+from proxy.relay.collected import relay_collected
 from proxy.relay.mislabelled import look, may_be_mislabelled
 from proxy.relay.raw import relay_raw
 from proxy.relay.readable import fits, scanner_of
@@ -36,7 +36,7 @@ def relay(answer: Answer, downstream: Downstream, config: Config) -> Awaitable[N
     if not answer.has_body or (answer.length == 0 and not answer.is_events):
         return _relay_empty(answer, downstream)
     if answer.is_counted:
-        return relay_counted(answer, downstream)
+        return relay_collected(answer, downstream)
     if may_be_mislabelled(answer):
         return _relay_after_look(answer, downstream, config)
     return _relay_as_labelled(answer, downstream, config)

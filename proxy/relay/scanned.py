@@ -44,7 +44,7 @@ from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.masked_text import alone, with_names, with_texts
 from proxy.openai.token_texts import LOGPROBS
 from proxy.relay.answer import forbidden, not_scannable
-from proxy.relay.waiting import UNREAD, Channel, Item
+from proxy.relay.undecided import UNREAD, Channel, Item
 
 _PART: Final = 1 << 16
 _CLEAN_CHARACTERS: Final = 64

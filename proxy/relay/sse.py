@@ -30,7 +30,7 @@ from proxy.openai.deltas import StreamObserver, has_terminator
 from proxy.openai.sse import EventReader
 from proxy.openai.sse_edit import EventEditor
 from proxy.relay.answer import Answer
-from proxy.relay.noting import NotingObserver
+from proxy.relay.observed import StreamWatcher
 
 DECODED_PIECE_BYTES = 262_144
 _SMALL_BYTES = 65_536
@@ -46,7 +46,7 @@ async def relay_events(answer: Answer, downstream: Downstream, *, event_bytes: i
     """
     meter = answer.attempt.meter
     observer = (
-        StreamObserver(answer.dialect, meter) if answer.scanner is None else NotingObserver(answer, answer.scanner)
+        StreamObserver(answer.dialect, meter) if answer.scanner is None else StreamWatcher(answer, answer.scanner)
     )
     decoder = Decoder(answer.content_encoding, DECODED_PIECE_BYTES) if supported(answer.content_encoding) else None
     readable = decoder is not None or not answer.content_encoding

@@ -21,7 +21,7 @@ from proxy.config.routing import Escalation
 from proxy.openai.documents import load
 from proxy.openai.expected import Expected
 from proxy.openai.json_schema import Unjudged, conforms
-from proxy.openai.said import Call, Said
+from proxy.openai.messages import Call, Message
 
 Weakness = Literal["broken", "empty", "refused", "invalid_tool_call", "invalid_json", "cut", "disputed"]
 WORTH: Final[Mapping[str | None, int]] = {
@@ -33,7 +33,7 @@ _LONGEST_REFUSAL: Final = 600
 """Characters; a longer text is more than a refusal."""
 
 
-def weakness_of(choices: Sequence[Said], expected: Expected, settings: Escalation) -> Weakness | None:
+def weakness_of(choices: Sequence[Message], expected: Expected, settings: Escalation) -> Weakness | None:
     """Return the weakness of an answer; `None` if it has none."""
     if not choices:
         return "empty"
@@ -43,7 +43,7 @@ def weakness_of(choices: Sequence[Said], expected: Expected, settings: Escalatio
     return None
 
 
-def _of_choice(said: Said, expected: Expected, settings: Escalation) -> Weakness | None:
+def _of_choice(said: Message, expected: Expected, settings: Escalation) -> Weakness | None:
     text = said.text.strip()
     if said.refusal or said.end == "filter" or (not said.calls and _refuses(text, settings.refusals)):
         return "refused"

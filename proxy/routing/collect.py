@@ -23,8 +23,8 @@ from proxy.exchange import Allowance, Attempt, Dialect, Headers, Meter, Sink, Up
 from proxy.openai.decoding import Decoder, coding_of, supported
 from proxy.openai.deltas import StreamObserver
 from proxy.openai.documents import load_object
+from proxy.openai.messages import Message, MessageReader, whole_messages
 from proxy.openai.response import inspect_document
-from proxy.openai.said import Said, SaidReader, said_whole
 from proxy.openai.sse import Event, EventReader
 from proxy.routing.checks import Weakness
 
@@ -85,7 +85,7 @@ class Collected:
 
     attempt: Attempt
     reply: CollectedReply
-    said: tuple[Said, ...] = ()
+    said: tuple[Message, ...] = ()
     unchecked: Unchecked | None = None
     """Why it was not read completely."""
     weakness: Weakness | None = None
@@ -164,8 +164,8 @@ class _Reading:
         self._decoded_size = 0
         is_plain = self._decoder is not None or not encoding
         self._is_readable = is_plain and (self._is_events or kind == b"application/json")
-        self._said = SaidReader(dialect)
-        self._whole_said: tuple[Said, ...] | None = None
+        self._said = MessageReader(dialect)
+        self._whole_said: tuple[Message, ...] | None = None
         self._reader = EventReader(bounds.event_bytes)
         self._observer = StreamObserver(dialect, attempt.meter)
 
@@ -190,7 +190,7 @@ class _Reading:
         self._meter.terminated = self._meter.terminated or self._observer.all_finished
         return None
 
-    def said(self) -> tuple[Said, ...]:
+    def said(self) -> tuple[Message, ...]:
         """Return the content of its choices."""
         return self._said.said() if self._whole_said is None else self._whole_said
 
@@ -261,4 +261,4 @@ class _Reading:
         inspect_document(self._dialect, document, self._meter)
         if document is None:
             self._meter.stream_error = "invalid_json"
-        self._whole_said = said_whole(self._dialect, document)
+        self._whole_said = whole_messages(self._dialect, document)

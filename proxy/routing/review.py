@@ -22,8 +22,8 @@ import orjson
 from proxy.exchange import Dialect, ParsedRequest
 from proxy.openai.documents import dump_exact, load_object
 from proxy.openai.input_text import input_text_bytes
+from proxy.openai.messages import Message
 from proxy.openai.output_maximum import lowered
-from proxy.openai.said import Said
 
 Opinion = Literal["accept", "reject"]
 
@@ -64,7 +64,7 @@ class Question:
 
     dialect: Dialect
     document: Mapping[str, Any]
-    said: Sequence[Said]
+    said: Sequence[Message]
     objection: Verdict | None = None
 
 
@@ -113,7 +113,7 @@ def quoted(question: Question) -> list[str]:
     return texts if question.objection is None else [*texts, question.objection.reason]
 
 
-def verdict_of(choices: Sequence[Said]) -> Verdict | None:
+def verdict_of(choices: Sequence[Message]) -> Verdict | None:
     """Return the verdict in an answer; `None` if it has none that is readable."""
     text = choices[0].text if choices else ""
     document = load_object(text[text.find("{") : text.rfind("}") + 1].encode("utf-8", "replace")) or {}
@@ -141,11 +141,11 @@ def _json(material: Mapping[str, Any]) -> str:
         return dump_exact(material).decode()
 
 
-def _of_calls(said: Said) -> list[str]:
+def _of_calls(said: Message) -> list[str]:
     return [text for call in said.calls for text in (call.name, call.arguments)]
 
 
-def _quoted(said: Said) -> dict[str, Any]:
+def _quoted(said: Message) -> dict[str, Any]:
     quoted: dict[str, Any] = {"text": said.text}
     if said.calls:
         quoted["tool_calls"] = [{"name": call.name, "arguments": call.arguments} for call in said.calls]

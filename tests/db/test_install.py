@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import proxy
-from proxy.db.become import INSTANCE_FD
+from proxy.db.exec_postgres import INSTANCE_FD
 from proxy.db.install import Account, EmbeddedPostgresError, can_enter, find_programs, own_directory, prepare
 
 US = Account(os.geteuid(), os.getegid())

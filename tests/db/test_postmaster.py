@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.db.become import INSTANCE_FD
+from proxy.db.exec_postgres import INSTANCE_FD
 from proxy.db.install import Account, Place
 from proxy.db.postmaster import end, end_predecessor, finish, log_tail, spawn
 

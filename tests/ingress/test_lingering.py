@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from proxy.ingress import lingering
-from proxy.ingress.asked import BrokenBody
+from proxy.ingress.client_request import BrokenBody
 from proxy.ingress.lean_body import LeanBody
 from proxy.ingress.lingering import Lingering
 

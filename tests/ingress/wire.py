@@ -13,7 +13,7 @@ from aiohttp import web
 
 from proxy.config.schema import Limits
 from proxy.errors import ProxyError
-from proxy.ingress import own
+from proxy.ingress import own_answers as own
 from proxy.ingress.lean import LeanServer
 from proxy.ingress.listener import Handler, SafeServer
 

@@ -13,7 +13,7 @@ from proxy.exchange import Attempt, Candidate, Inbound, RoutePlan, first_values
 from proxy.openai.operations import match
 from proxy.openai.request import parse_empty
 from proxy.phases.assurance import Assurance, promised
-from proxy.phases.further_answers import Further
+from proxy.phases.further_answers import FurtherAnswers
 from proxy.routing.dispatch import Dispatcher
 from proxy.routing.health import Health
 from tests.phases.test_outgoing import Scene, replica
@@ -61,7 +61,7 @@ async def test_layer_above_when_it_is_silent_then_the_deadline_ends_the_wait_and
     async def may_quote(_texts):
         return True
 
-    further = Further(scene.x, scene, scene.outgoing, lambda: None, may_quote)
+    further = FurtherAnswers(scene.x, scene, scene.outgoing, lambda: None, may_quote)
     assurance = Assurance(further, FeatureSettings(enable_auto_escalate=True), is_reviewed=False)
     async with asyncio.timeout(2):
         assert await assurance.ask_above("L0") == "deadline"

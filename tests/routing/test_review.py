@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.openai.said import Call, Said
+from proxy.openai.messages import Call, Message
 from proxy.routing.review import Question, Verdict, can_be_reviewed, review_of, verdict_of
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
@@ -19,7 +19,7 @@ CHAT = {
     "n": 3,
     "logprobs": True,
 }
-SAID = (Said("Hello", calls=(Call("f", "{}"),)),)
+SAID = (Message("Hello", calls=(Call("f", "{}"),)),)
 
 
 def asked(dialect: Any, document: Any, **more: Any) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_arbiter_when_asked_then_it_is_told_the_objection() -> None:
 
 def test_review_when_messages_are_no_list_or_hold_half_a_character_then_it_is_asked_all_the_same() -> None:
     assert len(asked("chat", {"messages": None})["messages"]) == 1
-    question = Question("chat", CHAT, (Said("\ud83d"),))
+    question = Question("chat", CHAT, (Message("\ud83d"),))
     assert b"ud83d" in (review_of(question, "m", knows_schemas=True, output_tokens=9).body or b"")
 
 
@@ -97,18 +97,18 @@ VERDICTS: dict[str, Verdict | None] = {
 
 @pytest.mark.parametrize(("text", "verdict"), VERDICTS.items())
 def test_verdict_when_spelt_in_any_way_then_it_is_read_or_there_is_none(text: str, verdict: Verdict | None) -> None:
-    assert verdict_of((Said(text),)) == verdict
+    assert verdict_of((Message(text),)) == verdict
 
 
 @given(st.text(), st.sampled_from(["accept", "reject"]), st.text(alphabet="{}`\n abc", max_size=9))
 def test_verdict_when_anything_comes_then_nothing_raises_and_json_is_found(
     reason: str, opinion: Any, around: str
 ) -> None:
-    verdict_of((Said(reason),))
+    verdict_of((Message(reason),))
     said = json.dumps({"verdict": opinion, "reason": reason})
-    assert verdict_of((Said(said),)) == Verdict(opinion, reason[:500])
+    assert verdict_of((Message(said),)) == Verdict(opinion, reason[:500])
     around = around.replace("{", "").replace("}", "")
-    assert verdict_of((Said(around + said + around),)) == Verdict(opinion, reason[:500])
+    assert verdict_of((Message(around + said + around),)) == Verdict(opinion, reason[:500])
 
 
 def test_verdict_when_nothing_was_said_then_there_is_none() -> None:

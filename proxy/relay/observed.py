@@ -13,7 +13,7 @@ from proxy.relay.answer import Answer
 from proxy.relay.scanned import ScannedStream
 
 
-class NotingObserver(StreamObserver):
+class StreamWatcher(StreamObserver):
     """Reads one stream into the meter, and passes each event to a scanner that only records."""
 
     def __init__(self, answer: Answer, scanner: OutputScanner) -> None:

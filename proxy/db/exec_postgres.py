@@ -1,8 +1,8 @@
 """Become a PostgreSQL program: drop root, ask to die with the parent, execute. A script, run in a process of its own.
 
-Run as `python -I -S become.py <uid> <gid> <pid of the parent> <directory> <program> <arguments>`. The directory is
-opened before root is dropped and stays open as `INSTANCE_FD` for the program and all its children: they may use it even
-where they may not enter the directories above it.
+Run as `python -I -S exec_postgres.py <uid> <gid> <pid of the parent> <directory> <program> <arguments>`. The directory
+is opened before root is dropped and stays open as `INSTANCE_FD` for the program and all its children: they may use it
+even where they may not enter the directories above it.
 
 The order matters: the kernel clears the parent-death signal when credentials change, and a parent that died before the
 signal was set is only seen by looking. A process of its own does this because code between fork and exec is not safe in

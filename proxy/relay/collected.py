@@ -7,7 +7,7 @@ from proxy.exchange import Downstream
 from proxy.relay.answer import Answer
 
 
-async def relay_counted(answer: Answer, downstream: Downstream) -> None:
+async def relay_collected(answer: Answer, downstream: Downstream) -> None:
     """Send a complete answer. Raises ClientDisconnected."""
     reply = answer.reply
     body = await reply.read()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.openai.said import Call, Said, SaidReader, said_whole
+from proxy.openai.messages import Call, Message, MessageReader, whole_messages
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3),
@@ -22,8 +22,8 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def said_streamed(dialect: Any, documents: list[Any]) -> tuple[Said, ...]:
-    reader = SaidReader(dialect)
+def said_streamed(dialect: Any, documents: list[Any]) -> tuple[Message, ...]:
+    reader = MessageReader(dialect)
     for document in documents:
         reader.add(document)
     return reader.said()
@@ -54,9 +54,9 @@ def test_said_when_a_chat_is_streamed_in_any_pieces_then_it_is_the_whole(data: A
                 events.append({"index": index, "delta": {"tool_calls": [{**part, "index": place}]}})
         events.append({"index": index, "delta": {}, "finish_reason": reason})
     expected = tuple(
-        Said(text, refusal, tuple([Call(*call) for call in calls]), end) for text, refusal, calls, (_, end) in spoken
+        Message(text, refusal, tuple([Call(*call) for call in calls]), end) for text, refusal, calls, (_, end) in spoken
     )
-    assert said_whole("chat", {"choices": whole}) == expected
+    assert whole_messages("chat", {"choices": whole}) == expected
     assert said_streamed("chat", [{"choices": [event]} for event in events]) == expected
 
 
@@ -72,11 +72,11 @@ RESPONSE = {
         {"type": "custom_tool_call", "name": "g", "input": "free"},
     ],
 }
-OF_RESPONSE = Said("Hello", "no", (Call("f", "{}"), Call("g", "free", False)), "other")
+OF_RESPONSE = Message("Hello", "no", (Call("f", "{}"), Call("g", "free", False)), "other")
 
 
 def test_said_when_a_response_then_it_is_one_choice() -> None:
-    assert said_whole("responses", RESPONSE) == (OF_RESPONSE,)
+    assert whole_messages("responses", RESPONSE) == (OF_RESPONSE,)
     done = {"type": "response.completed", "response": RESPONSE}
     assert said_streamed("responses", [{"type": "response.created", "response": {"output": []}}, done]) == (
         OF_RESPONSE,
@@ -89,14 +89,14 @@ def test_said_when_a_response_then_it_is_one_choice() -> None:
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, Said(end="length")),
-        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, Said(end="filter")),
-        ({"output": [{"type": "web_search_call"}]}, Said(has_media=True)),
-        ({}, Said()),
+        ({"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}, Message(end="length")),
+        ({"status": "incomplete", "incomplete_details": {"reason": "content_filter"}}, Message(end="filter")),
+        ({"output": [{"type": "web_search_call"}]}, Message(has_media=True)),
+        ({}, Message()),
     ],
 )
-def test_said_when_a_response_ends_otherwise_then_it_tells(response: Any, expected: Said) -> None:
-    assert said_whole("responses", response) == (expected,)
+def test_said_when_a_response_ends_otherwise_then_it_tells(response: Any, expected: Message) -> None:
+    assert whole_messages("responses", response) == (expected,)
 
 
 def test_said_when_spelt_as_it_was_once_then_it_is_understood() -> None:
@@ -106,15 +106,15 @@ def test_said_when_spelt_as_it_was_once_then_it_is_understood() -> None:
         "audio": {"id": 1},
     }
     choices = [{"message": message}]
-    assert said_whole("chat", {"choices": choices}) == (Said("a", calls=(Call("f", "{}"),), has_media=True),)
+    assert whole_messages("chat", {"choices": choices}) == (Message("a", calls=(Call("f", "{}"),), has_media=True),)
 
 
 @given(JSON)
 def test_said_when_anything_comes_then_nothing_raises(document: Any) -> None:
     documents = [one for one in (document if isinstance(document, list) else [document]) if isinstance(one, dict)]
     for one in documents:
-        said_whole("chat", one)
-        said_whole("responses", one)
+        whole_messages("chat", one)
+        whole_messages("responses", one)
     said_streamed("chat", documents)
     said_streamed("responses", documents)
-    assert said_whole("chat", None) == ()
+    assert whole_messages("chat", None) == ()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from proxy.errors import ClientDisconnected, ProxyError, ShuttingDown
 from proxy.exchange import Delivery, Header, Headers
-from proxy.ingress.asked import Asked
+from proxy.ingress.client_request import ClientRequest
 from proxy.ingress.downstream import HttpDownstream
 from proxy.openai.error_body import render
 from proxy.trace.record import trace_id
@@ -21,7 +21,7 @@ SERVER: Final[Header] = (b"Server", b"sidegate")
 
 
 async def answer(
-    request: Asked, status: int, headers: Headers, body: bytes, *, is_last: bool = False
+    request: ClientRequest, status: int, headers: Headers, body: bytes, *, is_last: bool = False
 ) -> HttpDownstream:
     """Send a complete response; `is_last`: close the connection after it."""
     downstream = HttpDownstream(request, Delivery(), STALL_S)
@@ -32,7 +32,7 @@ async def answer(
     return downstream
 
 
-async def refuse(request: Asked, error: ProxyError, more: Headers = ()) -> HttpDownstream:
+async def refuse(request: ClientRequest, error: ProxyError, more: Headers = ()) -> HttpDownstream:
     """Send an error, with an id that leads to its log line. `more` replaces fields of the same name."""
     status, rendered, body = render(error)
     replaced = {name for name, _ in more}

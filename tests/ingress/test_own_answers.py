@@ -3,7 +3,7 @@ import json
 import pytest
 
 from proxy.errors import InvalidRequest, Overloaded, ShuttingDown
-from proxy.ingress import own
+from proxy.ingress import own_answers as own
 from tests.ingress.wire import request, serving
 
 

@@ -35,7 +35,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Said:
+class Message:
     """One choice."""
 
     text: str = ""
@@ -46,7 +46,7 @@ class Said:
     """It contains something other than text: audio, an image, a search, another kind of call."""
 
 
-def said_whole(dialect: Dialect, document: Mapping[str, Any] | None) -> tuple[Said, ...]:
+def whole_messages(dialect: Dialect, document: Mapping[str, Any] | None) -> tuple[Message, ...]:
     """Return the choices of a complete answer; empty if it has none. `dialect`: chat or responses."""
     if document is None:
         return ()
@@ -55,7 +55,7 @@ def said_whole(dialect: Dialect, document: Mapping[str, Any] | None) -> tuple[Sa
     return tuple([_of_message(choice) for choice in _objects(document.get("choices"))])
 
 
-class SaidReader:
+class MessageReader:
     """Assembles the choices of a stream. `dialect`: chat or responses."""
 
     def __init__(self, dialect: Dialect) -> None:
@@ -74,7 +74,7 @@ class SaidReader:
             self._items.append(document.get("item"))
         self._response = _object(document.get("response")) or self._response
 
-    def said(self) -> tuple[Said, ...]:
+    def said(self) -> tuple[Message, ...]:
         """Return the choices so far."""
         if not self._is_response:
             return tuple([self._choices[index].said() for index in sorted(self._choices)])
@@ -108,19 +108,19 @@ class _Pieces:
         if (reason := choice.get("finish_reason")) is not None:
             self._end = _end(reason)
 
-    def said(self) -> Said:
+    def said(self) -> Message:
         """Return the assembled choice."""
         calls = [Call("".join(names), "".join(parts), kind) for _, (names, parts, kind) in sorted(self._calls.items())]
-        return Said("".join(self._texts), "".join(self._refusals), tuple(calls), self._end, self._has_media)
+        return Message("".join(self._texts), "".join(self._refusals), tuple(calls), self._end, self._has_media)
 
 
-def _of_message(choice: Mapping[str, Any]) -> Said:
+def _of_message(choice: Mapping[str, Any]) -> Message:
     pieces = _Pieces()
     pieces.add(choice)
     return pieces.said()
 
 
-def _of_response(response: Mapping[str, Any], items: list[Any]) -> Said:
+def _of_response(response: Mapping[str, Any], items: list[Any]) -> Message:
     texts: list[str] = []
     refusals: list[str] = []
     calls: list[Call] = []
@@ -136,7 +136,7 @@ def _of_response(response: Mapping[str, Any], items: list[Any]) -> Said:
             refusals.append(_text(part.get("refusal")))
         has_media = has_media or kind not in _SILENT
     reason = _object(response.get("incomplete_details")).get("reason")
-    return Said("".join(texts), "".join(refusals), tuple(calls), _end(reason or response.get("status")), has_media)
+    return Message("".join(texts), "".join(refusals), tuple(calls), _end(reason or response.get("status")), has_media)
 
 
 def _calls(said: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -64,7 +64,7 @@ class BrokenBody(Exception):
     """The framing of a body is malformed."""
 
 
-class Asked(Protocol):
+class ClientRequest(Protocol):
     """One request."""
 
     @property

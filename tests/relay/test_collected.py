@@ -7,7 +7,7 @@ from proxy.cache.replay import KeptReply
 from proxy.exchange import Attempt, Capture, Meter
 from proxy.nouns.candidates import Candidate
 from proxy.relay.answer import Answer
-from proxy.relay.counted import relay_counted
+from proxy.relay.collected import relay_collected
 
 
 class Client:
@@ -49,6 +49,6 @@ async def test_answer_when_it_was_counted_then_it_is_on_record_before_its_body_l
         capture=capture,
         is_counted=True,
     )
-    await relay_counted(answer, client)
+    await relay_collected(answer, client)
     assert client.got == expected
     assert bytes(capture.response) == b"abc" and answer.attempt.first_byte_at is not None
