@@ -26,7 +26,7 @@ any content.
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -38,6 +38,8 @@ from proxy.journal.transactions import TooMuch, Transactions, Unexplained
 _log = logging.getLogger("sidegate.journal")
 _LOOK_AT: Final = 3
 _CHARGE_TRIES: Final = 3
+_TOGETHER: Final = 100
+"""How many are buried in one transaction: each takes a lock, and PostgreSQL has some thousand in all."""
 
 
 class Landing:
@@ -83,15 +85,16 @@ class Landing:
         """Find those that are refused alone, store the others, and judge; return those that have to wait."""
         self._evidence = Evidence()  # what was stored at an earlier try may have been before an outage
         refused = await self._transactions.refused(records)
+        waiting = list[Record]()
+        rest = list[Record]()
         for record in records:
             if record.seq in refused:
                 self._evidence.note_refused(record)
                 self._why = refused[record.seq]
-        waiting = [record for record in records if record.seq in refused]
-        if refused:
-            waiting += [record for record in records if record.kind in LEASES]
-        aside = {record.seq for record in waiting}
-        left = await self._place([record for record in records if record.seq not in aside], singly=True)
+                waiting.append(record)
+            else:
+                (waiting if waiting and record.kind in LEASES else rest).append(record)
+        left = await self._place(rest, singly=True)
         if left or waiting:
             self._log_unexplained()
         return await self._judge([*left, *waiting], witnesses)
@@ -132,9 +135,10 @@ class Landing:
         """Try those once more against which there is evidence, and bury them if they fail again; return the others."""
         evidence, left = self._evidence, list[Record]()
         await self._find_evidence([record for record in refused if evidence.is_suspect(record)], witnesses)
-        buried = await self._bury_together(
-            [record for record in refused if evidence.is_suspect(record) and evidence.is_against(record)]
-        )
+        guilty = [record for record in refused if evidence.is_suspect(record) and evidence.is_against(record)]
+        buried = set[int]()
+        for at in range(0, len(guilty), _TOGETHER):
+            buried |= await self._bury_together(guilty[at : at + _TOGETHER])
         for record in refused:
             if record.seq in buried:
                 continue
@@ -170,20 +174,20 @@ class Landing:
             self._why = str(refusal)
             raise
 
-    async def _bury_together(self, suspects: Sequence[Record]) -> Collection[int]:
+    async def _bury_together(self, suspects: Sequence[Record]) -> set[int]:
         """Bury the finals that are refused once more, in one transaction; return their `seq`, none if that fails."""
         reasons = await self._transactions.refused(suspects)
         letters = [(record, reasons[record.seq]) for record in suspects if record.seq in reasons]
         if not letters:
-            return ()
+            return set()
         try:
             await self._transactions.keep(letters, is_charged=True)
         except (RecordRejected, TooMuch, Unexplained):
-            return ()  # perhaps the charge of one of them is refused: one by one
+            return set()  # perhaps the charge of one of them is refused: one by one
         for record, reason in letters:
             self._buried_for = reason
             self._note_buried(record, reason)
-        return reasons
+        return set(reasons)
 
     async def _bury(self, record: Record, reason: str) -> None:
         """Make a dead letter, with its charge if that works at one of the first tries, else without."""
