@@ -57,7 +57,7 @@ class RecordedReply:
 
     def body(self) -> bytes | None:
         """Return the body with its encoding removed; `None` if it exceeds the limit, or that is impossible."""
-        encoding = coding_of(self.fields.get(b"content-encoding", b""))
+        encoding = coding_of(self)
         if self._copy is None or not encoding:
             return None if self._copy is None else bytes(self._copy)
         return self._decoded(encoding) if supported(encoding) else None

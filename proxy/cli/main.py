@@ -69,7 +69,8 @@ class _Parser(argparse.ArgumentParser):
         """Refuse what is left here, where the options are known, and not in the parser that all commands share."""
         found, left = super().parse_known_args(args, namespace)
         if left:
-            meant = nearest(left[0].partition("=")[0], self._option_string_actions) if left[0].startswith("-") else None
+            name = left[0].partition("=")[0]
+            meant = nearest(name, self._option_string_actions) if name.startswith("--") else None
             self.error(f"unrecognized arguments: {shown(' '.join(left))}{did_you_mean(meant).rstrip('?')}")
         return found, left
 

@@ -19,22 +19,29 @@ def distance(left: str, right: str, limit: int | None = None) -> int:
     """Count the single-letter edits (insert, delete, replace, swap neighbours) between two words.
 
     `limit`: how far matters; beyond it some greater number comes back, as soon as it is known.
-    O(len * len) of what is left of them without the beginning and the end that they share; O(len * limit) beyond it.
+    O(len * len) of what is left of them without the beginning and the end that they share; with a limit O(len * limit).
     """
     if limit is not None and abs(len(left) - len(right)) > limit:
         return limit + 1
     start = _shared(left, right)
     end = _shared(left[:start:-1], right[:start:-1])
     left, right = left[start : len(left) - end], right[start : len(right) - end]
+    width = len(right)
+    far = len(left) + width
+    reach = far if limit is None else limit  # beginnings that differ more in length are further apart
     before: list[int] = []
-    row = list(range(len(right) + 1))
+    row = list(range(width + 1))
     for i, a in enumerate(left, 1):
-        current = [i]
-        for j, b in enumerate(right, 1):
+        first = max(1, i - reach)
+        current = [far] * (width + 1)
+        if first == 1:
+            current[0] = i
+        for j in range(first, min(width, i + reach) + 1):
+            b = right[j - 1]
             cost = min(row[j] + 1, current[j - 1] + 1, row[j - 1] + (a != b))
             if i > 1 and j > 1 and a == right[j - 2] and left[i - 2] == b:
                 cost = min(cost, before[j - 2] + 1)
-            current.append(cost)
+            current[j] = cost
         before, row = row, current
         if limit is not None and min(row) > limit:
             return limit + 1
@@ -57,14 +64,15 @@ def closeness(word: str, candidate: str, most: int | None = None) -> int | None:
     return edits if edits <= limit and edits < len(word) else None
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the closest candidate, the first of equally close ones, or None when none is close."""
+def nearest(word: str, candidates: Iterable[str], most: int | None = None) -> str | None:
+    """Return the closest candidate, the first of equally close ones, or None when none is close. `most`: edits."""
     best: tuple[tuple[int, int, int, int], str] | None = None
     # What begins alike is mostly what was meant; found early, it spares a long look at all the others.
     for place, name in sorted(enumerate(candidates), key=lambda pair: -_shared(word, pair[1])):
-        edits = closeness(word, name, best[0][0] if best else None)
+        edits = closeness(word, name, best[0][0] if best else most)
         if edits is not None:
-            rank = edits, distance(word.lower(), name.lower()), abs(len(word) - len(name)), place
+            most_letters = best[0][1] if best and best[0][0] == edits else None
+            rank = edits, distance(word.lower(), name.lower(), most_letters), abs(len(word) - len(name)), place
             best = min(best or (rank, name), (rank, name))
     return best[1] if best else None
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxy.errors import UpstreamFailed
+from proxy.exchange import UpstreamReply
 
 _GZIP_NAMES = (b"gzip", b"x-gzip")
 _GZIP = 16 + zlib.MAX_WBITS
@@ -21,10 +22,13 @@ _PLAIN: Final = frozenset({b"", b"identity", b"none", b"utf-8", b"utf8"})
 """Servers send `none` so that nothing on the way compresses a stream, a charset by mistake; clients undo neither."""
 
 
-def coding_of(value: bytes) -> bytes:
-    """Return the coding that a Content-Encoding names, in lower case; empty if the body is not encoded."""
-    coding = value.strip().lower()
-    return b"" if coding in _PLAIN else coding
+def coding_of(reply: UpstreamReply) -> bytes:
+    """Return the coding of a body, in lower case; empty if it is not encoded. Of several, the list: never supported."""
+    if b"content-encoding" not in reply.fields:
+        return b""
+    # A list may be spread over lines (RFC 9110 section 5.3): the first of them alone may say that there is none.
+    named = b",".join([value for name, value in reply.headers if name.lower() == b"content-encoding"]).lower()
+    return b",".join([coding for one in named.split(b",") if (coding := one.strip()) not in _PLAIN])
 
 
 def supported(encoding: bytes) -> bool:

@@ -90,7 +90,7 @@ class Answer:
         self.is_json = kind == b"application/json" or kind.endswith(b"+json")
         # Some providers label event streams differently; one that we must edit is what we requested.
         self.is_events = kind == EVENT_STREAM or (self.strip_usage and status == 200 and not self.is_json)
-        self.content_encoding = coding_of(fields.get(b"content-encoding", b""))
+        self.content_encoding = coding_of(self.reply)
 
     @property
     def can_end_with_error(self) -> bool:

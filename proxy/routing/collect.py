@@ -159,7 +159,7 @@ class _Reading:
         self._allowance = allowance
         self._size = 0
         self._is_events = kind == _EVENTS
-        encoding = coding_of(fields.get(b"content-encoding", b""))
+        encoding = coding_of(reply)
         self._decoder = Decoder(encoding, _DECODED_BYTES) if supported(encoding) else None
         self._decoded_size = 0
         is_plain = self._decoder is not None or not encoding

@@ -27,7 +27,7 @@ Named = Sequence[tuple[str, str]]
 def can_be_extended(reply: UpstreamReply) -> bool:
     """Tell whether an answer is an uncompressed JSON document."""
     fields = reply.fields
-    is_plain = not coding_of(fields.get(b"content-encoding", b""))
+    is_plain = not coding_of(reply)
     return reply.status == 200 and is_plain and b"json" in fields.get(b"content-type", b"").lower()
 
 

@@ -135,7 +135,7 @@ def can_be_heard(reply: UpstreamReply) -> bool:
 def _plain_type(reply: UpstreamReply) -> bytes:
     """Return the media type of a body, empty if it is compressed."""
     fields = reply.fields
-    is_plain = not coding_of(fields.get(b"content-encoding", b""))
+    is_plain = not coding_of(reply)
     return fields.get(b"content-type", b"").partition(b";")[0].strip().lower() if is_plain else b""
 
 

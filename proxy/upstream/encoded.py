@@ -17,7 +17,7 @@ from typing import Final
 
 from proxy.errors import UpstreamFailed
 from proxy.exchange import Headers, Sink, UpstreamReply
-from proxy.openai.decoding import Decoder, supported
+from proxy.openai.decoding import Decoder, coding_of, supported
 
 _ECHOED: Final = "upstream_credential_echoed"
 _PIECE_BYTES: Final = 262_144
@@ -34,7 +34,7 @@ _MOST_HELD_BYTES: Final = 1_048_576
 
 def searched(reply: UpstreamReply, secrets: tuple[bytes, ...]) -> UpstreamReply:
     """Return the reply, wrapped if it is compressed in a way that can be read."""
-    encoding = reply.fields.get(b"content-encoding", b"").strip().lower()
+    encoding = coding_of(reply)
     return EncodedReply(reply, encoding, secrets) if supported(encoding) else reply
 
 

@@ -71,6 +71,7 @@ def test_help_of_every_command_describes_it_and_gives_an_example(name, capsys):
             ["quota", "set", "--user", "a", "--max-token=5", "x"],
             "unrecognized arguments: --max-token=5 x; did you mean --max-tokens; see sidegate quota set --help",
         ),
+        (["quota", "top", "-x"], "unrecognized arguments: -x; see sidegate quota top --help"),
         (["quota", "top", "more"], "unrecognized arguments: more; see sidegate quota top --help"),
         (["migrate", "down"], "the following arguments are required: --to; see sidegate migrate down --help"),
     ],

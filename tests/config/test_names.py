@@ -89,6 +89,12 @@ def test_nearest_of_any_words_is_the_first_of_those_with_the_fewest_slips(word, 
     assert nearest(word, candidates) == (candidates[min(ranks)[-1]] if ranks else None)
 
 
+@given(WORDS, st.lists(WORDS, max_size=8), st.integers(0, 4))
+def test_nearest_when_only_so_many_slips_are_pardoned_then_it_is_the_nearest_or_nothing(word, candidates, most):
+    found = nearest(word, candidates)
+    assert nearest(word, candidates, most) == (found if found is not None and closeness(word, found) <= most else None)
+
+
 def test_did_you_mean_when_there_is_nothing_to_suggest_says_nothing():
     assert did_you_mean(None) == ""
     assert did_you_mean("listen") == "; did you mean listen?"

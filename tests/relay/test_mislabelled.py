@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 
 import pytest
 
@@ -42,6 +43,16 @@ async def test_stream_when_its_encoding_names_no_coding_then_it_is_scanned_and_w
     assert client.headers == headers
     usage = answer.attempt.meter.usage
     assert (usage.input_tokens, usage.output_tokens) == (1, 2)
+
+
+async def test_stream_when_only_a_further_line_names_its_coding_then_it_is_scanned():
+    said = b'data: {"choices":[{"index":0,"delta":{"content":"%b"}}]}\n\n' % SECRET.encode()
+    lines = ((b"Content-Encoding", b"identity"), (b"Content-Encoding", b"gzip"))
+    client = Client()
+    reply = Reply([gzip.compress(said + DONE)], ((b"Content-Type", b"text/event-stream"), *lines))
+    await relay(answer_to(client, reply, scanner=FakeScanner()), client, CONFIG)
+    assert client.headers == ((b"Content-Type", b"text/event-stream"),)
+    assert SECRET.encode() not in client.body and client.body.endswith(DONE)
 
 
 async def test_stream_when_it_is_labelled_as_json_then_no_event_waits_for_the_next():

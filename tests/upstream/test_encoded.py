@@ -121,6 +121,13 @@ async def test_read_when_one_piece_expands_beyond_measure_then_no_more_of_it_is_
     assert 1 << 20 < sum(sizes) < 2 << 20
 
 
+async def test_read_when_only_a_further_line_names_the_coding_then_it_is_searched() -> None:
+    reply = Pieces(b"identity", [gzip.compress(KEY)])
+    reply.headers = (*reply.headers, (b"content-encoding", b"gzip"))
+    with pytest.raises(UpstreamFailed):
+        await read_all(searched(reply, SECRETS), [])
+
+
 def test_reply_when_not_compressed_then_it_is_not_wrapped() -> None:
     reply = Pieces(b"identity", [])
     assert searched(reply, SECRETS) is reply
