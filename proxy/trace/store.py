@@ -139,6 +139,7 @@ END $sift$
     )
 )
 _SIFTED = "SELECT current_setting('sidegate.sift_refused')"
+_OF_A_RULE = "23"
 _NOT_OF_A_ROW = frozenset({"08", "22", "25", "40", "42", "53", "54", "55", "57", "58"})
 """Classes of errors that `db.pool` tells apart: outages, locks, a schema that does not fit, values that do not."""
 
@@ -342,9 +343,11 @@ class _Sifted(Exception):
         super().__init__()
         self.refused: dict[bytes, str] = {}
         for name, state, table, column, constraint in rows:
-            fields = {"C": state, "M": "", "t": table, "c": column, "n": constraint}
-            # A violation without a constraint's name is a missing partition.
-            if state[:2] not in _NOT_OF_A_ROW and (state != "23514" or constraint):
+            fields = {"C": state, "M": ""}
+            if state[:2] == _OF_A_RULE:  # as in `db.pool`; what else a trigger raises may name data, not the schema
+                fields |= {"t": table, "c": column, "n": constraint}
+            is_partition_missing = state == "23514" and table and not constraint
+            if state[:2] not in _NOT_OF_A_ROW and not is_partition_missing:
                 self.refused[UUID(name).bytes] = describe(asyncpg.PostgresError.new(fields))
 
 

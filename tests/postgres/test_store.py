@@ -444,7 +444,10 @@ async def test_finals_that_a_trigger_or_a_rule_refuses_are_told_without_a_trace_
             """
             CREATE FUNCTION foreign_rule() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
-                IF NEW.model = 'odd' THEN RAISE EXCEPTION 'zqSECRETzq'; END IF;
+                IF NEW.model = 'odd' THEN
+                    RAISE EXCEPTION 'zqSECRETzq' USING TABLE = NEW.path, CONSTRAINT = NEW.user_id;
+                END IF;
+                IF NEW.model = 'own' THEN RAISE EXCEPTION 'zqSECRETzq' USING ERRCODE = 'check_violation'; END IF;
                 IF NEW.model = 'busy' THEN RAISE EXCEPTION 'busy' USING ERRCODE = '40P01'; END IF;
                 RETURN NEW;
             END $$;
@@ -452,12 +455,13 @@ async def test_finals_that_a_trigger_or_a_rule_refuses_are_told_without_a_trace_
             ALTER TABLE request_traces ADD CONSTRAINT small CHECK (model <> 'large')
             """
         )
-    models = ["fine", "odd", "busy", "large"]
+    models = ["fine", "odd", "own", "busy", "large"]
     finals = {model: _final(finished(NOW_MS, model=model, conversation="c")) for model in models}
     content = _raw(begun(NOW_MS).trace_id, b"{}", Kind.CONTENT)
     told = await store.refused([*finals.values(), content])
-    assert told.keys() == {finals["odd"].trace_id, finals["large"].trace_id}
+    assert told.keys() == {finals[model].trace_id for model in ("odd", "own", "large")}
     assert told[finals["odd"].trace_id] == "SQLSTATE P0001 RaiseError"
+    assert told[finals["own"].trace_id] == "SQLSTATE 23514 CheckViolationError"
     assert told[finals["large"].trace_id].startswith("SQLSTATE 23514 CheckViolationError (request_traces")
     assert told[finals["large"].trace_id].endswith(", small)")
     assert await store.refused([content]) == {}
