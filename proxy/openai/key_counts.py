@@ -73,7 +73,7 @@ def _in_text(text: str) -> int:
 
 
 def _pieces(text: AnyStr, apart: re.Pattern[AnyStr]) -> Iterator[AnyStr]:
-    """Yield `text` in pieces that end where no pair does. `off_loop`: finds what is in none."""
+    """Yield `text` in pieces that end where no pair does. `apart`: finds what is in none."""
     at, size = 0, len(text)
     while at < size:
         give_way()

@@ -3,6 +3,7 @@
     "{\\"key\\": \\"csk-4f...9a\\", \\"n\\": 5}"      JSON in a string: the token ends before the backslash
     "LS0tLS1CRUdJ...\\/Qk\\u002bz"                a slash and a plus as JSON may write them: it goes on
     "MIIEpAIBAAKC\\n" + "x0FtZ..."               two strings of lines: it goes on, if no name of a member begins there
+    echo "MIIEpAIBAAKC" >> f; echo "x0FtZ..."    so it does in code, up to 64 bytes further on
 
 A token is a run of characters of its rule's alphabet. A backslash in an alphabet stands for escapes of these characters
 and of line breaks, a quote for strings that follow one another, as in arrays of lines and in code. So a token never
@@ -26,10 +27,19 @@ _PARTIAL_ESCAPE: Final = re.compile(rb"\\+(?:u[0-9a-fA-F]{0,3})?\Z")
 _CUT: Final = 16
 _ESCAPED_CHARACTER: Final = re.compile(rb"\\u[0-9a-fA-F]{4}")
 _QUOTE: Final = re.compile(rb"\\{0,8}[\"']")
-_BETWEEN: Final = re.compile(rb"(?:[\s+,>|#*.-]|\\{1,8}[nrt\n]|[0-9]{1,5}[\t :|])*+")
-"""What stands between two strings of lines: operators, line breaks, what a diff or a listing puts before a line."""
-_LINE: Final = re.compile(rb"(?:[A-Za-z0-9+/=]|\\{1,8}/){1,100}+(?:\\{1,8}[nr]){0,2}")
-_UNDECIDED: Final = re.compile(rb"\\{0,8}|[0-9]{1,5}")
+_BETWEEN: Final = re.compile(
+    rb"(?:[^\"'\\{}\[\]:]|(?<=[0-9]):|(?<=[A-Za-z0-9_])\[[A-Za-z0-9_]{1,9}\]|\\{1,8}[nrt\n]"
+    rb"|'(?:\\{1,8}[nr]){1,2}'|\"(?:\\{1,8}[nr]){1,2}\"|\",\s{0,64}\"[ \t]*(?=\\{0,8}[\"']))*+"
+)
+"""What stands between two strings of lines: operators, calls, names, line breaks, what a diff or a listing puts before
+a line, and the ends of strings in a notebook, where a line of code is one. Nothing of this ends an object or an array,
+or begins one."""
+_LINE: Final = re.compile(rb"(?:(?:[A-Za-z0-9+/=]|\\{1,8}/){1,140}+(?:\\{1,8}[nr]){0,2}|(?:\\{1,8}[nr]){1,2})")
+_LONGEST: Final = 132
+"""Bytes of a line that could be a name: a digest is one of up to 128."""
+_UNDECIDED: Final = re.compile(
+    rb"\\{0,8}|\[[A-Za-z0-9_]{0,9}|[\"'](?:\\{1,8}[nr]){0,2}\\{0,8}|\",\s{0,64}(?:\"[ \t]{0,64}\\{0,8})?"
+)
 _END: Final = b"-----END"
 _COLON: Final = re.compile(rb"\s{0,16}+(?:\Z|\s|:)")
 _WIDEST: Final = 64
@@ -118,10 +128,11 @@ def _joined(data: bytes, at: int, stop: int, final: bool) -> int | None:
         return 0
     between = _BETWEEN.match(data, quote.end(), min(stop, quote.end() + _WIDEST))
     here = between.end() if between else quote.end()
+    if here - quote.end() == _WIDEST:
+        return 0
     if not data.startswith(quote[0], here, stop):
         rest = data[here:stop]
-        is_begun = quote[0].startswith(rest) or _UNDECIDED.fullmatch(rest)
-        return None if is_begun and not final and here - quote.end() < _WIDEST else 0
+        return None if not final and (quote[0].startswith(rest) or _UNDECIDED.fullmatch(rest)) else 0
     return _line(data, here + len(quote[0]), stop, final, quote[0])
 
 
@@ -133,6 +144,8 @@ def _line(data: bytes, at: int, stop: int, final: bool, quote: bytes) -> int | N
         return None
     line = _LINE.match(data, at, stop)
     end = line.end() if line else at
+    if end - at > _LONGEST:
+        return at
     if line and data.startswith(quote, end, stop):
         colon = _COLON.match(data, end + len(quote), stop)
         if colon is None:

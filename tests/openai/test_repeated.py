@@ -140,6 +140,16 @@ def test_chunk_when_it_is_cut_short_anywhere_then_it_is_no_repetition():
         assert made.text_of(first) == "ab", name
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n", b" \n", b"\n\n"], ids=repr)
+@pytest.mark.parametrize("name", CHUNKS)
+def test_chunk_when_a_line_ends_behind_its_text_then_it_is_no_repetition(name, end):
+    # Between members of an object JSON allows line ends, but in a stream the event's data would end there.
+    made = frame(event(CHUNKS[name] % b"ab"))
+    for other in (CHUNKS[name].replace(b'%b"', b'cd"%b'), CHUNKS[name].replace(b'"%b"', b'%b"cd"')):
+        assert load_object(other % end) is not None
+        assert made.text_of(event(other % end)) == ""
+
+
 @pytest.mark.parametrize("name", UNFIT)
 def test_chunk_when_more_than_its_text_counts_then_it_has_no_frame(name):
     assert frame(event(UNFIT[name].replace(b"%b", b"ab"))) is None

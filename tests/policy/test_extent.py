@@ -120,7 +120,8 @@ def test_token_goes_on_through_escapes_of_its_own_characters_only(text: str, exp
         (f'"[\\"{HEAD}\\", \\"{LINES[0]}\\", \\"{LINES[1]}\\"]"', f'"[\\"----{STARS}\\"]"'),
         (f'["{HEAD}\\n{LINES[0]}", "-----EN', f'["----{STARS}", "-----EN'),
         (f'["{HEAD}\\n{LINES[0]}", "{LINES[1]}', f'["----{STARS}'),
-        (f'["{HEAD}\\n{LINES[0]}", "{"A" * 150}"]', f'["----{STARS}", "{"A" * 150}"]'),
+        (f'["{HEAD}\\n{LINES[0]}", "{"A" * 150}"]', f'["----{STARS}"]'),
+        (f'["{HEAD}\\n{LINES[0]}", "{"a" * 128}_", "{"a" * 128}"]', f'["----{STARS}", "{"a" * 128}_", "{"a" * 128}"]'),
         (f'["{HEAD}\\n{LINES[0]}"{" " * 80}, "{LINES[1]}"]', f'["----{STARS}"{" " * 80}, "{LINES[1]}"]'),
     ],
     ids=[
@@ -136,6 +137,7 @@ def test_token_goes_on_through_escapes_of_its_own_characters_only(text: str, exp
         "a list in JSON in JSON",
         "the end ends",
         "a line ends",
+        "a line longer than any name",
         "no line of a key",
         "far apart",
     ],
@@ -145,6 +147,51 @@ def test_key_goes_on_through_lines_in_strings_and_ends_before_the_next_member(te
     assert streamed(text, list(text)) == expected
     for cut in range(len(text)):
         assert streamed(text, [text[:cut], text[cut:]]) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "between", "behind"),
+    [
+        ("echo '", "' >> /tmp/k.pem\necho '", "' >> /tmp/k.pem"),
+        ('key += "', '\\n"\nkey += "', '\\n"'),
+        ('key.append("', '\\n");\nkey.append("', '\\n");'),
+        ('lines[0] = "', '"\nlines[1] = "', '"'),
+        ("key = '", "' + '\\n' +\n'", "'"),
+        ("key = '", "' + \"\\n\" +\n'", "'"),
+        ("key = (b'", "\\n'\n  b'", "\\n')"),
+        ('// "', '"\n// "', '"'),
+        ('09:00:01 "', '"\n09:00:02 "', '"'),
+        ('{"source": ["k = (\'', "\\\\n'\\n\", \"'", "\\\\n')\"]}"),
+    ],
+    ids=[
+        "a shell",
+        "added",
+        "a call",
+        "an index",
+        "a break",
+        "another quote",
+        "bytes",
+        "a comment",
+        "a log",
+        "a notebook",
+    ],
+)
+def test_key_goes_on_through_lines_in_code(before: str, between: str, behind: str) -> None:
+    text = before + between.join([HEAD, *LINES, END]) + behind + " and so on"
+    masked = mask.redact(text, DETECTOR.find(text))
+    assert masked == before + "----" + STARS + behind + " and so on"
+    assert streamed(text, list(text)) == masked
+    for cut in range(len(text)):
+        assert streamed(text, [text[:cut], text[cut:]]) == masked
+
+
+@pytest.mark.parametrize("size", range(58, 70))
+def test_key_ends_where_the_next_line_is_too_far_away_however_it_is_cut(size: int) -> None:
+    text = f'["{HEAD}\\n{LINES[0]}"{" " * size}"{LINES[1]}", "x"]'
+    masked = mask.redact(text, DETECTOR.find(text))
+    assert (LINES[1] in masked) == (size > 63)
+    for cut in range(len(text)):
+        assert streamed(text, [text[:cut], text[cut:]]) == masked
 
 
 @pytest.mark.parametrize(
