@@ -436,6 +436,23 @@ async def test_trace_without_a_partition_waits_for_one(
     assert await _apply(database, store, _final(x))
 
 
+async def test_finals_that_a_trigger_refuses_now_and_then_are_not_told(database: Database, store: TraceStore) -> None:
+    async with database.acquire() as connection:
+        await connection.execute(
+            """
+            CREATE SEQUENCE tries;
+            CREATE FUNCTION foreign_rule() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF nextval('tries') % 3 <> 0 OR NEW.model = 'odd' THEN RAISE EXCEPTION 'busy'; END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER foreign_rule BEFORE INSERT ON request_traces FOR EACH ROW EXECUTE FUNCTION foreign_rule()
+            """
+        )
+    odd = _final(finished(NOW_MS, model="odd"))
+    assert (await store.refused([*(_final(finished(NOW_MS)) for _ in range(5)), odd])).keys() == {odd.trace_id}
+
+
 async def test_finals_that_a_trigger_or_a_rule_refuses_are_told_without_a_trace_of_the_question(
     database: Database, store: TraceStore
 ) -> None:
