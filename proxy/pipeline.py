@@ -1,6 +1,6 @@
 """The life of a request: its phases, in order. Only this file, `settling` and `outgoing` assign to the Exchange.
 
-    identify -> parse -> scan_prompt -> plan_route -> kept? -> reserve -> intent -> dispatch -> [commit point] -> relay
+    identify -> parse -> scan_prompt -> plan_route -> cached? -> reserve -> intent -> dispatch -> commit point -> relay
     always: settle -> record, and show once the answer is written
 
 Nothing leaves the process before the intent is journaled. Until the commit point (the first byte sent downstream) a

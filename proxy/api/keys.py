@@ -23,7 +23,7 @@ from proxy.auth.audit import AuditLog
 from proxy.auth.keyring import Keyring
 from proxy.auth.keys import KeyStore, NewKey, StoredKey
 from proxy.auth.roles import ROLES
-from proxy.auth.scopes import OPERATIONS, SCOPES, SURFACES
+from proxy.auth.scopes import OPERATION_KINDS, OPERATIONS, SCOPES, SURFACES
 from proxy.config.names import did_you_mean, nearest, shown
 from proxy.errors import InvalidRequest
 from proxy.tenants.store import TenantStore
@@ -47,7 +47,7 @@ def _scopes(value: object) -> dict[str, list[str]]:
             raise invalid(
                 "scopes.operations",
                 f"There is no operation or kind of operations {shown(operation)}{guess or '.'} "
-                f"Kinds: {', '.join(sorted({kind for kind in OPERATIONS if '.' not in kind}))}.",
+                f"Kinds: {', '.join(OPERATION_KINDS)}.",
             )
     if not set(found.get("surfaces", ())) <= set(SURFACES):
         raise ValueError

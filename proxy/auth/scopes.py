@@ -17,7 +17,8 @@ from proxy.openai.operations import KINDS, operations
 
 SCOPES: Final = ("models", "operations", "surfaces")
 SURFACES: Final = ("data", "api")
-OPERATIONS: Final = tuple(dict.fromkeys([kind for op in operations() for kind in (op.request_type, op.name)]))
+OPERATION_KINDS: Final = tuple(sorted({op.request_type for op in operations()}))
+OPERATIONS: Final = (*OPERATION_KINDS, *[op.name for op in operations()])
 """Every kind and name that a key can be limited to."""
 Scopes = Mapping[str, Sequence[str]]
 

@@ -123,6 +123,7 @@ async def test_key_for_an_operation_that_does_not_exist_is_refused_with_the_near
     assert (
         "There is no operation or kind of operations embedings; did you mean embeddings?" in error["error"]["message"]
     )
+    assert "other, realtime, responses, uploads." in error["error"]["message"]  # `unknown` is an operation of `other`
 
 
 async def test_limited_key_makes_none_that_may_more(api: OwnApi) -> None:
