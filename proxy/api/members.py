@@ -14,6 +14,7 @@ from aiohttp import web
 
 from proxy.api.bodies import json_answer, members, read_body
 from proxy.api.caller import Caller, not_found
+from proxy.api.known_projects import missing_project
 from proxy.api.names import IDENTIFIER, MAX_NAME, is_identifier
 from proxy.api.paging import DEFAULT_LIMIT, PAGE, page, page_of
 from proxy.api.parameters import invalid, one_of, read_query, text
@@ -67,7 +68,8 @@ class Members:
         async with self._audit.change(caller.actor, "members.set", project, user_id, values):
             member = await self._store.set(project, user_id, values["role"], caller.role)
             if member is None:
-                found(await self._tenants.project(project))
+                if await self._tenants.project(project) is None:
+                    raise await missing_project(self._tenants, caller, project)
                 raise caller.outranked(await self._keys.role(user_id, project))
         await self._keyring.recheck(project, user_id)
         return json_answer(_document(member))

@@ -196,6 +196,12 @@ async def test_nobody_gives_or_takes_a_role_above_his_own(api: OwnApi) -> None:
     assert names == ["admin", "bob", "bob@example.com", "developer", "owner", "viewer"]
 
 
+async def test_role_in_a_project_that_is_missing_is_refused_with_the_nearest_one(api: OwnApi) -> None:
+    status, error = await api.ask("operator", "PUT", "/v1/sidegate/projects/shpo/members/ann", {"role": "viewer"})
+    assert (status, error["error"]["code"]) == (404, "project_not_found")
+    assert "There is no project shpo; did you mean shop?" in error["error"]["message"]
+
+
 async def test_role_that_changes_counts_here_at_once(api: OwnApi) -> None:
     assert (await api.ask("developer", "GET", "/v1/sidegate/whoami"))[1]["role"] == "developer"
     await api.ask("admin", "PUT", f"{SHOP}/members/developer", {"role": "viewer"})
