@@ -162,7 +162,7 @@ SELECT string_agg(uuid_send(trace_id), '') FROM stored
 _INSERT_DEAD_LETTER = """
 INSERT INTO trace_dead_letters (trace_id, reason, record, kind, charged)
 SELECT $1::uuid, $2::text, $3::bytea, $4::smallint, $5::boolean
-WHERE NOT EXISTS (SELECT FROM trace_dead_letters WHERE trace_id = $1 AND record = $3)
+WHERE NOT EXISTS (SELECT FROM trace_dead_letters WHERE trace_id = $1 AND (record = $3 OR ($5 AND charged)))
     AND NOT EXISTS (SELECT FROM request_traces WHERE id = $1 AND created_at = $6)
 RETURNING true
 """
@@ -259,6 +259,8 @@ class TraceStore:
 
     async def dead_letter(self, connection: Any, record: Record, reason: str, *, is_charged: bool) -> bool:
         """Store a record that PostgreSQL refuses, as bytes, with the reason; tell whether it is new. Idempotent.
+
+        `is_charged`: a second final of a trace that was charged is not new either; a copied journal may have made it.
 
         The answer to an earlier COMMIT may be lost while PostgreSQL is still about it, or somebody stores the same
         record from an earlier dead letter just now: only the lock waits for their end.

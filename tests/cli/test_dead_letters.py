@@ -111,6 +111,19 @@ def test_record_that_a_foreign_trigger_refuses_is_charged_once_and_stored_later(
     assert sidegate("dead-letters", "list", DATABASE_URL=database_url).stdout == ""
 
 
+@pytest.mark.parametrize("model", ["odd", "gpt-4o-mini"])
+def test_two_finals_of_a_trace_of_which_one_is_refused_are_charged_once(database_url, journal, model):
+    """Only a copied journal has them: it takes for interrupted what goes on elsewhere."""
+    for statement in (FUNCTION, TRIGGER):
+        asyncio.run(told(database_url, statement))
+    (name, refused), (other, fine) = body(1, "odd"), body(2, "gpt-4o-mini")
+    again = orjson.dumps(orjson.loads(refused) | {"model": model, "outcome": "interrupted"})
+    for identity, each in ((name, refused), (name, again), (other, fine)):
+        journal.append_final(identity, each)
+    asyncio.run(write(journal, database_url))
+    assert asyncio.run(told(database_url, CHARGED)) == 2 * 17
+
+
 def test_record_that_was_not_charged_is_charged_when_it_is_stored(sidegate, database_url):
     name, each = body(1, "gpt-4o-mini")
 
