@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 from proxy.config.schema import Limits
 from proxy.errors import InvalidRequest, Overloaded
 from proxy.event_loop.off_loop import LARGE_BODY_BYTES, begin_off_loop, joined, off_loop
-from proxy.exchange import BodyKind, Inbound, Operation, ParsedRequest
+from proxy.exchange import BodyKind, Headers, Inbound, Operation, ParsedRequest
 from proxy.openai.json_steps import LARGE_BYTES, dissolve, is_slow
 from proxy.openai.multipart import NOTHING_SEEN, FormFacts, MultipartObserver
 from proxy.openai.request import parse_empty, parse_json, parse_multipart
@@ -127,7 +127,7 @@ class Intake:
         inbound = self._inbound
         if not inbound.has_body:
             return parse_empty()
-        kind = inbound.said(_kind, inbound.operation)
+        kind = inbound.said(_kind, inbound.operation, inbound.headers)
         limits = self._limits
         limit_bytes = limits.json_body_bytes if kind == "json" else limits.upload_body_bytes
         if inbound.content_length is not None and inbound.content_length > limit_bytes:
@@ -246,13 +246,18 @@ def _counted(request: ParsedRequest) -> ParsedRequest:
     return replace(request, input_text_bytes=lambda: text_bytes)
 
 
-def _kind(fields: Mapping[bytes, bytes], operation: Operation) -> BodyKind:
+def _is_encoded(headers: Headers) -> bool:
+    codings = {value.strip().lower() for name, value in headers if name.lower() == b"content-encoding"}
+    return not codings <= {b"", b"identity"}
+
+
+def _kind(fields: Mapping[bytes, bytes], operation: Operation, headers: Headers) -> BodyKind:
     """Decide how to read the body: by the operations table for known operations, by media type for the rest.
 
     Raises:
         InvalidRequest: it is compressed, or not of the operation's type.
     """
-    if fields.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+    if b"content-encoding" in fields and _is_encoded(headers):
         raise InvalidRequest(
             "Compressed request bodies are not accepted; send the body without Content-Encoding.",
             status=415,

@@ -104,6 +104,11 @@ async def test_body_when_of_a_kind_then_json_is_held_and_the_rest_streams(path, 
         ("/v1/chat/completions", (MULTIPART,), "unsupported_media_type"),
         ("/v1/chat/completions", (JSON, (b"Content-Encoding", b"gzip")), "unsupported_content_encoding"),
         ("/v1/files", (MULTIPART, (b"Content-Encoding", b"br")), "unsupported_content_encoding"),
+        (
+            "/v1/files",
+            (MULTIPART, (b"Content-Encoding", b"identity"), (b"content-encoding", b"gzip")),
+            "unsupported_content_encoding",
+        ),
     ],
 )
 async def test_body_when_it_cannot_be_read_then_415_before_a_byte_is_taken(path, headers, code):
