@@ -265,3 +265,12 @@ def test_clean_lines_that_begin_like_a_token_do_not_wait_for_the_next_line() -> 
         "npm_config\n",
     ):
         assert scanner.feed(line) == line
+
+
+def test_match_that_waits_is_found_without_its_secret_and_later_with_it() -> None:
+    (rule,) = [rule for rule in SHIPPED.rules if rule.id == "token-in-lines"]
+    matcher, data = Matcher(rule), b"x " + examples.expand(rule.match[0], rule.id).encode()
+    found = matcher.search(data, 0)
+    assert found is not None and found.end > found.start == found.begin
+    assert matcher.search(data, 0, found.begin + 1) == found
+    assert matcher.search(data, 0, found.begin) == (found.begin, found.begin, found.begin, b"")
