@@ -54,9 +54,6 @@ _GOES_ON: Final = _WORD | frozenset(b".-")
 _COLONS: Final = (b":", b"%3a")
 _FIRST_COLUMN: Final = re.compile(rb"(?:\A|[\r\n\"'+]|\\n)[0-9]{1,9},\Z")
 """The first column of a table, a number. Behind it, a comma does not make two numbers one."""
-_BREAK: Final = re.compile(rb"\n|\\n")
-_COLUMNS: Final = 40
-_IN_TOKEN: Final = frozenset(b".+/-")
 _RUN: Final = re.compile(rb"[A-Za-z0-9_]*")
 _ESCAPE: Final = re.compile(ESCAPES.encode() + rb"\Z")
 
@@ -80,16 +77,6 @@ def alone(data: bytes, at: int) -> bool:
     A line of a diff or a list may begin with a hyphen.
     """
     return word(data, at) and (at == 0 or data[at - 1] not in b"-." or word(data, at - 1))
-
-
-def long_line(data: bytes, at: int) -> bool:
-    """Tell whether a token begins at `at` in a line that may be too long for it: of 40 columns, if that can be seen."""
-    if at and data[at - 1] in _IN_TOKEN:
-        return False
-    column = min(at, REACH)
-    for line_break in _BREAK.finditer(data, at - column, at):
-        column = at - line_break.end()
-    return word(data, at) and (column == REACH or _BREAK.search(data, at, at + _COLUMNS - column) is None)
 
 
 def named(data: bytes, at: int) -> bool:
@@ -171,7 +158,6 @@ BOUNDARIES: Final[Mapping[str, Callable[[bytes, int], bool]]] = {
     "alone": alone,
     "anywhere": anywhere,
     "base64": base64,
-    "long_line": long_line,
     "named": named,
     "number": number,
     "word": word,

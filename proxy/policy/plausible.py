@@ -39,9 +39,6 @@ _THING: Final = re.compile(
 """A UUID, a colour, or a number of at most 64 bits; what begins as a digest, a version or a date, or as the next member
 of an object, which follows a string in minified code."""
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*(?:(?:\.|::|->)[A-Za-z_$][A-Za-z0-9_$]*)+(?:\(\))?")
-_FOLD: Final = re.compile(r"(?:\r?\n|(?:\\{1,8}r)?\\{1,8}n)[ \t>|]*")
-_KIND: Final = 3
-"""Characters with which keys of one kind begin."""
 _PATH: Final = re.compile(r"(?:\.{1,2}|~)?/")
 _NEXT_PARAMETER: Final = re.compile(r"&(?:amp;)?[A-Za-z_][A-Za-z0-9_.-]*=")
 _PAIR: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*=.")
@@ -105,14 +102,6 @@ def mixed_case(secret: str) -> bool:
 def scrambled(secret: str) -> bool:
     """Tell whether the text after a vendor's prefix is not a word: mixed like a key, or in mixed case."""
     return mixed_case(secret) or machine_made(secret)
-
-
-def in_lines(secret: str) -> bool:
-    """Tell whether lines are parts of one key: each as mixed as random letters, none another key or a boundary."""
-    first, *others = _FOLD.split(secret)
-    if any(line.startswith((first[:_KIND], "--")) for line in others) or not machine_made("".join((first, *others))):
-        return False
-    return _changes(first) * 6 >= len(first) and all(_changes(line) * 5 >= max(len(line), 10) for line in others)
 
 
 def key_of_aws(secret: str) -> bool:

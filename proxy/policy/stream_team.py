@@ -130,7 +130,7 @@ class Team:
         members = [
             self._places[found] for found in self._detector.hits_of_stream(data[before:]) if found in self._places
         ]
-        return any([self.watches[number].matchers[index].search(data, at, at) is not None for number, index in members])
+        return any([self.watches[number].matchers[index].search(data, at) is not None for number, index in members])
 
 
 def teams(detector: Detector, action: Decide, *, glances: bool) -> tuple[Team, Team]:

@@ -133,7 +133,7 @@ class Track:
         waiting = _NEVER
         repetition = Repetition(matcher.view)
         decided = repetition.decided
-        while at < _NEVER and (candidate := matcher.search(data, at, limit)):
+        while at < _NEVER and (candidate := matcher.search(data, at)):
             if candidate.begin >= limit or not (final or self._is_decided(matcher, data, candidate)):
                 waiting = candidate.begin
                 break

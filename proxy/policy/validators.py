@@ -183,7 +183,6 @@ VALIDATORS: Final[Mapping[str, Callable[[str], bool]]] = {
     "email": plausible.email,
     "iban": iban,
     "jwt": jwt,
-    "in_lines": plausible.in_lines,
     "key_of_aws": plausible.key_of_aws,
     "key_material": plausible.key_material,
     "luhn": luhn,

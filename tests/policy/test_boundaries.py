@@ -113,23 +113,6 @@ def test_named_knows_the_public_key_of_git_from_other_keys(before: str, name: st
     assert boundaries.named(f"{before}{name}".encode(), len(before)) is expected
 
 
-@pytest.mark.parametrize(
-    ("before", "token", "expected"),
-    [
-        ("the key of our mirror is ", "ghp_abc\nx", True),
-        ("key: ", "ghp_abc\nx", False),
-        ("key: ", "ghp_" + "a" * 31 + "\nx", True),
-        ("key: ", "ghp_" + "a" * 30 + "\nx", False),
-        ("a line before it\n  ", "ghp_" + "a" * 32 + "\\nx", False),
-        ("a line before it\n  ", "ghp_" + "a" * 34 + "\\nx", True),
-        ("the key of our mirror is a.", "ghp_abc\nx", False),
-        ("the key of our mirror is a", "ghp_abc\nx", False),
-    ],
-)
-def test_long_line_accepts_a_token_only_where_it_may_not_have_fitted(before: str, token: str, expected: bool) -> None:
-    assert BOUNDARIES["long_line"]((before + token).encode(), len(before)) is expected
-
-
 @given(
     parts=st.lists(
         st.sampled_from(["a", "B1_", "xyzw" * 5, "-", " ", "+/", "\\n", "\\u0041", "%3D", "%5Cu0041", "[0;31m", "é"])

@@ -242,35 +242,3 @@ def test_findings_are_equal_whether_a_rule_sees_the_text_whole_or_cut() -> None:
     data = f'{ABSK}\\/Qk\\", "x'.encode()
     (found,) = Matcher(rule).matches(data)
     assert found == Finding(rule.id, "secret", "high", 0, len(ABSK) + 4)
-
-
-@pytest.mark.parametrize("line_break", ["\n", "\n    ", "\r\n> ", "\\n"])
-@pytest.mark.parametrize(
-    "behind", ["", "\n", ", and", "\n2026-01-02 10:00 INFO x", "\nRegards\nAda", "\nURL=x1y2z3a4b5"]
-)
-def test_token_that_goes_on_in_further_lines_is_masked_whole(line_break: str, behind: str) -> None:
-    key = examples.expand("sk-proj-{U40}1a2B-{U60}3c4D-{U20}5e6F", "wrapped")
-    text = f"the key that we use is {line_break.join([key[:50], key[50:110], key[110:]])}{behind}"
-    expected = f"the key that we use is sk-p{STARS}{behind}"
-    assert mask.redact(text, DETECTOR.find(text)) == expected
-    for cut in range(len(text)):
-        assert streamed(text, [text[:cut], text[cut:]]) == expected
-
-
-def test_clean_lines_that_begin_like_a_token_do_not_wait_for_the_next_line() -> None:
-    scanner = PLAN.scanner()
-    for line in (
-        "install it with pip install sk-learn-extension\n",
-        "  hf_hub_download_of_the_model\n",
-        "npm_config\n",
-    ):
-        assert scanner.feed(line) == line
-
-
-def test_match_that_waits_is_found_without_its_secret_and_later_with_it() -> None:
-    (rule,) = [rule for rule in SHIPPED.rules if rule.id == "token-in-lines"]
-    matcher, data = Matcher(rule), b"x " + examples.expand(rule.match[0], rule.id).encode()
-    found = matcher.search(data, 0)
-    assert found is not None and found.end > found.start == found.begin
-    assert matcher.search(data, 0, found.begin + 1) == found
-    assert matcher.search(data, 0, found.begin) == (found.begin, found.begin, found.begin, b"")

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.policy import plausible
-from proxy.policy.plausible import email, in_lines, key_material, key_of_aws, machine_made, mixed_case, password
+from proxy.policy.plausible import email, key_material, key_of_aws, machine_made, mixed_case, password
 
 
 @pytest.mark.parametrize(
@@ -102,20 +102,3 @@ def test_counts_by_classes_are_those_of_the_patterns_that_define_them(text: str)
     assert plausible._oddities(text) == len(plausible._ODD.findall(text))
     assert plausible._letters_of_words(text) == words
     assert plausible._has_both(text) == (any(map(str.isdigit, text)) and any(map(str.isalpha, text)))
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        (["ghp_x7Kq2mZ9vTbL", "4RwXc1Yd8Pn3aB4s"], True),
-        (["ghp_x7Kq2mZ9vTbL", "> 4RwXc1Yd8Pn3aB4s", "> k2Jf9Qe5Uh"], True),
-        (["ghp_x7Kq2mZ9vTbL", "server1-db-2-backup"], False),
-        (["ghp_x7Kq2mZ9vTbL", "2026-01-02"], False),
-        (["ghp_x7Kq2mZ9vTbL", "ghp_4RwXc1Yd8Pn3"], False),
-        (["ghp_the-token-of-the-page", "4RwXc1Yd8Pn3aB4s"], False),
-    ],
-    ids=["two", "quoted", "a name", "a date", "another key", "a word"],
-)
-@pytest.mark.parametrize("line_break", ["\n", "\r\n  ", "\\n", "\\\\r\\\\n"])
-def test_lines_are_of_one_key_if_each_is_mixed(lines: list[str], expected: bool, line_break: str) -> None:
-    assert in_lines(line_break.join(lines)) is expected
